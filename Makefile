@@ -1,0 +1,61 @@
+# Everything runs from .venv; `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+DURATION ?= 5m
+SEEDS ?= 5000
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime.stamp
+DEV := $(VENV)/.dev.stamp
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help setup demo test lint format services sim clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(DEV) ## Create .venv with everything that development needs
+
+demo: $(RUNTIME) ## Run the daemon on simulated events (DURATION=5m); needs Python 3.11+ only
+	$(BIN)/ingestd --config config/demo.toml --source simulator --duration $(DURATION)
+
+test: lint ## Lint, check types, then run every test against real Kafka and S3
+	$(BIN)/python -m tests.services --check
+	$(BIN)/pytest
+
+lint: setup ## Check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup ## Format the code and apply the safe fixes
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+services: setup ## Start Kafka and S3 in the foreground, to try things by hand
+	@exec $(BIN)/python -m tests.services
+
+sim: setup ## Run the simulation over many seeds (SEEDS=5000)
+	$(BIN)/pytest tests/simulation --seeds $(SEEDS)
+
+clean: ## Remove everything that make has created
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	find ingestd tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(RUNTIME): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo 'ingestd needs Python 3.11 or newer, but "$(PYTHON)" is not: use "make $(MAKECMDGOALS) PYTHON=/path/to/python3".' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'  # the first with --group
+	$(PIP) install --quiet --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	$(PIP) install --quiet --group dev
+	$(PIP) check
+	@touch $@

@@ -1,0 +1,87 @@
+"""What all tests share: real services, started once and on first use.
+
+INGESTD_TEST_KAFKA (host:port) and INGESTD_TEST_S3 (an endpoint, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) name
+running services to be used instead.
+"""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Protocol
+
+import pytest
+
+from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
+from tests.services.seaweed import S3Store, SeaweedFS
+
+SERVICE_FIXTURES = {"kafka", "kafka_tls", "s3"}
+
+
+class MakeTopic(Protocol):
+    """Creates a topic for one test and gives its name."""
+
+    async def __call__(self, partitions: int, config: Mapping[str, str] | None = None) -> str: ...
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seeds", type=int, default=300, help="how many seeds the simulation runs")
+
+
+# First, because -m selects in the same hook.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.services)
+
+
+@pytest.fixture(scope="session")
+def kafka_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """The session's broker; it listens with TLS and SCRAM as well as in plaintext."""
+    with KafkaBroker(tmp_path_factory.mktemp("kafka"), tls=True) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> KafkaAddress | KafkaBroker:
+    """The session's broker, or the one named in INGESTD_TEST_KAFKA."""
+    if address := os.environ.get("INGESTD_TEST_KAFKA"):
+        return KafkaAddress(address)
+    broker: KafkaBroker = request.getfixturevalue("kafka_tls")
+    return broker
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
+    """The session's S3 server, or the one named in INGESTD_TEST_S3."""
+    if endpoint := os.environ.get("INGESTD_TEST_S3"):
+        yield S3Store(endpoint, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+        return
+    with SeaweedFS(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture
+async def make_topic(kafka: KafkaAddress | KafkaBroker) -> AsyncIterator[MakeTopic]:
+    """A function that creates topics with unique names, ready for use; they are deleted after the test."""
+    created: list[str] = []
+    async with topic_admin(kafka.bootstrap) as admin:
+
+        async def make(partitions: int, config: Mapping[str, str] | None = None) -> str:
+            name = f"test_{uuid.uuid4().hex}"
+            await create_topic(admin, name, partitions, config)
+            created.append(name)
+            return name
+
+        yield make
+        if created:
+            await admin.delete_topics(created)
+
+
+@pytest.fixture
+def bucket(s3: S3Store) -> Iterator[str]:
+    """A bucket for one test, empty at its beginning and deleted after it."""
+    name = f"test-{uuid.uuid4().hex}"
+    s3.create_bucket(name)
+    yield name
+    s3.delete_bucket(name)

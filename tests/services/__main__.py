@@ -1,0 +1,91 @@
+"""`make services`: a broker and a store in the foreground, to try things by hand."""
+
+import argparse
+import asyncio
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.services.kafka import KafkaBroker, create_topic, ensure_jars, topic_admin
+from tests.services.ports import GRPC_OFFSET, free_port, is_free
+from tests.services.process import ServiceError
+from tests.services.seaweed import REGION, SeaweedFS, find_weed
+
+KAFKA_PORT = 29092
+S3_PORT = 28333
+TOPIC = "marketing_events"
+PARTITIONS = 6
+BUCKET = "marketing-events-bucket"
+
+
+def main() -> None:
+    """Check for what the services need, or run them."""
+    parser = argparse.ArgumentParser(prog="python -m tests.services", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only check that everything they need is here")
+    options = parser.parse_args()
+    try:
+        check() if options.check else serve()
+    except ServiceError as error:
+        sys.exit(str(error))
+
+
+def check() -> None:
+    """Say where the services are; raise ServiceError when one is missing."""
+    print(f"Kafka: {ensure_jars()}")
+    print(f"SeaweedFS: {find_weed()}")
+
+
+def serve() -> None:
+    """Run both until Ctrl-C or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ingestd-services-") as directory:
+            _serve_in(Path(directory))
+    except KeyboardInterrupt:
+        print("\nStopped; the data is removed.")
+
+
+def _serve_in(directory: Path) -> None:
+    for name in ("kafka", "s3"):
+        (directory / name).mkdir()
+    print("Starting Kafka and SeaweedFS ...", flush=True)
+    broker = KafkaBroker(directory / "kafka", port=_preferred(KAFKA_PORT))
+    store = SeaweedFS(directory / "s3", port=_preferred(S3_PORT))
+    with broker, store:
+        asyncio.run(_create_default_topic(broker.bootstrap))
+        store.create_bucket(BUCKET)
+        print(_usage(broker, store), flush=True)
+        while broker.running and store.running:
+            time.sleep(0.5)
+        raise ServiceError(f"{'SeaweedFS' if broker.running else 'Kafka'} has ended by itself.")
+
+
+def _preferred(port: int) -> int:
+    return port if is_free(port) and is_free(port + GRPC_OFFSET) else free_port()
+
+
+async def _create_default_topic(bootstrap: str) -> None:
+    async with topic_admin(bootstrap) as admin:
+        await create_topic(admin, TOPIC, PARTITIONS)
+
+
+def _usage(broker: KafkaBroker, store: SeaweedFS) -> str:
+    return f"""
+  Kafka    {broker.bootstrap}    topic {TOPIC}, {PARTITIONS} partitions
+  S3       {store.endpoint}    bucket {BUCKET}, access key {store.access_key}, secret key {store.secret_key}
+
+In another terminal:
+
+  AWS_ACCESS_KEY_ID={store.access_key} AWS_SECRET_ACCESS_KEY={store.secret_key} AWS_REGION={REGION} \\
+  .venv/bin/ingestd --set kafka.bootstrap_servers={broker.bootstrap} --set kafka.topics={TOPIC} \\
+    --set s3.endpoint_url={store.endpoint} --set sink.url=s3://{BUCKET}/events
+
+Ctrl-C stops both and removes their data.
+"""
+
+
+if __name__ == "__main__":
+    main()

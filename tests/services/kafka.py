@@ -1,0 +1,275 @@
+"""Apache Kafka: the real broker, one node in KRaft mode, with its jars from Maven."""
+
+import asyncio
+import base64
+import fcntl
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import trustme
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
+from cryptography.hazmat.primitives import serialization
+
+from tests.services.ports import HOST, free_port
+from tests.services.process import Process, ServiceError
+
+_POM = Path(__file__).with_name("kafka") / "pom.xml"
+_CACHE = Path(__file__).parents[2] / ".cache"
+_INSTALL = "apt-get install -y openjdk-17-jre-headless maven"
+_OLDEST_JAVA = 17
+
+# A short start matters more here than the last of the throughput.
+_JVM = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+
+
+@dataclass(frozen=True)
+class KafkaAddress:
+    """A broker that somebody else runs."""
+
+    bootstrap: str
+
+
+class KafkaBroker:
+    """A broker of our own. It keeps its data and its ports from one start to the next."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        tls: bool = False,
+        port: int | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        self._directory = directory
+        self._tls = tls
+        self._extra = dict(properties or {})
+        self._config = directory / "server.properties"
+        self._port = port or free_port()
+        self._controller_port = free_port()
+        self._sasl_port = free_port()
+        self._process: Process | None = None
+        self.username = "ingestd"
+        self.password = "only-for-tests"
+        self.ca_file = directory / "ca.pem"
+
+    @property
+    def bootstrap(self) -> str:
+        """The plaintext address."""
+        return f"{HOST}:{self._port}"
+
+    @property
+    def sasl_bootstrap(self) -> str:
+        """The address with TLS and SCRAM-SHA-512; only with tls=True."""
+        return f"{HOST}:{self._sasl_port}"
+
+    @property
+    def running(self) -> bool:
+        """Whether the broker's process is alive."""
+        return self._process is not None and self._process.running
+
+    def start(self) -> None:
+        """Start the broker and wait until it tells clients about itself."""
+        if self._process is None:
+            self._process = self._prepare()
+        self._process.start(self._answers)
+
+    def stop(self) -> None:
+        """Shut the broker down in an orderly way."""
+        if self._process is not None:
+            self._process.stop()
+
+    def kill(self) -> None:
+        """End the broker with SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+
+    def restart(self) -> None:
+        """Shut the broker down, if it runs, and start it on the same data and ports."""
+        self.stop()
+        self.start()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """End it with SIGKILL and remove its data; the log stays."""
+        self.kill()
+        shutil.rmtree(self._directory / "data", ignore_errors=True)
+
+    def _prepare(self) -> Process:
+        java = ["java", *_JVM, "-cp", f"{ensure_jars()}/*"]
+        if self._tls:
+            self._write_certificates()
+        properties = {**self._base_properties(), **(self._sasl_properties() if self._tls else {}), **self._extra}
+        self._config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        self._format(java)
+        return Process("Kafka", [*java, "kafka.Kafka", str(self._config)], self._directory / "kafka.log")
+
+    def _format(self, java: list[str]) -> None:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        arguments = ["--standalone", "-t", cluster_id, "-c", str(self._config)]
+        if self._tls:
+            arguments += ["--add-scram", f"SCRAM-SHA-512=[name={self.username},password={self.password}]"]
+        command = [*java, "kafka.tools.StorageTool", "format", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServiceError(f"Kafka's storage cannot be formatted:\n{done.stdout}{done.stderr}")
+
+    def _base_properties(self) -> dict[str, str]:
+        controller = f"{HOST}:{self._controller_port}"
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "log.dirs": str(self._directory / "data"),
+            "controller.quorum.bootstrap.servers": controller,
+            "controller.listener.names": "CONTROLLER",
+            # After SIGKILL the broker comes back only when the session of its former self has run out, 9 s by default.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            "auto.create.topics.enable": "false",
+        }
+
+    def _sasl_properties(self) -> dict[str, str]:
+        base = self._base_properties()
+        listener = f",SASL_SSL://{self.sasl_bootstrap}"
+        return {
+            "listeners": base["listeners"] + listener,
+            "advertised.listeners": base["advertised.listeners"] + listener,
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self._directory / "server.pem"),
+            "listener.name.sasl_ssl.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+        }
+
+    def _write_certificates(self) -> None:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.ca_file)
+        server = authority.issue_cert(HOST, "localhost")
+        # Kafka reads private keys in PKCS #8 only.
+        key = serialization.load_pem_private_key(server.private_key_pem.bytes(), password=None).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        chain = b"".join(blob.bytes() for blob in server.cert_chain_pems)
+        (self._directory / "server.pem").write_bytes(key + chain)
+
+    def _answers(self) -> bool:
+        """Whether the broker names itself in its metadata: it does so only once it serves requests."""
+        try:
+            return _count_brokers(HOST, self._port) > 0
+        except OSError:
+            return False
+
+
+@asynccontextmanager
+async def topic_admin(bootstrap: str) -> AsyncIterator[Any]:
+    """A client that creates, describes and deletes topics."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def create_topic(admin: Any, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+    """Create a topic and wait until all of its partitions have a leader."""
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, topic_configs=dict(config or {}))
+    response = await admin.create_topics([topic])
+    for _, code, *_ in response.topic_errors:
+        if code:
+            raise for_code(code)(name)
+    async with asyncio.timeout(30):
+        while not _has_leaders((await admin.describe_topics([name]))[0], partitions):  # noqa: ASYNC110 - Kafka tells only who asks
+            await asyncio.sleep(0.02)
+
+
+def _has_leaders(topic: dict[str, Any], partitions: int) -> bool:
+    found = topic["partitions"]
+    return len(found) == partitions and all(partition["leader"] >= 0 for partition in found)
+
+
+def ensure_jars() -> Path:
+    """Kafka's jars, fetched through Maven the first time."""
+    _require_java()
+    match = re.search(r"<kafka\.version>(.+)</kafka\.version>", _POM.read_text())
+    assert match, f"{_POM} names no kafka.version"
+    libs = _CACHE / f"kafka-{match[1]}"
+    with _locked(libs.with_name(f"{libs.name}.lock")):
+        if not libs.exists():
+            _download(libs)
+    return libs
+
+
+def _download(libs: Path) -> None:
+    if shutil.which("mvn") is None:
+        raise ServiceError(f"The tests fetch Kafka through Maven, which is missing: {_INSTALL}")
+    # The directory gets its name when it is complete, so that an interrupted download is never taken for one.
+    partial = libs.with_name(f"{libs.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
+    done = subprocess.run(["mvn", "-q", "-B", "-f", str(_POM), *goal], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServiceError(f"Maven cannot fetch Kafka:\n{done.stdout}{done.stderr}")
+    partial.rename(libs)
+
+
+def _require_java() -> None:
+    missing = f"The tests run a real Kafka broker, which needs Java {_OLDEST_JAVA} or newer: {_INSTALL}"
+    if shutil.which("java") is None:
+        raise ServiceError(missing)
+    answer = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(\d+)', answer)
+    if version is None or int(version[1]) < _OLDEST_JAVA:
+        raise ServiceError(missing)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _count_brokers(host: str, port: int) -> int:
+    """Ask for metadata without topics. By hand: the clients need an event loop, and a test may have one running."""
+    api_key, version, correlation_id, no_client_id, no_topics, auto_create = 3, 4, 1, -1, 0, False
+    request = struct.pack(">hhihi?", api_key, version, correlation_id, no_client_id, no_topics, auto_create)
+    with socket.create_connection((host, port), timeout=5) as sock, sock.makefile("rb") as answers:
+        sock.sendall(struct.pack(">i", len(request)) + request)
+        head = answers.read(struct.calcsize(">iiii"))
+    if len(head) < struct.calcsize(">iiii"):
+        return 0
+    _size, _correlation_id, _throttle_ms, brokers = struct.unpack(">iiii", head)
+    return int(brokers)

@@ -1,0 +1,89 @@
+"""A service as a child process: started until it answers, stopped, killed, never left behind."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+_LAUNCHER = Path(__file__).with_name("die_with_parent.py")
+
+# Linux sends the death signal when the *thread* that started the child ends, so one that lives as long as we do starts
+# them all.
+_starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="services")
+
+
+class ServiceError(RuntimeError):
+    """A service is missing or does not start; the message says what to do."""
+
+
+class Process:
+    """One child process that can be started again after it was stopped or killed."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *command]
+        self._environment = {**os.environ, **(environment or {})}
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._child is not None and self._child.poll() is None
+
+    def start(self, answers: Callable[[], bool], timeout_s: float = 60) -> None:
+        """Start the process and wait until it answers."""
+        if self.running:
+            raise ServiceError(f"{self.name} runs already.")
+        self._child = child = _starter.submit(self._spawn).result()
+        deadline = time.monotonic() + timeout_s
+        while not answers():
+            if child.poll() is not None:
+                raise ServiceError(f"{self.name} ended with code {child.returncode}; {self._tail()}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise ServiceError(f"{self.name} does not answer after {timeout_s:.0f} s; {self._tail()}")
+            time.sleep(0.05)
+
+    def stop(self, timeout_s: float = 30) -> None:
+        """End the process in an orderly way, by force when that takes too long."""
+        if self._child is None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process at once (SIGKILL)."""
+        if self._child is None:
+            return
+        self._child.kill()
+        self._child.wait()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            # A session of its own, because Ctrl-C at the terminal is for us to handle.
+            return subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.log.parent,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def _tail(self, lines: int = 40) -> str:
+        text = self.log.read_text(errors="replace").splitlines()[-lines:]
+        return "\n".join([f"the end of {self.log}:", *text])

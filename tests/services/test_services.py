@@ -1,0 +1,121 @@
+"""The services themselves, as far as the other tests rely on them."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaConnectionError
+from botocore.exceptions import ClientError
+
+from tests.conftest import MakeTopic
+from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
+from tests.services.seaweed import S3Store, SeaweedFS
+
+
+@pytest.fixture
+def s3_client(s3: S3Store) -> Iterator[Any]:
+    with closing(s3.client()) as client:
+        yield client
+
+
+def sasl(broker: KafkaBroker) -> dict[str, Any]:
+    return {
+        "security_protocol": "SASL_SSL",
+        "ssl_context": ssl.create_default_context(cafile=broker.ca_file),
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": broker.username,
+        "sasl_plain_password": broker.password,
+    }
+
+
+@asynccontextmanager
+async def started(client: Any) -> AsyncIterator[Any]:
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+async def produce(bootstrap: str, topic: str, values: list[bytes], **options: Any) -> None:
+    async with started(AIOKafkaProducer(bootstrap_servers=bootstrap, **options)) as producer:
+        for value in values:
+            await producer.send_and_wait(topic, value, partition=0)
+
+
+async def consume(bootstrap: str, topic: str, count: int, **options: Any) -> list[bytes]:
+    async with started(AIOKafkaConsumer(bootstrap_servers=bootstrap, **options)) as consumer:
+        consumer.assign([TopicPartition(topic, 0)])
+        await consumer.seek_to_beginning()
+        async with asyncio.timeout(20):
+            return [(await consumer.getone()).value for _ in range(count)]
+
+
+async def test_kafka_in_plaintext(kafka: KafkaAddress | KafkaBroker, make_topic: MakeTopic) -> None:
+    topic = await make_topic(2)
+
+    await produce(kafka.bootstrap, topic, [b"one", b"two"])
+
+    assert await consume(kafka.bootstrap, topic, 2) == [b"one", b"two"]
+
+
+async def test_kafka_with_tls_and_scram(kafka_tls: KafkaBroker) -> None:
+    async with topic_admin(kafka_tls.bootstrap) as admin:
+        await create_topic(admin, "tls", 1)
+
+    await produce(kafka_tls.sasl_bootstrap, "tls", [b"secret"], **sasl(kafka_tls))
+
+    assert await consume(kafka_tls.sasl_bootstrap, "tls", 1, **sasl(kafka_tls)) == [b"secret"]
+
+
+async def test_kafka_refuses_a_wrong_password(kafka_tls: KafkaBroker) -> None:
+    client = AIOKafkaProducer(
+        bootstrap_servers=kafka_tls.sasl_bootstrap, **{**sasl(kafka_tls), "sasl_plain_password": "wrong"}
+    )
+
+    with pytest.raises(KafkaConnectionError):
+        await client.start()
+
+    await client.stop()
+
+
+@pytest.mark.services
+async def test_kafka_keeps_records_across_sigkill(tmp_path: Path) -> None:
+    with KafkaBroker(tmp_path) as broker:
+        async with topic_admin(broker.bootstrap) as admin:
+            await create_topic(admin, "kept", 1)
+        await produce(broker.bootstrap, "kept", [b"one"], acks="all")
+
+        broker.kill()
+        broker.start()
+
+        await produce(broker.bootstrap, "kept", [b"two"], acks="all")
+        assert await consume(broker.bootstrap, "kept", 2) == [b"one", b"two"]
+
+
+def test_s3_creates_an_object_only_once(s3_client: Any, bucket: str) -> None:
+    s3_client.put_object(Bucket=bucket, Key="a", Body=b"first", IfNoneMatch="*")
+
+    with pytest.raises(ClientError) as refused:
+        s3_client.put_object(Bucket=bucket, Key="a", Body=b"second", IfNoneMatch="*")
+
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 412
+    assert s3_client.get_object(Bucket=bucket, Key="a")["Body"].read() == b"first"
+
+
+@pytest.mark.services
+def test_s3_keeps_objects_across_sigkill(tmp_path: Path) -> None:
+    with SeaweedFS(tmp_path) as store, closing(store.client()) as client:
+        store.create_bucket("kept")
+        client.put_object(Bucket="kept", Key="a", Body=b"one", Metadata={"end": "7"})
+
+        store.kill()
+        store.start()
+
+        found = client.get_object(Bucket="kept", Key="a")
+        assert (found["Body"].read(), found["Metadata"]) == (b"one", {"end": "7"})
