@@ -1,0 +1,162 @@
+"""One partition's batch: what it holds, and when it is full. Pure: the time comes in as an argument."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+from ingestd.config import Batch as Limits
+from ingestd.encode import Body, Packer, pack
+from ingestd.layout import Landed, Layout
+from ingestd.records import Record, TopicPartition
+from ingestd.validate import Validated
+
+#: Rows are compressed in pieces of at least this many bytes: small enough for a core's L2 cache, large enough that the
+#: hop to a thread (some 50 us) does not show.
+PIECE_BYTES = 256 << 10
+
+
+class Trigger(StrEnum):
+    """Why a batch was sealed; a metric label."""
+
+    BYTES = "bytes"
+    RECORDS = "records"
+    AGE = "age"
+    MEMORY = "memory"
+    REVOKE = "revoke"
+    SHUTDOWN = "shutdown"
+    HOLE = "hole"  # retention had removed what was to be read; sealed by an object without rows
+
+
+class Edge(msgspec.Struct, frozen=True):
+    """The offset and Kafka timestamp (ms) of a record."""
+
+    offset: int
+    timestamp: int
+
+
+class Sealed(msgspec.Struct, frozen=True):
+    """A batch as the two objects it becomes. `quarantine` is None where nothing was rejected."""
+
+    data_key: str
+    data: bytes
+    landed: Landed
+    row_bytes: int
+    quarantine_key: str | None
+    quarantine: bytes | None
+
+
+class Batch:
+    """Records ``[start, end)`` of one partition, as rows under compression and rejects.
+
+    `start` is the position where the batch opens, not the first surviving record; every record counts towards `end`,
+    accepted or not.
+    """
+
+    def __init__(self, partition: TopicPartition, start: int, *, trigger: Trigger | None = None) -> None:
+        self.partition = partition
+        self.start = start
+        self.end = start
+        self.first: Edge | None = None
+        self.last_timestamp = -1
+        self.opened_at = 0.0  # when the first record came, on the monotonic clock
+        self.sealed_at = 0.0
+        self.trigger = trigger
+        self.rows = 0
+        self.rejected = 0
+        self._packer = Packer()
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._writing_bytes = 0
+        self._quarantine: list[bytes] = []
+        self._quarantine_bytes = 0
+
+    @classmethod
+    def hole(cls, partition: TopicPartition, start: int, end: int, first: Edge) -> "Batch":
+        """An empty batch over offsets that the log no longer holds; `first` is the first record after them."""
+        batch = cls(partition, start, trigger=Trigger.HOLE)
+        batch.end, batch.first, batch.last_timestamp = end, first, first.timestamp
+        return batch
+
+    @property
+    def records(self) -> int:
+        return self.rows + self.rejected
+
+    @property
+    def held_bytes(self) -> int:
+        """What this batch takes of the memory budget."""
+        return self._packer.size + self._pending_bytes + self._writing_bytes + self._quarantine_bytes
+
+    def add(self, records: Sequence[Record], validated: Validated, quarantine: bytes, now: float) -> None:
+        """Take a chunk of consecutive records. `quarantine` holds the lines of those that were rejected."""
+        last = records[-1]
+        if self.first is None:
+            self.first = Edge(records[0].offset, records[0].timestamp)
+            self.opened_at = now
+        self.end = last.offset + 1
+        self.last_timestamp = last.timestamp
+        self.rejected += len(validated.rejected)
+        self.rows += len(records) - len(validated.rejected)
+        if validated.rows:
+            self._pending.append(validated.rows)
+            self._pending_bytes += len(validated.rows)
+        if quarantine:
+            self._quarantine.append(quarantine)
+            self._quarantine_bytes += len(quarantine)
+
+    def full(self, limits: Limits) -> Trigger | None:
+        """The limit that this batch has reached, of those that do not depend on the time."""
+        if self._packer.size + self._quarantine_bytes >= limits.bytes:
+            return Trigger.BYTES
+        if limits.records is not None and self.records >= limits.records:
+            return Trigger.RECORDS
+        return None
+
+    def take_piece(self, at_least: int = PIECE_BYTES) -> bytes | None:
+        """Rows to hand to ``write``; None while there are fewer bytes than `at_least`."""
+        if self._pending_bytes < at_least or not self._pending:
+            return None
+        piece = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes, self._writing_bytes = 0, len(piece)
+        return piece
+
+    def write(self, piece: bytes) -> None:
+        """Compress a piece. Slow, and safe in a thread as long as the calls for one batch do not overlap."""
+        self._packer.write(piece)
+        self._writing_bytes = 0
+
+    def finish(self, layout: Layout, cluster: str, version: str) -> Sealed:
+        """Close the stream and name the objects. Slow, once, after the last ``write`` has returned."""
+        if (rest := self.take_piece(at_least=0)) is not None:
+            self.write(rest)
+        body = self._packer.finish()
+        first = self.first
+        assert first is not None, "a batch without records is never sealed"
+        quarantine = pack(b"".join(self._quarantine)) if self._quarantine else None
+        return Sealed(
+            data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end),
+            data=body.data,
+            landed=self._landed(first, body, cluster, version),
+            row_bytes=body.row_bytes,
+            quarantine_key=layout.quarantine_key(self.partition, self.start, first.timestamp, quarantine.data)
+            if quarantine
+            else None,
+            quarantine=quarantine.data if quarantine else None,
+        )
+
+    def _landed(self, first: Edge, body: Body, cluster: str, version: str) -> Landed:
+        return Landed(
+            topic=self.partition.topic,
+            partition=self.partition.partition,
+            start=self.start,
+            end=self.end,
+            rows=self.rows,
+            rejected=self.rejected,
+            sha256=body.sha256,
+            first_offset=first.offset,
+            first_timestamp=first.timestamp,
+            last_timestamp=self.last_timestamp,
+            cluster=cluster,
+            version=version,
+        )

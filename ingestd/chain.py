@@ -1,0 +1,379 @@
+"""The chain of one partition: what is known of it, what is held for it, and the next I/O to do. Pure.
+
+``Chain.run`` is the whole life of a partition that is ours, in the order in which it happens. It does no I/O: it yields
+a step, and is sent the answer. Whoever drives it may be cancelled between two steps without leaving anything torn.
+
+    LOAD    read the committed position; where there is none, go on at the chain's own tip, else apply the start policy
+    PROBE   at the first record: is the next object there already?  Then adopt it: commit its end, go on from there
+    FILL    records are batched meanwhile; a sealed batch is uploaded, then its end is committed
+    HALT    something is not as a chain can be; a person must look
+
+The object's create-only PUT is the commit. Kafka's committed offset is a hint for where to resume.
+"""
+
+from collections import deque
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+
+from ingestd.batch import Batch, Edge, Sealed, Trigger
+from ingestd.layout import Landed, Layout
+from ingestd.records import LogRange, Position, TopicPartition
+from ingestd.sinks import ObjectInfo, Stored
+
+
+class ReadCommitted(msgspec.Struct, frozen=True):
+    """-> Position | None"""
+
+
+class ResolveStart(msgspec.Struct, frozen=True):
+    """-> int: the offset that the start policy names"""
+
+
+class ReadLog(msgspec.Struct, frozen=True):
+    """-> LogRange"""
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """-> Neighbours of `offset` among the partition's data objects, whatever their dates"""
+
+    offset: int
+
+
+class Inspect(msgspec.Struct, frozen=True):
+    """-> ObjectInfo | None"""
+
+    key: str
+
+
+class Resume(msgspec.Struct, frozen=True):
+    """-> None: let records come, from `offset` on"""
+
+    offset: int
+
+
+class AwaitFirst(msgspec.Struct, frozen=True):
+    """-> Edge: the first record since ``Resume``"""
+
+
+class AwaitSealed(msgspec.Struct, frozen=True):
+    """-> Batch: the oldest sealed batch, which stays where it is"""
+
+
+class Pack(msgspec.Struct, frozen=True):
+    """-> Sealed: the batch as objects"""
+
+    batch: Batch
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """-> Stored: put the quarantine object, if any, and then the data object, as often as it takes"""
+
+    sealed: Sealed
+    batch: Batch
+
+
+class Landing(msgspec.Struct, frozen=True):
+    """-> None: the batch is in an object and no longer held"""
+
+    sealed: Sealed
+    batch: Batch
+
+
+class Adoption(msgspec.Struct, frozen=True):
+    """-> None: another writer's object was adopted; `released` records that were held are forgotten"""
+
+    winner: Landed
+    released: int
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """-> None. Where it is refused the partition is no longer ours and the run is dropped."""
+
+    position: Position
+
+
+class Halt(msgspec.Struct, frozen=True):
+    """The last step: leave the partition paused. `code` is a metric label."""
+
+    code: str
+    message: str
+
+
+Step = (
+    ReadCommitted
+    | ResolveStart
+    | ReadLog
+    | Survey
+    | Inspect
+    | Resume
+    | AwaitFirst
+    | AwaitSealed
+    | Pack
+    | Upload
+    | Landing
+    | Adoption
+    | Commit
+    | Halt
+)
+Steps = Generator[Step, Any, Any]
+
+
+class Neighbours(msgspec.Struct, frozen=True):
+    """Data objects around an offset: the keys of the last that starts before it, of those at it, of the next after."""
+
+    before: str | None = None
+    at: str | None = None
+    after: str | None = None
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What all partitions of a daemon share."""
+
+    layout: Layout
+    cluster: str
+    mark: str
+    skip_lost: bool = False
+
+
+class Chain:
+    """One partition while it is ours."""
+
+    def __init__(self, partition: TopicPartition, policy: Policy) -> None:
+        self.partition = partition
+        self.policy = policy
+        self.state = "loading"
+        self.epoch = 0  # changes whenever what was read so far is void
+        self.position: int | None = None  # the next offset to take; None while no record is wanted
+        self.committed: int | None = None
+        self.landed: int | None = None  # all offsets below are in objects
+        self.lost = 0  # records that retention removed before they were read
+        self.open: Batch | None = None
+        self.sealed: deque[Batch] = deque()
+        self.first: Edge | None = None  # first record of this epoch
+
+    # -- what comes in, called between steps
+
+    def batch_for(self, offset: int) -> Batch:
+        """The open batch, for records from `offset` on; made where there is none."""
+        assert self.position is not None and offset >= self.position, (self.partition, offset, self.position)
+        if self.open is None:
+            self.open = Batch(self.partition, self.position)
+        return self.open
+
+    def took(self, first: Edge, end: int) -> None:
+        """Records up to `end` are in the open batch now."""
+        if self.first is None:
+            self.first = first
+        self.position = end
+
+    def seal(self, trigger: Trigger, now: float) -> Batch | None:
+        """Close the open batch and queue it for upload; None where nothing is held in it."""
+        batch, self.open = self.open, None
+        if batch is None or batch.first is None:
+            return None
+        batch.trigger, batch.sealed_at = trigger, now
+        self.sealed.append(batch)
+        return batch
+
+    def void(self) -> int:
+        """Forget everything that is held and has not landed: always safe. Returns how many records that were."""
+        self.epoch += 1
+        held = self.held_records
+        self.open, self.first, self.position = None, None, None
+        self.sealed.clear()
+        return held
+
+    @property
+    def batches(self) -> list[Batch]:
+        """All that is held, oldest first."""
+        return [*self.sealed, *([self.open] if self.open else [])]
+
+    @property
+    def held_records(self) -> int:
+        return sum(batch.records for batch in self.batches)
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(batch.held_bytes for batch in self.batches)
+
+    # -- what goes out
+
+    def run(self) -> Steps:
+        """Yields steps until ``Halt``, or for as long as it is driven."""
+        position = yield from self._load()
+        while True:
+            position = yield from self._extend(position)
+
+    def _load(self) -> Steps:
+        found: Position | None = yield ReadCommitted()
+        if found is not None:
+            self.committed = found.offset
+            return found
+        # A group that expired or was deleted must not fall back to a start policy where the chain itself knows
+        # how far it has come: `latest` would skip records, `earliest` would walk through every object.
+        neighbours: Neighbours = yield Survey(2**63 - 1)
+        if neighbours.before is None or not self.policy.layout.exactly_once:
+            offset: int = yield ResolveStart()
+            position = Position(offset)  # without the mark: nothing says yet that this is a boundary
+        else:
+            tip = yield from self._judge((yield Inspect(neighbours.before)), neighbours.before, None)
+            position = Position(tip.end, self.policy.mark)
+        yield from self._commit(position)
+        return position
+
+    def _extend(self, position: Position) -> Steps:
+        """Extend the chain from a position. Returns the next one to begin from, when somebody else got ahead of us."""
+        start, log = position.offset, (yield ReadLog())
+        if start > log.end:
+            yield self._past_the_end(start, log)
+        if start < log.start and (taken := (yield from self._at(start))) is not None:
+            return (yield from self._adopt(taken))
+        if start < log.start and not self.policy.skip_lost:
+            yield self._overtaken(start, log)
+        self.state = "probing"
+        self.position = resume_at = max(start, log.start)
+        yield Resume(resume_at)
+        first: Edge = yield AwaitFirst()
+        if self.policy.layout.exactly_once:
+            winner = yield from self._probe(position, first, log)
+            if winner is not None:
+                return (yield from self._adopt(winner))
+        if start < log.start:
+            self.lost += log.start - start
+            self.sealed.appendleft(Batch.hole(self.partition, start, log.start, first))
+        while True:
+            self.state = "filling"
+            batch: Batch = yield AwaitSealed()
+            self.state = "uploading"
+            winner = yield from self._land(batch)
+            if winner is not None:
+                return (yield from self._adopt(winner))
+            yield from self._commit(Position(batch.end, self.policy.mark))
+
+    def _land(self, batch: Batch) -> Steps:
+        """Upload the oldest batch. Returns the winner where another object, with another end, has its name."""
+        sealed: Sealed = yield Pack(batch)
+        while True:
+            stored: Stored = yield Upload(sealed, batch)
+            if stored is Stored.CREATED:
+                break
+            found: ObjectInfo | None = yield Inspect(sealed.data_key)
+            if found is None:
+                continue  # refused as existing and yet not there: it has been deleted since
+            winner = yield from self._judge(found, sealed.data_key, batch.first)
+            if winner.end != batch.end:
+                return winner
+            break  # our own earlier attempt whose answer was lost, or a twin that cut at the same record
+        self.sealed.popleft()
+        self.landed = batch.end
+        yield Landing(sealed, batch)
+        return None
+
+    def _probe(self, position: Position, first: Edge, log: LogRange) -> Steps:
+        """The object that holds `position` already, if there is one; halts where the position is inside of one."""
+        start = position.offset
+        key = self.policy.layout.data_key(self.partition, start, first.timestamp, start)
+        found: ObjectInfo | None = yield Inspect(key)
+        if found is not None:
+            return (yield from self._judge(found, key, first))
+        if position.mark == self.policy.mark and start >= log.start:
+            return None
+        neighbours: Neighbours = yield Survey(start)
+        if neighbours.at is not None:
+            return (yield from self._judge((yield Inspect(neighbours.at)), neighbours.at, first))
+        if neighbours.before is not None:
+            before = yield from self._judge((yield Inspect(neighbours.before)), neighbours.before, None)
+            if before.end > start:
+                yield self._misaligned(start, before.end)
+        if neighbours.after is not None:
+            yield self._misaligned(start, None, neighbours.after)
+        return None
+
+    def _at(self, start: int) -> Steps:
+        """The object that starts at `start` whatever its date: the log no longer says what that would be."""
+        if not self.policy.layout.exactly_once:
+            return None
+        neighbours: Neighbours = yield Survey(start)
+        if neighbours.at is None:
+            return None
+        return (yield from self._judge((yield Inspect(neighbours.at)), neighbours.at, None))
+
+    def _adopt(self, winner: Landed) -> Steps:
+        """Another writer has extended the chain: go on from the end of its object."""
+        released = self.void()
+        self.landed = winner.end
+        yield Adoption(winner, released)
+        position = Position(winner.end, self.policy.mark)
+        yield from self._commit(position)
+        return position
+
+    def _commit(self, position: Position) -> Steps:
+        yield Commit(position)
+        self.committed = position.offset
+
+    def _judge(self, found: ObjectInfo | None, key: str, first: Edge | None) -> Steps:
+        """What an object says, once it is sure that it belongs to this chain; otherwise halts.
+
+        A topic that was deleted and created again has the same name and the same offsets, so an object of the old one
+        is known by an end past the new log's, or by another timestamp of the same record. `first` is the first
+        record of the log at or after the object's start, where that is known.
+        """
+        landed = Landed.from_metadata(found.metadata) if found is not None else None
+        if landed is None:
+            yield Halt("foreign_object", f"{key} exists, but was not written by ingestd: it has no metadata of ours")
+            raise AssertionError("unreachable: a halted run is not driven on")
+        name = self.policy.layout.parse(key)
+        expected = (*self.partition, name.start if name else -1, self.policy.cluster)
+        if (landed.topic, landed.partition, landed.start, landed.cluster) != expected or landed.end <= landed.start:
+            yield Halt(
+                "foreign_object",
+                f"{key} says it is {landed.topic}[{landed.partition}] {landed.start}-{landed.end} of cluster "
+                f"{landed.cluster}, not {self.partition} of cluster {self.policy.cluster}; {_NEW_LINEAGE}",
+            )
+        log: LogRange = yield ReadLog()
+        other = first is not None and (
+            (first.offset == landed.first_offset and first.timestamp != landed.first_timestamp)
+            or first.offset < landed.first_offset
+        )
+        if landed.end > log.end or other:
+            yield Halt(
+                "recreated_topic",
+                f"{key} holds {landed.start}-{landed.end}, which is not of this log ({log.start}-{log.end}): was the "
+                f"topic deleted and created again? {_NEW_LINEAGE}",
+            )
+        return landed
+
+    # -- words for an operator
+
+    def _past_the_end(self, start: int, log: LogRange) -> Halt:
+        return Halt(
+            "recreated_topic",
+            f"the committed offset {start} of {self.partition} is past the log's end {log.end}: was the topic deleted "
+            f"and created again? {_NEW_LINEAGE}, and reset the group's offsets",
+        )
+
+    def _overtaken(self, start: int, log: LogRange) -> Halt:
+        return Halt(
+            "lost_upstream",
+            f"retention has removed {log.start - start} offsets of {self.partition} before they were read "
+            f"({start}-{log.start}); set kafka.skip_lost = true to go on from {log.start} with the hole on record",
+        )
+
+    def _misaligned(self, start: int, end: int | None, after: str | None = None) -> Halt:
+        if end is not None:
+            return Halt(
+                "misaligned",
+                f"the committed offset {start} of {self.partition} is inside of an object that ends at {end}; reset the "
+                f"group's offset for this partition to {end}, or use a new sink.lineage to ingest again on purpose",
+            )
+        return Halt(
+            "misaligned",
+            f"the committed offset {start} of {self.partition} is before objects that exist ({after}) and is not the "
+            f"start of one; delete the group's offset for this partition to go on at the end of the chain, or use a "
+            f"new sink.lineage to ingest again on purpose",
+        )
+
+
+_NEW_LINEAGE = "set a new sink.lineage to begin a new chain"

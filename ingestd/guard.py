@@ -1,0 +1,68 @@
+"""Calls to the sink that are never given up: the same call again, with backoff, for as long as it takes."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from ingestd.config import Sink as SinkConfig
+from ingestd.errors import SinkError, SinkForbidden
+from ingestd.retry import backoff
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Guard:
+    """Bounds how many calls are under way and says once that the sink is down, and once that it is back.
+
+    A call that times out may have been applied: only calls that can be repeated may be guarded.
+    """
+
+    def __init__(self, config: SinkConfig, on_retry: Callable[[str], None], rng: random.Random | None = None) -> None:
+        self._config = config
+        self._on_retry = on_retry
+        self._slots = asyncio.Semaphore(config.concurrency)
+        self._random = rng or random.Random()  # noqa: S311  jitter, not secrets
+        self.error: SinkError | None = None  # of the last call, while the sink is down
+        self.since = 0.0  # when it went down, on the loop's clock
+        self._tries = 0
+
+    async def call(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """The answer of the first try that gets one."""
+        attempt = 0
+        while True:
+            try:
+                async with self._slots:
+                    answer = await operation()
+            except SinkError as error:
+                self._down(error)
+            else:
+                self._up()
+                return answer
+            # The slot is free meanwhile: a partition that waits must not keep the others from trying.
+            await asyncio.sleep(backoff(attempt, self._config.retry_initial, self._config.retry_max, self._random))
+            attempt += 1
+
+    def _down(self, error: SinkError) -> None:
+        self._on_retry(error.code)
+        self._tries += 1
+        changed = self.error is None or type(self.error) is not type(error)
+        if self.error is None:
+            self.since = asyncio.get_running_loop().time()
+        self.error = error
+        if not changed:
+            return
+        if isinstance(error, SinkForbidden):
+            log.error("the sink refuses us; everything is held and retried until it does not: %s", error)
+        else:
+            log.warning("the sink is unavailable; nothing is lost, retrying: %s", error)
+
+    def _up(self) -> None:
+        if self.error is None:
+            return
+        seconds = asyncio.get_running_loop().time() - self.since
+        log.info("the sink is back after %.1f s and %d tries", seconds, self._tries)
+        self.error, self._tries = None, 0

@@ -1,0 +1,224 @@
+"""Keeps one partition: does the I/O that its chain asks for, one step at a time, in order."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+import msgspec
+
+from ingestd import __version__
+from ingestd.batch import Batch, Edge, Sealed
+from ingestd.chain import (
+    Adoption,
+    AwaitFirst,
+    AwaitSealed,
+    Chain,
+    Commit,
+    Halt,
+    Inspect,
+    Landing,
+    Pack,
+    ReadCommitted,
+    ReadLog,
+    ResolveStart,
+    Resume,
+    Step,
+    Survey,
+    Upload,
+)
+from ingestd.guard import Guard
+from ingestd.metrics import Metrics
+from ingestd.sinks import Sink, Stored
+from ingestd.sources import Source
+from ingestd.survey import neighbours
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What every keeper works with."""
+
+    source: Source
+    sink: Sink
+    guard: Guard
+    metrics: Metrics
+    executor: Executor | None  # for compression; None does it inline
+    wall_clock: Callable[[], float]
+    freed: Callable[[], None]  # called whenever something that was held is no longer
+
+
+class Keeper:
+    """Drives a chain until it is told to finish, loses the partition, or halts."""
+
+    def __init__(self, chain: Chain, tools: Tools) -> None:
+        self.chain = chain
+        self._tools = tools
+        self._wake = asyncio.Event()
+        self._finishing = False
+        self._write: asyncio.Future[None] | None = None  # the piece of the open batch that is being compressed
+        self.halted: Halt | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """Something came in: a first record, or a sealed batch."""
+        self._wake.set()
+
+    def finish(self) -> None:
+        """End as soon as all that is sealed has landed and is committed."""
+        self._finishing = True
+        self._wake.set()
+        if self.task is not None and not self.chain.sealed and self.chain.state in {"loading", "probing"}:
+            self.task.cancel()  # nothing is held: there is nothing to wait for
+
+    async def run(self) -> None:
+        """Ends without an exception where the partition is no longer ours, or is halted."""
+        steps = self.chain.run()
+        answer: Any = None
+        while True:
+            step: Step = steps.send(answer)
+            match step:
+                case Halt():
+                    self._halt(step)
+                    return
+                case Commit():
+                    if not await self._commit(step):
+                        self._drop()
+                        return
+                    answer = None
+                case AwaitFirst() | AwaitSealed():
+                    answer = await self._await(step)
+                    if answer is None:
+                        return
+                case _:
+                    answer = await self._answer(step)
+
+    async def write(self, batch: Batch, piece: bytes) -> None:
+        """Have a piece compressed. Waits only for the one before it: rows must reach the stream in order."""
+        if self._write is not None:
+            await self._write
+        self._write = self._offload(batch.write, piece)
+
+    async def _answer(self, step: Step) -> Any:
+        tools, partition = self._tools, self.chain.partition
+        match step:
+            case ReadCommitted():
+                return await tools.source.committed(partition)
+            case ResolveStart():
+                return await tools.source.resolve_start(partition)
+            case ReadLog():
+                return await tools.source.log_range(partition)
+            case Survey(offset):
+                layout = self.chain.policy.layout
+                return await tools.guard.call(lambda: neighbours(tools.sink, layout, partition, offset))
+            case Inspect(key):
+                return await tools.guard.call(lambda: tools.sink.head(key))
+            case Resume(offset):
+                tools.source.seek(partition, offset)
+            case Pack(batch):
+                return await self._pack(batch)
+            case Upload(sealed, batch):
+                return await self._upload(sealed)
+            case Landing():
+                self._landed(step)
+            case Adoption(winner, released):
+                tools.metrics.adopted(partition, released)
+                tools.freed()
+                log.info(
+                    "another writer was first; going on from the end of its object",
+                    extra={"topic": partition.topic, "partition": partition.partition, "offset": winner.end},
+                )
+        return None
+
+    async def _await(self, step: AwaitFirst | AwaitSealed) -> Edge | Batch | None:
+        """What the chain waits for; None when it is not going to come."""
+        while True:
+            self._wake.clear()
+            if isinstance(step, AwaitSealed) and self.chain.sealed:
+                return self.chain.sealed[0]
+            if isinstance(step, AwaitFirst) and self.chain.first is not None:
+                return self.chain.first
+            if self._finishing:
+                return None
+            await self._wake.wait()
+
+    async def _pack(self, batch: Batch) -> Sealed:
+        if self._write is not None:
+            await self._write
+        policy = self.chain.policy
+        return await self._offload(batch.finish, policy.layout, policy.cluster, __version__)
+
+    async def _upload(self, sealed: Sealed) -> Stored:
+        """The quarantine first: a crash in between repeats rejected records, the other order could lose them."""
+        tools = self._tools
+        metadata = sealed.landed.metadata()
+        started = time.perf_counter()
+        if sealed.quarantine_key is not None and sealed.quarantine is not None:
+            key, body = sealed.quarantine_key, sealed.quarantine
+            await tools.guard.call(lambda: tools.sink.put_new(key, body, metadata))
+        stored = await tools.guard.call(lambda: tools.sink.put_new(sealed.data_key, sealed.data, metadata))
+        tools.metrics.uploaded(time.perf_counter() - started)
+        return stored
+
+    async def _commit(self, step: Commit) -> bool:
+        started = time.perf_counter()
+        accepted = await self._tools.source.commit(self.chain.partition, step.position)
+        if accepted:
+            self._tools.metrics.committed(
+                self.chain.partition, step.position.offset, time.perf_counter() - started
+            )
+        return accepted
+
+    def _landed(self, landing: Landing) -> None:
+        sealed, batch, tools = landing.sealed, landing.batch, self._tools
+        landed = sealed.landed
+        tools.metrics.landed(
+            self.chain.partition,
+            rows=landed.rows,
+            rejected=landed.rejected,
+            body_bytes=len(sealed.data),
+            row_bytes=sealed.row_bytes,
+            end=landed.end,
+            freshness=max(0.0, tools.wall_clock() - landed.last_timestamp / 1000),
+        )
+        tools.freed()
+        log.debug("landed %s: %d rows, %d rejected, sealed by %s", sealed.data_key, landed.rows, landed.rejected, batch.trigger)
+
+    def _drop(self) -> None:
+        """A commit was refused: somebody else owns the partition. What is held will land there, or is landed already."""
+        partition = self.chain.partition
+        self._tools.metrics.commit_refused(partition)
+        self._forget()
+        log.info(
+            "lost the partition; what was held of it is left to its new owner",
+            extra={"topic": partition.topic, "partition": partition.partition},
+        )
+
+    def _halt(self, step: Halt) -> None:
+        partition = self.chain.partition
+        self.halted = step
+        self.chain.state = "halted"
+        self._tools.metrics.halted(partition, step.code)
+        self._forget()
+        log.error(
+            "partition halted, the others go on: %s",
+            step.message,
+            extra={"topic": partition.topic, "partition": partition.partition, "reason": step.code},
+        )
+
+    def _forget(self) -> None:
+        self._tools.source.pause(self.chain.partition)
+        self._tools.metrics.released(self.chain.partition, self.chain.void())
+        self._tools.freed()
+
+    def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
+        loop = asyncio.get_running_loop()
+        if self._tools.executor is not None:
+            return loop.run_in_executor(self._tools.executor, function, *arguments)
+        done: asyncio.Future[T] = loop.create_future()
+        done.set_result(function(*arguments))
+        return done

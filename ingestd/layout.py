@@ -1,0 +1,115 @@
+"""Where objects live: the names, and the metadata they carry. Pure.
+
+    events/[lineage/]year=YYYY/month=MM/day=DD/{topic}+{partition:05d}+{start:020d}.jsonl.gz
+    quarantine/[lineage/]year=YYYY/month=MM/day=DD/{topic}+{partition:05d}+{start:020d}+{digest}.jsonl.gz
+
+A data object's name depends on the position where its batch opens and on the log from there, on nothing else: two
+workers that try to write the same batch try the same name. The date is that of the first record at or after the
+start, by its Kafka timestamp, in UTC. The wall clock would differ between two attempts.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from ingestd.records import TopicPartition
+
+EVENTS = "events/"
+QUARANTINE = "quarantine/"
+PROBE = ".ingestd/probe.gz"  # outside the pipe's prefix: Snowpipe never hears of it
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)
+_NAME = re.compile(r"(?P<topic>[^+/]+)\+(?P<partition>\d{5,})\+(?P<start>\d{20})(?:\+(?P<end>\d{20}))?\.jsonl\.gz")
+
+
+class Landed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a data object says of itself. Offsets ``[start, end)``; timestamps in milliseconds."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    rows: int
+    rejected: int
+    sha256: str  # of the uncompressed rows
+    first_offset: int  # of the first record at or after `start`
+    first_timestamp: int
+    last_timestamp: int
+    cluster: str
+    version: str
+
+    def metadata(self) -> dict[str, str]:
+        """As user metadata of an object: lower-case names, text values."""
+        return {name.replace("_", "-"): str(getattr(self, name)) for name in self.__struct_fields__}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "Landed | None":
+        """None where an object does not carry (all of) it: then it was not written by us."""
+        known = {name.replace("-", "_"): value for name, value in metadata.items()}
+        try:
+            return msgspec.convert(known, cls, strict=False)
+        except msgspec.ValidationError:
+            return None
+
+
+class Name(msgspec.Struct, frozen=True):
+    """What a data object's name says."""
+
+    partition: TopicPartition
+    start: int
+    key: str
+
+
+class Layout:
+    """The names of one lineage. `delivery` at-least-once puts the end into the name, so attempts never collide."""
+
+    def __init__(self, lineage: str | None = None, *, exactly_once: bool = True) -> None:
+        folder = f"{lineage}/" if lineage else ""
+        self.events = EVENTS + folder
+        self.quarantine = QUARANTINE + folder
+        self.exactly_once = exactly_once
+
+    def data_key(self, partition: TopicPartition, start: int, first_timestamp: int, end: int) -> str:
+        tail = "" if self.exactly_once else f"+{end:020d}"
+        return f"{self.events}{_day(first_timestamp)}{_prefix(partition)}{start:020d}{tail}.jsonl.gz"
+
+    def quarantine_key(self, partition: TopicPartition, start: int, first_timestamp: int, body: bytes) -> str:
+        """The content's hash is in the name, so that a second attempt with other contents keeps both."""
+        digest = hashlib.sha256(body).hexdigest()[:16]
+        return f"{self.quarantine}{_day(first_timestamp)}{_prefix(partition)}{start:020d}+{digest}.jsonl.gz"
+
+    def day_prefix(self, day_folder: str, partition: TopicPartition) -> str:
+        """What the names of `partition`'s objects in one day's folder begin with."""
+        return day_folder + _prefix(partition)
+
+    def parse(self, key: str) -> Name | None:
+        """None where `key` is not the name of a data object."""
+        match = _NAME.fullmatch(key.rpartition("/")[2])
+        if match is None or not key.startswith(self.events):
+            return None
+        return Name(TopicPartition(match["topic"], int(match["partition"])), int(match["start"]), key)
+
+    def mark(self, sink_url: str) -> str:
+        """Goes into each commit: this offset is a boundary of the chain in this place. Another place, another mark."""
+        place = hashlib.sha256(f"{sink_url}\n{self.events}".encode()).hexdigest()[:16]
+        return f"ingestd:1:{place}"
+
+
+def _prefix(partition: TopicPartition) -> str:
+    return f"{partition.topic}+{partition.partition:05d}+"
+
+
+def _day(timestamp: int) -> str:
+    """The folder of a Kafka timestamp; what a producer's clock makes absurd goes to the nearest day that exists."""
+    if timestamp < 0:
+        day = _EPOCH
+    else:
+        try:
+            day = _EPOCH + timedelta(milliseconds=timestamp)
+        except OverflowError:
+            day = _LAST_DAY
+    return f"year={day.year:04d}/month={day.month:02d}/day={day.day:02d}/"

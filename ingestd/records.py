@@ -1,0 +1,58 @@
+"""The words every part shares: a partition, a record, a position in the log."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic; equal to, and hashed like, aiokafka's own tuple of that name."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]"
+
+
+class Record(Protocol):
+    """What the pipeline reads of a record. aiokafka's ``ConsumerRecord`` has this shape, so none is copied."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int:
+        """Kafka's timestamp: milliseconds since the epoch, UTC."""
+        ...
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class PlainRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record that no broker made: the simulator's and the tests'."""
+
+    offset: int
+    timestamp: int
+    value: bytes | None
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Position(NamedTuple):
+    """A committed offset: the next one to read, and the mark that says whose boundary it is ("" when not ours)."""
+
+    offset: int
+    mark: str = ""
+
+
+class LogRange(NamedTuple):
+    """What the log of a partition holds now: offsets ``[start, end)``."""
+
+    start: int
+    end: int
