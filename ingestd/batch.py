@@ -11,11 +11,6 @@ from ingestd.layout import Landed, Layout
 from ingestd.records import Record, TopicPartition
 from ingestd.validate import Validated
 
-#: Rows are compressed in pieces of at least this many bytes: small enough for a core's L2 cache, large enough that the
-#: hop to a thread (some 50 us) does not show.
-PIECE_BYTES = 256 << 10
-
-
 class Trigger(StrEnum):
     """Why a batch was sealed; a metric label."""
 
@@ -53,6 +48,12 @@ class Batch:
     accepted or not.
     """
 
+    #: Rows are compressed in pieces of at least this many bytes: small enough for a core's L2 cache, large enough that
+    #: the hop to a thread (some 50 us) does not show.
+    piece_bytes = 256 << 10
+    #: What a batch takes beside its bytes: the compressor's tables, above all.
+    overhead_bytes = 48 << 10
+
     def __init__(self, partition: TopicPartition, start: int, *, trigger: Trigger | None = None) -> None:
         self.partition = partition
         self.start = start
@@ -85,7 +86,7 @@ class Batch:
     @property
     def held_bytes(self) -> int:
         """What this batch takes of the memory budget."""
-        return self._packer.size + self._pending_bytes + self._writing_bytes + self._quarantine_bytes
+        return self.overhead_bytes + self._packer.size + self._pending_bytes + self._writing_bytes + self._quarantine_bytes
 
     def add(self, records: Sequence[Record], validated: Validated, quarantine: bytes, now: float) -> None:
         """Take a chunk of consecutive records. `quarantine` holds the lines of those that were rejected."""
@@ -112,9 +113,14 @@ class Batch:
             return Trigger.RECORDS
         return None
 
-    def take_piece(self, at_least: int = PIECE_BYTES) -> bytes | None:
-        """Rows to hand to ``write``; None while there are fewer bytes than `at_least`."""
-        if self._pending_bytes < at_least or not self._pending:
+    @property
+    def has_piece(self) -> bool:
+        """Whether there are rows enough to be worth a hop to a thread."""
+        return self._pending_bytes >= self.piece_bytes
+
+    def take_piece(self) -> bytes | None:
+        """All rows that wait, to hand to ``write``; None where there are none."""
+        if not self._pending:
             return None
         piece = b"".join(self._pending)
         self._pending.clear()
@@ -128,7 +134,7 @@ class Batch:
 
     def finish(self, layout: Layout, cluster: str, version: str) -> Sealed:
         """Close the stream and name the objects. Slow, once, after the last ``write`` has returned."""
-        if (rest := self.take_piece(at_least=0)) is not None:
+        if (rest := self.take_piece()) is not None:
             self.write(rest)
         body = self._packer.finish()
         first = self.first

@@ -132,7 +132,6 @@ class Policy(msgspec.Struct, frozen=True):
     """What all partitions of a daemon share."""
 
     layout: Layout
-    cluster: str
     mark: str
     skip_lost: bool = False
 
@@ -140,15 +139,15 @@ class Policy(msgspec.Struct, frozen=True):
 class Chain:
     """One partition while it is ours."""
 
-    def __init__(self, partition: TopicPartition, policy: Policy) -> None:
+    def __init__(self, partition: TopicPartition, policy: Policy, cluster: str) -> None:
         self.partition = partition
         self.policy = policy
+        self.cluster = cluster
         self.state = "loading"
         self.epoch = 0  # changes whenever what was read so far is void
         self.position: int | None = None  # the next offset to take; None while no record is wanted
         self.committed: int | None = None
         self.landed: int | None = None  # all offsets below are in objects
-        self.lost = 0  # records that retention removed before they were read
         self.open: Batch | None = None
         self.sealed: deque[Batch] = deque()
         self.first: Edge | None = None  # first record of this epoch
@@ -241,7 +240,6 @@ class Chain:
             if winner is not None:
                 return (yield from self._adopt(winner))
         if start < log.start:
-            self.lost += log.start - start
             self.sealed.appendleft(Batch.hole(self.partition, start, log.start, first))
         while True:
             self.state = "filling"
@@ -325,17 +323,17 @@ class Chain:
             yield Halt("foreign_object", f"{key} exists, but was not written by ingestd: it has no metadata of ours")
             raise AssertionError("unreachable: a halted run is not driven on")
         name = self.policy.layout.parse(key)
-        expected = (*self.partition, name.start if name else -1, self.policy.cluster)
+        expected = (*self.partition, name.start if name else -1, self.cluster)
         if (landed.topic, landed.partition, landed.start, landed.cluster) != expected or landed.end <= landed.start:
             yield Halt(
                 "foreign_object",
                 f"{key} says it is {landed.topic}[{landed.partition}] {landed.start}-{landed.end} of cluster "
-                f"{landed.cluster}, not {self.partition} of cluster {self.policy.cluster}; {_NEW_LINEAGE}",
+                f"{landed.cluster}, not {self.partition} of cluster {self.cluster}; {_NEW_LINEAGE}",
             )
         log: LogRange = yield ReadLog()
+        # An earlier first record than the object's proves nothing: retention may have overtaken its writer, not us.
         other = first is not None and (
-            (first.offset == landed.first_offset and first.timestamp != landed.first_timestamp)
-            or first.offset < landed.first_offset
+            first.offset == landed.first_offset and first.timestamp != landed.first_timestamp
         )
         if landed.end > log.end or other:
             yield Halt(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ingestd import __version__
-from ingestd.batch import Batch, Edge, Sealed
+from ingestd.batch import Batch, Edge, Sealed, Trigger
 from ingestd.chain import (
     Adoption,
     AwaitFirst,
@@ -47,7 +47,7 @@ class Tools(msgspec.Struct, frozen=True):
     sink: Sink
     guard: Guard
     metrics: Metrics
-    executor: Executor | None  # for compression; None does it inline
+    executor: Executor  # for compression
     wall_clock: Callable[[], float]
     freed: Callable[[], None]  # called whenever something that was held is no longer
 
@@ -62,6 +62,7 @@ class Keeper:
         self._finishing = False
         self._write: asyncio.Future[None] | None = None  # the piece of the open batch that is being compressed
         self.halted: Halt | None = None
+        self.fed_at = asyncio.get_running_loop().time()  # when records last came, or none were there to come
         self.task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
@@ -97,10 +98,13 @@ class Keeper:
                 case _:
                     answer = await self._answer(step)
 
-    async def write(self, batch: Batch, piece: bytes) -> None:
-        """Have a piece compressed. Waits only for the one before it: rows must reach the stream in order."""
+    async def settle(self) -> None:
+        """Wait until no piece is being compressed."""
         if self._write is not None:
             await self._write
+
+    def write(self, batch: Batch, piece: bytes) -> None:
+        """Have a piece compressed. To be called when settled: rows must reach the stream in order."""
         self._write = self._offload(batch.write, piece)
 
     async def _answer(self, step: Step) -> Any:
@@ -147,10 +151,8 @@ class Keeper:
             await self._wake.wait()
 
     async def _pack(self, batch: Batch) -> Sealed:
-        if self._write is not None:
-            await self._write
-        policy = self.chain.policy
-        return await self._offload(batch.finish, policy.layout, policy.cluster, __version__)
+        await self.settle()
+        return await self._offload(batch.finish, self.chain.policy.layout, self.chain.cluster, __version__)
 
     async def _upload(self, sealed: Sealed) -> Stored:
         """The quarantine first: a crash in between repeats rejected records, the other order could lose them."""
@@ -185,6 +187,8 @@ class Keeper:
             end=landed.end,
             freshness=max(0.0, tools.wall_clock() - landed.last_timestamp / 1000),
         )
+        if batch.trigger is Trigger.HOLE:
+            tools.metrics.lost_upstream(self.chain.partition, landed.end - landed.start)
         tools.freed()
         log.debug("landed %s: %d rows, %d rejected, sealed by %s", sealed.data_key, landed.rows, landed.rejected, batch.trigger)
 
@@ -216,9 +220,4 @@ class Keeper:
         self._tools.freed()
 
     def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
-        loop = asyncio.get_running_loop()
-        if self._tools.executor is not None:
-            return loop.run_in_executor(self._tools.executor, function, *arguments)
-        done: asyncio.Future[T] = loop.create_future()
-        done.set_result(function(*arguments))
-        return done
+        return asyncio.get_running_loop().run_in_executor(self._tools.executor, function, *arguments)

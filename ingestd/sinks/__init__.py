@@ -18,7 +18,7 @@ class Stored(Enum):
 
 
 class ObjectInfo(msgspec.Struct, frozen=True):
-    """An object without its body. `metadata` keys are lower case ASCII, values printable ASCII."""
+    """An object without its body. `metadata` keys are lower case ASCII, values printable ASCII and not empty."""
 
     key: str
     size: int
@@ -56,10 +56,10 @@ class Sink(Protocol):
         """The object's body as it was stored. ``SinkUnavailable`` where there is none."""
         ...
 
-    def list(self, prefix: str) -> AsyncIterator[str]:
-        """The keys that begin with `prefix`, in code-point order, at any depth. Read-after-write."""
-        ...
-
     async def folders(self, prefix: str) -> list[str]:
         """The distinct next path segments below `prefix` (which is "" or ends with "/"), each as prefix + "name/"."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[str]:
+        """The keys that begin with `prefix`, at any depth, each folder's in code-point order. Read-after-write."""
         ...

@@ -12,7 +12,7 @@ Fetched = Mapping[TopicPartition, Sequence[Record]]
 
 
 class Listener(Protocol):
-    """Hears of changes of ownership. Both are called from inside a rebalance: neither may raise."""
+    """Hears of changes of ownership, from inside a rebalance, and of records that are gone. None of it may raise."""
 
     def on_assigned(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions are ours now. Nothing is fetched from one before ``Source.seek`` was called for it."""
@@ -20,6 +20,10 @@ class Listener(Protocol):
 
     async def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
         """These partitions are about to be somebody else's; they stay ours until this returns."""
+        ...
+
+    def on_out_of_range(self, partition: TopicPartition) -> None:
+        """What was to be read next is not, or no longer, in the log. The partition is paused until ``Source.seek``."""
         ...
 
 

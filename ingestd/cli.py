@@ -1,0 +1,212 @@
+"""The command line: what to run, with which settings, and what the outcome means to a shell."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ingestd import __version__, logs
+from ingestd.checks import KEYS, value_of
+from ingestd.config import Secret
+from ingestd.errors import ConfigError, DeadlineExceeded, IngestdError
+from ingestd.settings import Flag, Settings, as_json, as_toml, load
+
+CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130
+
+_log = logging.getLogger(__name__)
+
+_EXAMPLES = """\
+examples:
+  ingestd --source simulator --duration 5m
+  ingestd --config config/demo.toml
+  ingestd --config config/production.toml --log-level DEBUG
+  ingestd run --source simulator --history 90d --sink ./history
+  ingestd run --set batch.interval=60s --set batch.bytes=64MiB
+  ingestd config --config config/production.toml
+  ingestd produce --topic marketing_events --rate 1000 --duration 5m
+
+A value comes from the last of these that has it: built-in default, configuration file, environment
+(INGESTD__BATCH__INTERVAL=30s), flags. `ingestd COMMAND --help` lists a command's flags.
+
+exit codes: 0 clean, 1 failed, 2 usage or configuration, 3 stopped at the deadline with data undelivered
+(it will be read again)
+"""
+
+_RUN_EXAMPLES = """\
+examples:
+  ingestd --source simulator --duration 5m
+  ingestd run --config config/production.toml --sink s3://your-marketing-events-bucket/events
+  ingestd run --source simulator --rate 1000 --seed 42 --sink ./data
+"""
+
+_CONFIG_EXAMPLES = """\
+examples:
+  ingestd config
+  ingestd config --config config/demo.toml --set batch.records=500
+  ingestd config --json
+"""
+
+_PRODUCE_EXAMPLES = """\
+examples:
+  ingestd produce --topic marketing_events --rate 600 --duration 5m
+  ingestd produce --topic marketing_events --history 90d --seed 42 --bootstrap-servers 127.0.0.1:9092
+"""
+
+
+class _Setting(argparse.Action):
+    """An option that sets a key. All share one list, in the order given, so that the last of two that disagree wins."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, key: str, **rest: Any) -> None:
+        super().__init__(option_strings, dest, **rest)
+        self._key = key
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        key, text = self._key, str(values)
+        if not key:
+            key, equals, text = (part.strip() for part in text.partition("="))
+            if not equals:
+                parser.error(f"argument {option}: {key!r} is no KEY=VALUE such as batch.interval=30s")
+        namespace.flags = (*namespace.flags, Flag(str(option), key, text))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command in `argv` (the process's own by default); returns the exit code."""
+    try:
+        arguments = _parser().parse_args(_with_command(list(sys.argv[1:] if argv is None else argv)))
+    except SystemExit as stop:
+        _print("")  # flushes the help that argparse wrote
+        return int(stop.code or CLEAN)
+    try:
+        settings = load(path=arguments.config, environ=os.environ, flags=arguments.flags)
+    except ConfigError as error:
+        sys.stderr.write(f"ingestd: {error}\n")
+        return USAGE
+    if arguments.command == "config":
+        return _print(as_json(settings) if arguments.json else as_toml(settings))
+    return _daemon(arguments.command, settings)
+
+
+def _with_command(argv: list[str]) -> list[str]:
+    """`run` is what is meant where the first word is a flag or none."""
+    if not argv or (argv[0].startswith("-") and argv[0] not in {"-h", "--help", "--version"}):
+        return ["run", *argv]
+    return argv
+
+
+def _daemon(command: str, settings: Settings) -> int:
+    logs.setup(settings.config.log)
+    for key in KEYS:
+        value = value_of(settings.config, key)
+        if isinstance(value, Secret):
+            logs.REDACTION.hide(value.reveal())
+    try:
+        # Here, so that --help and config need no Kafka or S3 client.
+        from ingestd import daemon  # noqa: PLC0415
+
+        return daemon.produce(settings) if command == "produce" else daemon.run(settings)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the last one who can tell
+        return _report(error)
+
+
+def _report(error: BaseException) -> int:
+    """Log why it ended, and give the exit code: one line for each error of ours, a traceback for anything else."""
+    leaves = list(_leaves(error))
+    known = [leaf for leaf in leaves if isinstance(leaf, IngestdError)]
+    if len(known) < len(leaves):
+        _log.error("an unexpected error stopped ingestd; please report it", exc_info=error)
+        return FAILED
+    for leaf in known:
+        _log.error("%s", leaf)
+    match known[0]:
+        case ConfigError():
+            return USAGE
+        case DeadlineExceeded():
+            return UNDELIVERED
+        case _:
+            return FAILED
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _print(text: str) -> int:
+    """Write to standard output; a reader that has seen enough (``| head``) is no failure."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes what is left once more at its end, and would complain and exit with 120.
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return CLEAN
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ingestd",
+        description="Writes Kafka events as validated, compressed JSON lines to S3 or a directory, each exactly once.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ingestd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    run = _command(commands, "run", "run the daemon; the command that is meant when none is given", _RUN_EXAMPLES)
+    config = _command(commands, "config", "print the effective configuration and who set what", _CONFIG_EXAMPLES)
+    produce = _command(commands, "produce", "write simulated events into a Kafka topic", _PRODUCE_EXAMPLES)
+    for command in (run, config):
+        _add_run_flags(command)
+    for command in (run, config, produce):
+        _add_simulator_flags(command)
+        _add_common_flags(command)
+    config.add_argument("--json", action="store_true", help="as JSON rather than TOML")
+    _add(produce, "--topic", "T", "kafka.topics", "the topic to write to")
+    _add(produce, "--bootstrap-servers", "HOST:PORT,...", "kafka.bootstrap_servers", "Kafka brokers to ask first")
+    return parser
+
+
+def _command(commands: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.set_defaults(flags=())
+    return command
+
+
+def _add_run_flags(command: argparse.ArgumentParser) -> None:
+    _add(command, "--source", "kafka|simulator", "source", "where events come from")
+    _add(command, "--sink", "URL_OR_DIR", "sink.url", "where objects go: s3://bucket/prefix, or a directory")
+
+
+def _add_simulator_flags(command: argparse.ArgumentParser) -> None:
+    _add(command, "--duration", "5m", "duration", "stop by itself after this long")
+    _add(command, "--rate", "N", "simulator.rate", "simulated events per minute; 0 is as fast as possible")
+    _add(command, "--seed", "N", "simulator.seed", "same seed, same simulated events")
+    _add(command, "--history", "90d", "simulator.history", "simulate this much past at full speed, not live events")
+
+
+def _add_common_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", metavar="F", help="configuration file (TOML); or INGESTD_CONFIG")
+    _add(command, "--set", "KEY=VALUE", "", "set any key, such as batch.interval=30s; may be given again and again")
+    _add(command, "--log-level", "L", "log.level", "DEBUG, INFO, WARNING or ERROR")
+
+
+def _add(command: argparse.ArgumentParser, option: str, metavar: str, key: str, summary: str) -> None:
+    command.add_argument(option, metavar=metavar, action=_Setting, key=key, help=summary, default=argparse.SUPPRESS)

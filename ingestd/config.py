@@ -1,0 +1,253 @@
+"""The configuration as one frozen tree of types; every key, its default and what it means.
+
+`config/ingestd.toml` lists the same keys and is tested to equal this file. How a tree is made of files, environment
+and flags is in `settings.py`, what one key demands of another in `checks.py`.
+"""
+
+import math
+import re
+from fractions import Fraction
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+from msgspec import Meta
+
+
+class Seconds(float):
+    """A duration. Text form: ``250ms``, ``30s``, ``5m``, ``2h``, ``90d``, or a number of seconds."""
+
+    __slots__ = ()
+    _UNITS: ClassVar = {
+        "d": Fraction(86400),
+        "h": Fraction(3600),
+        "m": Fraction(60),
+        "s": Fraction(1),
+        "ms": Fraction(1, 1000),
+    }
+
+    @classmethod
+    def parse(cls, text: str) -> "Seconds":
+        """ValueError where `text` is no duration."""
+        match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,20})?)\s*(ms|s|m|h|d)?\s*", text)
+        if match is None:
+            raise ValueError("not a duration")
+        return cls(Fraction(match[1]) * cls._UNITS[match[2] or "s"])
+
+    def __str__(self) -> str:
+        if not self or not math.isfinite(self):
+            return f"{float(self):g}s"
+        exact = Fraction(repr(float(self)))
+        for unit, seconds in self._UNITS.items():
+            if exact % seconds == 0:
+                return f"{exact / seconds}{unit}"
+        return f"{float(self):.20f}".rstrip("0") + "s"
+
+
+class Size(int):
+    """A number of bytes. Text form: ``512KiB``, ``32MiB``, ``1GiB`` (or kB, MB, GB), or a number of bytes."""
+
+    _UNITS: ClassVar = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "GB": 10**9, "MB": 10**6, "kB": 10**3, "B": 1}
+
+    @classmethod
+    def parse(cls, text: str) -> "Size":
+        """ValueError where `text` is no size."""
+        match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,20})?)\s*(B|kB|MB|GB|KiB|MiB|GiB)?\s*", text)
+        if match is None:
+            raise ValueError("not a size")
+        return cls(Fraction(match[1]) * cls._UNITS[match[2] or "B"])
+
+    def __str__(self) -> str:
+        for unit, size in self._UNITS.items():
+            if self and self % size == 0:
+                return f"{self // size}{unit}"
+        return "0B"
+
+
+class Secret:
+    """Text that is never shown: only ``reveal()`` gives it away.
+
+    It is no `str`, because join, concatenation and every encoder would take a subclass at its bare value.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "<redacted>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret cannot be pickled")
+
+
+def _within(low: str, high: str) -> Meta:
+    """The smallest and the largest value of a duration or a size, in their text form; `checks.py` enforces it."""
+    return Meta(extra={"low": low, "high": high})
+
+
+_NAME = Meta(
+    pattern=r"^(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}\Z", description="at most 249 letters, digits, '.', '_' and '-'"
+)
+
+Name = Annotated[str, _NAME]
+Text = Annotated[str, Meta(min_length=1, max_length=1024)]
+Server = Annotated[
+    str,
+    Meta(pattern=r"^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?\Z", description="host:port"),
+]
+Url = Annotated[
+    str, Meta(pattern=r"^https?://[^\s/?#@]{1,255}(/[^\s@]{0,1024})?\Z", description="http(s)://host[:port]")
+]
+Model = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]{0,200}:[A-Za-z_]\w{0,200}\Z", description="module:Name")]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, Meta(ge=1, le=10**9)]
+Timeout = Annotated[Seconds, _within("100ms", "10m")]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration file."""
+
+
+class Kafka(_Section, frozen=True, kw_only=True):
+    """Where records come from in production."""
+
+    bootstrap_servers: Annotated[tuple[Server, ...], Meta(min_length=1, max_length=100)] = ("127.0.0.1:9092",)
+    topics: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=1000)] = ("marketing_events",)
+    group_id: Text = "ingestd"
+    client_id: Text = "ingestd"
+    group_instance_id: Name | None = None  # static membership
+    start: Text = "earliest"  # earliest, latest, or an RFC 3339 time: only where neither group nor chain has a position
+    skip_lost: bool = False  # go on where retention has overtaken the group, sealing the hole with an empty object
+    session_timeout: Annotated[Seconds, _within("1s", "30m")] = Seconds(45)
+    heartbeat_interval: Annotated[Seconds, _within("100ms", "10m")] = Seconds(3)
+    # On revoke, half of it is the most we take to land what is held.
+    rebalance_timeout: Annotated[Seconds, _within("1s", "1h")] = Seconds(60)
+    request_timeout: Annotated[Seconds, _within("1s", "10m")] = Seconds(40)
+    # No progress for this long with lag and a healthy sink: rebuild the consumer, then exit.
+    progress_timeout: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
+    fetch_max_bytes: Annotated[Size, _within("1KiB", "1GiB")] = Size(50 << 20)
+    partition_fetch_bytes: Annotated[Size, _within("1KiB", "256MiB")] = Size(4 << 20)
+    max_records: Annotated[int, Meta(ge=1, le=100_000)] = 2000  # handed out at once: bounds how long the loop is held
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    ssl_ca_file: Text | None = None
+    ssl_cert_file: Text | None = None
+    ssl_key_file: Text | None = None
+    ssl_key_password: Secret | None = None
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
+    sasl_username: Text | None = None
+    sasl_password: Secret | None = None
+    sasl_password_file: Text | None = None
+    oauth_token_url: Url | None = None  # OAUTHBEARER: client-credentials grant
+    oauth_client_id: Text | None = None
+    oauth_client_secret: Secret | None = None
+    oauth_client_secret_file: Text | None = None
+    oauth_scope: Text | None = None
+
+
+class Simulator(_Section, frozen=True, kw_only=True):
+    """Where events come from in a demo."""
+
+    topic: Name = "marketing_events"
+    partitions: Annotated[int, Meta(ge=1, le=1000)] = 2
+    rate: Annotated[float, Meta(ge=0, le=1e9)] = 600.0  # events per minute; 0 is as fast as possible
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 7
+    clients: Annotated[int, Meta(ge=1, le=10_000_000)] = 5000
+    malformed: Share = 0.0
+    late: Share = 0.0
+    duplicate: Share = 0.0
+    history: Annotated[Seconds, _within("1s", "3650d")] | None = None  # this much past, at full speed, instead of live
+
+
+class Events(_Section, frozen=True, kw_only=True):
+    """What a good event is."""
+
+    model: Model | None = None  # "module:Name" of your own msgspec type; None is ingestd's marketing model
+    unknown_types: Literal["accept", "reject"] = "accept"
+    naive_timestamps: Literal["utc", "reject"] = "utc"
+    max_bytes: Annotated[Size, _within("1KiB", "16MiB")] = Size(1 << 20)
+
+
+class Breaker(_Section, frozen=True, kw_only=True):
+    """When bad input stops the daemon."""
+
+    max_share: Share = 0.5  # of the last `window` records
+    window: Annotated[int, Meta(ge=1, le=1_000_000)] = 5000
+    max_consecutive: Count = 2000  # rejected in a row, of one partition
+
+
+class Batch(_Section, frozen=True, kw_only=True):
+    """When a partition's batch is sealed: on the first of these."""
+
+    interval: Annotated[Seconds, _within("100ms", "1h")] = Seconds(30)  # age since its first record
+    bytes: Annotated[Size, _within("1KiB", "1GiB")] = Size(32 << 20)  # compressed
+    records: Count | None = None
+    # All that is held and not landed, over all partitions; the largest batch is sealed first.
+    memory: Annotated[Size, _within("16MiB", "64GiB")] = Size(256 << 20)
+
+
+class Sink(_Section, frozen=True, kw_only=True):
+    """Where objects go, and with what promise."""
+
+    url: Text = "./data"  # s3://bucket/prefix, or a directory
+    lineage: Name | None = None  # a new id makes a new chain: for deliberate re-ingestion
+    delivery: Literal["exactly-once", "at-least-once"] = "exactly-once"
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 8  # uploads at once
+    retry_initial: Annotated[Seconds, _within("1ms", "1m")] = Seconds(0.2)
+    retry_max: Annotated[Seconds, _within("1ms", "1h")] = Seconds(30)
+
+
+class S3(_Section, frozen=True, kw_only=True):
+    """How the S3 client behaves. Credentials: AWS's default chain of environment, profile, web identity, role."""
+
+    endpoint_url: Url | None = None
+    region: Text | None = None
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    encryption: Literal["none", "AES256", "aws:kms"] = "none"
+    kms_key_id: Text | None = None
+    connect_timeout: Timeout = Seconds(5)
+    read_timeout: Timeout = Seconds(60)
+    put_timeout: Annotated[Seconds, _within("100ms", "1h")] = Seconds(120)  # of one attempt, connect to answer
+
+
+class Health(_Section, frozen=True, kw_only=True):
+    """The HTTP endpoints."""
+
+    enabled: bool = True
+    host: Text = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9464  # 0 picks a free one
+    # Not ready when the oldest unlanded record is older than this plus the batch interval.
+    stall: Annotated[Seconds, _within("1s", "1d")] = Seconds(120)
+
+
+class Log(_Section, frozen=True, kw_only=True):
+    """What is logged, and how."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, JSON elsewhere
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole of it."""
+
+    source: Literal["kafka", "simulator"] = "kafka"
+    duration: Annotated[Seconds, _within("100ms", "3650d")] | None = None  # stop by itself after this long
+    grace: Annotated[Seconds, _within("100ms", "1h")] = Seconds(60)  # from the first signal to the forced end
+    kafka: Kafka = Kafka()
+    simulator: Simulator = Simulator()
+    events: Events = Events()
+    breaker: Breaker = Breaker()
+    batch: Batch = Batch()
+    sink: Sink = Sink()
+    s3: S3 = S3()
+    health: Health = Health()
+    log: Log = Log()

@@ -1,0 +1,302 @@
+"""The composition root: makes the parts, runs them, and ends them in order.
+
+A stop is the end of the stream flowing downstream: the source ends, open batches are sealed, what is held lands, its
+commits go out, the group is left, the sink closes, and the health server last. A second signal, or the end of the grace
+time, forces.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from ingestd import __version__
+from ingestd.breaker import Breaker
+from ingestd.chain import Policy
+from ingestd.config import Config
+from ingestd.errors import DeadlineExceeded, SourceError
+from ingestd.events import load_model
+from ingestd.guard import Guard
+from ingestd.health import HealthServer
+from ingestd.keeper import Tools
+from ingestd.layout import Layout
+from ingestd.metrics import Metrics
+from ingestd.notify import Notifier
+from ingestd.pipeline import Pipeline
+from ingestd.probe import require_create_only
+from ingestd.settings import Settings
+from ingestd.sinks import Sink
+from ingestd.snapshot import Snapshots
+from ingestd.sources import Source
+from ingestd.status import Status
+from ingestd.terminal import LiveView, summary
+from ingestd.validate import Validator
+from ingestd.watchdog import Verdict, Watchdog
+
+log = logging.getLogger(__name__)
+
+BEAT = 0.25  # seconds between two looks at the loop's lag
+REPORT = 60.0  # seconds between two log lines that tell of progress
+COMPRESSORS = 2  # threads; one keeps up with the event loop of one process
+
+
+def run(settings: Settings) -> int:
+    """Run until stopped. Errors are ``IngestdError``; returns 0 for a clean end."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(Daemon(settings.config).run())
+    return 0
+
+
+def produce(settings: Settings) -> int:
+    """Write simulated events into the first of ``kafka.topics`` until the duration or the history is over."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_produce(settings.config))
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415  it does not exist everywhere
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def make_source(config: Config) -> Source:
+    """The one that ``source`` names. Clients are imported where they are used: each takes its time to load."""
+    if config.source == "simulator":
+        from ingestd.sources.simulator import SimulatorSource  # noqa: PLC0415
+
+        return SimulatorSource(config.simulator)
+    from ingestd.sources.kafka import KafkaSource  # noqa: PLC0415
+
+    return KafkaSource(config.kafka)
+
+
+def make_sink(config: Config) -> Sink:
+    """The one that ``sink.url`` names."""
+    url = config.sink.url
+    if url.startswith("s3://"):
+        from ingestd.sinks.s3 import S3Sink  # noqa: PLC0415
+
+        exactly_once = config.sink.delivery == "exactly-once"
+        return S3Sink(url, config.s3, connections=config.sink.concurrency + 2, conditional=exactly_once)
+    from ingestd.sinks.local import LocalSink  # noqa: PLC0415
+
+    return LocalSink(Path(url.removeprefix("file://")))
+
+
+class Daemon:
+    """One run."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._metrics = Metrics()
+        self._source = make_source(config)
+        self._sink = make_sink(config)
+        self._guard = Guard(config.sink, self._metrics.upload_retried)
+        self._notifier = Notifier.from_environment(os.environ)
+        self._snapshots = Snapshots(config, self._source, self._sink.url, self._guard, self._metrics)
+        self._metrics.bind(self._snapshots.take)
+        self._layout = Layout(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+        self._forced = False
+        self._deadline: asyncio.Timeout | None = None
+
+    async def run(self) -> None:
+        """From start to end. DeadlineExceeded where the grace time ended with data undelivered."""
+        config = self._config
+        async with AsyncExitStack() as stack:
+            if config.health.enabled:
+                health = HealthServer(config.health, self._snapshots.take, self._metrics.exposition)
+                port = await health.start()
+                stack.push_async_callback(health.stop)
+                log.info("health and metrics at http://%s:%d", config.health.host, port)
+            executor = ThreadPoolExecutor(COMPRESSORS, thread_name_prefix="compress")
+            stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+            stack.enter_context(self._signals())
+            view = stack.enter_context(self._view())
+            stack.push_async_callback(self._sink.close)
+            stack.push_async_callback(self._source.stop)
+            try:
+                async with asyncio.timeout(None) as self._deadline:
+                    await self._serve(executor, view)
+            except TimeoutError:
+                self._undelivered()
+            finally:
+                self._snapshots.phase = "stopped"
+                log.info("stopped", extra=_facts(self._snapshots.take()))
+
+    async def _serve(self, executor: ThreadPoolExecutor, view: LiveView | None) -> None:
+        """Everything that runs, in one group."""
+        config = self._config
+        log.info("ingestd %s: %s to %s", __version__, self._snapshots.source_name, self._sink.url)
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(self._beat(), name="beat"),
+                group.create_task(self._report(view), name="report"),
+            ]
+            await self._guard.call(self._sink.start)
+            if self._layout.exactly_once:
+                await require_create_only(self._sink, self._guard)
+            pipeline = self._pipeline(executor)
+            self._snapshots.pipeline = pipeline
+            beside.append(group.create_task(self._watch(pipeline), name="watchdog"))
+            if config.duration is not None:
+                asyncio.get_running_loop().call_later(config.duration, self._finish)
+            if self._snapshots.phase == "starting":
+                self._snapshots.phase = "running"
+            self._notifier.ready()
+            await pipeline.run()
+            for task in beside:
+                task.cancel()
+
+    def _pipeline(self, executor: ThreadPoolExecutor) -> Pipeline:
+        config = self._config
+        tools = Tools(
+            source=self._source,
+            sink=self._sink,
+            guard=self._guard,
+            metrics=self._metrics,
+            executor=executor,
+            wall_clock=time.time,
+            freed=lambda: pipeline.freed(),
+        )
+        pipeline = Pipeline(
+            config.batch,
+            tools,
+            Validator(config.events, load_model(config.events.model)),
+            Breaker(config.breaker),
+            Policy(self._layout, self._layout.mark(self._sink.url), config.kafka.skip_lost),
+            revoke_timeout=config.kafka.rebalance_timeout / 2,
+        )
+        return pipeline
+
+    # -- the end
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first signal drains, the second forces."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _stop(self, number: signal.Signals) -> None:
+        assert self._deadline is not None
+        loop = asyncio.get_running_loop()
+        if self._snapshots.phase == "running":
+            log.info("%s: landing what is held, for at most %s; once more to force", number.name, self._config.grace)
+            self._deadline.reschedule(loop.time() + self._config.grace)
+            self._finish()
+        elif not self._deadline.expired():
+            log.info("%s: stopping at once", number.name)
+            self._deadline.reschedule(loop.time())
+
+    def _finish(self) -> None:
+        """The stream ends; the rest follows from it."""
+        if self._snapshots.phase == "running":
+            self._snapshots.phase = "draining"
+            self._notifier.stopping()
+            self._source.finish()
+
+    def _undelivered(self) -> None:
+        held = self._metrics.totals().in_flight
+        if held:
+            raise DeadlineExceeded(
+                f"stopped with {held} records undelivered", hint="nothing is lost: they will be read again"
+            )
+
+    # -- beside the flow
+
+    async def _beat(self) -> None:
+        """Measure how late the loop wakes a sleeper, and tell the service manager that it does."""
+        loop = asyncio.get_running_loop()
+        told = loop.time()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(BEAT)
+            lag = max(0.0, loop.time() - before - BEAT)
+            self._metrics.loop_lag(lag)
+            self._snapshots.loop_lag = max(lag, self._snapshots.loop_lag * 0.9)
+            interval = self._notifier.watchdog_interval
+            if interval is not None and loop.time() - told >= interval:
+                self._notifier.watchdog()
+                told = loop.time()
+
+    async def _report(self, view: LiveView | None) -> None:
+        """Show progress: live on a terminal, else a line a minute."""
+        while True:
+            if view is not None:
+                view.update(self._snapshots.take())
+                await asyncio.sleep(BEAT)
+            else:
+                await asyncio.sleep(REPORT)
+                status = self._snapshots.take()
+                log.info("progress", extra=_facts(status))
+                self._notifier.status(f"{status.totals.landed} rows landed, {len(status.partitions)} partitions")
+
+    async def _watch(self, pipeline: Pipeline) -> None:
+        """Rebuild a source that is stuck; give up where that does not help, so that a supervisor begins anew."""
+        loop = asyncio.get_running_loop()
+        watchdog = Watchdog(self._config.kafka.progress_timeout, loop.time())
+        while True:
+            await asyncio.sleep(1.0)
+            waiting = self._guard.error is not None or self._snapshots.phase != "running"
+            starving = pipeline.starving(loop.time())
+            verdict = watchdog.judge(loop.time(), pipeline.progress, idle=waiting or not starving)
+            if verdict is Verdict.REBUILD:
+                log.error("no record has come for too long although there are some: rebuilding the source")
+                self._metrics.source_restarted()
+                await self._source.rebuild()
+            elif verdict is Verdict.GIVE_UP:
+                raise SourceError("the source makes no progress, and rebuilding it did not help", hint="restart")
+
+    @contextlib.contextmanager
+    def _view(self) -> Iterator[LiveView | None]:
+        """The live table where a person looks on, and the summary at the end."""
+        config = self._config
+        if config.log.format == "json" or not sys.stdout.isatty():
+            yield None
+            return
+        view = LiveView(duration=config.duration, interval=config.batch.interval)
+        view.start()
+        try:
+            yield view
+        finally:
+            status = self._snapshots.take()
+            view.update(status)
+            view.stop()
+            summary(status)
+
+
+def _facts(status: Status) -> dict[str, object]:
+    """What a log line says of the whole."""
+    totals = status.totals
+    return {
+        "consumed": totals.consumed,
+        "landed": totals.landed,
+        "quarantined": totals.quarantined,
+        "released": totals.released,
+        "in_flight": totals.in_flight,
+        "objects": totals.objects,
+        "lag": sum(partition.lag or 0 for partition in status.partitions),
+        "buffered_bytes": status.buffered_bytes,
+    }
+
+
+async def _produce(config: Config) -> None:
+    raise NotImplementedError
+
+
+_ = AsyncIterator

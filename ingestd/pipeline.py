@@ -1,0 +1,279 @@
+"""The flow: records are fetched, validated and batched; sealed batches are landed by one keeper a partition.
+
+    source -> validate -> batch (per partition) -> compress (thread) -> create-only PUT -> commit
+
+The memory budget joins the two halves: where what is held reaches it, nothing more is taken until something has
+landed, and Kafka keeps the rest. The end of the stream flows downstream in the same way as its records: the source
+ends, open batches are sealed, the keepers land and commit what they hold and end. Cancellation means a crash.
+"""
+
+import asyncio
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from ingestd.batch import Batch, Edge, Trigger
+from ingestd.breaker import Breaker
+from ingestd.chain import Chain, Policy
+from ingestd.config import Batch as Limits
+from ingestd.errors import BreakerOpen
+from ingestd.keeper import Keeper, Tools
+from ingestd.quarantine import encode
+from ingestd.records import Record, TopicPartition
+from ingestd.validate import Validator
+
+
+class Pipeline:
+    """Runs until the source ends. It is the source's ``Listener``."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        tools: Tools,
+        validator: Validator,
+        breaker: Breaker,
+        policy: Policy,
+        *,
+        revoke_timeout: float,
+    ) -> None:
+        self.limits = limits
+        self.keepers: dict[TopicPartition, Keeper] = {}
+        self.progress = 0  # changes whenever records have been taken
+        self._tools = tools
+        self._validator = validator
+        self._breaker = breaker
+        self._policy = policy
+        self._revoke_timeout = revoke_timeout
+        self._group: asyncio.TaskGroup | None = None
+        self._finishing = False
+        self._room = asyncio.Event()
+        self._held = self._recount_at = 0
+
+    async def run(self) -> None:
+        """Start the source; return when the stream has ended and everything that was taken from it is landed and committed."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await self._tools.source.start(self)
+            ticker = group.create_task(self._tick(), name="ticker")
+            await self._accumulate()
+            self._finish()
+            ticker.cancel()
+
+    # -- ownership, called by the source from inside a rebalance
+
+    def on_assigned(self, partitions: Collection[TopicPartition]) -> None:
+        self._tools.metrics.rebalanced()
+        for partition in partitions:
+            self._own(partition)
+
+    async def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Land what is held, within a bound: without the attempt, rebalances more frequent than the flush interval would
+        stop all progress. What does not make it is dropped: its next owner reads it again."""
+        leaving = [self.keepers[partition] for partition in partitions if partition in self.keepers]
+        for keeper in leaving:
+            self._seal(keeper, Trigger.REVOKE)
+            keeper.finish()
+        if tasks := [keeper.task for keeper in leaving if keeper.task is not None]:
+            await asyncio.wait(tasks, timeout=self._revoke_timeout)
+        for keeper in leaving:
+            self._disown(keeper)
+
+    def on_out_of_range(self, partition: TopicPartition) -> None:
+        """The log no longer holds what is to be read next: begin again from what is committed."""
+        if keeper := self.keepers.get(partition):
+            self._disown(keeper)
+            self._own(partition)
+
+    def _own(self, partition: TopicPartition) -> None:
+        if self._finishing or self._group is None:
+            return
+        if stale := self.keepers.get(partition):
+            self._disown(stale)
+        keeper = Keeper(Chain(partition, self._policy, self._tools.source.cluster_id), self._tools)
+        self.keepers[partition] = keeper
+        self._tools.metrics.assigned(partition)
+        life = keeper.run()
+        try:
+            keeper.task = self._group.create_task(life, name=f"keeper {partition}")
+        except RuntimeError:  # the group is ending after a failure, and the rebalance does not know yet
+            life.close()
+
+    def _disown(self, keeper: Keeper) -> None:
+        partition = keeper.chain.partition
+        if keeper.task is not None:
+            keeper.task.cancel()
+        self._tools.metrics.released(partition, keeper.chain.void())
+        self._tools.metrics.revoked(partition)
+        if self.keepers.get(partition) is keeper:
+            del self.keepers[partition]
+        self.freed()
+
+    # -- records in
+
+    async def _accumulate(self) -> None:
+        while (fetched := await self._tools.source.fetch()) is not None:
+            # A seek while we wait below voids what this fetch brought: the epoch of now tells. Where none is wanted at
+            # this moment a seek is still to come, and these records are from before it.
+            chunks = [
+                (keeper, keeper.chain.epoch, records)
+                for partition, records in fetched.items()
+                if (keeper := self.keepers.get(partition)) is not None and keeper.chain.position is not None
+            ]
+            for keeper, epoch, records in chunks:
+                await self._take(keeper, epoch, records)
+
+    async def _take(self, keeper: Keeper, epoch: int, records: Sequence[Record]) -> None:
+        """Bring consecutive records of one partition into its batches, unless they become void meanwhile."""
+        chain = keeper.chain
+        while records and chain.epoch == epoch and chain.position is not None:
+            if records[0].offset < chain.position:
+                records = records[bisect_left(records, chain.position, key=_offset) :]
+                continue
+            most = self._most(chain.open)
+            chunk, records = records[:most], records[most:]
+            validated = self._validator.chunk(chain.partition, chunk)
+            quarantine = encode(chain.partition, validated.rejected) if validated.rejected else b""
+            # Whether a batch will be open after the wait is not known yet, so each chunk brings a new one's overhead.
+            await self._make_room(len(validated.rows) + len(quarantine) + Batch.overhead_bytes)
+            if chain.epoch != epoch:
+                return
+            batch = chain.batch_for(chunk[0].offset)
+            batch.add(chunk, validated, quarantine, _now())
+            self._took(keeper, chunk, batch)
+            self._tools.metrics.accepted(validated.accepted)
+            if validated.rejected:
+                self._tools.metrics.rejected(Counter(it.reason for it in validated.rejected))
+            if reason := self._breaker.observe(chain.partition, len(chunk), validated.rejected):
+                raise BreakerOpen(reason, hint="nothing of this was committed; mend the producer or the model, then restart")
+            await self._compress(keeper, batch)
+
+    def _most(self, batch: Batch | None) -> int | None:
+        """How many records the open batch still takes."""
+        if self.limits.records is None:
+            return None
+        return self.limits.records - (batch.records if batch else 0)
+
+    def _took(self, keeper: Keeper, chunk: Sequence[Record], batch: Batch) -> None:
+        first = keeper.chain.first is None
+        keeper.fed_at = _now()
+        self.progress += 1
+        keeper.chain.took(Edge(chunk[0].offset, chunk[0].timestamp), batch.end)
+        self._tools.metrics.consumed(keeper.chain.partition, len(chunk))
+        if first:
+            keeper.wake()
+
+    async def _compress(self, keeper: Keeper, batch: Batch) -> None:
+        """Hand a piece to a thread once there is one, and seal the batch once it is full."""
+        if batch.has_piece:
+            await keeper.settle()
+            # It may have been sealed or dropped during the wait; then its keeper compresses the rest.
+            if keeper.chain.open is batch and (piece := batch.take_piece()) is not None:
+                keeper.write(batch, piece)
+        if keeper.chain.open is batch and (trigger := batch.full(self.limits)) is not None:
+            self._seal(keeper, trigger)
+
+    # -- the memory budget
+
+    @property
+    def held_bytes(self) -> int:
+        """Rows, compressed or not yet, and rejects: all that is held and has not landed."""
+        return sum(keeper.chain.held_bytes for keeper in self.keepers.values())
+
+    async def _make_room(self, incoming: int) -> None:
+        """Wait until `incoming` bytes fit into the budget; a chunk larger than all of it goes in alone.
+
+        `_held` is an upper bound, since compressing and landing only make it less: the sum over all partitions, which
+        is dear with hundreds of them, is made anew after every sixteenth of the budget.
+        """
+        self._held += incoming
+        if self._held <= self._recount_at:
+            return
+        while True:
+            self._room.clear()
+            self._relieve()
+            held = self.held_bytes
+            if not held or held + incoming <= self.limits.memory:
+                break
+            await self._room.wait()
+        self._held = held + incoming
+        self._recount_at = min(self._held + self.limits.memory // 16, self.limits.memory)
+
+    def _relieve(self) -> None:
+        """Seal the largest open batches while open ones take more than half of the budget; the rest is for those under way."""
+        opened = sorted(
+            (keeper for keeper in self.keepers.values() if keeper.chain.open is not None), key=_open_bytes, reverse=True
+        )
+        total = sum(map(_open_bytes, opened))
+        for keeper in opened:
+            if total <= self.limits.memory // 2:
+                return
+            total -= _open_bytes(keeper)
+            self._seal(keeper, Trigger.MEMORY)
+
+    def freed(self) -> None:
+        """Something that was held is no longer."""
+        self._room.set()
+        self._seal_aged()
+
+    # -- progress
+
+    def starving(self, now: float) -> bool:
+        """Whether the log holds more than we have taken. To be asked often: it keeps the time since when."""
+        found = False
+        for keeper in self.keepers.values():
+            position, end = keeper.chain.position, self._tools.source.end_offset(keeper.chain.partition)
+            if position is not None and end is not None and end > position:
+                found = True
+            else:
+                keeper.fed_at = now
+        return found
+
+    # -- sealing
+
+    async def _tick(self) -> None:
+        """Seal by age. A batch that opens during a sleep is due after its end, so no sleep is too long."""
+        while True:
+            now = _now()
+            due = min((at for keeper in self.keepers.values() if (at := self._due(keeper)) is not None), default=None)
+            await asyncio.sleep(self.limits.interval if due is None else max(0.0, due - now))
+            self._seal_aged()
+
+    def _seal_aged(self) -> None:
+        now = _now()
+        for keeper in self.keepers.values():
+            due = self._due(keeper)
+            if due is not None and due <= now:
+                self._seal(keeper, Trigger.AGE)
+
+    def _due(self, keeper: Keeper) -> float | None:
+        """When the open batch reaches its age. Not while an older one waits to land: it could not land any sooner, and
+        an outage would leave a trail of small objects."""
+        batch = keeper.chain.open
+        if batch is None or batch.first is None or keeper.chain.sealed:
+            return None
+        return batch.opened_at + self.limits.interval
+
+    def _seal(self, keeper: Keeper, trigger: Trigger) -> None:
+        now = _now()
+        batch = keeper.chain.seal(trigger, now)
+        if batch is not None:
+            self._tools.metrics.sealed(trigger, batch.records, now - batch.opened_at)
+            keeper.wake()
+
+    def _finish(self) -> None:
+        self._finishing = True
+        for keeper in self.keepers.values():
+            self._seal(keeper, Trigger.SHUTDOWN)
+            keeper.finish()
+
+
+def _offset(record: Record) -> int:
+    return record.offset
+
+
+def _open_bytes(keeper: Keeper) -> int:
+    return keeper.chain.open.held_bytes if keeper.chain.open is not None else 0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,372 @@
+"""Records in; canonical rows, and the rejected with their reasons, out.
+
+A row is made anew from the decoded event, never from the producer's bytes, and depends only on the record: its bytes,
+its place in the log and its Kafka timestamp. Most records are decoded once, straight into their type. What that refuses
+is decoded again: an unknown field moves into ``properties``, an unknown type becomes a ``GenericEvent``, and only what
+is neither is rejected.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ingestd.config import Events
+from ingestd.events import ORIGIN_FIELDS, Event, GenericEvent, Model, refuse_origin
+from ingestd.records import Record, TopicPartition
+
+DEPTH_MAX = 100  # objects and arrays within each other, the event itself included
+FIRST_YEAR = 1582  # what Snowflake's timestamps begin with
+MESSAGE_MAX = 500  # characters
+PATH_MAX = 300  # characters
+GENERIC = "generic"  # stands for all unknown types in counts
+
+_CONTAINERS = (dict, list, tuple)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BEYOND_DOUBLE = 2**1024 - 2**970  # the first integer that rounds to a double's infinity
+_BELOW_DOUBLE = -_BEYOND_DOUBLE
+
+
+class Reason(StrEnum):
+    """Why a record was rejected."""
+
+    NULL_VALUE = "null_value"  # a tombstone: the record has no value
+    EMPTY_VALUE = "empty_value"  # a value of no bytes
+    TOO_LARGE = "too_large"  # more than events.max_bytes
+    NOT_JSON = "not_json"  # not JSON by its grammar
+    TRUNCATED = "truncated"  # JSON that stops before its end
+    INVALID_UTF8 = "invalid_utf8"  # a string is not UTF-8
+    LONE_SURROGATE = "lone_surrogate"  # half of an escaped surrogate pair: a string that no UTF-8 can hold
+    TOO_DEEP = "too_deep"  # more than DEPTH_MAX objects and arrays within each other
+    WRONG_TYPE = "wrong_type"  # a field, or the value itself, is of another JSON type
+    MISSING_FIELD = "missing_field"  # a required field is not there
+    UNKNOWN_FIELD = "unknown_field"  # within a nested type of a user's model; elsewhere it moves into properties
+    UNKNOWN_TYPE = "unknown_type"  # the model has no such event_type, and events.unknown_types is "reject"
+    TOO_LONG = "too_long"  # more characters or items than the field holds
+    TOO_SHORT = "too_short"  # fewer characters or items than the field needs
+    NUMBER_OUT_OF_RANGE = "number_out_of_range"  # beyond a double's range, or beyond the field's
+    INVALID_TIMESTAMP = "invalid_timestamp"  # not an RFC 3339 time
+    NAIVE_TIMESTAMP = "naive_timestamp"  # without an offset, and events.naive_timestamps is "reject"
+    TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"  # before 1582 or after 9999, in UTC
+    INVALID = "invalid"  # anything else that the type refuses
+
+
+class Rejected(NamedTuple):
+    """A record that makes no row. `position` is its place in the chunk, `path` the field's: ``$.client_id``."""
+
+    position: int
+    record: Record
+    reason: Reason
+    path: str
+    message: str
+
+
+class Validated(NamedTuple):
+    """A chunk's outcome. `rows` are JSON lines, each ended by a newline; `accepted` counts them by event_type."""
+
+    rows: bytes
+    accepted: Mapping[str, int]
+    rejected: list[Rejected]
+
+
+class Validator:
+    """Validates chunks of records against one model. Holds no state between chunks."""
+
+    def __init__(self, config: Events, model: Model) -> None:
+        self._size_max = int(config.max_bytes)  # comparing with a subclass takes twice as long
+        self._accept_unknown = config.unknown_types == "accept"
+        self._naive_is_utc = config.naive_timestamps == "utc"
+        self._timestamps = model.timestamps
+        self._unbounded = model.unbounded
+        self._check_all = any((*model.timestamps.values(), *model.unbounded.values()))
+        self._counted_as: dict[type[Event], str] = {kind: tag for tag, kind in model.types.items()}
+        self._counted_as[GenericEvent] = GENERIC
+        self._known = {tag: _known_fields(kind) for tag, kind in model.types.items()}
+        self._known_generic = _known_fields(GenericEvent)
+        self._decode = _decoder(model.union)
+        self._decode_generic = _decoder(GenericEvent)
+
+    def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
+        """Rows and rejects of `records`, which are of `partition`. Raises for nothing that a producer can send."""
+        decode, size_max, check_all = self._decode, self._size_max, self._check_all
+        topic, number = partition
+        events: list[Event] = []
+        rejected: list[Rejected] = []
+        timestamp, received_at = -1, None
+        for record in records:
+            try:
+                value = record.value
+                if value is None:
+                    raise _Refused(Reason.NULL_VALUE, "$", "the record has no value")
+                if len(value) > size_max:
+                    raise _Refused(Reason.TOO_LARGE, "$", f"{len(value)} bytes, above events.max_bytes = {size_max}")
+                try:
+                    event = decode(value)
+                except Exception:  # noqa: BLE001 - a user's type may raise anything; the second look says what it was
+                    event = self._decode_again(value)
+                time = event.event_timestamp
+                if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
+                    self._check(event)
+            except _Refused as refused:
+                rejected.append(Rejected(len(events) + len(rejected), record, *refused.args))
+                continue
+            if record.timestamp != timestamp:
+                timestamp = record.timestamp
+                received_at = _kafka_time(timestamp)
+            if event.event_category is None:
+                event.event_category = event.default_category
+            if event.channel is None:
+                event.channel = event.default_channel
+            event.source_topic = topic
+            event.source_partition = number
+            event.source_offset = record.offset
+            event.received_at = received_at
+            events.append(event)
+        accepted = {self._counted_as[kind]: count for kind, count in Counter(map(type, events)).items()}
+        return Validated(_ENCODER.encode_lines(events), accepted, rejected)
+
+    def _check(self, event: Event) -> None:
+        """Bring times to UTC, and refuse what the decoder lets pass."""
+        event.event_timestamp = self._utc(event.event_timestamp, "event_timestamp")
+        if event.properties is not None:
+            _check_sound(event.properties, "$.properties", depth=2)
+        if self._check_all:
+            self._check_fields(event)
+
+    def _check_fields(self, event: Event) -> None:
+        for name in self._timestamps[type(event)]:
+            if (time := getattr(event, name)) is not None:
+                setattr(event, name, self._utc(time, name))
+        for name in self._unbounded[type(event)]:
+            try:
+                plain = msgspec.to_builtins(getattr(event, name), builtin_types=(Decimal,), str_keys=True)
+            except RecursionError:
+                raise _too_deep(f"$.{name}") from None
+            _check_sound(plain, f"$.{name}", depth=2)
+
+    def _utc(self, time: datetime, name: str) -> datetime:
+        if time.tzinfo is None:
+            if not self._naive_is_utc:
+                raise _Refused(Reason.NAIVE_TIMESTAMP, f"$.{name}", "the time has no offset from UTC")
+            time = datetime.combine(time, time.time(), UTC)  # as time.replace(tzinfo=UTC), in a sixth of its time
+        elif time.tzinfo is not UTC:
+            try:
+                time = time.astimezone(UTC)
+            except OverflowError:
+                message = "not within the years 1 to 9999 in UTC"
+                raise _Refused(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", message) from None
+        if time.year < FIRST_YEAR:
+            raise _Refused(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", f"before the year {FIRST_YEAR} in UTC")
+        return time
+
+    def _decode_again(self, value: bytes) -> Event:
+        """The event in what the model's decoder refused, its unknown fields in ``properties``. Raises ``_Refused``."""
+        data = _parse(value)
+        _check_sound(data, "$", depth=1)
+        event_type = data.get("event_type")
+        decode, known = self._decode, self._known_generic
+        if isinstance(event_type, str):
+            if event_type in self._known:
+                known = self._known[event_type]
+            elif self._accept_unknown:
+                decode = self._decode_generic
+            else:
+                raise _Refused(Reason.UNKNOWN_TYPE, "$.event_type", f"the model has no event_type {event_type!r}")
+        # Through bytes and not by msgspec.convert, which differs from the decoder: it makes 1e400 an infinite float.
+        again = _ENCODER.encode(_gather(data, known))
+        try:
+            return decode(again)
+        except msgspec.ValidationError as error:
+            raise _explain(error, data) from error
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _Refused(Reason.INVALID, "$", f"{type(error).__name__}: {error}") from error
+
+
+class _Refused(Exception):
+    """A record makes no row: reason, path, message."""
+
+    def __init__(self, reason: Reason, path: str, message: str) -> None:
+        super().__init__(reason, path[:PATH_MAX], message[:MESSAGE_MAX])
+
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+def _decoder(kind: Any) -> Callable[[bytes], Event]:
+    # Decimal itself, not a function that checks as well: a frame for each number costs more than a check afterwards.
+    return msgspec.json.Decoder(kind, dec_hook=refuse_origin, float_hook=Decimal).decode
+
+
+def _known_fields(kind: type[Event]) -> frozenset[str]:
+    return frozenset(("event_type", *kind.__struct_encode_fields__)) - frozenset(ORIGIN_FIELDS)
+
+
+def _kafka_time(milliseconds: int) -> datetime | None:
+    """None where Kafka has no timestamp (-1), or none that is a date."""
+    if milliseconds < 0:
+        return None
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return None
+
+
+def _any_decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent of more than 18 digits
+        return Decimal("Infinity")
+
+
+_PARSER = msgspec.json.Decoder(Any, float_hook=_any_decimal)
+
+
+def _parse(value: bytes) -> dict[str, Any]:
+    """The JSON object in `value`; of keys that are there twice, the last. Raises ``_Refused``."""
+    if not value:
+        raise _Refused(Reason.EMPTY_VALUE, "$", "the record's value has no bytes")
+    try:
+        data = _PARSER.decode(value)
+    except UnicodeDecodeError as error:
+        raise _Refused(Reason.INVALID_UTF8, "$", str(error)) from error
+    except RecursionError as error:
+        raise _too_deep("$") from error
+    except msgspec.ValidationError as error:
+        raise _explain(error, {}) from error
+    except msgspec.DecodeError as error:
+        if _is_json_but_for_surrogates(value):
+            raise _Refused(Reason.LONE_SURROGATE, "$", str(error)) from error
+        reason = Reason.TRUNCATED if "truncated" in str(error) else Reason.NOT_JSON
+        raise _Refused(reason, "$", str(error)) from error
+    if not isinstance(data, dict):
+        raise _Refused(Reason.WRONG_TYPE, "$", "Expected `object`")
+    return data
+
+
+def _is_json_but_for_surrogates(value: bytes) -> bool:
+    """Whether the standard library, which lets a lone surrogate pass, reads what msgspec does not."""
+    if b"\\u" not in value:
+        return False
+    try:
+        # Numbers stay text, because int() refuses the longest ones.
+        json.loads(value.decode(), parse_int=str, parse_float=str, parse_constant=int)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _gather(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """`data` with its unknown keys moved into ``properties``: a key that is taken there gets a "_" before it."""
+    unknown = [key for key in data if key not in known]
+    rest = {key: value for key, value in data.items() if key in known}
+    properties = rest.get("properties")
+    if not unknown or not isinstance(properties, dict | None):
+        return rest
+    properties = dict(properties or {})
+    for key in unknown:
+        free = key
+        while free in properties:
+            free = f"_{free}"
+        properties[free] = data[key]
+    return rest | {"properties": properties}
+
+
+_REASONS = (
+    (re.compile(r"Object missing required field "), Reason.MISSING_FIELD),
+    (re.compile(r"Object contains unknown field "), Reason.UNKNOWN_FIELD),
+    (re.compile(r"Expected `[^`]*`(, got `[^`]*`)?$"), Reason.WRONG_TYPE),
+    (re.compile(r"Expected `\w+` of length <= "), Reason.TOO_LONG),
+    (re.compile(r"Expected `\w+` of length >= "), Reason.TOO_SHORT),
+    (re.compile(r"Expected `\w+` [<>]=? "), Reason.NUMBER_OUT_OF_RANGE),
+    (re.compile(r"(Integer value|Number) out of range"), Reason.NUMBER_OUT_OF_RANGE),
+    (re.compile(r"Expected `datetime` with a timezone"), Reason.NAIVE_TIMESTAMP),
+    (re.compile(r"Invalid RFC3339 encoded datetime"), Reason.INVALID_TIMESTAMP),
+)
+_FAR_YEAR = re.compile(r"([+-]?\d{5,}|0000)-\d\d-\d\d")
+
+
+def _explain(error: msgspec.ValidationError, data: Mapping[str, Any]) -> _Refused:
+    """What msgspec says in English about `data`, as a reason and a path."""
+    message, separator, path = str(error).rpartition(" - at `")
+    if separator:
+        path = path.removesuffix("`")
+    else:
+        message, path = path, "$"
+    reason = next((reason for pattern, reason in _REASONS if pattern.match(message)), Reason.INVALID)
+    if reason is Reason.MISSING_FIELD:
+        path = f"{path}.{message.split('`')[1]}"
+    elif reason is Reason.INVALID_TIMESTAMP and _FAR_YEAR.match(str(data.get(path.removeprefix("$.")))):
+        reason = Reason.TIMESTAMP_OUT_OF_RANGE
+    return _Refused(reason, path, message)
+
+
+def _too_deep(path: str) -> _Refused:
+    return _Refused(Reason.TOO_DEEP, path, f"more than {DEPTH_MAX} objects and arrays within each other")
+
+
+def _check_sound(value: Any, path: str, depth: int) -> None:
+    """Refuse what Snowflake could not hold: numbers beyond a double's range, and too many containers within each other.
+
+    The decoder has a limit on depth, too, but it is the stack that its caller happens to have left.
+    """
+    if not _is_sound(value, depth):
+        fault = _find_fault(value, path, depth)
+        raise fault if fault is not None else _too_deep(path)
+
+
+def _is_sound(value: Any, depth: int) -> bool:
+    level = [value] if isinstance(value, _CONTAINERS) else [[value]]
+    while level:
+        if depth > DEPTH_MAX:
+            return False
+        below = []
+        for container in level:
+            for item in container.values() if type(container) is dict else container:
+                kind = type(item)
+                if kind is str:
+                    continue
+                if kind is int:
+                    if not _BELOW_DOUBLE < item < _BEYOND_DOUBLE:
+                        return False
+                elif kind is dict or kind is list or kind is tuple:
+                    below.append(item)
+                elif not _is_in_range(item):
+                    return False
+        level = below
+        depth += 1
+    return True
+
+
+def _is_in_range(value: object) -> bool:
+    if isinstance(value, int):
+        return _BELOW_DOUBLE < value < _BEYOND_DOUBLE
+    if isinstance(value, Decimal):
+        exponent = value.adjusted()
+        if -308 < exponent < 308:
+            return value.is_finite()
+        # Between these two a double's range ends: infinity above, zero below.
+        return -325 < exponent < 309 and 0.0 < abs(float(value)) < math.inf
+    return True
+
+
+def _find_fault(value: Any, path: str, depth: int) -> _Refused | None:
+    if isinstance(value, _CONTAINERS):
+        if depth > DEPTH_MAX:
+            return _too_deep(path)
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            step = f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{json.dumps(key)}]"
+            if fault := _find_fault(item, f"{path}{step}"[:PATH_MAX], depth + 1):
+                return fault
+        return None
+    if _is_in_range(value):
+        return None
+    return _Refused(Reason.NUMBER_OUT_OF_RANGE, path, "number beyond a double's range")

@@ -1,0 +1,191 @@
+"""A broker for several members of one group, with the misbehaviour that the real one and its client are known for."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from ingestd.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.sources import Fetched, Listener
+
+REBALANCE_TIMEOUT = 4.0
+
+
+class Broker:
+    """Logs, committed positions, and who owns what. Eager rebalances, as aiokafka's."""
+
+    def __init__(self, rng: random.Random, partitions: Sequence[TopicPartition], cluster: str = "sim") -> None:
+        self.rng = rng
+        self.cluster = cluster
+        self.logs: dict[TopicPartition, list[PlainRecord]] = {partition: [] for partition in partitions}
+        self.ends = dict.fromkeys(partitions, 0)
+        self.starts = dict.fromkeys(partitions, 0)
+        self.committed: dict[TopicPartition, Position] = {}
+        self.members: list[Member] = []
+        self.generation = 0
+        self.calm = False  # no faults any more
+        self._rebalancing = asyncio.Lock()
+
+    def append(self, partition: TopicPartition, value: bytes | None, timestamp: int, gap: int = 0) -> None:
+        """`gap` offsets before the record hold nothing that a consumer sees, as after control records."""
+        offset = self.ends[partition] + gap
+        self.logs[partition].append(PlainRecord(offset, timestamp, value))
+        self.ends[partition] = offset + 1
+
+    def retain_from(self, partition: TopicPartition, offset: int) -> list[PlainRecord]:
+        """Retention: the log begins at `offset` now. Returns what is gone."""
+        gone = [record for record in self.logs[partition] if record.offset < offset]
+        self.logs[partition] = [record for record in self.logs[partition] if record.offset >= offset]
+        self.starts[partition] = max(self.starts[partition], offset)
+        return gone
+
+    async def latency(self) -> None:
+        await asyncio.sleep(self.rng.expovariate(50))
+
+    def fault(self, probability: float) -> bool:
+        return not self.calm and self.rng.random() < probability
+
+    async def rebalance(self) -> None:
+        """Everything is revoked and dealt out anew. A member that takes too long to let go is expelled."""
+        async with self._rebalancing:
+            self.generation += 1
+            members = [member for member in self.members if member.alive]
+            for outcome, member in zip(
+                await asyncio.gather(*(member.revoke() for member in members), return_exceptions=True),
+                members,
+                strict=True,
+            ):
+                if isinstance(outcome, TimeoutError):
+                    self.members.remove(member)
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+            members = [member for member in self.members if member.alive]
+            for index, member in enumerate(members):
+                member.assign([tp for number, tp in enumerate(self.logs) if number % len(members) == index])
+
+
+class Member:
+    """One worker's ``Source``."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._listener: Listener | None = None
+        self._positions: dict[TopicPartition, int | None] = {}  # None: paused
+        self._generation = -1
+        self._finished = False
+        self._commits: dict[TopicPartition, int] = {}
+        self.alive = True
+        self.seeks_ignored = False
+
+    @property
+    def cluster_id(self) -> str:
+        return self._broker.cluster
+
+    async def start(self, listener: Listener) -> None:
+        self._listener = listener
+        await self._broker.latency()
+        self._broker.members.append(self)
+        await self._broker.rebalance()
+
+    async def stop(self) -> None:
+        self.die()
+        await self._broker.rebalance()
+
+    def die(self) -> None:
+        self.alive = False
+        if self in self._broker.members:
+            self._broker.members.remove(self)
+
+    async def revoke(self) -> None:
+        if self._positions and self._listener is not None:
+            async with asyncio.timeout(REBALANCE_TIMEOUT):
+                await self._listener.on_revoked(list(self._positions))
+        self._positions = {}
+
+    def assign(self, partitions: list[TopicPartition]) -> None:
+        self._generation = self._broker.generation
+        self._positions = dict.fromkeys(partitions)
+        assert self._listener is not None
+        self._listener.on_assigned(partitions)
+
+    async def become_zombie(self, seconds: float) -> None:
+        """Cut off from the group and not aware of it: others own what it goes on to write; then it joins again."""
+        if self not in self._broker.members:
+            return
+        self._broker.members.remove(self)
+        await self._broker.rebalance()
+        await asyncio.sleep(seconds)
+        if self.alive:
+            try:
+                await self.revoke()
+            except TimeoutError:
+                self._positions = {}
+            self._broker.members.append(self)
+            await self._broker.rebalance()
+
+    async def fetch(self) -> Fetched | None:
+        if self._finished:
+            return None
+        await self._broker.latency()
+        if self._finished:
+            return None
+        found: dict[TopicPartition, list[PlainRecord]] = {}
+        for partition, position in self._positions.items():
+            if position is None or self._broker.rng.random() < 0.3:
+                continue
+            if position < self._broker.starts[partition]:
+                self._positions[partition] = None
+                assert self._listener is not None
+                self._listener.on_out_of_range(partition)
+                return {}
+            log = self._broker.logs[partition]
+            records = [record for record in log if record.offset >= position][: self._broker.rng.randint(1, 12)]
+            if records:
+                found[partition] = records
+                self._positions[partition] = records[-1].offset + 1
+        if not found:
+            await asyncio.sleep(0.2)
+        return found
+
+    def finish(self) -> None:
+        self._finished = True
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        if partition not in self._positions:
+            return
+        if self.seeks_ignored and self._positions[partition] is not None:
+            return
+        self._positions[partition] = offset
+
+    def pause(self, partition: TopicPartition) -> None:
+        if partition in self._positions:
+            self._positions[partition] = None
+
+    async def committed(self, partition: TopicPartition) -> Position | None:
+        await self._broker.latency()
+        return self._broker.committed.get(partition)
+
+    async def log_range(self, partition: TopicPartition) -> LogRange:
+        await self._broker.latency()
+        return LogRange(self._broker.starts[partition], self._broker.ends[partition])
+
+    async def resolve_start(self, partition: TopicPartition) -> int:
+        await self._broker.latency()
+        return self._broker.starts[partition]
+
+    def end_offset(self, partition: TopicPartition) -> int | None:
+        return self._broker.ends[partition]
+
+    async def commit(self, partition: TopicPartition, position: Position) -> bool:
+        """Stale commits are refused as a rule, and sometimes accepted, as one that aiokafka retried is."""
+        assert partition not in self._commits, "one commit in flight"
+        self._commits[partition] = position.offset
+        try:
+            await self._broker.latency()
+            stale = self not in self._broker.members or self._generation != self._broker.generation
+            if (stale and not self._broker.fault(0.3)) or self._broker.fault(0.02):
+                return False
+            self._broker.committed[partition] = position
+            await self._broker.latency()  # a crash here: applied, and the answer is lost
+            return True
+        finally:
+            del self._commits[partition]

@@ -1,0 +1,175 @@
+"""Rules that look optional, taken out one at a time: the simulation must notice each, or it proves nothing."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ingestd import layout
+from ingestd.batch import Edge
+from ingestd.chain import Chain, Commit, Position, Steps, Upload
+from ingestd.keeper import Keeper
+from ingestd.layout import Layout
+from ingestd.pipeline import Pipeline
+from ingestd.records import TopicPartition
+from ingestd.sinks import Stored
+from tests.simulation import virtual_time
+from tests.simulation.broker import Member
+from tests.simulation.store import Store
+from tests.simulation.world import START, World
+
+SEEDS = 60  # the rarest of these shows within the first dozens
+
+
+def unconditional_put(patch: pytest.MonkeyPatch) -> None:
+    original = Store.__init__
+
+    def init(self: Store, *arguments: Any) -> None:
+        original(self, *arguments)
+        self.conditional = False
+
+    patch.setattr(Store, "__init__", init)
+
+
+def no_epoch(patch: pytest.MonkeyPatch) -> None:
+    """What was fetched before a rewind is taken after it."""
+    original = Chain.void
+
+    def void(self: Chain) -> int:
+        epoch = self.epoch
+        released = original(self)
+        self.epoch = epoch
+        return released
+
+    patch.setattr(Chain, "void", void)
+
+
+def no_seek_after_adopt(patch: pytest.MonkeyPatch) -> None:
+    original = Member.seek
+
+    def seek(self: Member, partition: TopicPartition, offset: int) -> None:
+        if self._positions.get(partition) is None:
+            original(self, partition, offset)
+
+    patch.setattr(Member, "seek", seek)
+
+
+def exists_taken_as_success(patch: pytest.MonkeyPatch) -> None:
+    _answer_upload(patch, lambda _, stored: Stored.CREATED if stored is Stored.EXISTS else stored)
+
+
+def all_bad_batch_without_an_object(patch: pytest.MonkeyPatch) -> None:
+    original = Keeper._answer
+
+    async def answer(self: Keeper, step: Any) -> Any:
+        if isinstance(step, Upload) and step.batch.rows == 0:
+            return Stored.CREATED
+        return await original(self, step)
+
+    patch.setattr(Keeper, "_answer", answer)
+
+
+def wall_clock_date_in_the_key(patch: pytest.MonkeyPatch) -> None:
+    import asyncio  # noqa: PLC0415
+
+    def day(_: int) -> str:
+        now = datetime.fromtimestamp(START + asyncio.get_running_loop().time(), UTC)
+        return f"year={now.year:04d}/month={now.month:02d}/day={now.day:02d}/"
+
+    patch.setattr(layout, "_day", day)
+
+
+def end_in_the_key(patch: pytest.MonkeyPatch) -> None:
+    original = Layout.data_key
+
+    def data_key(self: Layout, partition: TopicPartition, start: int, first_timestamp: int, end: int) -> str:
+        return original(self, partition, start, first_timestamp, end).replace(".jsonl.gz", f"+{end:020d}.jsonl.gz")
+
+    patch.setattr(Layout, "data_key", data_key)
+
+
+def no_alignment_guard(patch: pytest.MonkeyPatch) -> None:
+    """A position inside of an object is taken for a boundary."""
+    original = World._roll_back
+
+    def roll_back(self: World) -> None:
+        original(self)
+        for partition, position in self.broker.committed.items():
+            self.broker.committed[partition] = Position(max(0, position.offset - 1), position.mark)
+
+    patch.setattr(World, "_roll_back", roll_back)
+
+
+def commit_before_the_put(patch: pytest.MonkeyPatch) -> None:
+    original = Chain._land
+
+    def land(self: Chain, batch: Any) -> Steps:
+        yield Commit(Position(batch.end, self.policy.mark))
+        return (yield from original(self, batch))
+
+    patch.setattr(Chain, "_land", land)
+
+
+def data_before_quarantine(patch: pytest.MonkeyPatch) -> None:
+    """The other order, with a crash in between, loses a record that a changed validator rejects."""
+    original = Keeper._upload
+
+    async def upload(self: Keeper, sealed: Any) -> Stored:
+        tools = self._tools
+        stored = await tools.guard.call(
+            lambda: tools.sink.put_new(sealed.data_key, sealed.data, sealed.landed.metadata())
+        )
+        if stored is Stored.CREATED:
+            await original(self, sealed)
+        return stored
+
+    patch.setattr(Keeper, "_upload", upload)
+
+
+def a_late_chunk_after_the_seal(patch: pytest.MonkeyPatch) -> None:
+    """The first surviving record's offset taken as the start, instead of the position."""
+    original = Pipeline._took
+
+    def took(self: Pipeline, keeper: Keeper, chunk: Any, batch: Any) -> None:
+        if batch.first == Edge(chunk[0].offset, chunk[0].timestamp):
+            batch.start = chunk[0].offset
+        original(self, keeper, chunk, batch)
+
+    patch.setattr(Pipeline, "_took", took)
+
+
+def _answer_upload(patch: pytest.MonkeyPatch, change: Callable[[Upload, Stored], Stored]) -> None:
+    original = Keeper._answer
+
+    async def answer(self: Keeper, step: Any) -> Any:
+        found = await original(self, step)
+        return change(step, found) if isinstance(step, Upload) else found
+
+    patch.setattr(Keeper, "_answer", answer)
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        unconditional_put,
+        no_epoch,
+        no_seek_after_adopt,
+        exists_taken_as_success,
+        all_bad_batch_without_an_object,
+        wall_clock_date_in_the_key,
+        end_in_the_key,
+        no_alignment_guard,
+        commit_before_the_put,
+        data_before_quarantine,
+        a_late_chunk_after_the_seal,
+    ],
+)
+def test_the_simulation_notices(mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    mutation(monkeypatch)
+    for seed in range(SEEDS):
+        try:
+            virtual_time.run(World(seed).run(30))
+        except (AssertionError, ExceptionGroup):
+            return
+    pytest.fail(f"{mutation.__name__} went unnoticed in {SEEDS} seeds")

@@ -1,0 +1,301 @@
+"""One seeded run of everything: a group of workers over a faulty broker and a faulty store, and what must hold at the end."""
+
+import asyncio
+import gzip
+import json
+import random
+from collections import Counter
+from datetime import UTC, datetime
+
+import msgspec
+
+from ingestd.batch import Batch
+from ingestd.breaker import Breaker
+from ingestd.chain import Policy
+from ingestd.config import Batch as Limits
+from ingestd.config import Events, Seconds, Size
+from ingestd.config import Breaker as BreakerConfig
+from ingestd.config import Sink as SinkConfig
+from ingestd.events import load_model
+from ingestd.guard import Guard
+from ingestd.keeper import Tools
+from ingestd.layout import Landed, Layout
+from ingestd.metrics import Metrics
+from ingestd.pipeline import Pipeline
+from ingestd.records import PlainRecord, Position, TopicPartition
+from ingestd.validate import Validator
+from tests.simulation.broker import Broker, Member
+from tests.simulation.store import Connection, Store
+from tests.simulation.virtual_time import SlowExecutor
+
+START = datetime(2026, 11, 22, 23, 59, 0, tzinfo=UTC).timestamp()  # a minute before midnight: dates matter
+PARTITIONS = [TopicPartition("events", number) for number in range(3)]
+LIMITS = Limits(interval=Seconds(3), records=15, bytes=Size(1 << 20), memory=Size(1 << 20))
+TIGHT = 8 << 10  # a budget of a few batches: the flow often waits for room
+NEVER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+class Worker:
+    """One daemon, without its process."""
+
+    def __init__(self, world: "World", *, strict: bool, interval: float) -> None:
+        self.member = Member(world.broker)
+        self.metrics = Metrics()
+        self.world = world
+        layout = Layout()
+        config = SinkConfig(retry_initial=Seconds(0.1), retry_max=Seconds(2))
+        sink = Connection(world.store)
+        tools = Tools(
+            source=self.member,
+            sink=sink,
+            guard=Guard(config, self.metrics.upload_retried, random.Random(world.rng.random())),
+            metrics=self.metrics,
+            executor=SlowExecutor(lambda: world.rng.expovariate(30)),
+            wall_clock=lambda: START + world.rng.uniform(-1e5, 1e5),
+            freed=lambda: self.pipeline.freed(),
+        )
+        memory = Size(world.rng.choice([TIGHT, LIMITS.memory]))
+        self.limits = msgspec.structs.replace(LIMITS, interval=Seconds(interval), memory=memory)
+        events = Events(unknown_types="reject" if strict else "accept")
+        policy = Policy(layout, layout.mark(sink.url), skip_lost=True)
+        self.pipeline = Pipeline(
+            self.limits, tools, Validator(events, load_model(None)), Breaker(NEVER), policy, revoke_timeout=2.0
+        )
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        await self.pipeline.run()
+        await self.member.stop()
+
+    def check(self) -> None:
+        """I7 and I9: what it holds, and where every record that it took is."""
+        totals = self.metrics.totals()
+        in_flight = sum(keeper.chain.held_records for keeper in self.pipeline.keepers.values())
+        accounted = totals.landed + totals.quarantined + totals.released + in_flight
+        if totals.consumed != accounted:
+            raise Violation(f"I9: consumed {totals.consumed} is not {accounted}: {totals}, in flight {in_flight}")
+        holes = len(PARTITIONS) * 2 * Batch.overhead_bytes  # a hole's batch holds nothing, and waits for no room
+        if self.pipeline.held_bytes > self.limits.memory + holes:
+            raise Violation(f"I7: {self.pipeline.held_bytes} bytes are held, the budget is {self.limits.memory}")
+        halted = {k.chain.partition: k.halted for k in self.pipeline.keepers.values() if k.halted}
+        if halted:
+            raise Violation(f"halted for no reason: {halted}")
+
+    def crash(self) -> None:
+        """SIGKILL: nothing is flushed, nobody is told; what was sent is on its way."""
+        self.member.die()
+        self.task.cancel()
+
+
+class World:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.broker = Broker(self.rng, PARTITIONS)
+        self.store = Store(self.rng)
+        self.workers: list[Worker] = []
+        self.produced: dict[tuple[TopicPartition, int], PlainRecord] = {}
+        self.lost_upstream: set[tuple[TopicPartition, int]] = set()
+        self._extra: set[asyncio.Task[None]] = set()
+
+    async def run(self, seconds: float = 90) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(self.rng.randint(1, 3)):
+            self._spawn()
+        producer = asyncio.create_task(self._produce(seconds * 0.9))
+        while loop.time() < seconds:
+            await asyncio.sleep(self.rng.expovariate(0.5))
+            await self._mishap()
+            self._check_workers()
+        await producer
+        await self._heal()
+        self._check_end()
+
+    # -- what happens
+
+    def _spawn(self) -> Worker:
+        worker = Worker(self, strict=self.rng.random() < 0.5, interval=self.rng.choice([0.5, 3.0, 8.0]))
+        self.workers.append(worker)
+        return worker
+
+    async def _produce(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        number = 0
+        bad_until = 0.0
+        busy = PARTITIONS[: self.rng.randint(1, 3)]  # the others stay empty
+        while loop.time() < seconds:
+            await asyncio.sleep(self.rng.expovariate(2))
+            if self.rng.random() < 0.03:
+                bad_until = loop.time() + self.rng.uniform(1, 10)
+            for _ in range(self.rng.randint(1, 10)):
+                number += 1
+                partition = self.rng.choice(busy)
+                gap = self.rng.choice([0, 0, 0, 0, 1, 3])
+                skew = self.rng.choice([0, 0, 0, -5, 3])
+                value = None if loop.time() < bad_until else self._value(number)
+                self.broker.append(partition, value, int((START + loop.time() + skew) * 1000), gap)
+                record = self.broker.logs[partition][-1]
+                self.produced[partition, record.offset] = record
+
+    def _value(self, number: int) -> bytes | None:
+        kind = self.rng.random()
+        if kind < 0.05:
+            return None
+        if kind < 0.1:
+            return b"not json"
+        event_type = "mystery" if kind < 0.2 else "web_visit"  # accepted by some workers, rejected by others
+        return json.dumps(
+            {
+                "event_id": f"e{number}",
+                "client_id": "c",
+                "event_timestamp": "2026-11-22T23:59:30Z",
+                "event_type": event_type,
+            }
+        ).encode()
+
+    async def _mishap(self) -> None:
+        alive = [worker for worker in self.workers if worker.member.alive]
+        kind = self.rng.random()
+        if kind < 0.25 and alive:
+            self.rng.choice(alive).crash()
+            self._later(self._expel(self.rng.uniform(0, 3)))
+        elif kind < 0.5 and len(alive) < 4:
+            self._spawn()
+        elif kind < 0.65 and alive:
+            self._later(self.rng.choice(alive).member.become_zombie(self.rng.uniform(0.5, 15)))
+        elif kind < 0.72:
+            self._later(self._outage())
+        elif kind < 0.78:
+            self._later(self._refusal())
+        elif kind < 0.86:
+            self._roll_back()
+        elif kind < 0.9:
+            self.broker.committed.clear()  # the group is deleted, or expires
+        elif kind < 0.95:
+            self._retain()
+        elif alive:
+            self.rng.choice(alive).member.finish()  # an orderly stop
+
+    async def _expel(self, seconds: float) -> None:
+        """The session of the dead runs out."""
+        await asyncio.sleep(seconds)
+        await self.broker.rebalance()
+
+    async def _outage(self) -> None:
+        self.store.down = True
+        await asyncio.sleep(self.rng.uniform(0.5, 10))
+        self.store.down = False
+
+    async def _refusal(self) -> None:
+        self.store.forbidden = True
+        await asyncio.sleep(self.rng.uniform(0.5, 10))
+        self.store.forbidden = False
+
+    def _roll_back(self) -> None:
+        """Somebody resets the group to an earlier boundary; a tool does not know our mark."""
+        boundaries = [(landed, partition) for partition, landed in self._chain()]
+        if boundaries:
+            landed, partition = self.rng.choice(boundaries)
+            mark = self.rng.choice(["", Layout().mark(Connection.url)])
+            if self.broker.starts[partition] <= landed.start:
+                self.broker.committed[partition] = Position(landed.start, mark)
+
+    def _retain(self) -> None:
+        partition = self.rng.choice(PARTITIONS)
+        end = self.broker.ends[partition]
+        committed = self.broker.committed.get(partition)
+        until = min(end, (committed.offset if committed else 0) + self.rng.choice([0, 0, 0, 4]))
+        for record in self.broker.retain_from(partition, until):
+            self.lost_upstream.add((partition, record.offset))
+
+    def _later(self, coroutine: "asyncio.Coroutine[None, None, None]") -> None:  # type: ignore[name-defined]
+        task = asyncio.create_task(coroutine)
+        self._extra.add(task)
+        task.add_done_callback(self._extra.discard)
+
+    # -- what must hold
+
+    def _check_workers(self) -> None:
+        for worker in self.workers:
+            if worker.task.done() and not worker.task.cancelled() and worker.task.exception():
+                raise Violation("a worker failed") from worker.task.exception()
+            if worker.member.alive:
+                worker.check()
+
+    async def _heal(self) -> None:
+        """I8: when the faults end, one healthy worker reaches the log's end."""
+        while self._extra:
+            await asyncio.gather(*self._extra)
+        self.broker.calm = self.store.calm = True
+        for worker in self.workers:
+            if worker.member.alive:
+                worker.crash()
+        await self.store.settle()
+        healthy = self._spawn()
+        try:
+            async with asyncio.timeout(300):
+                while any(not self._reached(partition) for partition in PARTITIONS):
+                    await asyncio.sleep(1)
+                    self._check_workers()
+        except TimeoutError:
+            raise Violation(f"I8: committed {self.broker.committed}, log ends {self.broker.ends}") from None
+        healthy.member.finish()
+        await healthy.task
+        self._check_workers()
+
+    def _reached(self, partition: TopicPartition) -> bool:
+        log = self.broker.logs[partition]
+        committed = self.broker.committed.get(partition)
+        return not log or (committed is not None and committed.offset > log[-1].offset)
+
+    def _chain(self) -> list[tuple[TopicPartition, Landed]]:
+        found = []
+        for key, (_, metadata) in self.store.objects.items():
+            if key.startswith("events/"):
+                landed = Landed.from_metadata(metadata)
+                assert landed is not None
+                found.append((TopicPartition(landed.topic, landed.partition), landed))
+        return found
+
+    def _check_end(self) -> None:
+        if self.store.overwritten:
+            raise Violation(f"I5: overwritten {self.store.overwritten}")
+        rows = self._rows("events/", "source_offset", "source_partition")
+        quarantined = self._rows("quarantine/", "offset", "partition")
+        doubled = {where: count for where, count in rows.items() if count > 1}
+        if doubled:
+            raise Violation(f"doubled: {doubled}")
+        missing = set(self.produced) - set(rows) - set(quarantined) - self.lost_upstream
+        if missing:
+            raise Violation(f"I2: lost {sorted(missing)}")
+        for partition in PARTITIONS:
+            self._check_chain(partition)
+
+    def _check_chain(self, partition: TopicPartition) -> None:
+        chain = sorted((landed.start, landed.end) for tp, landed in self._chain() if tp == partition)
+        for (_, end), (start, _) in zip(chain, chain[1:], strict=False):
+            if end != start:
+                raise Violation(f"{'I1: overlap' if start < end else 'I3: gap'} in {partition}: {chain}")
+        committed = self.broker.committed.get(partition)
+        if chain and (committed is None or committed.offset != chain[-1][1]):
+            raise Violation(f"I3: committed {committed}, the chain ends at {chain[-1][1]}")
+        for key, (_, metadata) in self.store.objects.items():
+            landed = Landed.from_metadata(metadata)
+            if key.startswith("events/") and landed is not None and landed.partition == partition.partition:
+                day = datetime.fromtimestamp(landed.first_timestamp / 1000, UTC)
+                if f"day={day.day:02d}/" not in key or f"+{landed.start:020d}." not in key:
+                    raise Violation(f"I4: {key} holds {landed}")
+
+    def _rows(self, prefix: str, offset: str, partition: str) -> Counter[tuple[TopicPartition, int]]:
+        found: Counter[tuple[TopicPartition, int]] = Counter()
+        for key, (body, _) in self.store.objects.items():
+            if key.startswith(prefix):
+                for line in gzip.decompress(body).splitlines():
+                    row = json.loads(line)
+                    found[TopicPartition("events", row[partition]), row[offset]] += 1
+        return found

@@ -1,0 +1,103 @@
+"""A batch: its range, its limits, and the gzip that comes out."""
+
+import gzip
+import hashlib
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd.batch import Batch, Edge, Trigger
+from ingestd.config import Batch as Limits
+from ingestd.config import Size
+from ingestd.encode import pack
+from ingestd.layout import Layout
+from ingestd.records import PlainRecord, TopicPartition
+from ingestd.validate import Reason, Rejected, Validated
+
+TP = TopicPartition("t", 0)
+LAYOUT = Layout()
+
+
+def add(batch: Batch, start: int, rows: list[bytes], rejected: int = 0, now: float = 0.0) -> None:
+    records = [PlainRecord(start + number, 1000 + number, b"x") for number in range(len(rows) + rejected)]
+    bad = [Rejected(number, records[number], Reason.NOT_JSON, "$", "bad") for number in range(rejected)]
+    batch.add(records, Validated(b"".join(rows), {}, bad), b'{"bad":1}\n' * rejected, now)
+
+
+def test_the_range_begins_where_the_batch_opens_and_counts_the_rejected() -> None:
+    batch = Batch(TP, 5)
+    add(batch, 8, [b"{}\n"], rejected=2, now=7.0)
+    landed = batch.finish(LAYOUT, "cluster", "1").landed
+    assert (landed.start, landed.end, landed.rows, landed.rejected) == (5, 11, 1, 2)
+    assert (landed.first_offset, landed.first_timestamp, landed.last_timestamp) == (8, 1000, 1002)
+    assert batch.opened_at == 7.0
+
+
+@given(st.lists(st.lists(st.binary(min_size=1, max_size=200).map(lambda it: it.hex().encode() + b"\n"), max_size=20), max_size=8))
+def test_the_body_is_the_rows_whatever_the_pieces(chunks: list[list[bytes]]) -> None:
+    batch = Batch(TP, 0)
+    add(batch, 0, [b"first\n"])
+    offset = 1
+    for number, rows in enumerate(chunk for chunk in chunks if chunk):
+        add(batch, offset, rows)
+        offset += len(rows)
+        if number % 2 and (piece := batch.take_piece()) is not None:
+            batch.write(piece)
+    sealed = batch.finish(LAYOUT, "cluster", "1")
+    rows = b"first\n" + b"".join(row for chunk in chunks for row in chunk)
+    assert gzip.decompress(sealed.data) == rows
+    assert sealed.landed.sha256 == hashlib.sha256(rows).hexdigest()
+    assert sealed.row_bytes == len(rows)
+    assert sealed.quarantine is None
+
+
+def test_a_batch_whose_every_record_was_rejected_is_a_valid_empty_gzip() -> None:
+    batch = Batch(TP, 0)
+    add(batch, 0, [], rejected=3)
+    sealed = batch.finish(LAYOUT, "cluster", "1")
+    assert gzip.decompress(sealed.data) == b""
+    assert sealed.quarantine is not None
+    assert [json.loads(line) for line in gzip.decompress(sealed.quarantine).splitlines()] == [{"bad": 1}] * 3
+
+
+def test_a_hole_has_the_name_of_the_first_record_after_it() -> None:
+    sealed = Batch.hole(TP, 10, 50, Edge(52, 1000)).finish(LAYOUT, "cluster", "1")
+    assert sealed.data_key == LAYOUT.data_key(TP, 10, 1000, 50)
+    assert (sealed.landed.end, sealed.landed.rows) == (50, 0)
+
+
+def test_the_size_limit_is_of_compressed_bytes() -> None:
+    batch = Batch(TP, 0)
+    limits = Limits(bytes=Size(1000))
+    add(batch, 0, [b"a" * 100_000 + b"\n"])
+    batch.write(batch.take_piece() or b"")
+    assert batch.full(limits) is None
+    noise = hashlib.shake_256(b"noise").hexdigest(100_000).encode()
+    add(batch, 1, [noise + b"\n"])
+    batch.write(batch.take_piece() or b"")
+    assert batch.full(limits) is Trigger.BYTES
+
+
+def test_the_record_limit_counts_the_rejected() -> None:
+    batch = Batch(TP, 0)
+    add(batch, 0, [b"{}\n"] * 3, rejected=1)
+    assert batch.full(Limits(records=5)) is None
+    add(batch, 4, [b"{}\n"])
+    assert batch.full(Limits(records=5)) is Trigger.RECORDS
+
+
+def test_what_is_held_is_counted_on_its_way_through_a_thread() -> None:
+    batch = Batch(TP, 0)
+    add(batch, 0, [b"x" * Batch.piece_bytes], rejected=2)
+    assert batch.held_bytes == Batch.overhead_bytes + Batch.piece_bytes + 20
+    assert batch.has_piece
+    piece = batch.take_piece()
+    assert piece is not None
+    assert batch.held_bytes == Batch.overhead_bytes + Batch.piece_bytes + 20
+    batch.write(piece)
+    assert batch.held_bytes < Batch.piece_bytes
+
+
+def test_equal_rows_make_equal_bytes() -> None:
+    assert pack(b"row\n" * 1000) == pack(b"row\n" * 1000)

@@ -1,0 +1,290 @@
+"""The chain of one partition, step by step: what it asks for, and what it makes of the answers."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ingestd.batch import Batch, Edge, Sealed, Trigger
+from ingestd.chain import (
+    Adoption,
+    AwaitFirst,
+    AwaitSealed,
+    Chain,
+    Commit,
+    Halt,
+    Inspect,
+    Landing,
+    Neighbours,
+    Pack,
+    Policy,
+    ReadCommitted,
+    ReadLog,
+    ResolveStart,
+    Resume,
+    Step,
+    Survey,
+    Upload,
+)
+from ingestd.layout import Landed, Layout
+from ingestd.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.sinks import ObjectInfo, Stored
+from ingestd.validate import Validated
+
+TP = TopicPartition("t", 0)
+LAYOUT = Layout()
+MARK = LAYOUT.mark("s3://b")
+NOON = 1_795_348_800_000
+
+
+class Play:
+    """Answers the chain's steps in turn, and notes them."""
+
+    def __init__(self, *, exactly_once: bool = True, skip_lost: bool = False) -> None:
+        self.layout = Layout(exactly_once=exactly_once)
+        self.chain = Chain(TP, Policy(self.layout, MARK, skip_lost), "cluster")
+        self.steps = self.chain.run()
+        self.step: Step = next(self.steps)
+
+    def answer(self, kind: type, answer: Any = None) -> "Play":
+        assert isinstance(self.step, kind), f"expected {kind.__name__}, is {self.step}"
+        self.step = self.steps.send(answer)
+        return self
+
+    def at(self, committed: Position | None, log: LogRange = LogRange(0, 1000)) -> "Play":
+        return self.answer(ReadCommitted, committed).answer(ReadLog, log)
+
+    def filling(self, start: int = 10) -> "Play":
+        """At the end of a probe that found nothing."""
+        return (
+            self.at(Position(start, MARK)).answer(Resume).answer(AwaitFirst, Edge(start, NOON)).answer(Inspect, None)
+        )
+
+    def fill(self, *offsets: int) -> Batch:
+        batch = self.chain.batch_for(offsets[0])
+        records = [PlainRecord(offset, NOON, b"{}") for offset in offsets]
+        batch.add(records, Validated(b"{}\n" * len(offsets), {"t": len(offsets)}, []), b"", 0.0)
+        self.chain.took(Edge(offsets[0], NOON), batch.end)
+        return batch
+
+    def uploading(self, *offsets: int) -> Sealed:
+        batch = self.fill(*offsets)
+        self.chain.seal(Trigger.AGE, 1.0)
+        sealed = batch.finish(self.layout, "cluster", "1")
+        self.answer(AwaitSealed, batch).answer(Pack, sealed)
+        return sealed
+
+
+def thing(start: int, end: int, *, cluster: str = "cluster", timestamp: int = NOON, first: int | None = None) -> ObjectInfo:
+    landed = Landed(
+        topic="t", partition=0, start=start, end=end, rows=end - start, rejected=0, sha256="s", cluster=cluster, version="1",
+        first_offset=start if first is None else first, first_timestamp=timestamp, last_timestamp=timestamp,
+    )  # fmt: skip
+    return ObjectInfo(LAYOUT.data_key(TP, start, timestamp, end), 1, landed.metadata())
+
+
+def key(start: int) -> str:
+    return LAYOUT.data_key(TP, start, NOON, start)
+
+
+def test_extends_the_chain_from_what_is_committed() -> None:
+    play = Play().filling(10)
+    play.uploading(10, 11, 14)
+    assert isinstance(play.step, Upload)
+    play.answer(Upload, Stored.CREATED)
+    assert isinstance(play.step, Landing)
+    play.answer(Landing)
+    assert play.step == Commit(Position(15, MARK))
+    play.answer(Commit)
+    assert play.step == AwaitSealed()
+    assert (play.chain.landed, play.chain.committed, play.chain.held_records) == (15, 15, 0)
+
+
+def test_resumes_where_the_committed_position_is_not_where_the_first_record_is() -> None:
+    play = Play().at(Position(10, MARK))
+    assert play.step == Resume(10)
+    play.answer(Resume).answer(AwaitFirst, Edge(13, NOON))
+    assert play.step == Inspect(key(10))
+
+
+def test_probe_adopts_an_object_that_is_there_already() -> None:
+    play = Play().at(Position(10, MARK)).answer(Resume)
+    play.fill(10, 11)
+    play.answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, thing(10, 30)).answer(ReadLog, LogRange(0, 1000))
+    assert isinstance(play.step, Adoption)
+    assert play.step.released == 2
+    play.answer(Adoption)
+    assert play.step == Commit(Position(30, MARK))
+    play.answer(Commit).answer(ReadLog, LogRange(0, 1000))
+    assert play.step == Resume(30)
+
+
+def test_adopts_the_winner_on_exists() -> None:
+    play = Play().filling(10)
+    play.uploading(10, 11)
+    play.fill(12, 13)
+    epoch = play.chain.epoch
+    play.answer(Upload, Stored.EXISTS)
+    assert play.step == Inspect(key(10))
+    play.answer(Inspect, thing(10, 11)).answer(ReadLog, LogRange(0, 1000))
+    assert isinstance(play.step, Adoption)
+    assert play.step.released == 4
+    assert play.chain.epoch != epoch
+    play.answer(Adoption)
+    assert play.step == Commit(Position(11, MARK))
+
+
+def test_an_object_with_our_end_is_our_own_attempt_whose_answer_was_lost() -> None:
+    play = Play().filling(10)
+    play.uploading(10, 11)
+    held = play.fill(12)
+    play.answer(Upload, Stored.EXISTS).answer(Inspect, thing(10, 12)).answer(ReadLog, LogRange(0, 1000))
+    assert isinstance(play.step, Landing)
+    play.answer(Landing)
+    assert play.step == Commit(Position(12, MARK))
+    assert play.chain.open is held
+
+
+def test_uploads_again_where_the_winner_has_vanished() -> None:
+    play = Play().filling(10)
+    sealed = play.uploading(10)
+    play.answer(Upload, Stored.EXISTS).answer(Inspect, None)
+    assert isinstance(play.step, Upload)
+    assert play.step.sealed is sealed
+
+
+def test_without_a_mark_the_neighbours_are_asked() -> None:
+    play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
+    assert play.step == Survey(10)
+    play.answer(Survey, Neighbours())
+    assert play.step == AwaitSealed()
+
+
+def test_halts_inside_of_an_object_and_names_the_right_offset() -> None:
+    play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
+    play.answer(Survey, Neighbours(before=key(5))).answer(Inspect, thing(5, 17)).answer(ReadLog, LogRange(0, 1000))
+    assert isinstance(play.step, Halt)
+    assert play.step.code == "misaligned"
+    assert "to 17" in play.step.message
+
+
+def test_halts_before_objects_that_exist() -> None:
+    play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
+    play.answer(Survey, Neighbours(after=key(12)))
+    assert isinstance(play.step, Halt)
+    assert play.step.code == "misaligned"
+
+
+def test_a_mark_of_another_place_counts_as_none() -> None:
+    play = Play().at(Position(10, "ingestd:1:elsewhere")).answer(Resume).answer(AwaitFirst, Edge(10, NOON))
+    play.answer(Inspect, None)
+    assert play.step == Survey(10)
+
+
+def test_a_group_without_offsets_goes_on_at_the_end_of_the_chain() -> None:
+    play = Play().answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
+    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LogRange(0, 1000))
+    assert play.step == Commit(Position(17, MARK))
+    play.answer(Commit).answer(ReadLog, LogRange(0, 1000))
+    assert play.step == Resume(17)
+
+
+def test_the_start_policy_applies_where_there_is_no_chain_and_is_committed_first() -> None:
+    play = Play().answer(ReadCommitted, None).answer(Survey, Neighbours()).answer(ResolveStart, 40)
+    assert play.step == Commit(Position(40, ""))
+    play.answer(Commit).answer(ReadLog, LogRange(0, 1000))
+    assert play.step == Resume(40)
+
+
+def test_halts_where_the_committed_offset_is_past_the_log() -> None:
+    play = Play().at(Position(2000, MARK))
+    assert isinstance(play.step, Halt)
+    assert play.step.code == "recreated_topic"
+
+
+def test_halts_where_retention_was_faster() -> None:
+    play = Play().at(Position(10, MARK), LogRange(50, 1000)).answer(Survey, Neighbours())
+    assert isinstance(play.step, Halt)
+    assert play.step.code == "lost_upstream"
+    assert "40 offsets" in play.step.message
+
+
+def test_seals_the_hole_where_loss_is_allowed() -> None:
+    play = Play(skip_lost=True).at(Position(10, MARK), LogRange(50, 1000)).answer(Survey, Neighbours())
+    assert play.step == Resume(50)
+    play.answer(Resume).answer(AwaitFirst, Edge(52, NOON)).answer(Inspect, None).answer(Survey, Neighbours())
+    hole = play.chain.sealed[0]
+    assert (hole.start, hole.end, hole.records, hole.trigger) == (10, 50, 0, Trigger.HOLE)
+    sealed = hole.finish(LAYOUT, "cluster", "1")
+    assert sealed.data_key == key(10)
+    play.answer(AwaitSealed, hole).answer(Pack, sealed).answer(Upload, Stored.CREATED).answer(Landing)
+    assert play.step == Commit(Position(50, MARK))
+
+
+def test_adopts_what_it_had_written_before_retention_took_the_records() -> None:
+    """The day in the name is that of a record which is gone: only a listing finds the object."""
+    play = Play().at(Position(10, MARK), LogRange(50, 1000)).answer(Survey, Neighbours(at=key(10)))
+    play.answer(Inspect, thing(10, 60)).answer(ReadLog, LogRange(50, 1000)).answer(Adoption)
+    assert play.step == Commit(Position(60, MARK))
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        thing(10, 30, cluster="another"),
+        thing(10, 2000),
+        thing(10, 30, timestamp=NOON + 1),
+        thing(10, 10),
+        ObjectInfo(key(10), 1, {}),
+        ObjectInfo(key(10), 1, thing(11, 30).metadata),
+    ],
+    ids=["cluster", "past the log's end", "another timestamp", "no range", "no metadata", "another start"],
+)
+def test_halts_at_an_object_that_is_not_of_this_log(foreign: ObjectInfo) -> None:
+    play = Play().at(Position(10, MARK)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, foreign)
+    while isinstance(play.step, ReadLog):
+        play.answer(ReadLog, LogRange(0, 1000))
+    assert isinstance(play.step, Halt)
+    assert play.step.code in {"foreign_object", "recreated_topic"}
+
+
+def test_an_earlier_first_record_than_the_objects_is_no_sign_of_another_log() -> None:
+    """Retention overtook the writer of the object, not us."""
+    play = Play().at(Position(10, MARK)).answer(Resume).answer(AwaitFirst, Edge(10, NOON))
+    play.answer(Inspect, thing(10, 50, first=52)).answer(ReadLog, LogRange(0, 1000))
+    assert isinstance(play.step, Adoption)
+
+
+def test_at_least_once_asks_the_store_for_nothing() -> None:
+    play = Play(exactly_once=False).at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON))
+    assert play.step == AwaitSealed()
+    sealed = play.uploading(10, 11)
+    assert "+00000000000000000012" in sealed.data_key
+
+
+def test_a_batch_opens_at_the_position_not_at_the_first_record() -> None:
+    play = Play().filling(10)
+    play.uploading(10)
+    play.fill(15)
+    assert play.chain.open is not None
+    assert play.chain.open.start == 11
+
+
+def test_void_forgets_all_that_is_held_and_wants_no_records() -> None:
+    play = Play().filling(10)
+    play.fill(10, 11)
+    play.chain.seal(Trigger.AGE, 1.0)
+    play.fill(12)
+    assert play.chain.void() == 3
+    assert (play.chain.position, play.chain.batches, play.chain.first) == (None, [], None)
+
+
+def test_sealing_nothing_makes_no_batch() -> None:
+    play = Play().filling(10)
+    assert play.chain.seal(Trigger.SHUTDOWN, 0.0) is None
+    assert not play.chain.sealed
+
+
+@pytest.mark.parametrize("step", Step.__args__)
+def test_every_step_says_what_its_answer_is(step: type[msgspec.Struct]) -> None:
+    assert step.__doc__

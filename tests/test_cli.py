@@ -1,0 +1,255 @@
+"""What can be typed, what comes of it, and what a shell is told."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import ingestd
+from ingestd import cli, logs
+from ingestd.errors import (
+    BreakerOpen,
+    ConfigError,
+    DeadlineExceeded,
+    IngestdError,
+    SinkForbidden,
+    SourceError,
+)
+from ingestd.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+Command = Callable[[Settings], int]
+
+
+class Daemon(ModuleType):
+    """Stands in for `ingestd.daemon`: keeps the settings, and ends as told."""
+
+    def __init__(self) -> None:
+        super().__init__("ingestd.daemon")
+        self.calls: list[tuple[str, Settings]] = []
+        self.outcome: BaseException | int = 0
+
+    def run(self, settings: Settings) -> int:
+        return self._end("run", settings)
+
+    def produce(self, settings: Settings) -> int:
+        return self._end("produce", settings)
+
+    def _end(self, command: str, settings: Settings) -> int:
+        self.calls.append((command, settings))
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("INGESTD_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(logs, "REDACTION", logs.Redaction())
+    root, ours = logging.getLogger(), logging.getLogger("ingestd")
+    before = (list(root.handlers), root.level, ours.level)
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    fake = Daemon()
+    monkeypatch.setitem(sys.modules, "ingestd.daemon", fake)
+    monkeypatch.setattr(ingestd, "daemon", fake, raising=False)
+    return fake
+
+
+@pytest.mark.parametrize("argv", [[], ["run"], ["--log-level", "info"], ["run", "--set", "grace=60s"]])
+def test_run_is_what_is_meant_where_no_command_is_given(daemon: Daemon, argv: list[str]) -> None:
+    assert cli.main(argv) == 0
+    assert [command for command, _ in daemon.calls] == ["run"]
+
+
+def test_every_named_flag_of_run_sets_its_key(daemon: Daemon) -> None:
+    argv = "--source simulator --sink s3://bucket/x --duration 5m --rate 100 --seed 3 --history 90d --log-level debug"
+    assert cli.main(argv.split()) == 0
+    config, origins = daemon.calls[0][1]
+    assert (config.source, config.sink.url, config.log.level) == ("simulator", "s3://bucket/x", "DEBUG")
+    assert (config.simulator.rate, config.simulator.seed) == (100, 3)
+    assert (str(config.duration), str(config.simulator.history)) == ("5m", "90d")
+    assert {key: origin for key, origin in origins.items() if origin != "default"} == {
+        "source": "--source",
+        "sink.url": "--sink",
+        "duration": "--duration",
+        "simulator.rate": "--rate",
+        "simulator.seed": "--seed",
+        "simulator.history": "--history",
+        "log.level": "--log-level",
+    }
+
+
+def test_produce_takes_a_topic_and_brokers(daemon: Daemon) -> None:
+    argv = "produce --topic clicks --rate 0 --duration 10s --history 1d --seed 1 --bootstrap-servers a:1,b:2"
+    assert cli.main(argv.split()) == 0
+    command, settings = daemon.calls[0]
+    assert command == "produce"
+    assert settings.config.kafka.topics == ("clicks",)
+    assert settings.config.kafka.bootstrap_servers == ("a:1", "b:2")
+
+
+def test_the_last_flag_for_a_key_wins(daemon: Daemon) -> None:
+    cli.main(["--rate", "5", "--set", "simulator.rate = 6"])
+    cli.main(["--set", "simulator.rate=6", "--rate=5"])
+    assert [settings.config.simulator.rate for _, settings in daemon.calls] == [6, 5]
+
+
+def test_the_configuration_file_is_read(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.main(["--config", "config/demo.toml"])
+    monkeypatch.setenv("INGESTD_CONFIG", "config/demo.toml")
+    cli.main([])
+    assert [settings.origins["source"] for _, settings in daemon.calls] == ["config/demo.toml"] * 2
+
+
+@pytest.mark.parametrize("outcome", [0, 1, 3])
+def test_the_daemon_s_own_outcome_is_the_exit_code(daemon: Daemon, outcome: int) -> None:
+    daemon.outcome = outcome
+    assert cli.main([]) == outcome
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("no", hint="do"), 2),
+        (DeadlineExceeded("no", hint="do"), 3),
+        (BreakerOpen("no", hint="do"), 1),
+        (SourceError("no", hint="do"), 1),
+        (SinkForbidden("no", code="AccessDenied", hint="do"), 1),
+    ],
+)
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_an_error_of_ours_is_one_line_and_its_exit_code(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], error: IngestdError, code: int, depth: int
+) -> None:
+    outcome: Exception = error
+    for _ in range(depth):
+        outcome = ExceptionGroup("unhandled errors in a TaskGroup", [outcome])
+    daemon.outcome = outcome
+    assert cli.main([]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    fields = json.loads(line)
+    assert (fields["level"], fields["message"]) == ("ERROR", "no (do)")
+    assert "exception" not in fields
+
+
+def test_an_unexpected_error_is_logged_with_its_traceback(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    for outcome in (KeyError("x"), BaseExceptionGroup("g", [SourceError("known"), KeyError("x")])):
+        daemon.outcome = outcome
+        assert cli.main([]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert json.loads(line)["level"] == "ERROR"
+        assert "KeyError: 'x'" in json.loads(line)["exception"]
+
+
+def test_an_interrupt_before_the_daemon_listens_ends_quietly(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.outcome = KeyboardInterrupt()
+    assert cli.main([]) == 130
+    assert not capsys.readouterr().err
+
+
+def test_a_configured_secret_is_removed_from_the_log(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INGESTD__KAFKA__SASL_PASSWORD", "correct-horse")
+    daemon.outcome = RuntimeError("sent correct-horse")
+    assert cli.main([]) == 1
+    assert "correct-horse" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--batch"], "unrecognized arguments: --batch"),
+        (["confg"], "invalid choice: 'confg'"),
+        (["--dur", "5m"], "unrecognized arguments"),
+        (["--set", "batch.interval"], "argument --set: 'batch.interval' is no KEY=VALUE such as batch.interval=30s"),
+        (["--set", "batch.intervall=3s"], "ingestd: unknown key batch.intervall from --set (did you mean"),
+        (["--duration", "soon"], "ingestd: duration = soon from --duration is not accepted (give a duration such as"),
+        (["--source", "sqs"], "ingestd: source = sqs from --source is not accepted (give one of kafka, simulator)"),
+        (["--config", "absent.toml"], "ingestd: the configuration file absent.toml cannot be read"),
+    ],
+)
+def test_wrong_usage_is_said_on_stderr_and_is_exit_code_2(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], argv: list[str], expected: str
+) -> None:
+    assert cli.main(argv) == 2
+    output = capsys.readouterr()
+    assert expected in output.err.splitlines()[-1]
+    assert not output.out
+    assert not daemon.calls
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ingestd {ingestd.__version__}\n"
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.main([*command.split(), "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["", "run", "config", "produce"])
+def test_the_examples_in_the_help_work(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    examples = [line.split()[1:] for line in help_of(command, capsys).splitlines() if line.startswith("  ingestd ")]
+    assert len(examples) >= 2
+    monkeypatch.setenv("INGESTD__KAFKA__SASL_USERNAME", "me")
+    monkeypatch.setenv("INGESTD__KAFKA__SASL_PASSWORD", "secret")
+    for argv in examples:
+        assert cli.main(argv) == 0, argv
+
+
+def test_config_prints_the_tree_with_who_set_what(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--config", "config/demo.toml", "--duration", "5m"]) == 0
+    text = capsys.readouterr().out
+    assert 'duration = "5m"  # --duration\n' in text
+    assert "records = 1000  # config/demo.toml\n" in text
+    assert tomllib.loads(text)["source"] == "simulator"
+
+
+def test_config_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["config", "--json", "--set", "batch.records=5"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["config"]["batch"]["records"] == 5
+    assert document["origins"]["batch.records"] == "--set"
+
+
+@pytest.mark.parametrize("argument", ["config", "--help", "--version"])
+def test_a_reader_that_has_seen_enough_is_no_failure(argument: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "ingestd", argument], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_config_and_help_load_no_client_library() -> None:
+    code = (
+        "import sys; from ingestd.cli import main; main(['config']); main(['--help']);"
+        "sys.exit(bool({'aiokafka', 'aiobotocore', 'aiohttp', 'prometheus_client', 'rich'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0

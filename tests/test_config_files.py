@@ -1,0 +1,93 @@
+"""The files in `config/` load, and the one that lists every key tells the truth."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ingestd.checks import KEYS, value_of
+from ingestd.config import Config, Seconds
+from ingestd.errors import ConfigError
+from ingestd.settings import load
+
+FOLDER = Path(__file__).parent.parent / "config"
+REFERENCE = FOLDER / "ingestd.toml"
+CREDENTIALS = {"INGESTD__KAFKA__SASL_USERNAME": "me", "INGESTD__KAFKA__SASL_PASSWORD": "secret"}
+
+
+def entries(text: str) -> dict[str, str | None]:
+    """Every key in the file by its dotted name, with the example where it is commented out, else None."""
+    found: dict[str, str | None] = {}
+    table = ""
+    for line in text.splitlines():
+        if header := re.match(r"\[(\w+)\]", line):
+            table = f"{header[1]}."
+        elif entry := re.match(r"(# )?([a-z]\w*) = (.*)", line):
+            assert table + entry[2] not in found
+            found[table + entry[2]] = entry[3] if entry[1] else None
+    return found
+
+
+def test_the_reference_has_every_key_in_the_order_of_the_code() -> None:
+    assert list(entries(REFERENCE.read_text())) == list(KEYS)
+
+
+def test_the_reference_s_values_are_the_defaults() -> None:
+    settings = load(path=str(REFERENCE), environ={})
+    assert settings.config == Config()
+    listed = entries(REFERENCE.read_text())
+    assert {key for key, origin in settings.origins.items() if origin == "default"} == {
+        key for key, example in listed.items() if example is not None
+    }
+
+
+def test_what_the_reference_comments_out_has_no_default_and_an_example_that_is_accepted(tmp_path: Path) -> None:
+    for key, example in entries(REFERENCE.read_text()).items():
+        if example is None:
+            continue
+        assert value_of(Config(), key) is None
+        table, _, name = key.rpartition(".")
+        file = tmp_path / "example.toml"
+        needs = {"ssl_cert_file": 'ssl_key_file = "k"', "ssl_key_file": 'ssl_cert_file = "c"'}
+        needs["kms_key_id"] = 'encryption = "aws:kms"'
+        file.write_text((f"[{table}]\n" if table else "") + f"{name} = {example}\n{needs.get(name, '')}")
+        config = load(path=str(file), environ={}).config
+        assert KEYS[key].is_secret or value_of(config, key) is not None
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.toml")), ids=lambda file: file.name)
+def test_every_file_loads(file: Path) -> None:
+    load(path=str(file), environ=CREDENTIALS if file.name == "production.toml" else {})
+
+
+def test_the_files_are_the_ones_that_are_documented() -> None:
+    assert {file.name for file in FOLDER.iterdir()} == {"ingestd.toml", "demo.toml", "production.toml"}
+
+
+def test_the_demo_needs_nothing_and_has_the_guide_s_figures() -> None:
+    config = load(path=str(FOLDER / "demo.toml"), environ={}).config
+    assert config.source == "simulator"
+    assert config.sink.url == "./data"
+    assert config.batch.records == 1000
+    assert config.batch.interval == Seconds(30)
+    assert 100 <= config.simulator.rate <= 1000
+
+
+def test_production_is_encrypted_and_writes_to_the_guide_s_bucket() -> None:
+    config = load(path=str(FOLDER / "production.toml"), environ=CREDENTIALS).config
+    assert config.source == "kafka"
+    assert config.kafka.security_protocol == "SASL_SSL"
+    assert config.sink.url == "s3://your-marketing-events-bucket/events"
+    assert config.sink.delivery == "exactly-once"
+
+
+def test_production_asks_for_its_credentials() -> None:
+    with pytest.raises(ConfigError, match="INGESTD__KAFKA__SASL_USERNAME"):
+        load(path=str(FOLDER / "production.toml"), environ={})
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.toml")), ids=lambda file: file.name)
+def test_no_file_holds_a_secret(file: Path) -> None:
+    table = tomllib.loads(file.read_text())
+    assert not [key for key in KEYS if KEYS[key].is_secret and key.rpartition(".")[2] in table.get("kafka", {})]

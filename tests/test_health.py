@@ -1,0 +1,227 @@
+"""The HTTP endpoints, over real sockets."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from ingestd import health
+from ingestd.config import Health
+from ingestd.errors import ConfigError
+from ingestd.health import HealthServer
+from ingestd.status import Reason, Status
+
+RUNNING = Status(
+    version="1.2.3",
+    started_at=datetime(2026, 1, 2, tzinfo=UTC),
+    uptime=5.0,
+    source="kafka",
+    sink="s3://bucket/prefix",
+    phase="running",
+    assigned=True,
+    reasons=[],
+)
+
+
+class Daemon:
+    """What the server shows, and where it listens."""
+
+    def __init__(self) -> None:
+        self.status = RUNNING
+        self.server = HealthServer(Health(port=0), self._snapshot, lambda: (b"ingestd_ready 1\n", "text/plain"))
+        self.snapshot: Callable[[], Status] = lambda: self.status
+        self.port = 0
+
+    def _snapshot(self) -> Status:
+        return self.snapshot()
+
+    async def request(self, path: str, method: str = "GET") -> tuple[int, str, Mapping[str, str]]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, f"http://127.0.0.1:{self.port}{path}") as response,
+        ):
+            return response.status, await response.text(), response.headers
+
+    async def raw(self, request: bytes) -> bytes:
+        """All that the server says to these bytes, until it closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(request)
+            return await reader.read()
+        finally:
+            await _close(writer)
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    it = Daemon()
+    it.port = await it.server.start()
+    yield it
+    await it.server.stop()
+
+
+async def test_alive_while_the_loop_runs(daemon: Daemon) -> None:
+    assert (await daemon.request("/livez"))[:2] == (200, "alive\n")
+
+
+async def test_alive_though_not_ready(daemon: Daemon) -> None:
+    daemon.status = msgspec.structs.replace(RUNNING, reasons=[Reason("stalled", "nothing moves")])
+    assert (await daemon.request("/livez"))[0] == 200
+
+
+async def test_ready_is_200(daemon: Daemon) -> None:
+    status, body, headers = await daemon.request("/readyz")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(body) == {"ready": True, "phase": "running", "reasons": []}
+
+
+async def test_not_ready_is_503_and_says_why(daemon: Daemon) -> None:
+    daemon.status = msgspec.structs.replace(RUNNING, reasons=[Reason("sink_forbidden", "no such bucket")])
+    status, body, _ = await daemon.request("/readyz")
+    assert status == 503
+    assert json.loads(body)["reasons"] == [{"code": "sink_forbidden", "message": "no such bucket"}]
+
+
+async def test_metrics_are_passed_on_with_their_content_type(daemon: Daemon) -> None:
+    status, body, headers = await daemon.request("/metrics")
+    assert (status, body, headers["Content-Type"]) == (200, "ingestd_ready 1\n", "text/plain")
+
+
+async def test_status_is_the_snapshot_as_json(daemon: Daemon) -> None:
+    status, body, _ = await daemon.request("/status")
+    assert status == 200
+    assert msgspec.json.decode(body, type=Status) == RUNNING
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/livez/", "/../etc/passwd", "/status%00"])
+async def test_anything_else_is_404(daemon: Daemon, path: str) -> None:
+    assert (await daemon.request(path))[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+async def test_only_get_and_head(daemon: Daemon, method: str) -> None:
+    status, _, headers = await daemon.request("/livez", method)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+async def test_head_has_the_headers_and_no_body(daemon: Daemon) -> None:
+    status, body, headers = await daemon.request("/readyz", "HEAD")
+    assert (status, body) == (200, "")
+    assert int(headers["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/9\r\n\r\n"],
+)
+async def test_tells_nobody_its_versions_and_nothing_is_stored(daemon: Daemon, request_bytes: bytes) -> None:
+    answer = (await daemon.raw(request_bytes)).lower()
+    assert b"\r\nserver: ingestd\r\n" in answer
+    assert b"aiohttp" not in answer
+    assert b"python" not in answer
+    assert b"\r\ncache-control: no-store\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nX: " + b"x" * 10_000 + b"\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n" + b"".join(b"X%d: 1\r\n" % i for i in range(500)) + b"\r\n",
+    ],
+)
+async def test_oversized_requests_are_refused_and_not_logged(
+    daemon: Daemon, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert b" 400 Bad Request" in (await daemon.raw(request_bytes)).splitlines()[0]
+    assert caplog.records == []
+    assert (await daemon.request("/livez"))[0] == 200
+
+
+async def test_a_body_is_not_read(daemon: Daemon) -> None:
+    answer = await daemon.raw(b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\nabc")
+    assert answer.startswith(b"HTTP/1.1 405")
+
+
+async def test_closes_after_each_answer(daemon: Daemon) -> None:
+    answer = await daemon.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+    assert answer.count(b"HTTP/1.1 200") == 1
+
+
+async def test_a_client_that_says_nothing_is_cut_off(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "DEADLINE", 0.05)
+    for beginning in (b"", b"GET /livez HT"):
+        assert await daemon.raw(beginning) == b""
+
+
+async def test_connections_are_bounded(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "MAX_CONNECTIONS", 2)
+    held = [await asyncio.open_connection("127.0.0.1", daemon.port) for _ in range(2)]
+    assert await daemon.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+    for reader, writer in held:  # those before it are served
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.read()).endswith(b"alive\n")
+        await _close(writer)
+    assert (await daemon.request("/livez"))[0] == 200
+
+
+async def test_an_error_inside_is_500_without_its_text(daemon: Daemon, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> Status:
+        raise RuntimeError("secret")
+
+    daemon.snapshot = broken
+    status, body, _ = await daemon.request("/status")
+    assert status == 500
+    assert "secret" not in body
+    assert "cannot answer /status" in caplog.text
+
+
+async def test_an_occupied_port_is_a_configuration_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"health\.port = {port}: .* in use"):
+            await _server(port=port).start()
+
+
+async def test_an_unusable_host_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match=r"health\.host = '192\.0\.2\.1'"):
+        await _server(host="192.0.2.1", port=0).start()
+
+
+async def test_stop_frees_the_port_though_clients_stay() -> None:
+    server = _server(port=0)
+    port = await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await server.stop()
+    assert await reader.read() == b""
+    await _close(writer)
+    again = _server(port=port)
+    assert await again.start() == port
+    await again.stop()
+
+
+async def test_stop_without_start_is_harmless() -> None:
+    await _server(port=0).stop()
+
+
+def test_listens_on_loopback_by_default() -> None:
+    assert Health().host == "127.0.0.1"
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def _server(**settings: Any) -> HealthServer:
+    return HealthServer(Health(**settings), lambda: RUNNING, lambda: (b"", "text/plain"))

@@ -1,0 +1,88 @@
+"""The shape of the house, as a test: who may know whom."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "ingestd"
+FILES = sorted(ROOT.rglob("*.py"))
+
+#: Each outside library has one room.
+ROOMS = {
+    "aiokafka": "sources/kafka/",
+    "kafka": "sources/kafka/",
+    "aiobotocore": "sinks/s3.py",
+    "botocore": "sinks/s3.py",
+    "aiohttp": "health.py",
+    "prometheus_client": "metrics.py",
+    "rich": "terminal.py",
+    "isal": "encode.py",
+    "uvloop": "daemon.py",
+}
+#: What decides, and does no I/O: no event loop, no clock, no logging, no metrics.
+PURE = {
+    "batch.py", "breaker.py", "chain.py", "encode.py", "errors.py", "events.py", "gzip_extra.py", "layout.py", "quarantine.py",
+    "records.py", "retry.py", "simulation.py", "status.py", "validate.py", "watchdog.py",
+}  # fmt: skip
+IMPURE = {"asyncio", "logging", "socket", "threading", "time", "ingestd.metrics", "ingestd.logs", "ingestd.daemon"}
+OURS_OR_STANDARD = {"ingestd", *sys.stdlib_module_names}
+
+
+def name(file: Path) -> str:
+    return file.relative_to(ROOT).as_posix()
+
+
+def imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(file)} imports relatively"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_each_outside_library_is_imported_in_one_place(file: Path) -> None:
+    for module in imports(file):
+        library = module.split(".")[0]
+        if library in OURS_OR_STANDARD or library in {"msgspec", "types_aiobotocore_s3"}:
+            continue
+        assert library in ROOMS, f"{library} has no room: give it one here, with a reason in pyproject.toml"
+        assert name(file).startswith(ROOMS[library]), f"{library} belongs into {ROOMS[library]}"
+
+
+@pytest.mark.parametrize("file", sorted(PURE))
+def test_the_core_is_pure(file: str) -> None:
+    assert not IMPURE & set(imports(ROOT / file))
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_sources_know_no_sinks_and_sinks_no_batches(file: Path) -> None:
+    known = set(imports(file))
+    if name(file).startswith("sources/"):
+        assert not [module for module in known if module.startswith(("ingestd.sinks", "ingestd.batch", "ingestd.chain"))]
+    if name(file).startswith("sinks/"):
+        assert not [module for module in known if module.startswith(("ingestd.sources", "ingestd.batch", "ingestd.chain", "ingestd.layout"))]
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_only_the_composition_root_knows_concrete_parts(file: Path) -> None:
+    if name(file) == "daemon.py" or name(file).startswith(("sources/", "sinks/")):
+        return
+    concrete = ("ingestd.sources.", "ingestd.sinks.")
+    named = {"ingestd.sources.Source", "ingestd.sources.Listener", "ingestd.sources.Fetched"}
+    named |= {"ingestd.sinks.Sink", "ingestd.sinks.Stored", "ingestd.sinks.ObjectInfo"}
+    assert not [module for module in imports(file) if module.startswith(concrete) and module not in named]
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_rooms_and_functions_stay_small(file: Path) -> None:
+    text = file.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 60, f"{node.name} is long: what is it two of?"
