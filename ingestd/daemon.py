@@ -12,12 +12,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from ingestd import __version__
+import msgspec
+
+from ingestd import __version__, logs
 from ingestd.breaker import Breaker
 from ingestd.chain import Policy
 from ingestd.config import Config
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 
 BEAT = 0.25  # seconds between two looks at the loop's lag
 REPORT = 60.0  # seconds between two log lines that tell of progress
+MANY_PARTITIONS = 1000
 COMPRESSORS = 2  # threads; one keeps up with the event loop of one process
 
 
@@ -90,7 +93,7 @@ def make_sink(config: Config) -> Sink:
         return S3Sink(url, config.s3, connections=config.sink.concurrency + 2, conditional=exactly_once)
     from ingestd.sinks.local import LocalSink  # noqa: PLC0415
 
-    return LocalSink(Path(url.removeprefix("file://")))
+    return LocalSink(Path(url))
 
 
 class Daemon:
@@ -131,7 +134,11 @@ class Daemon:
                 self._undelivered()
             finally:
                 self._snapshots.phase = "stopped"
-                log.info("stopped", extra=_facts(self._snapshots.take()))
+                status = self._snapshots.take()
+                log.info("stopped", extra=_facts(status))
+                if view is not None:
+                    view.stop()
+                    sys.stdout.write(summary(status, config, self._sink.url))
 
     async def _serve(self, executor: ThreadPoolExecutor, view: LiveView | None) -> None:
         """Everything that runs, in one group."""
@@ -266,18 +273,17 @@ class Daemon:
     def _view(self) -> Iterator[LiveView | None]:
         """The live table where a person looks on, and the summary at the end."""
         config = self._config
-        if config.log.format == "json" or not sys.stdout.isatty():
+        if config.log.format == "json" or not sys.stderr.isatty():
             yield None
             return
-        view = LiveView(duration=config.duration, interval=config.batch.interval)
+        view = LiveView(config)
+        logs.setup(config.log, quiet_console=True, stream=view.stream)
         view.start()
         try:
             yield view
         finally:
-            status = self._snapshots.take()
-            view.update(status)
             view.stop()
-            summary(status)
+            logs.setup(config.log)
 
 
 def _facts(status: Status) -> dict[str, object]:
@@ -296,7 +302,36 @@ def _facts(status: Status) -> dict[str, object]:
 
 
 async def _produce(config: Config) -> None:
-    raise NotImplementedError
+    from ingestd.sources.kafka import produce as write  # noqa: PLC0415  the client takes its time to load
+    from ingestd.sources.simulator import EventStream  # noqa: PLC0415
+
+    topic = config.kafka.topics[0]
+    # The writer takes a partition modulo the topic's number of them, so any larger number keeps a client's events together.
+    stream = EventStream(msgspec.structs.replace(config.simulator, partitions=MANY_PARTITIONS))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stream.finish)
+    if config.duration is not None:
+        loop.call_later(config.duration, stream.finish)
+    report = _Written(topic, loop.time)
+    total = await write(config.kafka, topic, stream.messages(), report.advance)
+    log.info("wrote %d events into %s", total, topic)
 
 
-_ = AsyncIterator
+class _Written:
+    """A log line every few seconds while events are written."""
+
+    EVERY = 5.0
+
+    def __init__(self, topic: str, clock: Callable[[], float]) -> None:
+        self._topic = topic
+        self._clock = clock
+        self._began = self._told = clock()
+        self._count = 0
+
+    def advance(self, count: int) -> None:
+        self._count += count
+        now = self._clock()
+        if now - self._told >= self.EVERY:
+            self._told = now
+            log.info("%d events into %s, %.0f a second", self._count, self._topic, self._count / (now - self._began))

@@ -94,6 +94,10 @@ class MemorySource:
     def cluster_id(self) -> str:
         return self._cluster_id
 
+    @property
+    def error(self) -> str | None:
+        return None
+
     async def start(self, listener: Listener) -> None:
         self._listener = listener
         self.log.watch(self._wake)
@@ -177,6 +181,11 @@ class MemorySource:
             return False
         self.log.commits[partition] = position
         return True
+
+    async def rebuild(self) -> None:
+        owned = list(self._owned)
+        await self.revoke(owned)
+        self.assign(owned)
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self.log.range(partition).end

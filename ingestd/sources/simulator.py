@@ -118,6 +118,10 @@ class SimulatorSource:
     def cluster_id(self) -> str:
         return "simulator"
 
+    @property
+    def error(self) -> str | None:
+        return None
+
     async def start(self, listener: Listener) -> None:
         listener.on_assigned(self._partitions)
 
@@ -168,6 +172,9 @@ class SimulatorSource:
             return False
         self._commits[partition] = position
         return True
+
+    async def rebuild(self) -> None:
+        """There is nothing that could be stuck."""
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self._next.get(partition)

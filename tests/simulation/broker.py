@@ -74,11 +74,16 @@ class Member:
         self._finished = False
         self._commits: dict[TopicPartition, int] = {}
         self.alive = True
-        self.seeks_ignored = False
 
     @property
     def cluster_id(self) -> str:
         return self._broker.cluster
+
+    @property
+    def error(self) -> str | None:
+        return None
+
+    async def rebuild(self) -> None: ...
 
     async def start(self, listener: Listener) -> None:
         self._listener = listener
@@ -151,8 +156,6 @@ class Member:
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
         if partition not in self._positions:
-            return
-        if self.seeks_ignored and self._positions[partition] is not None:
             return
         self._positions[partition] = offset
 
