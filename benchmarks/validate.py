@@ -14,7 +14,7 @@ from functools import partial
 import msgspec
 
 from ingestd.config import Events
-from ingestd.events import Event, load_model, refuse_origin
+from ingestd.events import Event, load_model
 from ingestd.records import PlainRecord, TopicPartition
 from ingestd.validate import Validator
 
@@ -46,9 +46,7 @@ def records(**changes: object) -> list[PlainRecord]:
 
 def bare(values: Sequence[bytes]) -> Callable[[], object]:
     """The least there is to do: decode, set the four fields of origin, encode."""
-    decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
-        load_model(None).union, dec_hook=refuse_origin, float_hook=Decimal
-    )
+    decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(load_model(None).union, float_hook=Decimal)
     decode = decoder.decode
     encode_lines = msgspec.json.Encoder(decimal_format="number").encode_lines
 

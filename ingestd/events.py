@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     OriginInt = int | None
     OriginTime = datetime | None
 else:
-    # The decoder knows no such types, so it asks `refuse_origin`, which refuses: only our own code can set these
-    # fields. The encoder goes by a value's runtime type and never looks at them.
+    # No JSON decodes to a class of ours, so the decoder refuses whatever a producer sends for such a field. Setting it
+    # afterwards is free of that: the encoder goes by a value's runtime type and never looks here.
     class OriginText: ...
 
     class OriginInt: ...
@@ -42,11 +42,6 @@ else:
 
 
 _NO_TAG = "\0"  # begins the tag of a type that was given none: msgspec would take the name of the class
-
-
-def refuse_origin(_kind: type, _value: object) -> object:
-    """The decoder's ``dec_hook``: a producer never sets the fields of origin."""
-    raise ValueError("set by ingestd only")
 
 
 def _no_tag(name: str) -> str:

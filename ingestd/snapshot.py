@@ -53,7 +53,7 @@ class Snapshots:
                 partitions=[self._partition(keeper, now) for keeper in keepers],
                 totals=self._metrics.totals(),
                 buffered_bytes=self.pipeline.held_bytes if self.pipeline is not None else 0,
-                budget_bytes=self._config.batch.memory,
+                budget_bytes=int(self._config.batch.memory),  # the encoder knows no subclass
                 loop_lag=self.loop_lag,
                 assigned=bool(keepers),
                 unassigned_age=now - self._unassigned_since if self._unassigned_since is not None else None,

@@ -8,7 +8,7 @@ import textwrap
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO, cast
 from urllib.parse import unquote, urlsplit
 
 from rich.console import Console, RenderableType
@@ -42,7 +42,7 @@ class LiveView:
         self._live: Live | None = None
         self._marks: deque[_Mark] = deque(maxlen=MAX_MARKS)
         self._to_drain: int | None = None
-        self.stream: io.TextIOBase = _Above(self._console)
+        self.stream = cast(TextIO, _Above(self._console))
 
     def start(self) -> None:
         """Take the terminal's last lines. To be followed by ``stop``, or the cursor stays hidden."""
@@ -265,6 +265,9 @@ class _Above(io.TextIOBase):
 
     def writable(self) -> bool:
         return True
+
+    def isatty(self) -> bool:
+        return self._console.is_terminal
 
     def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")

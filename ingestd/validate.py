@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ingestd.config import Events
-from ingestd.events import ORIGIN_FIELDS, Event, GenericEvent, Model, refuse_origin
+from ingestd.events import ORIGIN_FIELDS, Event, GenericEvent, Model
 from ingestd.records import Record, TopicPartition
 
 DEPTH_MAX = 100  # objects and arrays within each other, the event itself included
@@ -129,7 +129,9 @@ class Validator:
             event.source_offset = record.offset
             event.received_at = received_at
             events.append(event)
-        accepted = {self._counted_as[kind]: count for kind, count in Counter(map(type, events)).items()}
+        accepted: Counter[str] = Counter()
+        for kind, count in Counter(map(type, events)).items():
+            accepted[self._counted_as[kind]] += count  # a user's tag may be "generic", too
         return Validated(_ENCODER.encode_lines(events), accepted, rejected)
 
     def _check(self, event: Event) -> None:
@@ -148,7 +150,7 @@ class Validator:
             try:
                 plain = msgspec.to_builtins(getattr(event, name), builtin_types=(Decimal,), str_keys=True)
             except RecursionError:
-                raise _too_deep(f"$.{name}") from None
+                raise _Refused(Reason.TOO_DEEP, f"$.{name}", _MESSAGES[Reason.TOO_DEEP]) from None
             _check_sound(plain, f"$.{name}", depth=2)
 
     def _utc(self, time: datetime, name: str) -> datetime:
@@ -203,7 +205,7 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 def _decoder(kind: Any) -> Callable[[bytes], Event]:
     # Decimal itself, not a function that checks as well: a frame for each number costs more than a check afterwards.
-    return msgspec.json.Decoder(kind, dec_hook=refuse_origin, float_hook=Decimal).decode
+    return msgspec.json.Decoder(kind, float_hook=Decimal).decode
 
 
 def _known_fields(kind: type[Event]) -> frozenset[str]:
@@ -239,7 +241,7 @@ def _parse(value: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _Refused(Reason.INVALID_UTF8, "$", str(error)) from error
     except RecursionError as error:
-        raise _too_deep("$") from error
+        raise _Refused(Reason.TOO_DEEP, "$", _MESSAGES[Reason.TOO_DEEP]) from error
     except msgspec.ValidationError as error:
         raise _explain(error, {}) from error
     except msgspec.DecodeError as error:
@@ -291,6 +293,10 @@ _REASONS = (
     (re.compile(r"Expected `datetime` with a timezone"), Reason.NAIVE_TIMESTAMP),
     (re.compile(r"Invalid RFC3339 encoded datetime"), Reason.INVALID_TIMESTAMP),
 )
+_MESSAGES = {
+    Reason.TOO_DEEP: f"more than {DEPTH_MAX} objects and arrays within each other",
+    Reason.NUMBER_OUT_OF_RANGE: "number beyond a double's range",
+}
 _FAR_YEAR = re.compile(r"([+-]?\d{5,}|0000)-\d\d-\d\d")
 
 
@@ -309,18 +315,14 @@ def _explain(error: msgspec.ValidationError, data: Mapping[str, Any]) -> _Refuse
     return _Refused(reason, path, message)
 
 
-def _too_deep(path: str) -> _Refused:
-    return _Refused(Reason.TOO_DEEP, path, f"more than {DEPTH_MAX} objects and arrays within each other")
-
-
 def _check_sound(value: Any, path: str, depth: int) -> None:
     """Refuse what Snowflake could not hold: numbers beyond a double's range, and too many containers within each other.
 
     The decoder has a limit on depth, too, but it is the stack that its caller happens to have left.
     """
-    if not _is_sound(value, depth):
-        fault = _find_fault(value, path, depth)
-        raise fault if fault is not None else _too_deep(path)
+    if not _is_sound(value, depth) and (fault := _find_fault(value, depth)):
+        reason, steps = fault
+        raise _Refused(reason, path + steps, _MESSAGES[reason])
 
 
 def _is_sound(value: Any, depth: int) -> bool:
@@ -350,23 +352,21 @@ def _is_in_range(value: object) -> bool:
     if isinstance(value, int):
         return _BELOW_DOUBLE < value < _BEYOND_DOUBLE
     if isinstance(value, Decimal):
-        exponent = value.adjusted()
-        if -308 < exponent < 308:
+        if -308 < value.adjusted() < 308:
             return value.is_finite()
-        # Between these two a double's range ends: infinity above, zero below.
-        return -325 < exponent < 309 and 0.0 < abs(float(value)) < math.inf
+        return 0.0 < abs(float(value)) < math.inf
     return True
 
 
-def _find_fault(value: Any, path: str, depth: int) -> _Refused | None:
-    if isinstance(value, _CONTAINERS):
-        if depth > DEPTH_MAX:
-            return _too_deep(path)
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            step = f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{json.dumps(key)}]"
-            if fault := _find_fault(item, f"{path}{step}"[:PATH_MAX], depth + 1):
-                return fault
-        return None
-    if _is_in_range(value):
-        return None
-    return _Refused(Reason.NUMBER_OUT_OF_RANGE, path, "number beyond a double's range")
+def _find_fault(value: Any, depth: int) -> tuple[Reason, str] | None:
+    """The reason why `value` is not sound, and the path from it to where."""
+    if not isinstance(value, _CONTAINERS):
+        return None if _is_in_range(value) else (Reason.NUMBER_OUT_OF_RANGE, "")
+    if depth > DEPTH_MAX:
+        return Reason.TOO_DEEP, ""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if fault := _find_fault(item, depth + 1):
+            reason, steps = fault
+            is_plain = isinstance(key, str) and key.isidentifier()
+            return reason, (f".{key}" if is_plain else f"[{json.dumps(key)}]") + steps
+    return None

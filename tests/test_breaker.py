@@ -71,3 +71,11 @@ def test_stays_open_whatever_comes() -> None:
     reason = observe(breaker, ONE, [True, True])
     assert reason is not None
     assert observe(breaker, ONE, [False] * 1000) == reason
+
+
+def test_a_good_record_ends_a_row_of_bad_ones_also_between_chunks() -> None:
+    breaker = Breaker(config.Breaker(max_share=1.0, window=5000, max_consecutive=3))
+    for flags in ([True, True, False], [True, True], [False], [True, True]):
+        assert observe(breaker, ONE, flags) is None
+    assert observe(breaker, ONE, []) is None
+    assert observe(breaker, ONE, [True]) is not None

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import hashlib
+import io
 import os
 import random
 import signal
@@ -39,21 +40,36 @@ class Crash(BaseException):
 
 
 def crash_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this many of the system calls happen that change a directory or make it durable."""
+    """Let this many of the system calls happen that change something or make it durable; half a write is one, too."""
     done = 0
+
+    def step() -> None:
+        nonlocal done
+        if done == steps:
+            raise Crash
+        done += 1
 
     def patched(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal done
-            if done == steps:
-                raise Crash
-            done += 1
+            step()
             return real(*args, **kwargs)
 
         return call
 
+    class TornFile(io.FileIO):
+        def write(self, data: Any) -> int:
+            step()
+            half = super().write(bytes(data)[: len(data) // 2])
+            step()
+            return half + super().write(bytes(data)[half:])
+
+    def opened(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> TornFile:
+        step()
+        return TornFile(path, mode)
+
     for name in ("fsync", "link", "mkdir", "open", "unlink"):
         monkeypatch.setattr(os, name, patched(getattr(os, name)))
+    monkeypatch.setattr(io, "open", opened)
 
 
 async def test_a_crash_at_any_step_leaves_all_or_nothing(tmp_path: Path) -> None:
@@ -94,7 +110,7 @@ async def main(root, writer, begin):
     await sink.start()
     source = random.Random(writer)
     for number in range(int(begin), 1_000_000):
-        rows = source.randbytes(source.randrange(300_000))
+        rows = source.randbytes(source.randrange(4_000_000))
         metadata = {"writer": writer, "sha256": hashlib.sha256(rows).hexdigest()}
         await sink.put_new(f"events/{number // 10}/{number:08d}.gz", gzip.compress(rows, 0), metadata)
 
@@ -108,12 +124,12 @@ def test_killed_writers_leave_whole_files_only(tmp_path: Path) -> None:
     def landed() -> int:
         return len(list(tmp_path.glob("events/*/*.gz")))
 
-    for _ in range(4):
+    for _ in range(6):
         before = landed()
         writers = [
             subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name, str(before)]) for name in ("a", "b")
         ]
-        target = before + chance.randrange(1, 15)
+        target = before + chance.randrange(1, 6)
         while landed() < target:
             assert all(writer.poll() is None for writer in writers)
         for writer in writers:

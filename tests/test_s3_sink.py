@@ -1,4 +1,4 @@
-"""What S3Sink says on the wire, and what it makes of each answer, of silence and of missing credentials."""
+"""What S3Sink says on the wire, and what it makes of answers, of silence and of missing credentials."""
 
 import asyncio
 import base64
@@ -8,21 +8,20 @@ import re
 import ssl
 import traceback
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import pytest
 import trustme
-from botocore import exceptions as boto
-from botocore.parsers import ResponseParserError
 
 from ingestd.config import S3, Seconds
 from ingestd.encode import pack
 from ingestd.errors import ConfigError, SinkForbidden, SinkUnavailable
 from ingestd.sinks import Sink, Stored
-from ingestd.sinks.s3 import S3Sink, classify
+from ingestd.sinks.s3 import S3Sink
+from tests.scripted_s3 import Request, ScriptedServer, answer, broken_off, refusal, stored
 from tests.services.seaweed import REGION, S3Store, SeaweedFS
 
 KEY = "events/year=2026/t+00000+00000000000000000000.jsonl.gz"
@@ -57,82 +56,6 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def store_credentials(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
-
-
-class Request(NamedTuple):
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class ScriptedServer:
-    """Speaks HTTP: keeps the requests and gives the answers in turn, the last one for ever.
-
-    None is silence until ``speak`` is set, then 200. b"" and what says ``connection: close`` end the connection.
-    """
-
-    def __init__(self, *answers: bytes | None, tls: ssl.SSLContext | None = None) -> None:
-        self.requests: list[Request] = []
-        self.silent = asyncio.Event()
-        self.speak = asyncio.Event()
-        self._answers = list(answers)
-        self._tls = tls
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        port = self._server.sockets[0].getsockname()[1]
-        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.speak.set()
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
-                first, *lines = head.splitlines()
-                headers = {
-                    name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
-                }
-                if "expect" in headers:
-                    writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                body = await reader.readexactly(int(headers.get("content-length", "0")))
-                method, path, _ = first.split(" ")
-                self.requests.append(Request(method, path, headers, body))
-                said = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-                if said is None:
-                    self.silent.set()
-                    await self.speak.wait()
-                    said = stored()
-                writer.write(said)
-                await writer.drain()
-                if not said or b"connection: close" in said:
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
-            pass
-        finally:
-            writer.close()
-
-
-def answer(status: int, body: str = "", headers: Mapping[str, str] | None = None) -> bytes:
-    fields = {"content-length": str(len(body)), **(headers or {})}
-    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {status} Whatever\r\n{head}\r\n{body}".encode()
-
-
-def stored() -> bytes:
-    return answer(200, headers={"etag": '"0123"'})
-
-
-def broken_off(status: int, body: str) -> bytes:
-    return answer(status, body, {"content-length": "1000", "connection": "close"})
-
-
-def refusal(status: int, code: str, message: str = "") -> bytes:
-    return answer(status, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>")
 
 
 @asynccontextmanager
@@ -309,107 +232,6 @@ class TestAnswers:
                 await sink.put_new(KEY, BODY, METADATA)
             with pytest.raises(SinkUnavailable):
                 await anext(sink.list(""))
-
-
-def refused(code: str, status: int, operation: str = "PutObject", message: str = "because") -> boto.ClientError:
-    return boto.ClientError(
-        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
-        operation,
-    )
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        refused("InternalError", 500),
-        refused("SlowDown", 503),
-        refused("ServiceUnavailable", 503),
-        refused("503", 503, "HeadObject"),
-        refused("504", 504),
-        refused("RequestTimeout", 400),
-        refused("TooManyRequests", 429),
-        refused("ThrottlingException", 400),
-        refused("KMS.ThrottlingException", 400),
-        refused("ConditionalRequestConflict", 409),
-        refused("OperationAborted", 409),
-        refused("BadDigest", 400),
-        refused("IncompleteBody", 400),
-        refused("XAmzContentSHA256Mismatch", 400),
-        refused("NoSuchKey", 404, "GetObject"),
-        refused("IDPCommunicationError", 400, "AssumeRoleWithWebIdentity"),
-        boto.EndpointConnectionError(endpoint_url="http://s3"),
-        boto.ConnectTimeoutError(endpoint_url="http://s3"),
-        boto.ReadTimeoutError(endpoint_url="http://s3"),
-        boto.ConnectionClosedError(endpoint_url="http://s3"),
-        boto.ProxyConnectionError(proxy_url="http://proxy"),
-        boto.HTTPClientError(error="anything"),
-        boto.IncompleteReadError(actual_bytes=1, expected_bytes=2),
-        boto.FlexibleChecksumError(error_msg="differs"),
-        ResponseParserError("no XML"),
-        ConnectionResetError("reset"),
-        TimeoutError(),
-    ],
-    ids=str,
-)
-def test_what_passes_by_itself_is_unavailable(error: Exception) -> None:
-    mapped = classify(error, "write s3://bucket/key")
-    assert isinstance(mapped, SinkUnavailable)
-    assert mapped.code
-    assert str(mapped).startswith("cannot write s3://bucket/key: ")
-
-
-@pytest.mark.parametrize(
-    ("error", "hint"),
-    [
-        (refused("AccessDenied", 403), "s3:PutObject"),
-        (refused("403", 403, "HeadObject"), "s3:ListBucket"),
-        (refused("ExpiredToken", 400), "credentials"),
-        (refused("InvalidToken", 400), "credentials"),
-        (refused("InvalidAccessKeyId", 403), "credentials"),
-        (refused("SignatureDoesNotMatch", 403), "credentials"),
-        (refused("RequestTimeTooSkewed", 403), "clock"),
-        (refused("KMS.DisabledException", 400), "kms_key_id"),
-        (refused("KMS.NotFoundException", 400), "kms_key_id"),
-        (refused("NoSuchBucket", 404), "create the bucket"),
-        (refused("PermanentRedirect", 301), "s3.region"),
-        (refused("AuthorizationHeaderMalformed", 400), "s3.region"),
-        (refused("NotImplemented", 501), "at-least-once"),
-        (refused("XMinioStorageFull", 507), "full"),
-        (refused("NeverHeardOfIt", 400), "look the code up"),
-        (refused("AccessDenied", 403, "AssumeRoleWithWebIdentity"), "AssumeRoleWithWebIdentity was refused"),
-        (boto.NoCredentialsError(), "credentials"),
-        (boto.PartialCredentialsError(provider="env", cred_var="secret"), "credentials"),
-        (boto.CredentialRetrievalError(provider="process", error_msg="secret"), "credentials"),
-        (boto.TokenRetrievalError(provider="sso", error_msg="expired"), "credentials"),
-        (boto.ProfileNotFound(profile="nobody"), "credentials"),
-        (boto.SSLError(endpoint_url="https://s3", error=ssl.SSLError("self-signed")), "AWS_CA_BUNDLE"),
-        (RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired."), "credentials"),
-        (FileNotFoundError(2, "No such file", "token"), "AWS_WEB_IDENTITY_TOKEN_FILE"),
-    ],
-    ids=str,
-)
-def test_what_needs_a_person_is_forbidden_and_says_what_to_do(error: Exception, hint: str) -> None:
-    mapped = classify(error, "write s3://bucket/key")
-    assert isinstance(mapped, SinkForbidden)
-    assert mapped.code
-    assert hint in mapped.hint
-
-
-@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), TypeError("x"), RuntimeError("x")], ids=repr)
-def test_a_defect_of_ours_stays_one(error: Exception) -> None:
-    assert classify(error, "write") is None
-
-
-def test_messages_are_one_short_line_without_credentials() -> None:
-    long = classify(refused("AccessDenied", 403, message="first\nsecond " + "x" * 10_000), "write")
-    assert "first second" in str(long)
-    assert len(str(long)) < 600
-    for error in (
-        refused("InvalidAccessKeyId", 403, message="AKIDSECRET is not known"),
-        refused("ExpiredToken", 400, message="AKIDSECRET has expired"),
-        boto.CredentialRetrievalError(provider="process", error_msg="AKIDSECRET"),
-    ):
-        assert "AKIDSECRET" not in str(classify(error, "write"))
 
 
 class TestCredentials:

@@ -174,7 +174,7 @@ def test_what_comes_from_outside_commands_no_terminal(text: str, width: int) -> 
         sink_forbidden=True,
         last_error=text,
     )
-    for shown in (drawn(alien, width=width), summary(alien, CONFIG, alien.sink)):
+    for shown in (drawn(alien, width=width), summary(alien, CONFIG, STATUS.sink)):
         assert all(char.isprintable() or char == "\n" for char in shown)
 
 
@@ -264,7 +264,7 @@ STOPPED = replace(STATUS, phase="stopped", totals=replace(TOTALS, landed=12419, 
 
 
 def test_the_summary_accounts_for_every_record() -> None:
-    text = summary(STOPPED, CONFIG, "s3://bucket/prefix")
+    text = summary(STOPPED, CONFIG, STATUS.sink)
     assert "ingestd ran for 1:23." in text
     assert "  consumed    12,431 records = 12,419 landed + 12 quarantined\n" in text
     assert "  landed      24 objects, 1.2 MiB compressed, in s3://bucket/prefix\n" in text
@@ -278,7 +278,7 @@ def test_the_summary_says_what_was_not_delivered_and_why() -> None:
         partitions=[partition(0, halted="misaligned: reset to 7")],
         last_error="503 SlowDown",
     )
-    text = summary(odd, CONFIG, "s3://bucket/prefix")
+    text = summary(odd, CONFIG, STATUS.sink)
     assert "12,441 records = 11,800 landed + 12 quarantined + 10 released + 619 in flight" in " ".join(text.split())
     assert "  in flight   619 records not delivered: to be read again at the next start\n" in text
     assert "  adopted     1 object that another daemon had written first\n" in text
@@ -288,7 +288,7 @@ def test_the_summary_says_what_was_not_delivered_and_why() -> None:
 
 def test_the_summary_fits_80_columns_but_for_commands() -> None:
     wordy = replace(STOPPED, last_error="word " * 60, partitions=[partition(0, halted="word " * 60)])
-    text = summary(wordy, CONFIG, "s3://bucket/prefix")
+    text = summary(wordy, CONFIG, STATUS.sink)
     assert max(len(it) for it in text.splitlines() if not it.startswith("  aws ")) <= 80
     assert "advisor_call 300" in text  # a name and its number are not torn apart
 
@@ -321,6 +321,6 @@ def test_the_command_for_a_directory_works_when_pasted(
 
 
 def test_the_summary_of_nothing_has_no_commands() -> None:
-    text = summary(replace(STATUS, phase="stopped", totals=Totals()), CONFIG, "s3://bucket")
+    text = summary(replace(STATUS, phase="stopped", totals=Totals()), CONFIG, STATUS.sink)
     assert "0 records = 0 landed + 0 quarantined" in text
     assert "Look at" not in text

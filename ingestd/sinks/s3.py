@@ -5,7 +5,6 @@ The only file that imports aiobotocore and botocore; what they raise is mapped h
 
 import asyncio
 import base64
-import io
 import re
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -127,9 +126,7 @@ class S3Sink:
         request: PutObjectRequestTypeDef = {
             "Bucket": self._bucket,
             "Key": full,
-            # A stream, because aiohttp writes large `bytes` in one piece, with a warning. It also makes botocore ask
-            # before it sends (Expect: 100-continue): else a refusal may close the connection and its reason is lost.
-            "Body": io.BytesIO(body),
+            "Body": body,
             "ContentType": "application/gzip",
             "ChecksumCRC32": base64.b64encode(crc.to_bytes(4, "big")).decode(),
             "Metadata": metadata,

@@ -90,7 +90,8 @@ def level(error: BaseException) -> int:
 
 def describe(error: BaseException) -> str:
     """An error in one line, with its class where it says nothing more itself."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name, text = type(error).__name__, str(error)
+    return text if name in text else f"{name}: {text}" if text else name
 
 
 def client_options(config: Kafka) -> dict[str, Any]:
@@ -185,8 +186,13 @@ async def connect(config: Kafka, options: Mapping[str, Any], topics: Sequence[st
         except FAILURES as error:
             if (final := meaning(error)) is not None:
                 raise final from error
-            servers = ", ".join(config.bootstrap_servers)
-            troubles.begin("connect", f"Kafka at {servers} cannot be used: {describe(error)}", level=level(error))
+            message = f"Kafka at {', '.join(config.bootstrap_servers)} cannot be used: {describe(error)}"
+            if isinstance(error, ConnectionResetError | kafka_errors.KafkaConnectionError):
+                # What a broker does with a client that speaks TLS where it does not, or the other way round.
+                message += (
+                    f"; if it runs, check that the port speaks kafka.security_protocol = {config.security_protocol}"
+                )
+            troubles.begin("connect", message, level=level(error))
         await asyncio.sleep(backoff(attempt, RETRY_INITIAL_S, RETRY_MAX_S, rng))
         attempt += 1
 

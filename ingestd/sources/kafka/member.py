@@ -139,7 +139,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     # -- reading
 
     async def poll(self, wait: float) -> Mapping[KafkaPartition, list[ConsumerRecord]]:
-        """What aiokafka has; waits for `wait` seconds at most, but through all of a rebalance. Never to be cancelled."""
+        """What aiokafka has; waits for `wait` seconds, but through all of a rebalance. Never to be cancelled."""
         polled: Mapping[KafkaPartition, list[ConsumerRecord]] = await self._consumer.getmany(
             timeout_ms=int(wait * 1000), max_records=self._config.max_records
         )

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from aiokafka import TopicPartition as KafkaPartition
 from aiokafka import errors as kafka_errors
 
 from ingestd.config import Kafka
@@ -36,7 +37,7 @@ POLL_S = 0.25
 CLOSE_S = 10.0  # for commits that are under way, and again for leaving the group
 SILENCE_S = 10.0  # without records and without any answer of a broker
 DECODE_TRIES = 5  # of records that arrive damaged: on the wire it passes, on the broker's disk it does not
-HOLD_S = 2.0  # until a topic that may not be read is tried again
+HOLD_S = 2.0  # until what may not be read, or cannot be decoded, is tried again
 REBUILD_AFTER = 3  # failures of the group's membership in a row
 
 _DAMAGE = (kafka_errors.CorruptRecordException, kafka_errors.UnsupportedCodecError)
@@ -62,7 +63,7 @@ class KafkaSource:
         self._ranges = Questions("reading the range of the log", self._ask_ranges, self._troubles)
         self._starts = Questions("looking for where to start", self._ask_starts, self._troubles)
         self._failures = 0  # of the membership, in a row
-        self._damaged: tuple[TopicPartition | None, int] = (None, 0)  # whose records, and how often in a row
+        self._damaged: dict[TopicPartition | None, int] = {}  # whose records cannot be decoded: tries in a row
         self._quiet_since: float | None = None
         self._answers: Mapping[TopicPartition, int | None] = {}
         self._denied: dict[
@@ -229,19 +230,19 @@ class KafkaSource:
 
     # -- failures of reading
 
-    def _well(self, member: Member, polled: Mapping[object, object]) -> None:
+    def _well(self, member: Member, polled: Mapping[KafkaPartition, object]) -> None:
         """A poll went through. What it was in trouble for before is over, but for topics that are not read yet."""
         self._failures = 0
-        self._damaged = (None, 0)
         if polled:
             self._quiet_since = None
         else:
             self._listen(member)
         if self._denied:
             self._check_rights(member)
+        if self._damaged:
+            self._check_damage(polled)
         if self._troubles:
             self._troubles.end("group")
-            self._troubles.end("decode")
             if polled:
                 self._troubles.end("silence")
 
@@ -280,7 +281,7 @@ class KafkaSource:
             case kafka_errors.KafkaError() if not isinstance(error, _DAMAGE):
                 await self._membership_failed(error)
             case _:
-                await self._cannot_decode(member, culprit, error)
+                self._cannot_decode(member, culprit, error)
 
     def _out_of_range(self, member: Member, error: kafka_errors.OffsetOutOfRangeError) -> None:
         """The log was checked before the seek: it was trimmed, truncated or created anew since."""
@@ -320,9 +321,9 @@ class KafkaSource:
         if self._failures >= REBUILD_AFTER and not self._finished.is_set():
             await self.rebuild()
 
-    async def _cannot_decode(self, member: Member, partition: TopicPartition | None, error: Exception) -> None:
-        tries = self._damaged[1] + 1 if self._damaged[0] == partition else 1
-        self._damaged = partition, tries
+    def _cannot_decode(self, member: Member, partition: TopicPartition | None, error: Exception) -> None:
+        """Hold the partition and fetch anew: damage on the wire passes, damage on the broker's disk does not."""
+        tries = self._damaged[partition] = self._damaged.get(partition, 0) + 1
         where = f"{partition} from offset {member.upcoming[partition]} on" if partition else "one of our partitions"
         if tries >= DECODE_TRIES:
             hint = (
@@ -330,7 +331,16 @@ class KafkaSource:
             )
             raise SourceError(f"records of {where} cannot be decoded: {describe(error)}", hint=hint) from error
         self._troubles.begin("decode", f"records of {where} cannot be decoded: {describe(error)}")
-        await self._wait(backoff(tries, RETRY_INITIAL_S, RETRY_MAX_S, self._random))
+        if partition is not None:
+            member.hold(partition, HOLD_S)
+
+    def _check_damage(self, polled: Mapping[KafkaPartition, object]) -> None:
+        """Over for a partition as soon as it gives records again."""
+        self._damaged.pop(None, None)
+        for partition in self._damaged.keys() & polled.keys():
+            del self._damaged[partition]
+        if not self._damaged:
+            self._troubles.end("decode")
 
     async def _wait(self, seconds: float) -> None:
         """Not beyond the end of the stream."""

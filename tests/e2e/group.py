@@ -1,0 +1,57 @@
+"""The group's offsets, as another tool sees and sets them."""
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import for_code
+from aiokafka.protocol.admin import DeleteGroupsRequest
+
+from tests.e2e.daemon import DEADLINE
+from tests.services.kafka import topic_admin
+
+
+async def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
+    """The group's committed offsets by partition, as another tool sees them."""
+    async with topic_admin(bootstrap) as admin:
+        found: dict[TopicPartition, Any] = await admin.list_consumer_group_offsets(group)
+    return {each.partition: position.offset for each, position in found.items() if each.topic == topic}
+
+
+async def caught_up(
+    bootstrap: str, group: str, topic: str, wanted: Mapping[int, int], deadline: float = DEADLINE
+) -> None:
+    """Wait until the group has committed all of `wanted`."""
+    limit = time.monotonic() + deadline
+    while (found := await committed(bootstrap, group, topic)) != dict(wanted):
+        assert time.monotonic() < limit, f"after {deadline:g} s {found} is committed, not {wanted}"
+        await asyncio.sleep(0.2)
+
+
+def ends(records: Mapping[int, Collection[int]]) -> dict[int, int]:
+    """What a group must have committed that has all of `records`: one past the last, also where markers follow it."""
+    return {partition: max(offsets, default=-1) + 1 for partition, offsets in records.items()}
+
+
+async def delete_group(bootstrap: str, group: str) -> None:
+    """Remove a group that has no members, with its offsets."""
+    async with topic_admin(bootstrap) as admin:
+        coordinator = await admin.find_coordinator(group)
+        answer = await admin._send_request(DeleteGroupsRequest([group]), coordinator)
+    for _, code in answer.results:
+        if code:
+            raise for_code(code)(group)
+
+
+async def reset(bootstrap: str, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+    """Set the offsets of a group that has no members, by partition. That wipes what ingestd had noted with them."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        wanted = {TopicPartition(topic, partition): offset for partition, offset in offsets.items()}
+        consumer.assign(list(wanted))
+        await consumer.commit(wanted)
+    finally:
+        await consumer.stop()

@@ -1,0 +1,644 @@
+"""What the Kafka source promises beyond the contract, on a real broker: rebalances, transactions, faults, rights."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from aiokafka import AIOKafkaProducer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import RecordsToDelete
+from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
+from aiokafka.protocol.group import LeaveGroupRequest
+
+from ingestd.config import Kafka, Seconds, Secret
+from ingestd.errors import ConfigError, SourceError
+from ingestd.records import LogRange, Position, TopicPartition
+from ingestd.sources.kafka import KafkaSource, produce
+from ingestd.sources.kafka import source as source_module
+from tests.conftest import MakeTopic
+from tests.contract.source_contract import LIMIT, Reader, RecordingListener, offsets, values
+from tests.services.kafka import KafkaAddress, KafkaBroker, topic_admin
+from tests.services.ports import free_port
+
+Broker = KafkaAddress | KafkaBroker
+Send = Callable[[TopicPartition, Iterable[bytes]], Awaitable[None]]
+
+
+def kafka_config(broker: Broker, *topics: str, **changes: Any) -> Kafka:
+    """Quick to notice a rebalance, and of a group of its own unless `changes` names one."""
+    settings = {
+        "bootstrap_servers": (broker.bootstrap,),
+        "topics": topics,
+        "group_id": f"group_{uuid.uuid4().hex}",
+        "heartbeat_interval": Seconds(0.2),
+        "session_timeout": Seconds(6),
+        "rebalance_timeout": Seconds(20),
+    }
+    return Kafka(**{**settings, **changes})
+
+
+@asynccontextmanager
+async def running(config: Kafka, listener: RecordingListener) -> AsyncIterator[KafkaSource]:
+    source = KafkaSource(config)
+    try:
+        await source.start(listener)
+        yield source
+    finally:
+        await source.stop()
+
+
+@pytest.fixture
+async def send(kafka: Broker) -> AsyncIterator[Send]:
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all") as producer:
+
+        async def to(partition: TopicPartition, some: Iterable[bytes]) -> None:
+            for value in some:
+                await producer.send_and_wait(partition.topic, value, partition=partition.partition)
+
+        yield to
+
+
+async def until(
+    condition: Callable[[], bool], step: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0.01)
+) -> None:
+    """Takes steps until the condition holds."""
+    async with asyncio.timeout(LIMIT):
+        while not condition():
+            await step()
+
+
+async def to_the_end(source: KafkaSource) -> None:
+    async with asyncio.timeout(LIMIT):
+        while await source.fetch() is not None:
+            pass
+
+
+def partitions_of(topic: str, count: int) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for number in range(count)]
+
+
+class Polling:
+    """Fetches from sources in the background, as a pipeline does."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, source: KafkaSource) -> Reader:
+        reader = Reader(source)
+
+        async def run() -> None:
+            while await reader.fetch():
+                pass
+
+        self._tasks.append(asyncio.create_task(run()))
+        return reader
+
+    async def __aenter__(self) -> "Polling":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+# -- ownership
+
+
+async def test_commits_from_inside_on_revoked_are_accepted(kafka: Broker, make_topic: MakeTopic, send: Send) -> None:
+    class Committing(RecordingListener):
+        accepted: Sequence[bool] = ()
+
+        async def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
+            self.accepted = await asyncio.gather(*(first.commit(each, Position(1, "last word")) for each in partitions))
+            await super().on_revoked(partitions)
+
+    topic = await make_topic(2)
+    both = partitions_of(topic, 2)
+    config = kafka_config(kafka, topic)
+    committing, listener = Committing(), RecordingListener()
+    async with running(config, committing) as first, Polling() as polling:
+        await committing.wait_for(both)
+        polling.add(first)
+        async with running(config, listener) as second:
+            await until(lambda: len(listener.owned) == 1 and len(committing.owned) == 1)
+            assert committing.accepted == [True, True]
+            for each in both:
+                assert await second.committed(each) == Position(1, "last word")
+
+
+async def test_a_second_member_takes_over_where_the_first_committed(
+    kafka: Broker, make_topic: MakeTopic, send: Send
+) -> None:
+    topic = await make_topic(2)
+    both = partitions_of(topic, 2)
+    for each in both:
+        await send(each, [b"a", b"b", b"c"])
+    config = kafka_config(kafka, topic)
+    listeners = RecordingListener(), RecordingListener()
+    async with running(config, listeners[0]) as first, Polling() as polling:
+        await listeners[0].wait_for(both)
+        for each in both:
+            first.seek(each, 0)
+            assert await first.commit(each, Position(2, "m"))
+        polling.add(first)
+        async with running(config, listeners[1]) as second:
+            await until(lambda: len(listeners[0].owned) == 1 and len(listeners[1].owned) == 1)
+            assert listeners[0].owned | listeners[1].owned == set(both)
+            (mine,) = listeners[1].owned
+            position = await second.committed(mine)
+            assert position == Position(2, "m")
+            second.seek(mine, position.offset)
+            assert offsets(await Reader(second).take(mine, 1)) == [2]
+            assert not await first.commit(mine, Position(3, "too late"))
+            assert await second.committed(mine) == Position(2, "m")
+
+
+async def test_a_member_that_the_group_dropped_is_refused(kafka: Broker, make_topic: MakeTopic) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    # Heartbeats so rare that the zombie learns of its death from the commit.
+    config = kafka_config(kafka, topic, heartbeat_interval=Seconds(5))
+    listener = RecordingListener()
+    async with running(config, listener) as zombie:
+        await listener.wait_for([only])
+        assert await zombie.commit(only, Position(1, "alive"))
+        member = zombie._member
+        assert member is not None
+        await member.ask_coordinator(LeaveGroupRequest(config.group_id, member.member_id))
+        assert not await zombie.commit(only, Position(2, "dead"))
+        assert await zombie.committed(only) == Position(1, "alive")
+
+
+async def test_more_members_than_partitions_are_fine(kafka: Broker, make_topic: MakeTopic) -> None:
+    topic = await make_topic(1)
+    config = kafka_config(kafka, topic)
+    listeners = RecordingListener(), RecordingListener()
+    async with running(config, listeners[0]) as first, running(config, listeners[1]) as second, Polling() as polling:
+        polling.add(first)
+        polling.add(second)
+        await until(lambda: sorted(len(each.owned) for each in listeners) == [0, 1])
+        assert first.error is None
+        assert second.error is None
+
+
+async def test_seek_and_pause_of_what_is_not_ours_are_ignored(kafka: Broker, make_topic: MakeTopic) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    listener = RecordingListener()
+    async with running(kafka_config(kafka, topic), listener) as source:
+        await listener.wait_for([only])
+        for other in (TopicPartition(topic, 7), TopicPartition("other", 0)):
+            source.seek(other, 1)
+            source.pause(other)
+            assert source.end_offset(other) is None
+            assert not await source.commit(other, Position(1))
+
+
+async def test_a_listener_that_raises_ends_the_stream_with_it(kafka: Broker, make_topic: MakeTopic) -> None:
+    class Broken(RecordingListener):
+        async def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
+            raise ZeroDivisionError("in the pipeline")
+
+    topic = await make_topic(1)
+    config = kafka_config(kafka, topic)
+    broken, listener = Broken(), RecordingListener()
+    async with running(config, broken) as source:
+        await broken.wait_for(partitions_of(topic, 1))
+        async with running(config, listener):
+            with pytest.raises(ZeroDivisionError, match="in the pipeline"):
+                await to_the_end(source)
+
+
+async def test_finish_ends_a_fetch_that_waits_for_a_rebalance(kafka: Broker, make_topic: MakeTopic) -> None:
+    class Holding(RecordingListener):
+        async def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
+            await super().on_revoked(partitions)
+            await let_go.wait()
+
+    let_go = asyncio.Event()
+    topic = await make_topic(1)
+    config = kafka_config(kafka, topic)
+    holding, listener = Holding(), RecordingListener()
+    async with running(config, holding) as source:
+        await holding.wait_for(partitions_of(topic, 1))
+        async with running(config, listener):
+            await holding.wait_for([])
+            reading = asyncio.create_task(to_the_end(source))
+            await asyncio.sleep(0)
+            source.finish()
+            await reading
+            let_go.set()
+            await until(lambda: bool(listener.owned | holding.owned))
+
+
+async def test_leaving_does_not_wait_for_a_rebalance_to_end(
+    kafka: Broker, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Holding(RecordingListener):
+        async def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
+            await super().on_revoked(partitions)
+            await let_go.wait()
+
+    let_go = asyncio.Event()
+    topic = await make_topic(1)
+    config = kafka_config(kafka, topic)
+    holding = Holding()
+    async with running(config, holding), Polling() as polling:
+        await holding.wait_for(partitions_of(topic, 1))
+        waiting = KafkaSource(config)
+        await waiting.start(RecordingListener())
+        reader = polling.add(waiting)
+        await holding.wait_for([])
+        monkeypatch.setattr(source_module, "CLOSE_S", 0.1)
+        await waiting.stop()
+        assert await waiting.fetch() is None
+        assert reader.got == {}
+        let_go.set()
+
+
+async def test_rebuild_lets_go_and_begins_anew(kafka: Broker, make_topic: MakeTopic, send: Send) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    await send(only, [b"a", b"b"])
+    listener = RecordingListener()
+    async with running(kafka_config(kafka, topic), listener) as source, Polling() as polling:
+        await listener.wait_for([only])
+        assert await source.commit(only, Position(1, "m"))
+        source.seek(only, 1)
+        reader = polling.add(source)
+        await until(lambda: bool(reader.got))
+        await source.rebuild()
+        await until(lambda: [what for what, _ in listener.heard] == ["assigned", "revoked", "assigned"])
+        assert await source.committed(only) == Position(1, "m")
+        reader.got.clear()
+        source.seek(only, 1)
+        await until(lambda: bool(reader.got))
+        assert values(reader.got[only]) == [b"b"]
+        assert await source.commit(only, Position(2, "m"))
+
+
+# -- what is handed out
+
+
+async def test_aborted_transactions_are_not_handed_out_and_leave_no_lag(kafka: Broker, make_topic: MakeTopic) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=uuid.uuid4().hex) as producer:
+        for value, commit in ((b"kept", True), (b"aborted", False), (b"kept too", True), (b"aborted too", False)):
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, value, partition=0)
+            await (producer.commit_transaction() if commit else producer.abort_transaction())
+    listener = RecordingListener()
+    async with running(kafka_config(kafka, topic), listener) as source:
+        await listener.wait_for([only])
+        source.seek(only, 0)
+        records = await Reader(source).take(only, 2)
+        assert values(records) == [b"kept", b"kept too"]
+        assert (await source.log_range(only)).end == 8
+        end = records[-1].offset + 1
+        await until(lambda: source.end_offset(only) == end, source.fetch)
+
+
+async def test_the_range_of_the_log_reaches_beyond_an_open_transaction_but_latest_does_not(
+    kafka: Broker, make_topic: MakeTopic, send: Send
+) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    await send(only, [b"a"])
+    listener = RecordingListener()
+    async with (
+        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=uuid.uuid4().hex) as producer,
+        running(kafka_config(kafka, topic, start="latest"), listener) as source,
+    ):
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b"open", partition=0)
+        await listener.wait_for([only])
+        assert await source.log_range(only) == LogRange(0, 2)
+        assert await source.resolve_start(only) == 1
+        await producer.abort_transaction()
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        ("earliest", 1),
+        ("latest", 4),
+        ("2026-01-01T00:00:02Z", 2),
+        ("2026-01-01T01:00:02.500+01:00", 3),
+        ("2027-01-01T00:00:00Z", 4),
+    ],
+)
+async def test_the_start_policy_says_where_a_new_group_begins(
+    kafka: Broker, make_topic: MakeTopic, start: str, expected: int
+) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        for second in range(4):
+            await producer.send_and_wait(topic, b"v", partition=0, timestamp_ms=1_767_225_600_000 + second * 1000)
+    await trim(kafka, only, 1)
+    listener = RecordingListener()
+    async with running(kafka_config(kafka, topic, start=start), listener) as source:
+        await listener.wait_for([only])
+        assert await source.resolve_start(only) == expected
+        assert await source.log_range(only) == LogRange(1, 4)
+
+
+@pytest.mark.parametrize("start", ["soon", "2026-01-01T00:00:00"])
+def test_a_start_that_is_no_place_is_a_configuration_error(start: str) -> None:
+    with pytest.raises(ConfigError, match=f"kafka.start = {start}"):
+        KafkaSource(Kafka(start=start))
+
+
+async def trim(broker: Broker, partition: TopicPartition, before: int) -> None:
+    async with topic_admin(broker.bootstrap) as admin:
+        await admin.delete_records({KafkaPartition(*partition): RecordsToDelete(before_offset=before)})
+
+
+async def test_an_offset_that_is_no_longer_in_the_log_is_reported_and_the_others_go_on(
+    kafka: Broker, make_topic: MakeTopic, send: Send
+) -> None:
+    topic = await make_topic(2)
+    trimmed, other = partitions_of(topic, 2)
+    for each in (trimmed, other):
+        await send(each, [b"a", b"b", b"c"])
+    await trim(kafka, trimmed, 2)
+    listener = RecordingListener()
+    async with running(kafka_config(kafka, topic), listener) as source:
+        await listener.wait_for([trimmed, other])
+        source.seek(trimmed, 0)
+        source.seek(other, 0)
+        gone = ("out of range", frozenset({trimmed}))
+        reader = Reader(source)
+        async with asyncio.timeout(LIMIT):
+            while gone not in listener.heard:
+                await reader.fetch()
+        assert offsets(await reader.take(other, 3)) == [0, 1, 2]
+        assert trimmed not in reader.got
+        source.seek(trimmed, 2)
+        assert offsets(await reader.take(trimmed, 1)) == [2]
+        assert listener.heard.count(gone) == 1
+
+
+async def test_damaged_records_lose_nothing_of_other_partitions_and_end_with_their_offset(
+    kafka_tls: KafkaBroker, make_topic: MakeTopic, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "HOLD_S", 0.05)
+    # How aiokafka orders what it asks for: the damaged partition comes last, after the others were served.
+    monkeypatch.setattr("aiokafka.consumer.fetcher.random.shuffle", lambda asked: asked.sort(reverse=True))
+    topic = await make_topic(3)
+    damaged, *others = partitions_of(topic, 3)
+    for each in (damaged, *others):
+        await send(each, [b"first", b"second", b"third"])
+    log = next((kafka_tls.ca_file.parent / "data").glob(f"{topic}-0/*.log"))
+    content = log.read_bytes()
+    log.write_bytes(content.replace(b"second", b"secund"))
+    listener = RecordingListener()
+    async with running(kafka_config(kafka_tls, topic), listener) as source:
+        await listener.wait_for([damaged, *others])
+        for each in (damaged, *others):
+            source.seek(each, 0)
+        reader = Reader(source)
+        with pytest.raises(SourceError, match=rf"{topic}\[0\] from offset [01] on cannot be decoded"):
+            await until(lambda: False, reader.fetch)
+        for each in others:
+            assert offsets(reader.got[each]) == [0, 1, 2]
+        log.write_bytes(content)
+
+
+# -- brokers that fail
+
+
+async def test_goes_on_after_the_broker_was_killed(kafka_tls: KafkaBroker, make_topic: MakeTopic, send: Send) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    config = kafka_config(kafka_tls, topic, session_timeout=Seconds(20), request_timeout=Seconds(5))
+    listener, late = RecordingListener(), RecordingListener()
+    async with running(config, listener) as source, Polling() as polling, AsyncExitStack() as stack:
+        await listener.wait_for([only])
+        source.seek(only, 0)
+        reader = polling.add(source)
+        await send(only, [b"before"])
+        await until(lambda: only in reader.got)
+        kafka_tls.kill()
+        commit = asyncio.create_task(source.commit(only, Position(1, "sent to nobody")))
+        beginner = KafkaSource(kafka_config(kafka_tls, topic))
+        stack.push_async_callback(beginner.stop)
+        starting = asyncio.create_task(beginner.start(late))
+        await until(lambda: beginner.error is not None and source.error is not None)
+        await asyncio.to_thread(kafka_tls.start)
+        async with asyncio.timeout(LIMIT):
+            await starting
+            assert await commit
+        await late.wait_for([only])
+        await send(only, [b"after"])
+        await until(lambda: values(reader.got[only]) == [b"before", b"after"])
+        assert await source.committed(only) == Position(1, "sent to nobody")
+        await until(lambda: source.error is None and beginner.error is None)
+
+
+async def test_a_deleted_topic_does_not_hold_up_commits_of_others(
+    kafka: Broker, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "CLOSE_S", 1.0)  # the commit that never ends is waited for
+    doomed, other = TopicPartition(await make_topic(1), 0), TopicPartition(await make_topic(1), 0)
+    listener = RecordingListener()
+    async with running(kafka_config(kafka, doomed.topic, other.topic), listener) as source:
+        await listener.wait_for([doomed, other])
+        async with topic_admin(kafka.bootstrap) as admin:
+            await admin.delete_topics([doomed.topic])
+        hopeless = asyncio.create_task(source.commit(doomed, Position(1)))
+        await until(lambda: source.error is not None)
+        async with asyncio.timeout(LIMIT):
+            assert await source.commit(other, Position(1, "m"))
+        hopeless.cancel()
+
+
+async def test_a_topic_that_may_not_be_read_is_held_and_the_others_go_on(
+    kafka: Broker, make_topic: MakeTopic, send: Send, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(source_module, "HOLD_S", 0.2)
+    caplog.set_level("INFO", "ingestd")
+    denied, other = TopicPartition(await make_topic(1), 0), TopicPartition(await make_topic(1), 0)
+    for each in (denied, other):
+        await send(each, [b"a"])
+    listener = RecordingListener()
+    async with running(kafka_config(kafka, denied.topic, other.topic), listener) as source:
+        await listener.wait_for([denied, other])
+        for each in (denied, other):
+            source.seek(each, 0)
+        refuse_once(source, TopicAuthorizationFailedError(denied.topic))
+        reader = Reader(source)
+        assert await reader.fetch()
+        assert denied.topic in str(source.error)
+        assert values(await reader.take(other, 1)) == [b"a"]
+        assert values(await reader.take(denied, 1)) == [b"a"]
+    assert [record.levelname for record in caplog.records if denied.topic in record.message] == ["ERROR", "INFO"]
+
+
+async def test_a_membership_that_keeps_failing_is_rebuilt(
+    kafka: Broker, make_topic: MakeTopic, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "RETRY_MAX_S", 0.01)
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    await send(only, [b"a"])
+    listener = RecordingListener()
+    async with running(kafka_config(kafka, topic), listener) as source:
+        await listener.wait_for([only])
+        refuse_once(source, *[GroupAuthorizationFailedError("group")] * source_module.REBUILD_AFTER)
+        await until(lambda: [what for what, _ in listener.heard] == ["assigned", "revoked", "assigned"], source.fetch)
+        source.seek(only, 0)
+        assert offsets(await Reader(source).take(only, 1)) == [0]
+        assert source.error is None
+
+
+def refuse_once(source: KafkaSource, *errors: Exception) -> None:
+    """The next polls of the consumer fail with these."""
+    member, left = source._member, list(errors)
+    assert member is not None
+    poll = member.poll
+
+    async def refusing(wait: float) -> Any:
+        if left:
+            raise left.pop(0)
+        return await poll(wait)
+
+    member.poll = refusing  # type: ignore[method-assign]
+
+
+# -- the first contact
+
+
+async def test_a_missing_topic_is_an_error_that_names_it(kafka: Broker, make_topic: MakeTopic) -> None:
+    source = KafkaSource(kafka_config(kafka, await make_topic(1), "no_such_topic"))
+    with pytest.raises(SourceError, match="topic no_such_topic does not exist"):
+        await source.start(RecordingListener())
+    await source.stop()
+
+
+async def test_waits_for_a_broker_that_is_not_there_and_can_be_stopped() -> None:
+    source = KafkaSource(Kafka(bootstrap_servers=(f"127.0.0.1:{free_port()}",)))
+    starting = asyncio.create_task(source.start(RecordingListener()))
+    await until(lambda: source.error is not None)
+    starting.cancel()
+    await asyncio.wait([starting])
+    await source.stop()
+    assert await source.fetch() is None
+
+
+def secure(broker: KafkaBroker, topic: str, **changes: Any) -> Kafka:
+    settings = {
+        "bootstrap_servers": (broker.sasl_bootstrap,),
+        "security_protocol": "SASL_SSL",
+        "ssl_ca_file": str(broker.ca_file),
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_username": broker.username,
+        "sasl_password": Secret(broker.password),
+    }
+    return kafka_config(broker, topic, **{**settings, **changes})
+
+
+async def test_reads_over_tls_with_scram_and_a_password_from_a_file(
+    kafka_tls: KafkaBroker, make_topic: MakeTopic, send: Send, tmp_path: Path
+) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    await send(only, [b"a"])
+    file = tmp_path / "password"
+    file.write_text(f"{kafka_tls.password}\n")
+    listener = RecordingListener()
+    config = secure(kafka_tls, topic, sasl_password=None, sasl_password_file=str(file))
+    async with running(config, listener) as source:
+        await listener.wait_for([only])
+        source.seek(only, 0)
+        assert values(await Reader(source).take(only, 1)) == [b"a"]
+        assert await source.commit(only, Position(1, "m"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sasl_password": Secret("wrong-password")}, "refuses our credentials"),
+        ({"sasl_mechanism": "PLAIN"}, "refuses our credentials: .*UnsupportedSaslMechanism"),
+        ({"ssl_ca_file": None}, "certificate is not valid.*kafka.ssl_ca_file"),
+    ],
+    ids=["password", "mechanism", "authority"],
+)
+async def test_wrong_credentials_end_the_start_at_once(
+    kafka_tls: KafkaBroker, tmp_path: Path, changes: Mapping[str, Any], message: str
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    source = KafkaSource(secure(kafka_tls, "any", **{key: value or str(other) for key, value in changes.items()}))
+    async with asyncio.timeout(LIMIT):
+        with pytest.raises(SourceError, match=message) as caught:
+            await source.start(RecordingListener())
+    await source.stop()
+    assert "wrong-password" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ssl_ca_file": "/does/not/exist"}, "kafka.ssl_ca_file cannot be used.*/does/not/exist"),
+        ({"sasl_password": None}, "kafka.sasl_password or kafka.sasl_password_file is not set"),
+        ({"sasl_password": None, "sasl_password_file": "/nope"}, "kafka.sasl_password_file = /nope cannot be read"),
+        ({"sasl_username": None}, "kafka.sasl_username is not set"),
+        ({"sasl_mechanism": "OAUTHBEARER"}, "kafka.oauth_token_url is not set"),
+    ],
+)
+async def test_what_is_missing_for_credentials_is_a_configuration_error(
+    changes: Mapping[str, Any], message: str
+) -> None:
+    settings = {
+        "security_protocol": "SASL_SSL",
+        "sasl_username": "me",
+        "sasl_password": Secret("password"),
+    }
+    source = KafkaSource(Kafka(**{**settings, **changes}))
+    with pytest.raises(ConfigError, match=message):
+        await source.start(RecordingListener())
+    await source.stop()
+
+
+# -- producing
+
+
+async def test_produce_writes_every_message_once_into_the_partitions_that_exist(
+    kafka: Broker, make_topic: MakeTopic
+) -> None:
+    async def messages() -> AsyncIterator[tuple[int, bytes, bytes, int]]:
+        for number in range(1000):
+            yield number, b"key", b"%d" % number, 1_767_225_600_000 + number
+
+    topic = await make_topic(2)
+    both = partitions_of(topic, 2)
+    progress: list[int] = []
+    config, listener = kafka_config(kafka, topic), RecordingListener()
+    assert await produce(config, topic, messages(), progress.append) == 1000
+    assert sum(progress) == 1000
+    async with running(config, listener) as source:
+        await listener.wait_for(both)
+        for each in both:
+            source.seek(each, 0)
+        reader = Reader(source)
+        for each in both:
+            records = await reader.take(each, 500)
+            assert values(records) == [b"%d" % number for number in range(each.partition, 1000, 2)]
+            assert [record.timestamp % 1000 for record in records] == list(range(each.partition, 1000, 2))
+            assert await source.log_range(each) == LogRange(0, 500)
+
+
+async def test_produce_into_a_missing_topic_is_an_error_that_names_it(kafka: Broker) -> None:
+    async def messages() -> AsyncIterator[tuple[int, bytes, bytes, int]]:
+        yield 0, b"key", b"value", 0
+
+    with pytest.raises(SourceError, match="topic no_such_topic does not exist"):
+        await produce(kafka_config(kafka, "any"), "no_such_topic", messages(), lambda _: None)
