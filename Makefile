@@ -14,7 +14,7 @@ RUNTIME := $(VENV)/.runtime.stamp
 DEV := $(VENV)/.dev.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test lint format services sim clean
+.PHONY: help setup demo test lint format docs services sim clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: setup ## Check style, format and types
 format: setup ## Format the code and apply the safe fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: setup ## Write the README's tables that are made from the code
+	$(BIN)/python -m tests.test_docs --write
 
 services: setup ## Start Kafka and S3 in the foreground, to try things by hand
 	@exec $(BIN)/python -m tests.services

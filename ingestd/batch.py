@@ -11,6 +11,7 @@ from ingestd.layout import Landed, Layout
 from ingestd.records import Record, TopicPartition
 from ingestd.validate import Validated
 
+
 class Trigger(StrEnum):
     """Why a batch was sealed; a metric label."""
 
@@ -86,7 +87,9 @@ class Batch:
     @property
     def held_bytes(self) -> int:
         """What this batch takes of the memory budget."""
-        return self.overhead_bytes + self._packer.size + self._pending_bytes + self._writing_bytes + self._quarantine_bytes
+        return (
+            self.overhead_bytes + self._packer.size + self._pending_bytes + self._writing_bytes + self._quarantine_bytes
+        )
 
     def add(self, records: Sequence[Record], validated: Validated, quarantine: bytes, now: float) -> None:
         """Take a chunk of consecutive records. `quarantine` holds the lines of those that were rejected."""

@@ -156,7 +156,8 @@ class Chain:
 
     def batch_for(self, offset: int) -> Batch:
         """The open batch, for records from `offset` on; made where there is none."""
-        assert self.position is not None and offset >= self.position, (self.partition, offset, self.position)
+        assert self.position is not None
+        assert offset >= self.position, (self.partition, offset, self.position)
         if self.open is None:
             self.open = Batch(self.partition, self.position)
         return self.open
@@ -218,7 +219,9 @@ class Chain:
             position = Position(offset)  # without the mark: nothing says yet that this is a boundary
         else:
             tip = yield from self._judge((yield Inspect(neighbours.before)), neighbours.before, None)
-            position = Position(tip.end, self.policy.mark)
+            # Its start, not its end, and without the mark: so the probe compares its first record with the log's. A
+            # topic that was created again has lost the group's offsets, too, and may be longer than the old one.
+            position = Position(tip.start)
         yield from self._commit(position)
         return position
 
@@ -363,8 +366,8 @@ class Chain:
         if end is not None:
             return Halt(
                 "misaligned",
-                f"the committed offset {start} of {self.partition} is inside of an object that ends at {end}; reset the "
-                f"group's offset for this partition to {end}, or use a new sink.lineage to ingest again on purpose",
+                f"the committed offset {start} of {self.partition} is inside of an object that ends at {end}; reset "
+                f"the group's offset for this partition to {end}, or use a new sink.lineage to ingest again on purpose",
             )
         return Halt(
             "misaligned",

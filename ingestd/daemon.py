@@ -173,9 +173,8 @@ class Daemon:
             metrics=self._metrics,
             executor=executor,
             wall_clock=time.time,
-            freed=lambda: pipeline.freed(),
         )
-        pipeline = Pipeline(
+        return Pipeline(
             config.batch,
             tools,
             Validator(config.events, load_model(config.events.model)),
@@ -183,7 +182,6 @@ class Daemon:
             Policy(self._layout, self._layout.mark(self._sink.url), config.kafka.skip_lost),
             revoke_timeout=config.kafka.rebalance_timeout / 2,
         )
-        return pipeline
 
     # -- the end
 
@@ -306,7 +304,7 @@ async def _produce(config: Config) -> None:
     from ingestd.sources.simulator import EventStream  # noqa: PLC0415
 
     topic = config.kafka.topics[0]
-    # The writer takes a partition modulo the topic's number of them, so any larger number keeps a client's events together.
+    # Partitions are taken modulo the topic's number of them, so any larger number keeps a client's events together.
     stream = EventStream(msgspec.structs.replace(config.simulator, partitions=MANY_PARTITIONS))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""Every error that crosses a border inside ingestd. The class says what to do, the message what happened and the hint what to type."""
+"""Every error that crosses a border inside ingestd: the class says what to do, the hint what to type."""
 
 
 class IngestdError(Exception):

@@ -25,7 +25,7 @@ class Guard:
         self._config = config
         self._on_retry = on_retry
         self._slots = asyncio.Semaphore(config.concurrency)
-        self._random = rng or random.Random()  # noqa: S311  jitter, not secrets
+        self._random = rng or random.Random()
         self.error: SinkError | None = None  # of the last call, while the sink is down
         self.since = 0.0  # when it went down, on the loop's clock
         self._tries = 0

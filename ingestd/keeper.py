@@ -49,15 +49,16 @@ class Tools(msgspec.Struct, frozen=True):
     metrics: Metrics
     executor: Executor  # for compression
     wall_clock: Callable[[], float]
-    freed: Callable[[], None]  # called whenever something that was held is no longer
 
 
 class Keeper:
     """Drives a chain until it is told to finish, loses the partition, or halts."""
 
-    def __init__(self, chain: Chain, tools: Tools) -> None:
+    def __init__(self, chain: Chain, tools: Tools, freed: Callable[[], None]) -> None:
+        """`freed` is called whenever something that was held is no longer."""
         self.chain = chain
         self._tools = tools
+        self._freed = freed
         self._wake = asyncio.Event()
         self._finishing = False
         self._write: asyncio.Future[None] | None = None  # the piece of the open batch that is being compressed
@@ -91,6 +92,9 @@ class Keeper:
                         self._drop()
                         return
                     answer = None
+                case Resume() | Landing() | Adoption():
+                    self._note(step)
+                    answer = None
                 case AwaitFirst() | AwaitSealed():
                     answer = await self._await(step)
                     if answer is None:
@@ -108,35 +112,42 @@ class Keeper:
         self._write = self._offload(batch.write, piece)
 
     async def _answer(self, step: Step) -> Any:
+        """Do the I/O of a step."""
         tools, partition = self._tools, self.chain.partition
+        answer: Any = None
         match step:
             case ReadCommitted():
-                return await tools.source.committed(partition)
+                answer = await tools.source.committed(partition)
             case ResolveStart():
-                return await tools.source.resolve_start(partition)
+                answer = await tools.source.resolve_start(partition)
             case ReadLog():
-                return await tools.source.log_range(partition)
+                answer = await tools.source.log_range(partition)
             case Survey(offset):
                 layout = self.chain.policy.layout
-                return await tools.guard.call(lambda: neighbours(tools.sink, layout, partition, offset))
+                answer = await tools.guard.call(lambda: neighbours(tools.sink, layout, partition, offset))
             case Inspect(key):
-                return await tools.guard.call(lambda: tools.sink.head(key))
-            case Resume(offset):
-                tools.source.seek(partition, offset)
+                answer = await tools.guard.call(lambda: tools.sink.head(key))
             case Pack(batch):
-                return await self._pack(batch)
-            case Upload(sealed, batch):
-                return await self._upload(sealed)
+                answer = await self._pack(batch)
+            case Upload(sealed):
+                answer = await self._upload(sealed)
+        return answer
+
+    def _note(self, step: Resume | Landing | Adoption) -> None:
+        """Do what a step says; it has no answer."""
+        partition = self.chain.partition
+        match step:
+            case Resume(offset):
+                self._tools.source.seek(partition, offset)
             case Landing():
                 self._landed(step)
             case Adoption(winner, released):
-                tools.metrics.adopted(partition, released)
-                tools.freed()
+                self._tools.metrics.adopted(partition, released)
+                self._freed()
                 log.info(
                     "another writer was first; going on from the end of its object",
                     extra={"topic": partition.topic, "partition": partition.partition, "offset": winner.end},
                 )
-        return None
 
     async def _await(self, step: AwaitFirst | AwaitSealed) -> Edge | Batch | None:
         """What the chain waits for; None when it is not going to come."""
@@ -170,9 +181,7 @@ class Keeper:
         started = time.perf_counter()
         accepted = await self._tools.source.commit(self.chain.partition, step.position)
         if accepted:
-            self._tools.metrics.committed(
-                self.chain.partition, step.position.offset, time.perf_counter() - started
-            )
+            self._tools.metrics.committed(self.chain.partition, step.position.offset, time.perf_counter() - started)
         return accepted
 
     def _landed(self, landing: Landing) -> None:
@@ -189,11 +198,11 @@ class Keeper:
         )
         if batch.trigger is Trigger.HOLE:
             tools.metrics.lost_upstream(self.chain.partition, landed.end - landed.start)
-        tools.freed()
-        log.debug("landed %s: %d rows, %d rejected, sealed by %s", sealed.data_key, landed.rows, landed.rejected, batch.trigger)
+        self._freed()
+        log.debug("landed %s: %d rows, sealed by %s", sealed.data_key, landed.rows, batch.trigger)
 
     def _drop(self) -> None:
-        """A commit was refused: somebody else owns the partition. What is held will land there, or is landed already."""
+        """A commit was refused: somebody else owns the partition, and what is held lands there."""
         partition = self.chain.partition
         self._tools.metrics.commit_refused(partition)
         self._forget()
@@ -217,7 +226,7 @@ class Keeper:
     def _forget(self) -> None:
         self._tools.source.pause(self.chain.partition)
         self._tools.metrics.released(self.chain.partition, self.chain.void())
-        self._tools.freed()
+        self._freed()
 
     def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._tools.executor, function, *arguments)

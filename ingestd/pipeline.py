@@ -67,8 +67,10 @@ class Pipeline:
             self._own(partition)
 
     async def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Land what is held, within a bound: without the attempt, rebalances more frequent than the flush interval would
-        stop all progress. What does not make it is dropped: its next owner reads it again."""
+        """Land what is held, within a bound; what does not make it is dropped, and its next owner reads it again.
+
+        Without the attempt, rebalances more frequent than the flush interval would stop all progress.
+        """
         leaving = [self.keepers[partition] for partition in partitions if partition in self.keepers]
         for keeper in leaving:
             self._seal(keeper, Trigger.REVOKE)
@@ -89,7 +91,7 @@ class Pipeline:
             return
         if stale := self.keepers.get(partition):
             self._disown(stale)
-        keeper = Keeper(Chain(partition, self._policy, self._tools.source.cluster_id), self._tools)
+        keeper = Keeper(Chain(partition, self._policy, self._tools.source.cluster_id), self._tools, self.freed)
         self.keepers[partition] = keeper
         self._tools.metrics.assigned(partition)
         life = keeper.run()
@@ -144,7 +146,7 @@ class Pipeline:
             if validated.rejected:
                 self._tools.metrics.rejected(Counter(it.reason for it in validated.rejected))
             if reason := self._breaker.observe(chain.partition, len(chunk), validated.rejected):
-                raise BreakerOpen(reason, hint="nothing of this was committed; mend the producer or the model, then restart")
+                raise BreakerOpen(reason, hint="mend the producer or the model, then restart: it is read again")
             await self._compress(keeper, batch)
 
     def _most(self, batch: Batch | None) -> int | None:
@@ -199,7 +201,7 @@ class Pipeline:
         self._recount_at = min(self._held + self.limits.memory // 16, self.limits.memory)
 
     def _relieve(self) -> None:
-        """Seal the largest open batches while open ones take more than half of the budget; the rest is for those under way."""
+        """Seal the largest open batches while open ones take more than half of the budget: the rest is for those sealed."""
         opened = sorted(
             (keeper for keeper in self.keepers.values() if keeper.chain.open is not None), key=_open_bytes, reverse=True
         )
@@ -246,8 +248,11 @@ class Pipeline:
                 self._seal(keeper, Trigger.AGE)
 
     def _due(self, keeper: Keeper) -> float | None:
-        """When the open batch reaches its age. Not while an older one waits to land: it could not land any sooner, and
-        an outage would leave a trail of small objects."""
+        """When the open batch reaches its age.
+
+        Never while an older one waits to land: it could not land any sooner, and an outage would leave a trail of small
+        objects.
+        """
         batch = keeper.chain.open
         if batch is None or batch.first is None or keeper.chain.sealed:
             return None

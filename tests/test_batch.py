@@ -34,7 +34,11 @@ def test_the_range_begins_where_the_batch_opens_and_counts_the_rejected() -> Non
     assert batch.opened_at == 7.0
 
 
-@given(st.lists(st.lists(st.binary(min_size=1, max_size=200).map(lambda it: it.hex().encode() + b"\n"), max_size=20), max_size=8))
+@given(
+    st.lists(
+        st.lists(st.binary(min_size=1, max_size=200).map(lambda it: it.hex().encode() + b"\n"), max_size=20), max_size=8
+    )
+)
 def test_the_body_is_the_rows_whatever_the_pieces(chunks: list[list[bytes]]) -> None:
     batch = Batch(TP, 0)
     add(batch, 0, [b"first\n"])
@@ -45,10 +49,10 @@ def test_the_body_is_the_rows_whatever_the_pieces(chunks: list[list[bytes]]) -> 
         if number % 2 and (piece := batch.take_piece()) is not None:
             batch.write(piece)
     sealed = batch.finish(LAYOUT, "cluster", "1")
-    rows = b"first\n" + b"".join(row for chunk in chunks for row in chunk)
-    assert gzip.decompress(sealed.data) == rows
-    assert sealed.landed.sha256 == hashlib.sha256(rows).hexdigest()
-    assert sealed.row_bytes == len(rows)
+    whole = b"first\n" + b"".join(row for chunk in chunks for row in chunk)
+    assert gzip.decompress(sealed.data) == whole
+    assert sealed.landed.sha256 == hashlib.sha256(whole).hexdigest()
+    assert sealed.row_bytes == len(whole)
     assert sealed.quarantine is None
 
 

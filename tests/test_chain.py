@@ -1,6 +1,6 @@
 """The chain of one partition, step by step: what it asks for, and what it makes of the answers."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -31,9 +31,12 @@ from ingestd.records import LogRange, PlainRecord, Position, TopicPartition
 from ingestd.sinks import ObjectInfo, Stored
 from ingestd.validate import Validated
 
+S = TypeVar("S")
+
 TP = TopicPartition("t", 0)
 LAYOUT = Layout()
 MARK = LAYOUT.mark("s3://b")
+LOG = LogRange(0, 1000)
 NOON = 1_795_348_800_000
 
 
@@ -44,21 +47,27 @@ class Play:
         self.layout = Layout(exactly_once=exactly_once)
         self.chain = Chain(TP, Policy(self.layout, MARK, skip_lost), "cluster")
         self.steps = self.chain.run()
-        self.step: Step = next(self.steps)
+        self._step: Step = next(self.steps)
 
     def answer(self, kind: type, answer: Any = None) -> "Play":
-        assert isinstance(self.step, kind), f"expected {kind.__name__}, is {self.step}"
-        self.step = self.steps.send(answer)
+        assert isinstance(self._step, kind), f"expected {kind.__name__}, is {self._step}"
+        self._step = self.steps.send(answer)
         return self
 
-    def at(self, committed: Position | None, log: LogRange = LogRange(0, 1000)) -> "Play":
+    def at_a(self, kind: type) -> bool:
+        return isinstance(self._step, kind)
+
+    def asked(self, kind: type[S]) -> S:
+        """The step that the chain waits at."""
+        assert isinstance(self._step, kind), f"expected {kind.__name__}, is {self._step}"
+        return self._step
+
+    def at(self, committed: Position | None, log: LogRange = LOG) -> "Play":
         return self.answer(ReadCommitted, committed).answer(ReadLog, log)
 
     def filling(self, start: int = 10) -> "Play":
         """At the end of a probe that found nothing."""
-        return (
-            self.at(Position(start, MARK)).answer(Resume).answer(AwaitFirst, Edge(start, NOON)).answer(Inspect, None)
-        )
+        return self.at(Position(start, MARK)).answer(Resume).answer(AwaitFirst, Edge(start, NOON)).answer(Inspect, None)
 
     def fill(self, *offsets: int) -> Batch:
         batch = self.chain.batch_for(offsets[0])
@@ -75,7 +84,9 @@ class Play:
         return sealed
 
 
-def thing(start: int, end: int, *, cluster: str = "cluster", timestamp: int = NOON, first: int | None = None) -> ObjectInfo:
+def thing(
+    start: int, end: int, *, cluster: str = "cluster", timestamp: int = NOON, first: int | None = None
+) -> ObjectInfo:
     landed = Landed(
         topic="t", partition=0, start=start, end=end, rows=end - start, rejected=0, sha256="s", cluster=cluster, version="1",
         first_offset=start if first is None else first, first_timestamp=timestamp, last_timestamp=timestamp,
@@ -90,33 +101,32 @@ def key(start: int) -> str:
 def test_extends_the_chain_from_what_is_committed() -> None:
     play = Play().filling(10)
     play.uploading(10, 11, 14)
-    assert isinstance(play.step, Upload)
+    play.asked(Upload)
     play.answer(Upload, Stored.CREATED)
-    assert isinstance(play.step, Landing)
+    play.asked(Landing)
     play.answer(Landing)
-    assert play.step == Commit(Position(15, MARK))
+    assert play.asked(Commit) == Commit(Position(15, MARK))
     play.answer(Commit)
-    assert play.step == AwaitSealed()
+    assert play.asked(AwaitSealed) == AwaitSealed()
     assert (play.chain.landed, play.chain.committed, play.chain.held_records) == (15, 15, 0)
 
 
 def test_resumes_where_the_committed_position_is_not_where_the_first_record_is() -> None:
     play = Play().at(Position(10, MARK))
-    assert play.step == Resume(10)
+    assert play.asked(Resume) == Resume(10)
     play.answer(Resume).answer(AwaitFirst, Edge(13, NOON))
-    assert play.step == Inspect(key(10))
+    assert play.asked(Inspect) == Inspect(key(10))
 
 
 def test_probe_adopts_an_object_that_is_there_already() -> None:
     play = Play().at(Position(10, MARK)).answer(Resume)
     play.fill(10, 11)
-    play.answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, thing(10, 30)).answer(ReadLog, LogRange(0, 1000))
-    assert isinstance(play.step, Adoption)
-    assert play.step.released == 2
+    play.answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, thing(10, 30)).answer(ReadLog, LOG)
+    assert play.asked(Adoption).released == 2
     play.answer(Adoption)
-    assert play.step == Commit(Position(30, MARK))
-    play.answer(Commit).answer(ReadLog, LogRange(0, 1000))
-    assert play.step == Resume(30)
+    assert play.asked(Commit) == Commit(Position(30, MARK))
+    play.answer(Commit).answer(ReadLog, LOG)
+    assert play.asked(Resume) == Resume(30)
 
 
 def test_adopts_the_winner_on_exists() -> None:
@@ -125,23 +135,22 @@ def test_adopts_the_winner_on_exists() -> None:
     play.fill(12, 13)
     epoch = play.chain.epoch
     play.answer(Upload, Stored.EXISTS)
-    assert play.step == Inspect(key(10))
-    play.answer(Inspect, thing(10, 11)).answer(ReadLog, LogRange(0, 1000))
-    assert isinstance(play.step, Adoption)
-    assert play.step.released == 4
+    assert play.asked(Inspect) == Inspect(key(10))
+    play.answer(Inspect, thing(10, 11)).answer(ReadLog, LOG)
+    assert play.asked(Adoption).released == 4
     assert play.chain.epoch != epoch
     play.answer(Adoption)
-    assert play.step == Commit(Position(11, MARK))
+    assert play.asked(Commit) == Commit(Position(11, MARK))
 
 
 def test_an_object_with_our_end_is_our_own_attempt_whose_answer_was_lost() -> None:
     play = Play().filling(10)
     play.uploading(10, 11)
     held = play.fill(12)
-    play.answer(Upload, Stored.EXISTS).answer(Inspect, thing(10, 12)).answer(ReadLog, LogRange(0, 1000))
-    assert isinstance(play.step, Landing)
+    play.answer(Upload, Stored.EXISTS).answer(Inspect, thing(10, 12)).answer(ReadLog, LOG)
+    play.asked(Landing)
     play.answer(Landing)
-    assert play.step == Commit(Position(12, MARK))
+    assert play.asked(Commit) == Commit(Position(12, MARK))
     assert play.chain.open is held
 
 
@@ -149,83 +158,97 @@ def test_uploads_again_where_the_winner_has_vanished() -> None:
     play = Play().filling(10)
     sealed = play.uploading(10)
     play.answer(Upload, Stored.EXISTS).answer(Inspect, None)
-    assert isinstance(play.step, Upload)
-    assert play.step.sealed is sealed
+    assert play.asked(Upload).sealed is sealed
 
 
 def test_without_a_mark_the_neighbours_are_asked() -> None:
     play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
-    assert play.step == Survey(10)
+    assert play.asked(Survey) == Survey(10)
     play.answer(Survey, Neighbours())
-    assert play.step == AwaitSealed()
+    assert play.asked(AwaitSealed) == AwaitSealed()
 
 
 def test_halts_inside_of_an_object_and_names_the_right_offset() -> None:
     play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
-    play.answer(Survey, Neighbours(before=key(5))).answer(Inspect, thing(5, 17)).answer(ReadLog, LogRange(0, 1000))
-    assert isinstance(play.step, Halt)
-    assert play.step.code == "misaligned"
-    assert "to 17" in play.step.message
+    play.answer(Survey, Neighbours(before=key(5))).answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    assert play.asked(Halt).code == "misaligned"
+    assert "to 17" in play.asked(Halt).message
 
 
 def test_halts_before_objects_that_exist() -> None:
     play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
     play.answer(Survey, Neighbours(after=key(12)))
-    assert isinstance(play.step, Halt)
-    assert play.step.code == "misaligned"
+    assert play.asked(Halt).code == "misaligned"
 
 
 def test_a_mark_of_another_place_counts_as_none() -> None:
     play = Play().at(Position(10, "ingestd:1:elsewhere")).answer(Resume).answer(AwaitFirst, Edge(10, NOON))
     play.answer(Inspect, None)
-    assert play.step == Survey(10)
+    assert play.asked(Survey) == Survey(10)
+
+
+def without_offsets() -> Play:
+    """At the probe of the chain's last object, 5 to 17."""
+    play = Play().answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
+    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    assert play.asked(Commit) == Commit(Position(5))
+    play.answer(Commit).answer(ReadLog, LOG)
+    assert play.asked(Resume) == Resume(5)
+    return play.answer(Resume)
 
 
 def test_a_group_without_offsets_goes_on_at_the_end_of_the_chain() -> None:
-    play = Play().answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
-    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LogRange(0, 1000))
-    assert play.step == Commit(Position(17, MARK))
-    play.answer(Commit).answer(ReadLog, LogRange(0, 1000))
-    assert play.step == Resume(17)
+    play = without_offsets().answer(AwaitFirst, Edge(5, NOON))
+    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LOG).answer(Adoption)
+    assert play.asked(Commit) == Commit(Position(17, MARK))
+
+
+@pytest.mark.parametrize("later", [1, 86_400_000], ids=["same day", "another day"])
+def test_a_group_without_offsets_halts_at_a_topic_that_was_created_again_and_is_longer(later: int) -> None:
+    play = without_offsets().answer(AwaitFirst, Edge(5, NOON + later))
+    if later == 1:
+        play.answer(Inspect, thing(5, 17))
+    else:
+        play.answer(Inspect, None).answer(Survey, Neighbours(at=key(5))).answer(Inspect, thing(5, 17))
+    play.answer(ReadLog, LOG)
+    assert play.asked(Halt).code == "recreated_topic"
 
 
 def test_the_start_policy_applies_where_there_is_no_chain_and_is_committed_first() -> None:
     play = Play().answer(ReadCommitted, None).answer(Survey, Neighbours()).answer(ResolveStart, 40)
-    assert play.step == Commit(Position(40, ""))
-    play.answer(Commit).answer(ReadLog, LogRange(0, 1000))
-    assert play.step == Resume(40)
+    assert play.asked(Commit) == Commit(Position(40, ""))
+    play.answer(Commit).answer(ReadLog, LOG)
+    assert play.asked(Resume) == Resume(40)
 
 
 def test_halts_where_the_committed_offset_is_past_the_log() -> None:
     play = Play().at(Position(2000, MARK))
-    assert isinstance(play.step, Halt)
-    assert play.step.code == "recreated_topic"
+    assert play.asked(Halt).code == "recreated_topic"
 
 
 def test_halts_where_retention_was_faster() -> None:
     play = Play().at(Position(10, MARK), LogRange(50, 1000)).answer(Survey, Neighbours())
-    assert isinstance(play.step, Halt)
-    assert play.step.code == "lost_upstream"
-    assert "40 offsets" in play.step.message
+    assert play.asked(Halt).code == "lost_upstream"
+    assert "40 offsets" in play.asked(Halt).message
 
 
 def test_seals_the_hole_where_loss_is_allowed() -> None:
     play = Play(skip_lost=True).at(Position(10, MARK), LogRange(50, 1000)).answer(Survey, Neighbours())
-    assert play.step == Resume(50)
+    assert play.asked(Resume) == Resume(50)
     play.answer(Resume).answer(AwaitFirst, Edge(52, NOON)).answer(Inspect, None).answer(Survey, Neighbours())
     hole = play.chain.sealed[0]
     assert (hole.start, hole.end, hole.records, hole.trigger) == (10, 50, 0, Trigger.HOLE)
     sealed = hole.finish(LAYOUT, "cluster", "1")
     assert sealed.data_key == key(10)
     play.answer(AwaitSealed, hole).answer(Pack, sealed).answer(Upload, Stored.CREATED).answer(Landing)
-    assert play.step == Commit(Position(50, MARK))
+    assert play.asked(Commit) == Commit(Position(50, MARK))
 
 
 def test_adopts_what_it_had_written_before_retention_took_the_records() -> None:
     """The day in the name is that of a record which is gone: only a listing finds the object."""
     play = Play().at(Position(10, MARK), LogRange(50, 1000)).answer(Survey, Neighbours(at=key(10)))
     play.answer(Inspect, thing(10, 60)).answer(ReadLog, LogRange(50, 1000)).answer(Adoption)
-    assert play.step == Commit(Position(60, MARK))
+    assert play.asked(Commit) == Commit(Position(60, MARK))
 
 
 @pytest.mark.parametrize(
@@ -242,22 +265,21 @@ def test_adopts_what_it_had_written_before_retention_took_the_records() -> None:
 )
 def test_halts_at_an_object_that_is_not_of_this_log(foreign: ObjectInfo) -> None:
     play = Play().at(Position(10, MARK)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, foreign)
-    while isinstance(play.step, ReadLog):
-        play.answer(ReadLog, LogRange(0, 1000))
-    assert isinstance(play.step, Halt)
-    assert play.step.code in {"foreign_object", "recreated_topic"}
+    while play.at_a(ReadLog):
+        play.answer(ReadLog, LOG)
+    assert play.asked(Halt).code in {"foreign_object", "recreated_topic"}
 
 
 def test_an_earlier_first_record_than_the_objects_is_no_sign_of_another_log() -> None:
     """Retention overtook the writer of the object, not us."""
     play = Play().at(Position(10, MARK)).answer(Resume).answer(AwaitFirst, Edge(10, NOON))
-    play.answer(Inspect, thing(10, 50, first=52)).answer(ReadLog, LogRange(0, 1000))
-    assert isinstance(play.step, Adoption)
+    play.answer(Inspect, thing(10, 50, first=52)).answer(ReadLog, LOG)
+    play.asked(Adoption)
 
 
 def test_at_least_once_asks_the_store_for_nothing() -> None:
     play = Play(exactly_once=False).at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON))
-    assert play.step == AwaitSealed()
+    assert play.asked(AwaitSealed) == AwaitSealed()
     sealed = play.uploading(10, 11)
     assert "+00000000000000000012" in sealed.data_key
 

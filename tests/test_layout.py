@@ -64,15 +64,14 @@ def test_what_is_not_a_data_object_has_no_name() -> None:
 
 
 def test_another_place_has_another_mark() -> None:
-    marks = {
-        layout.mark(url) for layout in (Layout(), Layout("x")) for url in ("s3://a", "s3://b")
-    }
+    marks = {layout.mark(url) for layout in (Layout(), Layout("x")) for url in ("s3://a", "s3://b")}
     assert len(marks) == 4
     assert Layout().mark("s3://a") == Layout().mark("s3://a")
 
 
 @given(st.builds(Landed, topic=TOPICS, partition=st.integers(0, 10**6), start=OFFSETS, end=OFFSETS, rows=OFFSETS,
-                 rejected=OFFSETS, sha256=st.just("ab" * 32), first_offset=OFFSETS, first_timestamp=st.integers(-1, 2**60),
+                 rejected=OFFSETS, sha256=st.just("ab" * 32), first_offset=OFFSETS,
+                 first_timestamp=st.integers(-1, 2**60),
                  last_timestamp=st.integers(-1, 2**60), cluster=TOPICS, version=st.just("1.0")))  # fmt: skip
 def test_metadata_is_read_back_as_it_was_written(landed: Landed) -> None:
     metadata = landed.metadata()

@@ -35,6 +35,11 @@ class Source(Protocol):
         """Which log this is; known after ``start``. Part of every object's metadata."""
         ...
 
+    @property
+    def error(self) -> str | None:
+        """What is wrong now, for people; None while all is well. Whatever it is, it is tried again."""
+        ...
+
     async def start(self, listener: Listener) -> None:
         """Connect and join; assignments begin to arrive."""
         ...
@@ -79,6 +84,10 @@ class Source(Protocol):
 
         At most one request is in flight, in the order of calls for a partition; never cancelled once sent.
         """
+        ...
+
+    async def rebuild(self) -> None:
+        """Begin anew with the same listener, which loses everything first. For a source that is stuck."""
         ...
 
     def end_offset(self, partition: TopicPartition) -> int | None:

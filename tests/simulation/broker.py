@@ -128,8 +128,6 @@ class Member:
             await self._broker.rebalance()
 
     async def fetch(self) -> Fetched | None:
-        if self._finished:
-            return None
         await self._broker.latency()
         if self._finished:
             return None

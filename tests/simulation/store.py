@@ -91,7 +91,11 @@ class Connection:
 
     async def folders(self, prefix: str) -> "list[str]":  # type: ignore[valid-type]
         await self._reach()
-        below = {key[len(prefix) :].split("/", 1)[0] for key in self._store.objects if key.startswith(prefix) and "/" in key[len(prefix) :]}
+        below = {
+            key[len(prefix) :].split("/", 1)[0]
+            for key in self._store.objects
+            if key.startswith(prefix) and "/" in key[len(prefix) :]
+        }
         return sorted(f"{prefix}{name}/" for name in below)
 
     async def _reach(self) -> None:

@@ -1,4 +1,4 @@
-"""One seeded run of everything: a group of workers over a faulty broker and a faulty store, and what must hold at the end."""
+"""One seeded run of everything: workers over a faulty broker and a faulty store, and what must hold at the end."""
 
 import asyncio
 import gzip
@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import msgspec
 
@@ -13,8 +14,8 @@ from ingestd.batch import Batch
 from ingestd.breaker import Breaker
 from ingestd.chain import Policy
 from ingestd.config import Batch as Limits
-from ingestd.config import Events, Seconds, Size
 from ingestd.config import Breaker as BreakerConfig
+from ingestd.config import Events, Seconds, Size
 from ingestd.config import Sink as SinkConfig
 from ingestd.events import load_model
 from ingestd.guard import Guard
@@ -56,7 +57,6 @@ class Worker:
             metrics=self.metrics,
             executor=SlowExecutor(lambda: world.rng.expovariate(30)),
             wall_clock=lambda: START + world.rng.uniform(-1e5, 1e5),
-            freed=lambda: self.pipeline.freed(),
         )
         memory = Size(world.rng.choice([TIGHT, LIMITS.memory]))
         self.limits = msgspec.structs.replace(LIMITS, interval=Seconds(interval), memory=memory)
@@ -278,7 +278,7 @@ class World:
 
     def _check_chain(self, partition: TopicPartition) -> None:
         chain = sorted((landed.start, landed.end) for tp, landed in self._chain() if tp == partition)
-        for (_, end), (start, _) in zip(chain, chain[1:], strict=False):
+        for (_, end), (start, _) in pairwise(chain):
             if end != start:
                 raise Violation(f"{'I1: overlap' if start < end else 'I3: gap'} in {partition}: {chain}")
         committed = self.broker.committed.get(partition)

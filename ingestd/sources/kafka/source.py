@@ -38,7 +38,7 @@ CLOSE_S = 10.0  # for commits that are under way, and again for leaving the grou
 SILENCE_S = 10.0  # without records and without any answer of a broker
 DECODE_TRIES = 5  # of records that arrive damaged: on the wire it passes, on the broker's disk it does not
 HOLD_S = 2.0  # until what may not be read, or cannot be decoded, is tried again
-REBUILD_AFTER = 3  # failures of the group's membership in a row
+REBUILD_AFTER = 3  # failures of the group's membership in a row, and again after as many more
 
 _DAMAGE = (kafka_errors.CorruptRecordException, kafka_errors.UnsupportedCodecError)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,7 +68,7 @@ class KafkaSource:
         self._answers: Mapping[TopicPartition, int | None] = {}
         self._denied: dict[
             str, Mapping[TopicPartition, int | None]
-        ] = {}  # topics that may not be read: answers until then
+        ] = {}  # topics that may not be read: answers till then
         self._random = random.Random()
 
     @property
@@ -120,7 +120,7 @@ class KafkaSource:
             self._member.wake()
 
     def _adopt(self, member: Member) -> None:
-        self._member, self._failures = member, 0
+        self._member = member
         self._member_changed.set()
         self._member_changed.clear()
 
@@ -240,7 +240,7 @@ class KafkaSource:
         if self._denied:
             self._check_rights(member)
         if self._damaged:
-            self._check_damage(polled)
+            self._check_damage(member, polled)
         if self._troubles:
             self._troubles.end("group")
             if polled:
@@ -281,7 +281,7 @@ class KafkaSource:
             case kafka_errors.KafkaError() if not isinstance(error, _DAMAGE):
                 await self._membership_failed(error)
             case _:
-                self._cannot_decode(member, culprit, error)
+                await self._cannot_decode(member, culprit, error)
 
     def _out_of_range(self, member: Member, error: kafka_errors.OffsetOutOfRangeError) -> None:
         """The log was checked before the seek: it was trimmed, truncated or created anew since."""
@@ -318,27 +318,27 @@ class KafkaSource:
         self._troubles.begin("group", message, level=level(error))
         self._failures += 1
         await self._wait(backoff(self._failures - 1, RETRY_INITIAL_S, RETRY_MAX_S, self._random))
-        if self._failures >= REBUILD_AFTER and not self._finished.is_set():
+        if self._failures % REBUILD_AFTER == 0 and not self._finished.is_set():
             await self.rebuild()
 
-    def _cannot_decode(self, member: Member, partition: TopicPartition | None, error: Exception) -> None:
+    async def _cannot_decode(self, member: Member, partition: TopicPartition | None, error: Exception) -> None:
         """Hold the partition and fetch anew: damage on the wire passes, damage on the broker's disk does not."""
         tries = self._damaged[partition] = self._damaged.get(partition, 0) + 1
         where = f"{partition} from offset {member.upcoming[partition]} on" if partition else "one of our partitions"
         if tries >= DECODE_TRIES:
-            hint = (
-                "the log is damaged there, or written with a codec that is not installed: mend or remove those records"
-            )
+            hint = "the log is damaged, or written with a codec that is not installed: mend or remove those records"
             raise SourceError(f"records of {where} cannot be decoded: {describe(error)}", hint=hint) from error
         self._troubles.begin("decode", f"records of {where} cannot be decoded: {describe(error)}")
         if partition is not None:
             member.hold(partition, HOLD_S)
+        else:
+            await self._wait(HOLD_S)
 
-    def _check_damage(self, polled: Mapping[KafkaPartition, object]) -> None:
-        """Over for a partition as soon as it gives records again."""
-        self._damaged.pop(None, None)
-        for partition in self._damaged.keys() & polled.keys():
-            del self._damaged[partition]
+    def _check_damage(self, member: Member, polled: Mapping[KafkaPartition, object]) -> None:
+        """Over for a partition as soon as it gives records again, or is no longer read by us."""
+        for partition in list(self._damaged):
+            if partition is None or partition in polled or partition not in member.upcoming:
+                del self._damaged[partition]
         if not self._damaged:
             self._troubles.end("decode")
 

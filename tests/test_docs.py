@@ -1,0 +1,311 @@
+"""What the documents say is so. ``python -m tests.test_docs --write`` writes the tables that are made from the code."""
+
+import argparse
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from ast import get_docstring, parse
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import ingestd
+from ingestd import chain, cli, metrics, status, validate
+from ingestd.batch import Trigger
+from ingestd.checks import KEYS, variable
+from ingestd.config import Config, Health
+from ingestd.events import Event
+from ingestd.health import HealthServer
+from ingestd.layout import Landed
+from ingestd.quarantine import Quarantined
+from ingestd.settings import load
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+MAKEFILE = (ROOT / "Makefile").read_text()
+TABLES = {key.partition(".")[0] for key in KEYS if "." in key}
+#: Everything that a command in a document may begin with.
+PROGRAMS = {"make", "ingestd", ".venv/bin/ingestd", ".venv/bin/pytest", "curl", "gzip", "export"}
+#: What config/production.toml asks for, and deliberately does not hold.
+CREDENTIALS = {"INGESTD__KAFKA__SASL_USERNAME": "me", "INGESTD__KAFKA__SASL_PASSWORD": "secret"}
+
+#: The keys in the README, in its order; the others are in config/ingestd.toml only.
+MOST_IMPORTANT = (
+    "source", "kafka.bootstrap_servers", "kafka.topics", "kafka.group_id", "kafka.start", "kafka.security_protocol",
+    "events.model", "events.unknown_types", "breaker.max_share", "batch.interval", "batch.bytes", "batch.records",
+    "batch.memory", "sink.url", "sink.lineage", "sink.delivery", "s3.endpoint_url", "s3.region", "s3.encryption",
+    "health.host", "health.port", "grace", "log.level",
+)  # fmt: skip
+#: Of keys whose names say enough in the reference file.
+MEANINGS = {
+    "kafka.bootstrap_servers": "brokers to ask first",
+    "kafka.topics": "topics to read",
+    "kafka.group_id": "consumer group; processes that share it share the partitions",
+}
+
+
+# -- the tables that are made from the code
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def keys_table() -> str:
+    """From the reference file, which is tested to equal the code."""
+    found: dict[str, list[str]] = {}
+    section, entry = "", [""]
+    for line in (ROOT / "config" / "ingestd.toml").read_text().splitlines():
+        if header := re.match(r"\[(\w+)\]", line):
+            section = f"{header[1]}."
+        elif match := re.match(r"(# )?([a-z]\w*) = (.*?)(?: +# (.*))?$", line):
+            entry = [f"not set; such as `{match[3].strip()}`" if match[1] else f"`{match[3].strip()}`", match[4] or ""]
+            found[section + match[2]] = entry
+        elif more := re.match(r" +# (.*)", line):
+            entry[-1] += f" {more[1]}"
+    rows = [[f"`{key}`", found[key][0], found[key][1] or MEANINGS[key]] for key in MOST_IMPORTANT]
+    return table(["Key", "Default", "Meaning"], rows)
+
+
+def bad_events_table() -> str:
+    """The comment beside each reason is its meaning."""
+    described = re.findall(r'^    [A-Z_0-9]+ = "(\w+)"  # (.+)$', inspect.getsource(validate.Reason), re.MULTILINE)
+    assert [name for name, _ in described] == list(validate.Reason), "each reason has its meaning beside it"
+    meanings = {name: text.replace("DEPTH_MAX", str(validate.DEPTH_MAX)) for name, text in described}
+    return table(["Reason", "Meaning"], [[f"`{name}`", _sentence(text)] for name, text in meanings.items()])
+
+
+def not_ready_table() -> str:
+    return table(["Reason", "Meaning"], [[f"`{code}`", text] for code, text in status.REASONS.items()])
+
+
+def metrics_table() -> str:
+    rows = [
+        [f"`{name}`", kind, ", ".join(f"`{label}`" for label in labels), text]
+        for name, kind, labels, text in metrics.table()
+    ]
+    return table(["Metric", "Type", "Labels", "Meaning"], rows)
+
+
+def files_table() -> str:
+    """The first paragraph of a file's docstring is what it is."""
+    rows = []
+    for file in sorted((ROOT / "ingestd").rglob("*.py"), key=lambda file: (len(file.parts), file)):
+        text = (get_docstring(parse(file.read_text())) or "").partition("\n\n")[0]
+        assert text, f"{file} does not say what it is"
+        rows.append([f"`{file.relative_to(ROOT)}`", " ".join(text.replace("``", "`").split())])
+    return table(["File", "What it is"], rows)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "keys": keys_table,
+    "bad-events": bad_events_table,
+    "not-ready": not_ready_table,
+    "metrics": metrics_table,
+    "files": files_table,
+}
+_PLACE = r"(<!-- table: {} -->\n)(.*?)(<!-- end -->\n)"
+
+
+def written() -> str:
+    """The README with every table as it has to be."""
+    text = README.read_text()
+    for name, make in GENERATED.items():
+        place = _place(name, text)
+        text = text[: place.start(2)] + make() + text[place.end(2) :]
+    return text
+
+
+def _place(name: str, text: str) -> re.Match[str]:
+    found = re.search(_PLACE.format(name), text, re.DOTALL)
+    assert found is not None, f"the README has no place for the table of {name}"
+    return found
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_table_from_the_code_is_the_code_s(name: str) -> None:
+    assert _place(name, README.read_text())[2] == GENERATED[name](), "run `make docs`"
+
+
+# -- what is written by hand
+
+
+def codes(heading: str) -> list[str]:
+    """The first cells of the first table that follows `heading`, a line."""
+    _, found, rest = README.read_text().partition(f"\n{heading}\n")
+    assert found, f"the README has no line {heading!r}"
+    body = re.search(r"^\|[ -]*---.*\n((?:\|.*\n)+)", rest, re.MULTILINE)
+    assert body is not None
+    return [re.findall(r"^\| `?([^`|]+?)`? \|", row)[0] for row in body[1].splitlines()]
+
+
+def test_the_exit_codes_are_those_of_the_command_line() -> None:
+    named = [cli.CLEAN, cli.FAILED, cli.USAGE, cli.UNDELIVERED, cli.INTERRUPTED]
+    assert codes("### Exit codes") == [str(code) for code in named]
+    told = re.search(r"exit codes: (.*)\Z", str(cli._parser().epilog), re.DOTALL)
+    assert told is not None
+    assert re.findall(r"(?:^|, )(\d)", told[1]) == ["0", "1", "2", "3"]
+
+
+def test_the_endpoints_are_those_that_answer() -> None:
+    server = HealthServer(Health(), lambda: pytest.fail("not asked"), lambda: (b"", ""))
+    assert codes("## Metrics and endpoints") == list(server._routes)
+
+
+def test_the_columns_are_those_of_an_event() -> None:
+    assert codes("### Row columns") == ["event_type", *Event.__struct_encode_fields__]
+
+
+def test_the_fields_of_the_quarantine_are_those_of_its_lines() -> None:
+    assert codes("### Quarantine line") == list(Quarantined.__struct_encode_fields__)
+
+
+def test_the_metadata_is_that_of_an_object() -> None:
+    assert codes("### Metadata") == [name.replace("_", "-") for name in Landed.__struct_fields__]
+
+
+def test_the_triggers_are_those_of_a_batch() -> None:
+    assert codes("What seals a batch, the label `trigger`:") == list(Trigger)
+
+
+def test_the_reasons_for_a_halt_are_those_of_the_chain() -> None:
+    assert set(codes("Halted partitions, by the label `code` of `ingestd_partition_halts_total`:")) == set(
+        re.findall(r'Halt\(\s*"(\w+)"', inspect.getsource(chain))
+    )
+
+
+def test_the_version_has_its_changes() -> None:
+    assert f"## [{ingestd.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+# -- what is named
+
+
+def fences(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def spans(document: Path) -> list[str]:
+    """Every `code span` outside of code blocks."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def commands(document: Path) -> Iterator[list[str]]:
+    """Every command in code blocks and spans as its words, with no part of a pipe but the first."""
+    blocks = [block.replace("\\\n", " ") for block in fences(document, "bash")]
+    lines = [line for block in blocks for line in block.splitlines() if not line.startswith(" ")]
+    for line in [*lines, *(span for span in spans(document) if re.match(r"(make|ingestd|\.venv/bin/\w+) ", span))]:
+        words = shlex.split(line, comments=True)
+        words = words[: words.index("|")] if "|" in words else words
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words = words[1:]
+        if words:
+            yield words
+
+
+per_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+
+
+@per_document
+def test_blocks_of_commands_are_shell(document: Path) -> None:
+    for block in fences(document, "bash"):
+        outcome = subprocess.run(["bash", "-n"], input=block, text=True, capture_output=True, check=False)
+        assert not outcome.stderr, block
+
+
+@per_document
+def test_blocks_of_data_are_what_they_say(document: Path) -> None:
+    for block in fences(document, "json"):
+        for line in block.splitlines():
+            msgspec.json.decode(line)
+    for block in fences(document, "toml"):
+        msgspec.convert(tomllib.loads(block), dict[str, dict[str, object]])
+    for block in fences(document, "python"):
+        parse(block)
+
+
+@per_document
+def test_every_command_can_be_typed(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for program, *arguments in commands(document):
+        assert program in PROGRAMS, f"unknown program {program}"
+        if program.endswith("ingestd"):
+            parsed = cli._parser().parse_args(cli._with_command(arguments))
+            load(path=parsed.config, environ=CREDENTIALS, flags=parsed.flags)
+        elif program == "make":
+            for word in arguments:
+                name, is_variable, _ = word.partition("=")
+                kind = r" \?=" if is_variable else ":.*## "
+                assert re.search(f"^{name}{kind}", MAKEFILE, re.MULTILINE), word
+        elif program.endswith("pytest"):
+            paths = [word for word in arguments if word.startswith("tests")]
+            assert all((ROOT / path).exists() for path in paths), arguments
+
+
+@per_document
+def test_every_key_flag_and_metric_exists(document: Path) -> None:
+    flags = set(re.findall(r"--[a-z][a-z-]*", "".join(command.format_help() for command in _parsers())))
+    variables = {variable(key) for key in KEYS} | {"INGESTD_CONFIG", "INGESTD_TEST_KAFKA", "INGESTD_TEST_S3"}
+    names = {name for name, *_ in metrics.table()}
+    for span in spans(document):
+        key = re.match(r"(\w+)\.\w+", span)
+        if key and key[1] in TABLES and not span.endswith((".py", ".toml", ".md")):
+            assert key[0] in KEYS, span
+        elif span.startswith("--"):
+            assert span.split()[0] in flags, span
+        elif span.startswith("INGESTD_"):
+            assert span.partition("=")[0] in variables, span
+        elif (name := re.match(r"ingestd_\w+", span)) and name[0] != "ingestd_version":
+            assert name[0] in names, span
+
+
+def _parsers() -> Iterator[argparse.ArgumentParser]:
+    parser = cli._parser()
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.values()
+
+
+@per_document
+def test_every_file_and_link_leads_somewhere(document: Path) -> None:
+    top = {file.name for file in ROOT.iterdir() if file.name not in {".venv", ".git", "data"}}
+    text = document.read_text()
+    anchors = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in _headings(text)}
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif "://" not in target:
+            assert (ROOT / target).exists(), target
+    for span in spans(document):
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", span) and "/" in span and span.split("/")[0] in top:
+            assert (ROOT / span).exists(), span
+        elif re.fullmatch(r"[A-Za-z_]+\.(md|toml|py)", span):
+            assert list(ROOT.glob(span)) + list(ROOT.glob(f"*/{span}")), span
+
+
+def _headings(text: str) -> list[str]:
+    return re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+
+
+def test_defaults_in_prose_are_the_defaults() -> None:
+    config = Config()
+    assert f"`{config.health.host}:{config.health.port}`" in README.read_text()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python -m tests.test_docs --write")
+    README.write_text(written())
