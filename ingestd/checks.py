@@ -180,6 +180,12 @@ def _kafka_times(kafka: Kafka) -> Iterator[Problem]:
             f"is more than kafka.rebalance_timeout = {rebalance}",
             f"give {rebalance} or less, or a longer kafka.rebalance_timeout",
         )
+    if kafka.request_timeout <= rebalance:
+        yield Problem(
+            "kafka.request_timeout",
+            f"is not more than kafka.rebalance_timeout = {rebalance}: joining is a request that takes as long",
+            f"give more than {rebalance}, or a shorter kafka.rebalance_timeout",
+        )
 
 
 def _start(kafka: Kafka) -> Iterator[Problem]:

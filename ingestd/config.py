@@ -132,7 +132,7 @@ class Kafka(_Section, frozen=True, kw_only=True):
     heartbeat_interval: Annotated[Seconds, _within("100ms", "10m")] = Seconds(3)
     # On revoke, half of it is the most we take to land what is held.
     rebalance_timeout: Annotated[Seconds, _within("1s", "1h")] = Seconds(60)
-    request_timeout: Annotated[Seconds, _within("1s", "10m")] = Seconds(40)
+    request_timeout: Annotated[Seconds, _within("1s", "10m")] = Seconds(70)
     # No progress for this long with lag and a healthy sink: rebuild the consumer, then exit.
     progress_timeout: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
     fetch_max_bytes: Annotated[Size, _within("1KiB", "1GiB")] = Size(50 << 20)

@@ -63,6 +63,7 @@ class Keeper:
         self._finishing = False
         self._write: asyncio.Future[None] | None = None  # the piece of the open batch that is being compressed
         self.halted: Halt | None = None
+        self.reached: int | None = None  # Kafka timestamp (ms) of the last record taken
         self.fed_at = asyncio.get_running_loop().time()  # when records last came, or none were there to come
         self.task: asyncio.Task[None] | None = None
 

@@ -16,6 +16,7 @@ from ingestd.config import Log
 
 MAX_FIELD = 16 << 10
 MAX_HIDDEN = 64
+MAX_KINDS = 1000
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _OURS = ("ts", "level", "logger", "message", "exception")
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
@@ -124,6 +125,27 @@ class ConsequenceFilter(logging.Filter):
         return record.levelno >= self._level
 
 
+class RepeatFilter(logging.Filter):
+    """Passes one of aiokafka's lines a minute of each kind: while a broker is down it writes several a second."""
+
+    QUIET = 60.0  # seconds
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}  # by logger and unformatted message: as many as aiokafka has
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] != "aiokafka":
+            return True
+        kind = record.name, str(record.msg)
+        if record.created - self._last.get(kind, -self.QUIET) < self.QUIET:
+            return False
+        if len(self._last) >= MAX_KINDS:
+            self._last.clear()
+        self._last[kind] = record.created
+        return True
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     """Ours, to be told from others on the root logger. Works on a copy, because filters and levels change a record."""
 
@@ -144,6 +166,8 @@ def setup(log: Log, *, quiet_console: bool = False, stream: TextIO | None = None
     handler = _Handler(stream)
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     handler.addFilter(ConsequenceFilter(shown))
+    if level > logging.DEBUG:
+        handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     for previous in [known for known in root.handlers if isinstance(known, _Handler)]:
         root.removeHandler(previous)

@@ -50,7 +50,7 @@ class Pipeline:
         self._held = self._recount_at = 0
 
     async def run(self) -> None:
-        """Start the source; return when the stream has ended and everything that was taken from it is landed and committed."""
+        """Start the source; return when the stream has ended and all that was taken from it is landed and committed."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             await self._tools.source.start(self)
@@ -158,6 +158,7 @@ class Pipeline:
     def _took(self, keeper: Keeper, chunk: Sequence[Record], batch: Batch) -> None:
         first = keeper.chain.first is None
         keeper.fed_at = _now()
+        keeper.reached = chunk[-1].timestamp
         self.progress += 1
         keeper.chain.took(Edge(chunk[0].offset, chunk[0].timestamp), batch.end)
         self._tools.metrics.consumed(keeper.chain.partition, len(chunk))
@@ -201,7 +202,7 @@ class Pipeline:
         self._recount_at = min(self._held + self.limits.memory // 16, self.limits.memory)
 
     def _relieve(self) -> None:
-        """Seal the largest open batches while open ones take more than half of the budget: the rest is for those sealed."""
+        """Seal the largest open batches while open ones take more than half of the budget."""
         opened = sorted(
             (keeper for keeper in self.keepers.values() if keeper.chain.open is not None), key=_open_bytes, reverse=True
         )

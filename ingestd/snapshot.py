@@ -77,6 +77,7 @@ class Snapshots:
             topic=chain.partition.topic,
             partition=chain.partition.partition,
             state=chain.state,
+            reached=keeper.reached,
             position=chain.position,
             committed=chain.committed,
             landed=chain.landed,

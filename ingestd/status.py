@@ -43,7 +43,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     partition: int
     state: str  # loading, probing, filling, uploading, halted
-    start: int | None = None  # where this assignment began
+    reached: int | None = None  # Kafka timestamp (ms) of the last record taken
     position: int | None = None  # the next offset to take
     committed: int | None = None
     landed: int | None = None  # all offsets below are in objects

@@ -132,11 +132,12 @@ class LiveView:
             batches = sum(it.sealed_batches + (it.batch_records > 0) for it in status.partitions)
             words = f"{_bar(1 - left / self._to_drain)}  {_number(left, 'record')} to land"
             return "draining", Text(words + (f" in {_number(batches, 'batch', 'batches')}" if batches else ""))
-        spans = [it for it in status.partitions if it.start is not None and it.log_end is not None]
-        total = sum((it.log_end or 0) - (it.start or 0) for it in spans)
-        if self._config.source == "simulator" and self._config.simulator.history is not None and total > 0:
-            done = sum(max(0, (it.landed or 0) - (it.start or 0)) for it in spans)
-            return "history", Text(f"{_bar(done / total)}  {done / total:.0%} of {_number(total, 'record')} landed")
+        reached = max((it.reached for it in status.partitions if it.reached is not None), default=None)
+        history = self._config.simulator.history
+        if self._config.source == "simulator" and history is not None and reached is not None:
+            seconds = status.started_at.timestamp() - reached / 1000
+            share = min(1.0, max(0.0, 1 - seconds / history))
+            return "history", Text(f"{_bar(share)}  {share:.0%} of {history}")
         return None
 
     def _filling(self, status: Status) -> Iterator[tuple[str, str]]:

@@ -88,8 +88,9 @@ def thing(
     start: int, end: int, *, cluster: str = "cluster", timestamp: int = NOON, first: int | None = None
 ) -> ObjectInfo:
     landed = Landed(
-        topic="t", partition=0, start=start, end=end, rows=end - start, rejected=0, sha256="s", cluster=cluster, version="1",
-        first_offset=start if first is None else first, first_timestamp=timestamp, last_timestamp=timestamp,
+        topic="t", partition=0, start=start, end=end, rows=end - start, rejected=0, sha256="s", cluster=cluster,
+        version="1", first_offset=start if first is None else first,
+        first_timestamp=timestamp, last_timestamp=timestamp,
     )  # fmt: skip
     return ObjectInfo(LAYOUT.data_key(TP, start, timestamp, end), 1, landed.metadata())
 

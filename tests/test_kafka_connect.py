@@ -97,7 +97,7 @@ async def test_wrong_credentials_end_the_start_at_once(
     [
         ({"ssl_ca_file": "/does/not/exist"}, "kafka.ssl_ca_file cannot be used.*/does/not/exist"),
         ({"sasl_password": None}, "kafka.sasl_password or kafka.sasl_password_file is not set"),
-        ({"sasl_password": None, "sasl_password_file": "/nope"}, "kafka.sasl_password_file = /nope cannot be read"),
+        ({"sasl_password": None, "sasl_password_file": "/nope"}, "the secret file /nope cannot be read"),
         ({"sasl_username": None}, "kafka.sasl_username is not set"),
         ({"sasl_mechanism": "OAUTHBEARER"}, "kafka.oauth_token_url is not set"),
     ],

@@ -160,6 +160,13 @@ def test_aiokafka_s_errors_are_warnings() -> None:
     assert json.loads(line)["level"] == "ERROR"
 
 
+def test_a_library_that_repeats_itself_is_heard_once_a_minute() -> None:
+    told = [say("no broker", logger="aiokafka.conn", level=logging.WARNING)] * 50
+    assert len(lines(*told)) == 1
+    assert len(lines(*told, level="DEBUG")) == 50
+    assert len(lines(*[say("ours")] * 3)) == 3
+
+
 def test_the_demotion_is_ours_alone(caplog: pytest.LogCaptureFixture) -> None:
     lines(say("OffsetCommit failed", logger="aiokafka", level=logging.ERROR))
     assert [record.levelname for record in caplog.records] == ["ERROR"]

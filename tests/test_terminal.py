@@ -19,6 +19,7 @@ from ingestd.config import S3, Batch, Config, Seconds, Simulator, Sink
 from ingestd.status import PartitionStatus, Status, Totals
 from ingestd.terminal import LiveView, summary
 
+MIDNIGHT = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp())
 CONFIG = Config(source="simulator", duration=Seconds(300), batch=Batch(interval=Seconds(30)))
 TOTALS = Totals(
     consumed=12431,
@@ -37,7 +38,7 @@ def partition(number: int, **changes: Any) -> PartitionStatus:
         "topic": "marketing_events",
         "partition": number,
         "state": "filling",
-        "start": 0,
+        "reached": (MIDNIGHT - 17_280) * 1000,
         "landed": 800,
         "log_end": 1000,
         "lag": 200,
@@ -137,7 +138,7 @@ def test_draining_counts_down() -> None:
 
 def test_history_shows_how_far() -> None:
     config = Config(source="simulator", simulator=Simulator(history=Seconds(86400)))
-    assert line(drawn(STATUS, config=config), "history") == "[################....]  80% of 2,000 records landed"
+    assert line(drawn(STATUS, config=config), "history") == "[################....]  80% of 1d"
     assert "history" not in drawn(STATUS)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from ingestd.status import Status
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import Daemon, partition
 from tests.e2e.events import Load, fill, load
 from tests.e2e.group import caught_up, committed, ends
 from tests.e2e.ledger import read
@@ -49,7 +50,7 @@ async def test_a_million_events_survive_kills_and_restarts(
         group.create_task(hurt(daemons, kills=8, seed=7))
     await caught_up(kafka.bootstrap, topic, topic, ends(writer.records))
 
-    assert await asyncio.gather(*(daemon.stop() for daemon in daemons)) == [0, 0]
+    assert [await daemon.stop() for daemon in daemons] == [0, 0]
     assert sum(map(len, writer.records.values())) == 1_000_000
     read(s3, bucket, topic).check(writer.records, writer.ids)
     assert await committed(kafka.bootstrap, topic, topic) == ends(writer.records)
@@ -66,24 +67,36 @@ async def test_a_zombie_does_no_harm(
         await daemon.until(lambda status: len(status.partitions) == 2)
 
     async with load(kafka.bootstrap, topic, 4) as writer:
-        writing = asyncio.create_task(write_steadily(writer, total=200_000, seconds=25))
+        written = asyncio.Event()
+        writing = asyncio.create_task(write_until(writer, written))
         frozen = await zombie.until(lambda status: all(each.batch_records for each in status.partitions))
         zombie.freeze()
-        taken = {each.partition: each.position for each in frozen.partitions}
-        await other.until(
-            lambda status: (
-                {each.partition for each in status.partitions if (each.landed or 0) > (taken.get(each.partition) or 0)}
-                >= taken.keys()
-            )
-        )
+        await other.until(lambda status: has_passed(status, frozen))
         zombie.thaw()
+        await zombie.until(lambda status: status.totals.released)
+        written.set()
         await writing
     await caught_up(kafka.bootstrap, topic, topic, ends(writer.records))
 
     adopted = [(await daemon.status()).totals.adopted for daemon in (zombie, other)]
     assert sum(adopted) >= 1, "the zombie did not try"
-    assert await asyncio.gather(zombie.stop(), other.stop()) == [0, 0]
+    assert [await zombie.stop(), await other.stop()] == [0, 0]
     read(s3, bucket, topic).check(writer.records, writer.ids)
+
+
+def has_passed(status: Status, earlier: Status) -> bool:
+    """Whether all partitions of `earlier` have changed hands, and something landed that was held then."""
+    return all(
+        (now := partition(status, then.partition)) is not None and (now.landed or 0) > (then.landed or 0)
+        for then in earlier.partitions
+    )
+
+
+async def write_until(writer: Load, enough: asyncio.Event) -> None:
+    """Several thousand events a second."""
+    while not enough.is_set():
+        await writer.write(2000)
+        await asyncio.sleep(0.25)
 
 
 async def write_steadily(writer: Load, total: int, seconds: float) -> None:

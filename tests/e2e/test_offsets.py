@@ -98,7 +98,7 @@ async def test_halts_one_partition_whose_offset_is_inside_of_an_object(
 
 @pytest.mark.parametrize("size", [1_000, 20_000], ids=["shorter", "longer"])
 async def test_halts_where_the_topic_was_created_again(
-    kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon, size: int
+    kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon, *, size: int
 ) -> None:
     topic = await make_topic(2)
     daemon = make_daemon("a", topic, MANY_OBJECTS)

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import errors as kafka_errors
@@ -14,8 +13,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from ingestd.config import Kafka, Secret
 from ingestd.errors import ConfigError, SourceError
-from ingestd.logs import REDACTION
 from ingestd.retry import backoff
+from ingestd.settings import secret
 from ingestd.sources.kafka.oauth import TokenProvider
 from ingestd.sources.kafka.troubles import Troubles
 
@@ -132,16 +131,19 @@ def _sasl(config: Kafka) -> dict[str, Any]:
     if config.sasl_mechanism == "OAUTHBEARER":
         url = _required("kafka.oauth_token_url", config.oauth_token_url)
         client = _required("kafka.oauth_client_id", config.oauth_client_id)
-        secret = _secret("kafka.oauth_client_secret", config.oauth_client_secret, config.oauth_client_secret_file)
-        secret()  # what is missing is told now, not when the first connection needs it
+
+        def password() -> str:
+            return _secret("kafka.oauth_client_secret", config.oauth_client_secret, config.oauth_client_secret_file)
+
+        password()  # what is missing is told now, not when the first connection needs it
         return {
             "sasl_mechanism": config.sasl_mechanism,
-            "sasl_oauth_token_provider": TokenProvider(url, client, secret, config.oauth_scope),
+            "sasl_oauth_token_provider": TokenProvider(url, client, password, config.oauth_scope),
         }
     return {
         "sasl_mechanism": config.sasl_mechanism,
         "sasl_plain_username": _required("kafka.sasl_username", config.sasl_username),
-        "sasl_plain_password": _secret("kafka.sasl_password", config.sasl_password, config.sasl_password_file)(),
+        "sasl_plain_password": _secret("kafka.sasl_password", config.sasl_password, config.sasl_password_file),
     }
 
 
@@ -151,21 +153,9 @@ def _required(key: str, value: str | None) -> str:
     return value
 
 
-def _secret(key: str, value: Secret | None, file: str | None) -> Callable[[], str]:
-    """Reads the secret each time it is called. Calls raise ``ConfigError``."""
-
-    def read() -> str:
-        if value is not None:
-            return value.reveal()
-        path = _required(f"{key} or {key}_file", file)
-        try:
-            text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{key}_file = {path} cannot be read: {type(error).__name__}") from error
-        REDACTION.hide(text)
-        return text
-
-    return read
+def _secret(key: str, value: Secret | None, file: str | None) -> str:
+    """What it is now. ``ConfigError`` where there is none, or its file cannot be read."""
+    return _required(f"{key} or {key}_file", secret(value, file))
 
 
 async def connect(config: Kafka, options: Mapping[str, Any], topics: Sequence[str], troubles: Troubles) -> Cluster:
