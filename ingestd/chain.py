@@ -12,8 +12,6 @@ The object's create-only PUT is the commit. Kafka's committed offset is a hint f
 """
 
 from collections import deque
-from collections.abc import Generator
-from typing import Any
 
 import msgspec
 
@@ -21,111 +19,28 @@ from ingestd.batch import Batch, Edge, Sealed, Trigger
 from ingestd.layout import Landed, Layout
 from ingestd.records import LogRange, Position, TopicPartition
 from ingestd.sinks import ObjectInfo, Stored
-
-
-class ReadCommitted(msgspec.Struct, frozen=True):
-    """-> Position | None"""
-
-
-class ResolveStart(msgspec.Struct, frozen=True):
-    """-> int: the offset that the start policy names"""
-
-
-class ReadLog(msgspec.Struct, frozen=True):
-    """-> LogRange"""
-
-
-class Survey(msgspec.Struct, frozen=True):
-    """-> Neighbours of `offset` among the partition's data objects, whatever their dates"""
-
-    offset: int
-
-
-class Inspect(msgspec.Struct, frozen=True):
-    """-> ObjectInfo | None"""
-
-    key: str
-
-
-class Resume(msgspec.Struct, frozen=True):
-    """-> None: let records come, from `offset` on"""
-
-    offset: int
-
-
-class AwaitFirst(msgspec.Struct, frozen=True):
-    """-> Edge: the first record since ``Resume``"""
-
-
-class AwaitSealed(msgspec.Struct, frozen=True):
-    """-> Batch: the oldest sealed batch, which stays where it is"""
-
-
-class Pack(msgspec.Struct, frozen=True):
-    """-> Sealed: the batch as objects"""
-
-    batch: Batch
-
-
-class Upload(msgspec.Struct, frozen=True):
-    """-> Stored: put the quarantine object, if any, and then the data object, as often as it takes"""
-
-    sealed: Sealed
-    batch: Batch
-
-
-class Landing(msgspec.Struct, frozen=True):
-    """-> None: the batch is in an object and no longer held"""
-
-    sealed: Sealed
-    batch: Batch
-
-
-class Adoption(msgspec.Struct, frozen=True):
-    """-> None: another writer's object was adopted; `released` records that were held are forgotten"""
-
-    winner: Landed
-    released: int
-
-
-class Commit(msgspec.Struct, frozen=True):
-    """-> None. Where it is refused the partition is no longer ours and the run is dropped."""
-
-    position: Position
-
-
-class Halt(msgspec.Struct, frozen=True):
-    """The last step: leave the partition paused. `code` is a metric label."""
-
-    code: str
-    message: str
-
-
-Step = (
-    ReadCommitted
-    | ResolveStart
-    | ReadLog
-    | Survey
-    | Inspect
-    | Resume
-    | AwaitFirst
-    | AwaitSealed
-    | Pack
-    | Upload
-    | Landing
-    | Adoption
-    | Commit
-    | Halt
+from ingestd.steps import (
+    Adoption,
+    AwaitFirst,
+    AwaitSealed,
+    Commit,
+    Halt,
+    Inspect,
+    Landing,
+    Neighbours,
+    Pack,
+    ReadCommitted,
+    ReadLog,
+    ResolveStart,
+    Resume,
+    Steps,
+    Survey,
+    Upload,
+    Wait,
 )
-Steps = Generator[Step, Any, Any]
 
-
-class Neighbours(msgspec.Struct, frozen=True):
-    """Data objects around an offset: the keys of the last that starts before it, of those at it, of the next after."""
-
-    before: str | None = None
-    at: str | None = None
-    after: str | None = None
+LOOKS = 5
+LOOK_SECONDS = 1.0
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -211,23 +126,31 @@ class Chain:
         if found is not None:
             self.committed = found.offset
             return found
-        # A group that expired or was deleted must not fall back to a start policy where the chain itself knows
-        # how far it has come: `latest` would skip records, `earliest` would walk through every object.
-        neighbours: Neighbours = yield Survey(2**63 - 1)
-        if neighbours.before is None or not self.policy.layout.exactly_once:
-            offset: int = yield ResolveStart()
-            position = Position(offset)  # without the mark: nothing says yet that this is a boundary
-        else:
-            tip = yield from self._judge((yield Inspect(neighbours.before)), neighbours.before, None)
-            # Its start, not its end, and without the mark: so the probe compares its first record with the log's. A
-            # topic that was created again has lost the group's offsets, too, and may be longer than the old one.
-            position = Position(tip.start)
+        tip: Landed | None = yield from self._tip()
+        # Without the mark: nothing says yet that this is a boundary. The tip's start, not its end, so that the probe
+        # compares its first record with the log's: a topic that was created again has lost the group's offsets, too,
+        # and may be longer than the old one.
+        position = Position(tip.start if tip is not None else (yield ResolveStart()))
         yield from self._commit(position)
         return position
 
+    def _tip(self) -> Steps:
+        """The last object of the chain.
+
+        A group that expired or was deleted must not fall back to a start policy where the chain itself knows how far it
+        has come: `latest` would skip records, `earliest` would walk through every object.
+        """
+        if not self.policy.layout.exactly_once:
+            return None
+        neighbours: Neighbours = yield Survey(2**63 - 1)
+        if neighbours.before is None:
+            return None
+        return (yield from self._judge((yield Inspect(neighbours.before)), neighbours.before, None))
+
     def _extend(self, position: Position) -> Steps:
         """Extend the chain from a position. Returns the next one to begin from, when somebody else got ahead of us."""
-        start, log = position.offset, (yield ReadLog())
+        start = position.offset
+        log: LogRange = yield from self._log_up_to(start)
         if start > log.end:
             yield self._past_the_end(start, log)
         if start < log.start and (taken := (yield from self._at(start))) is not None:
@@ -333,7 +256,7 @@ class Chain:
                 f"{key} says it is {landed.topic}[{landed.partition}] {landed.start}-{landed.end} of cluster "
                 f"{landed.cluster}, not {self.partition} of cluster {self.cluster}; {_NEW_LINEAGE}",
             )
-        log: LogRange = yield ReadLog()
+        log: LogRange = yield from self._log_up_to(landed.end)
         # An earlier first record than the object's proves nothing: retention may have overtaken its writer, not us.
         other = first is not None and (
             first.offset == landed.first_offset and first.timestamp != landed.first_timestamp
@@ -345,6 +268,19 @@ class Chain:
                 f"topic deleted and created again? {_NEW_LINEAGE}",
             )
         return landed
+
+    def _log_up_to(self, offset: int) -> Steps:
+        """The log's range, once it reaches `offset`, or else as it is after some looks.
+
+        A broker that has just become the leader may not know yet how far the log was acknowledged.
+        """
+        log: LogRange = yield ReadLog()
+        for _ in range(LOOKS):
+            if log.end >= offset:
+                break
+            yield Wait(LOOK_SECONDS)
+            log = yield ReadLog()
+        return log
 
     # -- words for an operator
 

@@ -44,6 +44,8 @@ from ingestd.watchdog import Verdict, Watchdog
 
 log = logging.getLogger(__name__)
 
+WATCH = 1.0  # seconds between two looks at the source's progress
+LEAVE = 2.0  # seconds that are left for leaving the group when we are forced
 BEAT = 0.25  # seconds between two looks at the loop's lag
 REPORT = 60.0  # seconds between two log lines that tell of progress
 MANY_PARTITIONS = 1000
@@ -109,7 +111,6 @@ class Daemon:
         self._snapshots = Snapshots(config, self._source, self._sink.url, self._guard, self._metrics)
         self._metrics.bind(self._snapshots.take)
         self._layout = Layout(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
-        self._forced = False
         self._deadline: asyncio.Timeout | None = None
 
     async def run(self) -> None:
@@ -126,7 +127,7 @@ class Daemon:
             stack.enter_context(self._signals())
             view = stack.enter_context(self._view())
             stack.push_async_callback(self._sink.close)
-            stack.push_async_callback(self._source.stop)
+            stack.push_async_callback(self._leave)
             try:
                 async with asyncio.timeout(None) as self._deadline:
                     await self._serve(executor, view)
@@ -149,17 +150,15 @@ class Daemon:
                 group.create_task(self._beat(), name="beat"),
                 group.create_task(self._report(view), name="report"),
             ]
+            self._notifier.ready()
+            if config.duration is not None:
+                asyncio.get_running_loop().call_later(config.duration, self._finish)
             await self._guard.call(self._sink.start)
             if self._layout.exactly_once:
                 await require_create_only(self._sink, self._guard)
             pipeline = self._pipeline(executor)
             self._snapshots.pipeline = pipeline
             beside.append(group.create_task(self._watch(pipeline), name="watchdog"))
-            if config.duration is not None:
-                asyncio.get_running_loop().call_later(config.duration, self._finish)
-            if self._snapshots.phase == "starting":
-                self._snapshots.phase = "running"
-            self._notifier.ready()
             await pipeline.run()
             for task in beside:
                 task.cancel()
@@ -198,22 +197,34 @@ class Daemon:
                 loop.remove_signal_handler(number)
 
     def _stop(self, number: signal.Signals) -> None:
-        assert self._deadline is not None
-        loop = asyncio.get_running_loop()
+        """The first signal ends the stream, within the grace time; a second one, or one before it began, ends all."""
         if self._snapshots.phase == "running":
             log.info("%s: landing what is held, for at most %s; once more to force", number.name, self._config.grace)
-            self._deadline.reschedule(loop.time() + self._config.grace)
-            self._finish()
-        elif not self._deadline.expired():
+            self._end_by(asyncio.get_running_loop().time() + self._config.grace)
+        else:
             log.info("%s: stopping at once", number.name)
-            self._deadline.reschedule(loop.time())
+            self._end_by(asyncio.get_running_loop().time())
+        self._finish()
 
     def _finish(self) -> None:
-        """The stream ends; the rest follows from it."""
+        """End the stream; the rest follows from it. Where it has not begun, there is nothing to wait for."""
         if self._snapshots.phase == "running":
             self._snapshots.phase = "draining"
             self._notifier.stopping()
             self._source.finish()
+        elif self._snapshots.phase == "starting":
+            self._end_by(asyncio.get_running_loop().time())
+
+    def _end_by(self, when: float) -> None:
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(when)
+
+    async def _leave(self) -> None:
+        """Leave the group, for as long as that takes, but when we are forced."""
+        forced = self._deadline is not None and self._deadline.expired()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE if forced else None):
+                await self._source.stop()
 
     def _undelivered(self) -> None:
         held = self._metrics.totals().in_flight
@@ -253,13 +264,13 @@ class Daemon:
 
     async def _watch(self, pipeline: Pipeline) -> None:
         """Rebuild a source that is stuck; give up where that does not help, so that a supervisor begins anew."""
-        loop = asyncio.get_running_loop()
-        watchdog = Watchdog(self._config.kafka.progress_timeout, loop.time())
+        await pipeline.started.wait()
+        if self._snapshots.phase == "starting":
+            self._snapshots.phase = "running"
+        watchdog = Watchdog(self._config.kafka.progress_timeout)
         while True:
-            await asyncio.sleep(1.0)
-            waiting = self._guard.error is not None or self._snapshots.phase != "running"
-            starving = pipeline.starving(loop.time())
-            verdict = watchdog.judge(loop.time(), pipeline.progress, idle=waiting or not starving)
+            await asyncio.sleep(WATCH)
+            verdict = watchdog.judge(pipeline.longest_wait(), pipeline.progress)
             if verdict is Verdict.REBUILD:
                 log.error("no record has come for too long although there are some: rebuilding the source")
                 self._metrics.source_restarted()

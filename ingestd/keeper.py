@@ -11,11 +11,15 @@ import msgspec
 
 from ingestd import __version__
 from ingestd.batch import Batch, Edge, Sealed, Trigger
-from ingestd.chain import (
+from ingestd.chain import Chain
+from ingestd.guard import Guard
+from ingestd.metrics import Metrics
+from ingestd.sinks import Sink, Stored
+from ingestd.sources import Source
+from ingestd.steps import (
     Adoption,
     AwaitFirst,
     AwaitSealed,
-    Chain,
     Commit,
     Halt,
     Inspect,
@@ -28,11 +32,8 @@ from ingestd.chain import (
     Step,
     Survey,
     Upload,
+    Wait,
 )
-from ingestd.guard import Guard
-from ingestd.metrics import Metrics
-from ingestd.sinks import Sink, Stored
-from ingestd.sources import Source
 from ingestd.survey import neighbours
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,8 @@ class Keeper:
                 answer = await tools.source.resolve_start(partition)
             case ReadLog():
                 answer = await tools.source.log_range(partition)
+            case Wait(seconds):
+                await asyncio.sleep(seconds)
             case Survey(offset):
                 layout = self.chain.policy.layout
                 answer = await tools.guard.call(lambda: neighbours(tools.sink, layout, partition, offset))
@@ -206,6 +209,7 @@ class Keeper:
         """A commit was refused: somebody else owns the partition, and what is held lands there."""
         partition = self.chain.partition
         self._tools.metrics.commit_refused(partition)
+        self.chain.state = "lost"
         self._forget()
         log.info(
             "lost the partition; what was held of it is left to its new owner",

@@ -38,6 +38,7 @@ class Pipeline:
     ) -> None:
         self.limits = limits
         self.keepers: dict[TopicPartition, Keeper] = {}
+        self.started = asyncio.Event()
         self.progress = 0  # changes whenever records have been taken
         self._tools = tools
         self._validator = validator
@@ -48,12 +49,14 @@ class Pipeline:
         self._finishing = False
         self._room = asyncio.Event()
         self._held = self._recount_at = 0
+        self._full = False  # waiting for room
 
     async def run(self) -> None:
         """Start the source; return when the stream has ended and all that was taken from it is landed and committed."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             await self._tools.source.start(self)
+            self.started.set()
             ticker = group.create_task(self._tick(), name="ticker")
             await self._accumulate()
             self._finish()
@@ -197,7 +200,9 @@ class Pipeline:
             held = self.held_bytes
             if not held or held + incoming <= self.limits.memory:
                 break
+            self._full = True
             await self._room.wait()
+            self._full = False
         self._held = held + incoming
         self._recount_at = min(self._held + self.limits.memory // 16, self.limits.memory)
 
@@ -220,16 +225,20 @@ class Pipeline:
 
     # -- progress
 
-    def starving(self, now: float) -> bool:
-        """Whether the log holds more than we have taken. To be asked often: it keeps the time since when."""
-        found = False
+    def longest_wait(self) -> float:
+        """For how many seconds a partition has had records in its log of which none has come.
+
+        Also one that was lost, and neither revoked nor given back since. To be asked often: it notes when there was
+        nothing to wait for.
+        """
+        now = _now()
         for keeper in self.keepers.values():
-            position, end = keeper.chain.position, self._tools.source.end_offset(keeper.chain.partition)
-            if position is not None and end is not None and end > position:
-                found = True
-            else:
+            chain = keeper.chain
+            end = self._tools.source.end_offset(chain.partition)
+            behind = chain.position is not None and end is not None and end > chain.position
+            if self._full or not (behind or chain.state == "lost"):
                 keeper.fed_at = now
-        return found
+        return max((now - keeper.fed_at for keeper in self.keepers.values()), default=0.0)
 
     # -- sealing
 

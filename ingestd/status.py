@@ -42,7 +42,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     topic: str
     partition: int
-    state: str  # loading, probing, filling, uploading, halted
+    state: str  # loading, probing, filling, uploading, lost, halted
     reached: int | None = None  # Kafka timestamp (ms) of the last record taken
     position: int | None = None  # the next offset to take
     committed: int | None = None

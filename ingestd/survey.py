@@ -1,9 +1,9 @@
 """What the store holds of one partition's chain, by listing. Seldom needed: where a commit's mark is missing."""
 
-from ingestd.chain import Neighbours
 from ingestd.layout import Layout
 from ingestd.records import TopicPartition
 from ingestd.sinks import Sink
+from ingestd.steps import Neighbours
 
 
 async def days(sink: Sink, layout: Layout) -> list[str]:

@@ -16,24 +16,17 @@ class Verdict(Enum):
 
 
 class Watchdog:
-    """`timeout` in seconds without progress while there is something to read and nothing else stands in the way."""
+    """`timeout` in seconds is the longest that a partition may wait for records that its log has."""
 
-    def __init__(self, timeout: float, now: float) -> None:
+    def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._progress = -1
-        self._since = now
-        self._rebuilt = False
+        self._rebuilt_at: int | None = None
 
-    def judge(self, now: float, progress: int, *, idle: bool) -> Verdict:
-        """`progress` is any number that changes with it; `idle` says that none is to be expected."""
-        if progress != self._progress or idle:
-            self._rebuilt = self._rebuilt and progress == self._progress
-            self._progress, self._since = progress, now
+    def judge(self, waited: float, progress: int) -> Verdict:
+        """`waited` is the longest wait of a partition, in seconds; `progress` any number that changes with it."""
+        if waited < self._timeout:
             return Verdict.WELL
-        if now - self._since < self._timeout:
-            return Verdict.WELL
-        self._since = now
-        if self._rebuilt:
+        if progress == self._rebuilt_at:
             return Verdict.GIVE_UP
-        self._rebuilt = True
+        self._rebuilt_at = progress
         return Verdict.REBUILD

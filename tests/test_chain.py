@@ -6,18 +6,20 @@ import msgspec
 import pytest
 
 from ingestd.batch import Batch, Edge, Sealed, Trigger
-from ingestd.chain import (
+from ingestd.chain import Chain, Policy
+from ingestd.layout import Landed, Layout
+from ingestd.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.sinks import ObjectInfo, Stored
+from ingestd.steps import (
     Adoption,
     AwaitFirst,
     AwaitSealed,
-    Chain,
     Commit,
     Halt,
     Inspect,
     Landing,
     Neighbours,
     Pack,
-    Policy,
     ReadCommitted,
     ReadLog,
     ResolveStart,
@@ -25,10 +27,8 @@ from ingestd.chain import (
     Step,
     Survey,
     Upload,
+    Wait,
 )
-from ingestd.layout import Landed, Layout
-from ingestd.records import LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sinks import ObjectInfo, Stored
 from ingestd.validate import Validated
 
 S = TypeVar("S")
@@ -224,7 +224,14 @@ def test_the_start_policy_applies_where_there_is_no_chain_and_is_committed_first
 
 def test_halts_where_the_committed_offset_is_past_the_log() -> None:
     play = Play().at(Position(2000, MARK))
+    while not play.at_a(Halt):
+        play.answer(Wait if play.at_a(Wait) else ReadLog, LOG)
     assert play.asked(Halt).code == "recreated_topic"
+
+
+def test_waits_for_a_new_leader_that_does_not_know_the_logs_end_yet() -> None:
+    play = Play().at(Position(2000, MARK)).answer(Wait).answer(ReadLog, LogRange(0, 2000))
+    assert play.asked(Resume) == Resume(2000)
 
 
 def test_halts_where_retention_was_faster() -> None:
@@ -266,8 +273,8 @@ def test_adopts_what_it_had_written_before_retention_took_the_records() -> None:
 )
 def test_halts_at_an_object_that_is_not_of_this_log(foreign: ObjectInfo) -> None:
     play = Play().at(Position(10, MARK)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, foreign)
-    while play.at_a(ReadLog):
-        play.answer(ReadLog, LOG)
+    while not play.at_a(Halt):
+        play.answer(Wait if play.at_a(Wait) else ReadLog, LOG)
     assert play.asked(Halt).code in {"foreign_object", "recreated_topic"}
 
 

@@ -25,7 +25,7 @@ ROOMS = {
 #: What decides, and does no I/O: no event loop, no clock, no logging, no metrics.
 PURE = {
     "batch.py", "breaker.py", "chain.py", "encode.py", "errors.py", "events.py", "gzip_extra.py", "layout.py",
-    "quarantine.py", "records.py", "retry.py", "simulation.py", "status.py", "validate.py", "watchdog.py",
+    "quarantine.py", "records.py", "retry.py", "simulation.py", "status.py", "steps.py", "validate.py", "watchdog.py",
 }  # fmt: skip
 IMPURE = {"asyncio", "logging", "socket", "threading", "time", "ingestd.metrics", "ingestd.logs", "ingestd.daemon"}
 OURS_OR_STANDARD = {"ingestd", *sys.stdlib_module_names}

@@ -12,9 +12,18 @@ from tests.services.seaweed import S3Store
 
 
 class MakeDaemon(Protocol):
-    """Makes a daemon that is not started yet. `more` adds to the keys of ``settings``, or replaces them."""
+    """Makes a daemon that is not started yet.
 
-    def __call__(self, name: str, topic: str, more: Mapping[str, str] | None = None) -> Daemon: ...
+    `more` adds to the keys of ``settings``, or replaces them; `environment` is for what no command line may have.
+    """
+
+    def __call__(
+        self,
+        name: str,
+        topic: str,
+        more: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Daemon: ...
 
 
 @pytest.fixture
@@ -22,9 +31,14 @@ def make_daemon(kafka: KafkaAddress | KafkaBroker, s3: S3Store, bucket: str, tmp
     """A function that makes daemons; they are killed after the test, however it ends."""
     made: list[Daemon] = []
 
-    def make(name: str, topic: str, more: Mapping[str, str] | None = None) -> Daemon:
+    def make(
+        name: str,
+        topic: str,
+        more: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Daemon:
         keys = {**settings(kafka.bootstrap, s3, bucket, topic), **(more or {})}
-        daemon = Daemon(name, tmp_path, keys, credentials(s3))
+        daemon = Daemon(name, tmp_path, keys, {**credentials(s3), **(environment or {})})
         made.append(daemon)
         return daemon
 

@@ -11,14 +11,16 @@ from tests.services.kafka import KafkaBroker
 from tests.services.seaweed import S3Store
 
 
-def sasl(broker: KafkaBroker, password: str) -> Mapping[str, str]:
+PASSWORD = "INGESTD__KAFKA__SASL_PASSWORD"
+
+
+def sasl(broker: KafkaBroker) -> Mapping[str, str]:
     return {
         "kafka.bootstrap_servers": broker.sasl_bootstrap,
         "kafka.security_protocol": "SASL_SSL",
         "kafka.ssl_ca_file": str(broker.ca_file),
         "kafka.sasl_mechanism": "SCRAM-SHA-512",
         "kafka.sasl_username": broker.username,
-        "kafka.sasl_password": password,
     }
 
 
@@ -27,7 +29,7 @@ async def test_exactly_once_over_tls_with_scram(
 ) -> None:
     topic = await make_topic(2)
     written = await fill(kafka_tls.bootstrap, topic, 2, 20_000)
-    daemon = make_daemon("a", topic, sasl(kafka_tls, kafka_tls.password))
+    daemon = make_daemon("a", topic, sasl(kafka_tls), {PASSWORD: kafka_tls.password})
 
     await daemon.start_ready()
     await caught_up(kafka_tls.bootstrap, topic, topic, ends(written.records))
@@ -41,7 +43,7 @@ async def test_a_wrong_password_ends_it_with_a_clear_message(
     kafka_tls: KafkaBroker, make_topic: MakeTopic, make_daemon: MakeDaemon
 ) -> None:
     topic = await make_topic(1)
-    daemon = make_daemon("a", topic, sasl(kafka_tls, "not-the-password"))
+    daemon = make_daemon("a", topic, sasl(kafka_tls), {PASSWORD: "not-the-password"})
 
     daemon.start()
 

@@ -155,6 +155,8 @@ class KafkaBroker:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            # Between two looks for something to compact, 15 s by default.
+            "log.cleaner.backoff.ms": "500",
             "auto.create.topics.enable": "false",
         }
 

@@ -8,12 +8,13 @@ import pytest
 
 from ingestd import layout
 from ingestd.batch import Edge
-from ingestd.chain import Chain, Commit, Steps, Upload
+from ingestd.chain import Chain
 from ingestd.keeper import Keeper
 from ingestd.layout import Layout
 from ingestd.pipeline import Pipeline
 from ingestd.records import Position, TopicPartition
 from ingestd.sinks import Stored
+from ingestd.steps import Commit, Steps, Upload
 from tests.simulation import virtual_time
 from tests.simulation.broker import Member
 from tests.simulation.store import Store

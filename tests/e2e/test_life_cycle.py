@@ -1,0 +1,369 @@
+"""How a daemon starts, ends, and waits for what somebody has to mend."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.conftest import MakeTopic
+from tests.e2e.conftest import MakeDaemon
+from tests.e2e.daemon import DEADLINE, Daemon, settings
+from tests.e2e.events import fill
+from tests.e2e.group import committed, ends
+from tests.e2e.ledger import read
+from tests.e2e.loader import DataObject, in_directory
+from tests.services.kafka import KafkaAddress, KafkaBroker
+from tests.services.ports import HOST
+from tests.services.seaweed import REGION, S3Store
+
+Broker = KafkaAddress | KafkaBroker
+
+Disk = Callable[[Path], AbstractContextManager[None]]
+Trouble = Callable[[Path], AbstractContextManager[None]]
+
+HELD = {"batch.interval": "1h"}  # nothing lands but at the end
+QUICK = {"sink.retry_initial": "50ms", "sink.retry_max": "200ms"}
+
+
+class Simulated(Protocol):
+    """Makes a daemon that brings simulated events, a thousand a second, into `directory`; `more` are keys."""
+
+    def __call__(
+        self, directory: Path, more: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+    ) -> Daemon: ...
+
+
+@pytest.fixture
+def simulated(tmp_path: Path) -> Iterator[Simulated]:
+    made: list[Daemon] = []
+
+    def make(
+        directory: Path, more: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+    ) -> Daemon:
+        keys = {"source": "simulator", "simulator.rate": "60000", "sink.url": str(directory), **QUICK, **(more or {})}
+        made.append(Daemon(f"simulated-{len(made)}", tmp_path, keys, environment or {}))
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.kill()
+
+
+# -- the end
+
+
+@pytest.mark.parametrize("stop", ["SIGTERM", "SIGINT", "duration"])
+async def test_lands_and_commits_everything_at_its_end(
+    kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon, stop: str
+) -> None:
+    topic = await make_topic(2)
+    written = await fill(kafka.bootstrap, topic, 2, 5_000)
+    daemon = make_daemon("a", topic, {**HELD, **({"duration": "4s"} if stop == "duration" else {})})
+
+    daemon.start()
+    status = await daemon.until(lambda status: status.totals.consumed == 5_000)
+    assert status.totals.in_flight == 5_000
+    assert await committed(kafka.bootstrap, topic, topic) == {0: 0, 1: 0}
+    if stop != "duration":
+        daemon.signal(signal.Signals[stop])
+
+    assert await daemon.ended() == 0
+    read(s3, bucket, topic).check(written.records, written.ids)
+    assert await committed(kafka.bootstrap, topic, topic) == ends(written.records)
+    last = log_lines(daemon)[-1]
+    assert (last["message"], last["consumed"], last["in_flight"]) == ("stopped", 5_000, 0)
+
+
+async def test_a_duration_has_the_grace_of_a_signal(simulated: Simulated, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    daemon = simulated(data, {**HELD, "duration": "1s", "grace": "500ms"})
+    daemon.start()
+    await daemon.until(lambda status: status.phase == "running")
+
+    with replaced_by_a_file(data):
+        assert await daemon.ended() == 3
+
+    assert "records undelivered (nothing is lost: they will be read again)" in log_lines(daemon)[-1]["message"]
+
+
+async def test_the_chain_of_a_directory_goes_on_in_the_next_run(simulated: Simulated, tmp_path: Path) -> None:
+    consumed = 0
+    for duration in ("1s", "1s", "500ms"):
+        daemon = simulated(tmp_path / "data", {"duration": duration, "batch.interval": "300ms"})
+        daemon.start()
+        assert await daemon.ended() == 0
+        last = log_lines(daemon)[-1]
+        assert last["message"] == "stopped"
+        assert last["consumed"] == last["landed"] > 0
+        consumed += last["landed"]
+
+    objects = in_directory(tmp_path / "data")
+    assert sum(len(it.rows) for it in objects) == consumed
+    assert len({row["event_id"] for it in objects for row in it.rows}) == consumed
+    check_chains(objects, partitions=2)
+
+
+# -- what ends it at its start
+
+
+def test_a_wrong_setting_exits_with_2(tmp_path: Path) -> None:
+    ended = run("--set", "batch.interval=soon", cwd=tmp_path)
+
+    assert ended.returncode == 2
+    assert "batch.interval = soon from --set is not accepted" in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_model_exits_with_2_before_anything_is_written(tmp_path: Path) -> None:
+    ended = run("--source", "simulator", "--set", "events.model=no_such_module:Event", cwd=tmp_path)
+
+    assert ended.returncode == 2
+    assert 'events.model = "no_such_module:Event"' in last_message(ended)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_in_use_exits_with_2(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run("--source", "simulator", "--set", f"health.port={port}", cwd=tmp_path)
+
+    assert ended.returncode == 2
+    assert f"health.port = {port}: cannot listen on {HOST}:{port}, the port is in use" in last_message(ended)
+    assert "choose another" in last_message(ended)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_topic_exits_with_1(kafka: Broker, tmp_path: Path) -> None:
+    ended = run(f"--set=kafka.bootstrap_servers={kafka.bootstrap}", "--set=kafka.topics=no_such_topic", cwd=tmp_path)
+
+    assert ended.returncode == 1
+    assert last_message(ended) == "topic no_such_topic does not exist (create it, or correct kafka.topics)"
+
+
+# -- what somebody has to mend
+
+
+async def test_waits_for_its_bucket(
+    kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon
+) -> None:
+    topic, missing = await make_topic(1), f"{bucket}-late"
+    written = await fill(kafka.bootstrap, topic, 1, 1_000)
+    daemon = make_daemon("a", topic, {**QUICK, "sink.url": f"s3://{missing}"})
+    daemon.start()
+
+    await refused(daemon, "NoSuchBucket", "create the bucket or correct sink.url")
+    s3.create_bucket(missing)
+    try:
+        await daemon.until(lambda status: status.ready and status.totals.objects)
+        assert (await daemon.get("/readyz"))[0] == 200
+        assert await daemon.stop() == 0
+        read(s3, missing, topic).check(written.records, written.ids)
+    finally:
+        s3.delete_bucket(missing)
+
+
+async def test_waits_for_credentials_that_are_accepted(
+    kafka: Broker,
+    s3: S3Store,
+    bucket: str,
+    make_topic: MakeTopic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    topic = await make_topic(1)
+    written = await fill(kafka.bootstrap, topic, 1, 1_000)
+    file = tmp_path / "credentials"
+    write_credentials(file, s3.access_key, "wrong-secret-of-mine")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    environment = {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_REGION": REGION}
+    daemon = Daemon("a", tmp_path, {**settings(kafka.bootstrap, s3, bucket, topic), **QUICK}, environment)
+    daemon.start()
+    try:
+        await refused(daemon, "SignatureDoesNotMatch", "give this process valid AWS credentials")
+        write_credentials(file, s3.access_key, s3.secret_key)
+        await daemon.until(lambda status: status.ready and status.totals.objects)
+        assert await daemon.stop() == 0
+    finally:
+        daemon.kill()
+    read(s3, bucket, topic).check(written.records, written.ids)
+    assert "wrong-secret-of-mine" not in daemon.log_text()
+    assert s3.secret_key not in daemon.log_text()
+
+
+@contextmanager
+def replaced_by_a_file(directory: Path) -> Iterator[None]:
+    """For a while the directory is elsewhere, and a file stands where it was."""
+    aside = directory.with_name("aside")
+    directory.rename(aside)
+    directory.write_text("in the way")
+    try:
+        yield
+    finally:
+        directory.unlink()
+        aside.rename(directory)
+
+
+@contextmanager
+def full(directory: Path) -> Iterator[None]:
+    """For a while there is no room on the file system of the directory."""
+    filler = directory / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def small_disk(directory: Path) -> Iterator[None]:
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(directory)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def can_mount() -> bool:
+    with tempfile.TemporaryDirectory() as directory, suppress(OSError, subprocess.CalledProcessError):
+        with small_disk(Path(directory) / "small"):
+            return True
+    return False
+
+
+def no_disk(_: Path) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+TROUBLES: dict[str, tuple[Disk, Trouble, str]] = {
+    "a file in the way": (no_disk, replaced_by_a_file, "a file stands where a directory is needed: move it away"),
+    "a full disk": (small_disk, full, "the disk is full: make room"),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLES if can_mount() else ["a file in the way"])
+async def test_holds_everything_while_its_directory_cannot_be_written(
+    simulated: Simulated, tmp_path: Path, name: str
+) -> None:
+    disk, trouble, hint = TROUBLES[name]
+    data = tmp_path / "data"
+    with disk(data):
+        daemon = simulated(data, {"batch.interval": "200ms"})
+        daemon.start()
+        await daemon.until(lambda status: status.ready and status.totals.objects)
+
+        with trouble(data):
+            before = await daemon.until(lambda status: status.sink_forbidden)
+            await refused(daemon, "cannot write", hint)
+            after = await daemon.until(lambda status: status.totals.in_flight > before.totals.in_flight)
+            assert after.totals.released == 0
+        await daemon.until(lambda status: status.ready and status.totals.landed > after.totals.landed)
+
+        assert await daemon.stop() == 0
+        objects = in_directory(data)
+    consumed = log_lines(daemon)[-1]["consumed"]
+    assert sum(len(it.rows) for it in objects) == consumed
+    check_chains(objects, partitions=2)
+
+
+# -- the service manager
+
+
+async def test_tells_systemd_how_it_is(simulated: Simulated, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{short}/notify")
+        manager.setblocking(False)
+        environment = {"NOTIFY_SOCKET": f"{short}/notify", "WATCHDOG_USEC": "1000000"}
+        daemon = simulated(tmp_path / "data", environment=environment)
+        daemon.start()
+
+        said = [await hear(manager)]
+        assert (await daemon.get("/readyz"))[0] == 200
+        said += [await hear(manager) for _ in range(2)]
+        assert await daemon.stop() == 0
+        with suppress(BlockingIOError):
+            while True:
+                said.append(manager.recv(4096).decode())
+
+    assert said[:3] == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
+    assert said[-1] == "STOPPING=1"
+    assert set(said[3:-1]) <= {"WATCHDOG=1"}
+
+
+async def test_systemd_hears_nothing_before_the_sink_is_there(simulated: Simulated, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.write_text("in the way")
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{short}/notify")
+        manager.setblocking(False)
+        daemon = simulated(data, environment={"NOTIFY_SOCKET": f"{short}/notify"})
+        daemon.start()
+        await refused(daemon, "cannot prepare", "move it away")
+        with pytest.raises(BlockingIOError):
+            manager.recv(4096)
+
+        data.unlink()
+
+        assert await hear(manager) == "READY=1"
+        assert await daemon.stop() == 0
+
+
+async def hear(manager: socket.socket) -> str:
+    async with asyncio.timeout(DEADLINE):
+        return (await asyncio.get_running_loop().sock_recv(manager, 4096)).decode()
+
+
+async def refused(daemon: Daemon, *words: str) -> None:
+    """Wait until the sink refuses the daemon; it lives, and says why it is not ready and what to do."""
+    await daemon.until(lambda status: status.sink_forbidden)
+    assert (await daemon.get("/livez"))[0] == 200
+    code, body = await daemon.get("/readyz")
+    assert code == 503
+    (message,) = [it["message"] for it in json.loads(body)["reasons"] if it["code"] == "sink_forbidden"]
+    assert all(word in message for word in words), message
+
+
+def write_credentials(file: Path, access_key: str, secret_key: str) -> None:
+    text = f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n"
+    file.with_suffix(".new").write_text(text)
+    file.with_suffix(".new").rename(file)
+
+
+def check_chains(objects: list[DataObject], partitions: int) -> None:
+    """From 0 on, without a gap and without an overlap."""
+    for partition in range(partitions):
+        chain = sorted((it for it in objects if it.landed.partition == partition), key=lambda it: it.landed.start)
+        assert chain[0].landed.start == 0
+        assert all(before.landed.end == after.landed.start for before, after in pairwise(chain))
+        offsets = [offset for it in chain for offset in it.offsets]
+        assert offsets == list(range(chain[-1].landed.end))
+
+
+def run(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """The command, to its end."""
+    command = [sys.executable, "-m", "ingestd", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=DEADLINE, check=False)
+
+
+def last_message(ended: "subprocess.CompletedProcess[str]") -> str:
+    line = json.loads(ended.stderr.splitlines()[-1])
+    assert line["level"] == "ERROR"
+    return str(line["message"])
+
+
+def log_lines(daemon: Daemon) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in daemon.log_text().splitlines()]
