@@ -38,7 +38,7 @@ exit codes: 0 clean, 1 failed, 2 usage or configuration, 3 stopped at the deadli
 _RUN_EXAMPLES = """\
 examples:
   ingestd --source simulator --duration 5m
-  ingestd run --config config/production.toml --sink s3://your-marketing-events-bucket/events
+  ingestd run --config config/production.toml --sink s3://your-marketing-events-bucket
   ingestd run --source simulator --rate 1000 --seed 42 --sink ./data
 """
 

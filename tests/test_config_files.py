@@ -78,7 +78,7 @@ def test_production_is_encrypted_and_writes_to_the_guide_s_bucket() -> None:
     config = load(path=str(FOLDER / "production.toml"), environ=CREDENTIALS).config
     assert config.source == "kafka"
     assert config.kafka.security_protocol == "SASL_SSL"
-    assert config.sink.url == "s3://your-marketing-events-bucket/events"
+    assert config.sink.url == "s3://your-marketing-events-bucket"
     assert config.sink.delivery == "exactly-once"
 
 
