@@ -85,11 +85,14 @@ class Batch:
         return self.rows + self.rejected
 
     @property
+    def size(self) -> int:
+        """Bytes of rows and rejects: compressed, as far as they are."""
+        return self._packer.size + self._pending_bytes + self._writing_bytes + self._quarantine_bytes
+
+    @property
     def held_bytes(self) -> int:
         """What this batch takes of the memory budget."""
-        return (
-            self.overhead_bytes + self._packer.size + self._pending_bytes + self._writing_bytes + self._quarantine_bytes
-        )
+        return self.overhead_bytes + self.size
 
     def add(self, records: Sequence[Record], validated: Validated, quarantine: bytes, now: float) -> None:
         """Take a chunk of consecutive records. `quarantine` holds the lines of those that were rejected."""

@@ -84,7 +84,7 @@ class Snapshots:
             log_end=log_end,
             lag=max(0, log_end - done) if log_end is not None and done is not None else None,
             batch_records=chain.open.records if chain.open else 0,
-            batch_bytes=chain.open.held_bytes if chain.open else 0,
+            batch_bytes=chain.open.size if chain.open else 0,
             batch_age=now - chain.open.opened_at if chain.open and chain.open.first else None,
             sealed_batches=len(chain.sealed),
             oldest_unlanded=now - held[0].opened_at if held else None,
