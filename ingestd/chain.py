@@ -49,6 +49,7 @@ class Policy(msgspec.Struct, frozen=True):
     layout: Layout
     mark: str
     skip_lost: bool = False
+    keeps_log: bool = True  # False where a seek back does not bring the same records again
 
 
 class Chain:
@@ -129,8 +130,11 @@ class Chain:
         tip: Landed | None = yield from self._tip()
         # Without the mark: nothing says yet that this is a boundary. The tip's start, not its end, so that the probe
         # compares its first record with the log's: a topic that was created again has lost the group's offsets, too,
-        # and may be longer than the old one.
-        position = Position(tip.start if tip is not None else (yield ResolveStart()))
+        # and may be longer than the old one. Where no log is kept there is nothing to compare.
+        if tip is None:
+            position = Position((yield ResolveStart()))
+        else:
+            position = Position(tip.start if self.policy.keeps_log else tip.end)
         yield from self._commit(position)
         return position
 

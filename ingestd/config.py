@@ -136,7 +136,7 @@ class Kafka(_Section, frozen=True, kw_only=True):
     # No progress for this long with lag and a healthy sink: rebuild the consumer, then exit.
     progress_timeout: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
     fetch_max_bytes: Annotated[Size, _within("1KiB", "1GiB")] = Size(50 << 20)
-    partition_fetch_bytes: Annotated[Size, _within("1KiB", "256MiB")] = Size(4 << 20)
+    partition_fetch_bytes: Annotated[Size, _within("1KiB", "256MiB")] = Size(1 << 20)
     max_records: Annotated[int, Meta(ge=1, le=100_000)] = 2000  # handed out at once: bounds how long the loop is held
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     ssl_ca_file: Text | None = None
@@ -241,7 +241,8 @@ class Config(_Section, frozen=True, kw_only=True):
 
     source: Literal["kafka", "simulator"] = "kafka"
     duration: Annotated[Seconds, _within("100ms", "3650d")] | None = None  # stop by itself after this long
-    grace: Annotated[Seconds, _within("100ms", "1h")] = Seconds(60)  # from the first signal to the forced end
+    # From a signal, or the end of `duration`, to the forced end.
+    grace: Annotated[Seconds, _within("100ms", "1h")] = Seconds(60)
     kafka: Kafka = Kafka()
     simulator: Simulator = Simulator()
     events: Events = Events()

@@ -49,7 +49,7 @@ LEAVE = 2.0  # seconds that are left for leaving the group when we are forced
 BEAT = 0.25  # seconds between two looks at the loop's lag
 REPORT = 60.0  # seconds between two log lines that tell of progress
 MANY_PARTITIONS = 1000
-COMPRESSORS = 2  # threads; one keeps up with the event loop of one process
+COMPRESSORS = 1  # threads; it keeps up with the event loop, which takes five times as long for an event
 
 
 def run(settings: Settings) -> int:
@@ -103,6 +103,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._validator = Validator(config.events, load_model(config.events.model))
         self._metrics = Metrics()
         self._source = make_source(config)
         self._sink = make_sink(config)
@@ -176,9 +177,14 @@ class Daemon:
         return Pipeline(
             config.batch,
             tools,
-            Validator(config.events, load_model(config.events.model)),
+            self._validator,
             Breaker(config.breaker),
-            Policy(self._layout, self._layout.mark(self._sink.url), config.kafka.skip_lost),
+            Policy(
+                self._layout,
+                self._layout.mark(self._sink.url),
+                config.kafka.skip_lost,
+                keeps_log=config.source != "simulator",
+            ),
             revoke_timeout=config.kafka.rebalance_timeout / 2,
         )
 
@@ -200,17 +206,17 @@ class Daemon:
         """The first signal ends the stream, within the grace time; a second one, or one before it began, ends all."""
         if self._snapshots.phase == "running":
             log.info("%s: landing what is held, for at most %s; once more to force", number.name, self._config.grace)
-            self._end_by(asyncio.get_running_loop().time() + self._config.grace)
         else:
             log.info("%s: stopping at once", number.name)
             self._end_by(asyncio.get_running_loop().time())
         self._finish()
 
     def _finish(self) -> None:
-        """End the stream; the rest follows from it. Where it has not begun, there is nothing to wait for."""
+        """End the stream; the rest follows, within the grace time. Where it has not begun, nothing is waited for."""
         if self._snapshots.phase == "running":
             self._snapshots.phase = "draining"
             self._notifier.stopping()
+            self._end_by(asyncio.get_running_loop().time() + self._config.grace)
             self._source.finish()
         elif self._snapshots.phase == "starting":
             self._end_by(asyncio.get_running_loop().time())

@@ -27,6 +27,9 @@ class DataObject(NamedTuple):
     lines: list[bytes]
     rows: list[Row]
 
+    def pairs(self) -> Iterator[tuple[bytes, Row]]:
+        return zip(self.lines, self.rows, strict=True)
+
     @property
     def offsets(self) -> list[int]:
         return [row["source_offset"] for row in self.rows]

@@ -51,6 +51,10 @@ def with_properties(event_id: str, text: str) -> bytes:
     return event(event_id, properties=0).replace(b'"properties": 0', f'"properties": {text}'.encode())
 
 
+def at(time: str) -> bytes:
+    return event("x", event_timestamp=time)
+
+
 BIG = b'{"event_id":"big","filler":"' + b"x" * 5_000_000 + b'"}'
 
 REJECTED: dict[str, tuple[bytes | None, Reason, str]] = {
@@ -182,7 +186,7 @@ class Outcome(NamedTuple):
 
 
 async def send(bootstrap: str, topic: str, values: dict[str, bytes | None]) -> dict[str, Sent]:
-    """Write `values` in their order into the only partition, each under its name as key, but an empty one without a key."""
+    """Write `values` in their order into the only partition, each under its name as key; an empty one has no key."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=8 << 20, enable_idempotence=True)
     await producer.start()
     try:

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,14 +17,14 @@ import pytest
 
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
-from tests.e2e.daemon import DEADLINE, Daemon, settings
+from tests.e2e.daemon import DEADLINE, Daemon
 from tests.e2e.events import fill
 from tests.e2e.group import committed, ends
 from tests.e2e.ledger import read
 from tests.e2e.loader import DataObject, in_directory
 from tests.services.kafka import KafkaAddress, KafkaBroker
 from tests.services.ports import HOST
-from tests.services.seaweed import REGION, S3Store
+from tests.services.seaweed import S3Store
 
 Broker = KafkaAddress | KafkaBroker
 
@@ -60,12 +59,45 @@ def simulated(tmp_path: Path) -> Iterator[Simulated]:
         daemon.kill()
 
 
+class Manager:
+    """systemd, as far as a service can tell."""
+
+    def __init__(self, address: str) -> None:
+        self.environment = {"NOTIFY_SOCKET": address}
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(address)
+        self._socket.setblocking(False)
+
+    async def hear(self) -> str:
+        """The next thing it is told."""
+        async with asyncio.timeout(DEADLINE):
+            return (await asyncio.get_running_loop().sock_recv(self._socket, 4096)).decode()
+
+    def rest(self) -> list[str]:
+        """All that it was told since."""
+        heard = []
+        with suppress(BlockingIOError):
+            while True:
+                heard.append(self._socket.recv(4096).decode())
+        return heard
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager() -> Iterator[Manager]:
+    # Not in tmp_path: the address of a socket has 108 characters at most.
+    with tempfile.TemporaryDirectory() as directory, closing(Manager(f"{directory}/notify")) as made:
+        yield made
+
+
 # -- the end
 
 
 @pytest.mark.parametrize("stop", ["SIGTERM", "SIGINT", "duration"])
 async def test_lands_and_commits_everything_at_its_end(
-    kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon, stop: str
+    kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon, *, stop: str
 ) -> None:
     topic = await make_topic(2)
     written = await fill(kafka.bootstrap, topic, 2, 5_000)
@@ -174,29 +206,21 @@ async def test_waits_for_its_bucket(
 
 
 async def test_waits_for_credentials_that_are_accepted(
-    kafka: Broker,
-    s3: S3Store,
-    bucket: str,
-    make_topic: MakeTopic,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon, *, tmp_path: Path
 ) -> None:
     topic = await make_topic(1)
     written = await fill(kafka.bootstrap, topic, 1, 1_000)
     file = tmp_path / "credentials"
     write_credentials(file, s3.access_key, "wrong-secret-of-mine")
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    environment = {"AWS_SHARED_CREDENTIALS_FILE": str(file), "AWS_REGION": REGION}
-    daemon = Daemon("a", tmp_path, {**settings(kafka.bootstrap, s3, bucket, topic), **QUICK}, environment)
+    no_others = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    daemon = make_daemon("a", topic, QUICK, {**no_others, "AWS_SHARED_CREDENTIALS_FILE": str(file)})
     daemon.start()
-    try:
-        await refused(daemon, "SignatureDoesNotMatch", "give this process valid AWS credentials")
-        write_credentials(file, s3.access_key, s3.secret_key)
-        await daemon.until(lambda status: status.ready and status.totals.objects)
-        assert await daemon.stop() == 0
-    finally:
-        daemon.kill()
+
+    await refused(daemon, "SignatureDoesNotMatch", "give this process valid AWS credentials")
+    write_credentials(file, s3.access_key, s3.secret_key)
+    await daemon.until(lambda status: status.ready and status.totals.objects)
+
+    assert await daemon.stop() == 0
     read(s3, bucket, topic).check(written.records, written.ids)
     assert "wrong-secret-of-mine" not in daemon.log_text()
     assert s3.secret_key not in daemon.log_text()
@@ -239,10 +263,12 @@ def small_disk(directory: Path) -> Iterator[None]:
 
 
 def can_mount() -> bool:
-    with tempfile.TemporaryDirectory() as directory, suppress(OSError, subprocess.CalledProcessError):
-        with small_disk(Path(directory) / "small"):
-            return True
-    return False
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            with small_disk(Path(directory) / "small"):
+                return True
+        except (OSError, subprocess.CalledProcessError):
+            return False
 
 
 def no_disk(_: Path) -> AbstractContextManager[None]:
@@ -283,48 +309,32 @@ async def test_holds_everything_while_its_directory_cannot_be_written(
 # -- the service manager
 
 
-async def test_tells_systemd_how_it_is(simulated: Simulated, tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(f"{short}/notify")
-        manager.setblocking(False)
-        environment = {"NOTIFY_SOCKET": f"{short}/notify", "WATCHDOG_USEC": "1000000"}
-        daemon = simulated(tmp_path / "data", environment=environment)
-        daemon.start()
+async def test_tells_systemd_how_it_is(simulated: Simulated, manager: Manager, tmp_path: Path) -> None:
+    daemon = simulated(tmp_path / "data", environment={**manager.environment, "WATCHDOG_USEC": "1000000"})
+    daemon.start()
 
-        said = [await hear(manager)]
-        assert (await daemon.get("/readyz"))[0] == 200
-        said += [await hear(manager) for _ in range(2)]
-        assert await daemon.stop() == 0
-        with suppress(BlockingIOError):
-            while True:
-                said.append(manager.recv(4096).decode())
+    assert [await manager.hear() for _ in range(3)] == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
+    assert await daemon.stop() == 0
 
-    assert said[:3] == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
-    assert said[-1] == "STOPPING=1"
-    assert set(said[3:-1]) <= {"WATCHDOG=1"}
+    *others, last = manager.rest()
+    assert last == "STOPPING=1"
+    assert set(others) <= {"WATCHDOG=1"}
 
 
-async def test_systemd_hears_nothing_before_the_sink_is_there(simulated: Simulated, tmp_path: Path) -> None:
+async def test_systemd_does_not_end_a_daemon_that_waits_for_its_sink(
+    simulated: Simulated, manager: Manager, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
     data.write_text("in the way")
-    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(f"{short}/notify")
-        manager.setblocking(False)
-        daemon = simulated(data, environment={"NOTIFY_SOCKET": f"{short}/notify"})
-        daemon.start()
-        await refused(daemon, "cannot prepare", "move it away")
-        with pytest.raises(BlockingIOError):
-            manager.recv(4096)
+    daemon = simulated(data, environment={**manager.environment, "WATCHDOG_USEC": "500000"})
+    daemon.start()
+    await refused(daemon, "cannot prepare", "move it away")
 
-        data.unlink()
+    assert [await manager.hear() for _ in range(3)] == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
 
-        assert await hear(manager) == "READY=1"
-        assert await daemon.stop() == 0
-
-
-async def hear(manager: socket.socket) -> str:
-    async with asyncio.timeout(DEADLINE):
-        return (await asyncio.get_running_loop().sock_recv(manager, 4096)).decode()
+    data.unlink()
+    await daemon.until(lambda status: status.ready and status.totals.consumed)
+    assert await daemon.stop() == 0
 
 
 async def refused(daemon: Daemon, *words: str) -> None:

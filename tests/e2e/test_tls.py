@@ -10,7 +10,6 @@ from tests.e2e.ledger import read
 from tests.services.kafka import KafkaBroker
 from tests.services.seaweed import S3Store
 
-
 PASSWORD = "INGESTD__KAFKA__SASL_PASSWORD"
 
 

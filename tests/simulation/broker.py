@@ -139,7 +139,7 @@ class Member:
                 self._positions[partition] = None
                 assert self._listener is not None
                 self._listener.on_out_of_range(partition)
-                return {}
+                continue
             log = self._broker.logs[partition]
             records = [record for record in log if record.offset >= position][: self._broker.rng.randint(1, 12)]
             if records:

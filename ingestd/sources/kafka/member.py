@@ -13,11 +13,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError, KafkaTimeoutError
-from aiokafka.structs import ConsumerRecord
 
 from ingestd.config import Kafka
-from ingestd.records import TopicPartition
+from ingestd.records import PlainRecord, TopicPartition
 from ingestd.sources import Listener
+from ingestd.sources.kafka.lean import lean
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             enable_auto_commit=False,
             # Anything else jumps silently. Where to begin is decided by us and committed before the first object.
             auto_offset_reset="none",
+            key_deserializer=lean,
             isolation_level="read_committed",
             # Every rebalance revokes everything, so that a sticky assignment saves nothing, and aiokafka's keeps its
             # state on the class. Range gives the first members one partition more of every topic.
@@ -138,9 +139,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     # -- reading
 
-    async def poll(self, wait: float) -> Mapping[KafkaPartition, list[ConsumerRecord]]:
+    async def poll(self, wait: float) -> Mapping[KafkaPartition, list[PlainRecord]]:
         """What aiokafka has; waits for `wait` seconds, but through all of a rebalance. Never to be cancelled."""
-        polled: Mapping[KafkaPartition, list[ConsumerRecord]] = await self._consumer.getmany(
+        polled: Mapping[KafkaPartition, list[PlainRecord]] = await self._consumer.getmany(
             timeout_ms=int(wait * 1000), max_records=self._config.max_records
         )
         for partition, records in polled.items():
