@@ -147,8 +147,12 @@ class MemorySource:
         fetched: dict[TopicPartition, list[PlainRecord]] = {}
         if self._rebalancing:
             return fetched
-        for partition, offset in self._next.items():
-            if records := self.log.read(partition, offset, self._max_records):
+        for partition, offset in list(self._next.items()):
+            start, end = self.log.range(partition)
+            if not start <= offset <= end:
+                self.pause(partition)
+                self._hears().on_out_of_range(partition)
+            elif records := self.log.read(partition, offset, self._max_records):
                 fetched[partition] = records
         for partition, records in fetched.items():
             self._next[partition] = records[-1].offset + 1

@@ -83,15 +83,15 @@ async def test_refuses_to_seek_in_what_is_not_ours() -> None:
         source.seek(P0, 0)
 
 
-async def test_fails_where_retention_has_overtaken_it() -> None:
-    log = MemoryLog({P0: [record(0), record(1), record(2)]})
-    source = await started(log)
+async def test_tells_where_retention_has_overtaken_it() -> None:
+    log, listener = MemoryLog({P0: [record(0), record(1), record(2)]}), RecordingListener()
+    source = await started(log, listener)
     source.seek(P0, 0)
     log.trim(P0, 2)
     assert await source.log_range(P0) == (2, 3)
     assert await source.resolve_start(P0) == 2
-    with pytest.raises(SourceError, match=r"offset 0 of t\[0\] is outside of the log, which holds \[2, 3\)"):
-        await source.fetch()
+    assert await source.fetch() == {}
+    assert listener.heard[-1] == ("out of range", frozenset({P0}))
 
 
 def test_the_log_only_grows_at_its_end() -> None:

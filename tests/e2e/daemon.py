@@ -73,7 +73,7 @@ class Daemon:
         self.name = name
         self.log = directory / f"{name}.log"
         self._port = free_port()
-        keys = {**settings, "log.level": "DEBUG", "health.port": str(self._port), "kafka.client_id": name}
+        keys = {**settings, "health.port": str(self._port), "kafka.client_id": name}
         flags = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
         self._child = _Child(name, [sys.executable, "-m", "ingestd", *flags], self.log, environment)
 

@@ -135,8 +135,11 @@ async def committed(member: Member, group_id: str, partitions: Collection[TopicP
 
 async def log_ranges(member: Member, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
     """What the logs hold. The end is that of the log itself, the high watermark, beyond transactions that are open."""
-    first = await offsets_at(member, dict.fromkeys(partitions, EARLIEST), READ_UNCOMMITTED)
-    last = await offsets_at(member, dict.fromkeys(partitions, LATEST), READ_UNCOMMITTED)
+    # Both at once: a request waits behind the fetch that the broker holds back for want of records.
+    first, last = await asyncio.gather(
+        offsets_at(member, dict.fromkeys(partitions, EARLIEST), READ_UNCOMMITTED),
+        offsets_at(member, dict.fromkeys(partitions, LATEST), READ_UNCOMMITTED),
+    )
     return {partition: _range(first[partition], last[partition]) for partition in first.keys() & last.keys()}
 
 
