@@ -22,7 +22,7 @@ class Store:
         self.down = False
         self.forbidden = False
         self.conditional = True
-        self._late: set[asyncio.Task[None]] = set()
+        self.late: set[asyncio.Task[None]] = set()
 
     def put(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
         if key in self.objects:
@@ -40,12 +40,12 @@ class Store:
             put()
 
         task = asyncio.create_task(arrive())
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        self.late.add(task)
+        task.add_done_callback(self.late.discard)
 
     async def settle(self) -> None:
-        if self._late:
-            await asyncio.gather(*self._late)
+        if self.late:
+            await asyncio.gather(*self.late)
 
 
 class Connection:
