@@ -134,7 +134,7 @@ class Pipeline:
             if records[0].offset < chain.position:
                 records = records[bisect_left(records, chain.position, key=_offset) :]
                 continue
-            most = self._most(chain.open)
+            most = self._most(chain.open, len(records))
             chunk, records = records[:most], records[most:]
             validated = self._validator.chunk(chain.partition, chunk)
             quarantine = encode(chain.partition, validated.rejected) if validated.rejected else b""
@@ -152,11 +152,11 @@ class Pipeline:
                 raise BreakerOpen(reason, hint="mend the producer or the model, then restart: it is read again")
             await self._compress(keeper, batch)
 
-    def _most(self, batch: Batch | None) -> int | None:
-        """How many records the open batch still takes."""
+    def _most(self, batch: Batch | None, wanted: int) -> int:
+        """How many of these records the open batch still takes."""
         if self.limits.records is None:
-            return None
-        return self.limits.records - (batch.records if batch else 0)
+            return wanted
+        return min(wanted, self.limits.records - (batch.records if batch else 0))
 
     def _took(self, keeper: Keeper, chunk: Sequence[Record], batch: Batch) -> None:
         first = keeper.chain.first is None
