@@ -22,7 +22,9 @@ class CarelessS3:
 
     def __init__(self) -> None:
         self.objects: dict[str, Kept] = {}
-        self._server = web.Server(self._answer)
+        # An application, not a bare server: it answers to "Expect: 100-continue".
+        self._application = web.Application(client_max_size=64 << 20)
+        self._application.router.add_route("*", "/{path:.*}", self._answer)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -34,7 +36,7 @@ class CarelessS3:
         return {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "thing", "AWS_REGION": "us-east-1"}
 
     async def __aenter__(self) -> Self:
-        self._runner = web.ServerRunner(self._server)
+        self._runner = web.AppRunner(self._application)
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, 0).start()
         port = self._runner.addresses[0][1]
@@ -44,7 +46,7 @@ class CarelessS3:
     async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         bucket, _, key = request.path.removeprefix("/").partition("/")
         assert bucket == BUCKET
         if request.method == "PUT":

@@ -59,6 +59,11 @@ class Load:
         self.records: dict[int, range] = {number: range(0) for number in range(partitions)}
         self.ids: set[str] = set()
 
+    @property
+    def total(self) -> int:
+        """How many events are written and acknowledged."""
+        return sum(map(len, self.records.values()))
+
     async def write(self, total: int) -> None:
         """Write so many events, in batches to each partition in turn; they are acknowledged when this returns."""
         left = total

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -185,7 +185,7 @@ class Outcome(NamedTuple):
     quarantined: dict[int, Quarantined]
 
 
-async def send(bootstrap: str, topic: str, values: dict[str, bytes | None]) -> dict[str, Sent]:
+async def send(bootstrap: str, topic: str, values: Mapping[str, bytes | None]) -> dict[str, Sent]:
     """Write `values` in their order into the only partition, each under its name as key; an empty one has no key."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=8 << 20, enable_idempotence=True)
     await producer.start()
@@ -298,7 +298,7 @@ async def test_a_storm_of_bad_records_stops_the_daemon_before_it_is_committed(
     topic = await make_topic(1)
     daemon = make_daemon("a", topic, {"breaker.max_consecutive": "200"})
     good = {f"good {number}": event(f"good {number}") for number in range(50)}
-    storm: dict[str, bytes | None] = {f"bad {number}": b"<html>502 Bad Gateway</html>" for number in range(500)}
+    storm = {f"bad {number}": b"<html>502 Bad Gateway</html>" for number in range(500)}
     await send(kafka.bootstrap, topic, good)
     await daemon.start_ready()
     await caught_up(kafka.bootstrap, topic, topic, {0: 50})

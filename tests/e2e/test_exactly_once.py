@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -18,7 +18,9 @@ from tests.services.seaweed import S3Store
 
 Broker = KafkaAddress | KafkaBroker
 
-MANY_OBJECTS = {"batch.bytes": "256KiB"}
+# Small batches, so that a kill often comes between two steps of one.
+MANY_OBJECTS = {"batch.bytes": "256KiB", "batch.interval": "200ms"}
+MILLION = 1_000_000
 
 
 async def test_every_record_is_in_one_row_or_in_quarantine(
@@ -45,13 +47,15 @@ async def test_a_million_events_survive_kills_and_restarts(
     for daemon in daemons:
         daemon.start()
 
-    async with load(kafka.bootstrap, topic, 6) as writer, asyncio.TaskGroup() as group:
-        group.create_task(write_steadily(writer, total=1_000_000, seconds=60))
-        group.create_task(hurt(daemons, kills=8, seed=7))
+    async with load(kafka.bootstrap, topic, 6) as writer:
+        hurt_enough = asyncio.create_task(hurt(daemons, kills=10, seed=7))
+        await write_until(writer, hurt_enough.done, rate=15_000)
+        await hurt_enough
+        await writer.write(max(0, MILLION - writer.total))
     await caught_up(kafka.bootstrap, topic, topic, ends(writer.records))
 
     assert [await daemon.stop() for daemon in daemons] == [0, 0]
-    assert sum(map(len, writer.records.values())) == 1_000_000
+    assert writer.total >= MILLION
     read(s3, bucket, topic).check(writer.records, writer.ids)
     assert await committed(kafka.bootstrap, topic, topic) == ends(writer.records)
 
@@ -60,21 +64,21 @@ async def test_a_zombie_does_no_harm(
     kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon
 ) -> None:
     topic = await make_topic(4)
-    zombie, other = make_daemon("zombie", topic, MANY_OBJECTS), make_daemon("other", topic, MANY_OBJECTS)
+    zombie, other = make_daemon("zombie", topic), make_daemon("other", topic)
     for daemon in (zombie, other):
         daemon.start()
     for daemon in (zombie, other):
         await daemon.until(lambda status: len(status.partitions) == 2)
 
     async with load(kafka.bootstrap, topic, 4) as writer:
-        written = asyncio.Event()
-        writing = asyncio.create_task(write_until(writer, written))
+        thawed = asyncio.Event()
+        writing = asyncio.create_task(write_until(writer, thawed.is_set, rate=8_000))
         frozen = await zombie.until(lambda status: all(each.batch_records for each in status.partitions))
         zombie.freeze()
         await other.until(lambda status: has_passed(status, frozen))
         zombie.thaw()
         await zombie.until(lambda status: status.totals.released)
-        written.set()
+        thawed.set()
         await writing
     await caught_up(kafka.bootstrap, topic, topic, ends(writer.records))
 
@@ -92,32 +96,27 @@ def has_passed(status: Status, earlier: Status) -> bool:
     )
 
 
-async def write_until(writer: Load, enough: asyncio.Event) -> None:
-    """Several thousand events a second."""
-    while not enough.is_set():
-        await writer.write(2000)
-        await asyncio.sleep(0.25)
-
-
-async def write_steadily(writer: Load, total: int, seconds: float) -> None:
-    """Spread evenly, so that records are on their way at whatever moment."""
+async def write_until(writer: Load, enough: Callable[[], bool], rate: int) -> None:
+    """Evenly, so many events a second, so that some are on their way at whatever moment."""
     loop = asyncio.get_running_loop()
-    begin, parts = loop.time(), 100
-    for part in range(1, parts + 1):
-        await writer.write(total // parts)
-        await asyncio.sleep(begin + seconds * part / parts - loop.time())
+    begin, before = loop.time(), writer.total
+    while not enough():
+        await writer.write(rate // 4)
+        await asyncio.sleep(begin + (writer.total - before) / rate - loop.time())
 
 
 async def hurt(daemons: Sequence[Daemon], kills: int, seed: int) -> None:
-    """Kill daemons at random moments, amid a rebalance or not, and restart them; stop one of them in an orderly way."""
+    """Kill daemons and restart them: at random moments, amid a rebalance or not, and amid uploads. Once, stop one."""
     rng = random.Random(seed)
     orderly = rng.randrange(1, kills)
     for number in range(kills + 1):
-        await asyncio.sleep(rng.uniform(1, 11))
         victim = daemons[number % len(daemons)]
+        await asyncio.sleep(rng.uniform(0, 8))
         if number == orderly:
             assert await victim.stop() == 0
         else:
+            if number % 3:
+                await victim.until(lambda status: any(each.state == "uploading" for each in status.partitions))
             victim.kill()
         await asyncio.sleep(rng.uniform(0, 3))
         victim.start()

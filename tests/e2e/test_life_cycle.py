@@ -131,8 +131,8 @@ async def test_a_duration_has_the_grace_of_a_signal(simulated: Simulated, tmp_pa
 
 async def test_the_chain_of_a_directory_goes_on_in_the_next_run(simulated: Simulated, tmp_path: Path) -> None:
     consumed = 0
-    for duration in ("1s", "1s", "500ms"):
-        daemon = simulated(tmp_path / "data", {"duration": duration, "batch.interval": "300ms"})
+    for _ in range(3):
+        daemon = simulated(tmp_path / "data", {"duration": "700ms", "batch.interval": "200ms"})
         daemon.start()
         assert await daemon.ended() == 0
         last = log_lines(daemon)[-1]
