@@ -133,6 +133,8 @@ class Daemon:
                 async with asyncio.timeout(None) as self._deadline:
                     await self._serve(executor, view)
             except TimeoutError:
+                if not self._deadline.expired():
+                    raise
                 self._undelivered()
             finally:
                 self._snapshots.phase = "stopped"

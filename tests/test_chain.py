@@ -43,9 +43,9 @@ NOON = 1_795_348_800_000
 class Play:
     """Answers the chain's steps in turn, and notes them."""
 
-    def __init__(self, *, exactly_once: bool = True, skip_lost: bool = False) -> None:
+    def __init__(self, *, exactly_once: bool = True, skip_lost: bool = False, keeps_log: bool = True) -> None:
         self.layout = Layout(exactly_once=exactly_once)
-        self.chain = Chain(TP, Policy(self.layout, MARK, skip_lost), "cluster")
+        self.chain = Chain(TP, Policy(self.layout, MARK, skip_lost, keeps_log), "cluster")
         self.steps = self.chain.run()
         self._step: Step = next(self.steps)
 
@@ -202,6 +202,12 @@ def test_a_group_without_offsets_goes_on_at_the_end_of_the_chain() -> None:
     play = without_offsets().answer(AwaitFirst, Edge(5, NOON))
     play.answer(Inspect, thing(5, 17)).answer(ReadLog, LOG).answer(Adoption)
     assert play.asked(Commit) == Commit(Position(17, MARK))
+
+
+def test_a_source_that_keeps_no_log_goes_on_at_the_end_of_the_chain_without_looking_back() -> None:
+    play = Play(keeps_log=False).answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
+    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    assert play.asked(Commit) == Commit(Position(17))
 
 
 @pytest.mark.parametrize("later", [1, 86_400_000], ids=["same day", "another day"])
