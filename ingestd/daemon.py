@@ -129,11 +129,12 @@ class Daemon:
             view = stack.enter_context(self._view())
             stack.push_async_callback(self._sink.close)
             stack.push_async_callback(self._leave)
+            self._deadline = deadline = asyncio.timeout(None)
             try:
-                async with asyncio.timeout(None) as self._deadline:
+                async with deadline:
                     await self._serve(executor, view)
             except TimeoutError:
-                if not self._deadline.expired():
+                if not deadline.expired():
                     raise
                 self._undelivered()
             finally:
