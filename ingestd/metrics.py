@@ -50,8 +50,8 @@ def _gauge(name: str, help_text: str, *labels: str) -> Row:
     return Row(PREFIX + name, "gauge", labels, help_text)
 
 
-def _histogram(name: str, help_text: str, bounds: tuple[float, ...]) -> Row:
-    return Row(PREFIX + name, "histogram", (), help_text, bounds)
+def _histogram(name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> Row:
+    return Row(PREFIX + name, "histogram", labels, help_text, bounds)
 
 
 class M(Enum):
@@ -70,8 +70,8 @@ class M(Enum):
     REJECTED = _counter("events_rejected", "Events that failed validation, by reason.", "reason")
 
     SEALED = _counter("batches_sealed", "Batches closed, by what closed them.", "trigger")
-    BATCH_RECORDS = _histogram("batch_records", "Records of a sealed batch.", _RECORDS)
-    BATCH_AGE = _histogram("batch_age_seconds", "From a batch's first record to its sealing.", _AGES)
+    BATCH_RECORDS = _histogram("batch_records", "Records of a sealed batch.", _RECORDS, "trigger")
+    BATCH_AGE = _histogram("batch_age_seconds", "From a batch's first record to its sealing.", _AGES, "trigger")
 
     OBJECTS = _counter("objects_landed", "Data objects written by this process.", "topic")
     ADOPTED = _counter(
@@ -129,7 +129,11 @@ class Metrics:
             member: {} if member.value.labels else {(): 0}
             for member in (*(m for m in M if m.value.type == "counter"), M.IN_FLIGHT)
         }
-        self._histograms = {m: _Histogram(m.value.bounds) for m in M if m.value.type == "histogram"}
+        self._histograms: dict[M, dict[tuple[str, ...], _Histogram]] = {
+            member: {} if member.value.labels else {(): _Histogram(member.value.bounds)}
+            for member in M
+            if member.value.type == "histogram"
+        }
         self._snapshot: Callable[[], Status] | None = None
         self._registry = CollectorRegistry()
         self._registry.register(_Families(self._families))
@@ -145,7 +149,7 @@ class Metrics:
 
     def totals(self) -> Totals:
         """The sums since the start."""
-        sizes = self._histograms[M.OBJECT_BYTES]
+        sizes = self._histograms[M.OBJECT_BYTES][()]
         return Totals(
             consumed=self._sum(M.CONSUMED),
             landed=self._sum(M.LANDED),
@@ -198,13 +202,13 @@ class Metrics:
 
     def sealed(self, trigger: str, records: int, age: float) -> None:
         self._add(M.SEALED, 1, trigger)
-        self._histograms[M.BATCH_RECORDS].observe(records)
-        self._histograms[M.BATCH_AGE].observe(age)
+        self._observe(M.BATCH_RECORDS, records, trigger)
+        self._observe(M.BATCH_AGE, age, trigger)
 
     # -- objects out
 
     def uploaded(self, seconds: float) -> None:
-        self._histograms[M.UPLOAD].observe(seconds)
+        self._observe(M.UPLOAD, seconds)
 
     def upload_retried(self, code: str) -> None:
         self._add_bounded(M.UPLOAD_RETRIES, 1, code)
@@ -230,8 +234,8 @@ class Metrics:
         self._add(M.IN_FLIGHT, -rows - rejected, topic)
         self._add(M.OBJECTS, 1, topic)
         self._add(M.ROW_BYTES, row_bytes, topic)
-        self._histograms[M.OBJECT_BYTES].observe(body_bytes)
-        self._histograms[M.FRESHNESS].observe(freshness)
+        self._observe(M.OBJECT_BYTES, body_bytes)
+        self._observe(M.FRESHNESS, freshness)
 
     def adopted(self, partition: TopicPartition, records_released: int) -> None:
         """Another writer's object takes the place of these records of ours."""
@@ -249,7 +253,7 @@ class Metrics:
         seconds: float,
     ) -> None:
         self._add(M.COMMITS, 1, partition.topic)
-        self._histograms[M.COMMIT].observe(seconds)
+        self._observe(M.COMMIT, seconds)
 
     def commit_refused(self, partition: TopicPartition) -> None:
         self._add(M.REFUSED, 1, partition.topic)
@@ -260,13 +264,19 @@ class Metrics:
         self._add(M.SOURCE_RESTARTS, 1)
 
     def loop_lag(self, seconds: float) -> None:
-        self._histograms[M.LOOP_LAG].observe(seconds)
+        self._observe(M.LOOP_LAG, seconds)
 
     # -- how it is kept and shown
 
     def _add(self, member: M, amount: int, *labels: str) -> None:
         values = self._values[member]
         values[labels] = values.get(labels, 0) + amount
+
+    def _observe(self, member: M, value: float, *labels: str) -> None:
+        known = self._histograms[member]
+        if (histogram := known.get(labels)) is None:
+            histogram = known[labels] = _Histogram(member.value.bounds)
+        histogram.observe(value)
 
     def _add_bounded(self, member: M, amount: int, label: str) -> None:
         """As ``_add``, for labels that somebody else chooses: a lone surrogate would fail every scrape from then on."""
@@ -285,7 +295,7 @@ class Metrics:
         for member in M:
             row = member.value
             if row.type == "histogram":
-                yield self._histograms[member].family(row)
+                yield _distributions(row, self._histograms[member])
             elif row.type == "counter":
                 counter = CounterMetricFamily(row.name, row.help, labels=row.labels)
                 for labels, value in self._values[member].items():
@@ -339,10 +349,17 @@ class _Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self.total += value
 
-    def family(self, row: Row) -> HistogramMetricFamily:
+    def buckets(self) -> list[tuple[str, float]]:
+        """Upper bounds, and how many values are at most each."""
         names = [*(f"{bound:.10g}" for bound in self._bounds), "+Inf"]
-        buckets = list(zip(names, accumulate(self._counts), strict=True))
-        return HistogramMetricFamily(row.name, row.help, buckets=buckets, sum_value=self.total)
+        return list(zip(names, map(float, accumulate(self._counts)), strict=True))
+
+
+def _distributions(row: Row, histograms: Mapping[tuple[str, ...], _Histogram]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(row.name, row.help, labels=row.labels)
+    for labels, histogram in histograms.items():
+        family.add_metric(labels, histogram.buckets(), histogram.total)
+    return family
 
 
 class _Families(Collector):
