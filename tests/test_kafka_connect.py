@@ -1,6 +1,7 @@
 """How the Kafka source and the producer find a cluster: topics, credentials, what is missing."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,14 @@ async def test_wrong_credentials_end_the_start_at_once(
             await source.start(RecordingListener())
     await source.stop()
     assert "wrong-password" not in str(caught.value)
+    # asyncio closes the socket of a failed handshake some turns of the loop later, which may have ended by then.
+    await until(lambda: not open_sockets())
+
+
+def open_sockets() -> list[object]:
+    """Transports of this process that hold a socket."""
+    kind = asyncio.selector_events._SelectorTransport  # type: ignore[attr-defined]
+    return [each for each in gc.get_objects() if isinstance(each, kind) and each._sock is not None]
 
 
 @pytest.mark.parametrize(
