@@ -13,6 +13,8 @@ from ingestd import __version__
 from ingestd.batch import Batch, Edge, Sealed, Trigger
 from ingestd.chain import Chain
 from ingestd.guard import Guard
+from ingestd.layout import Layout
+from ingestd.memory import give_back
 from ingestd.metrics import Metrics
 from ingestd.sinks import Sink, Stored
 from ingestd.sources import Source
@@ -37,6 +39,8 @@ from ingestd.steps import (
 from ingestd.survey import neighbours
 
 log = logging.getLogger(__name__)
+
+LARGE_BYTES = 1 << 20  # of a body whose parts are worth a look at the heap
 
 T = TypeVar("T")
 
@@ -167,7 +171,7 @@ class Keeper:
 
     async def _pack(self, batch: Batch) -> Sealed:
         await self.settle()
-        return await self._offload(batch.finish, self.chain.policy.layout, self.chain.cluster, __version__)
+        return await self._offload(_finish, batch, self.chain.policy.layout, self.chain.cluster)
 
     async def _upload(self, sealed: Sealed) -> Stored:
         """The quarantine first: a crash in between repeats rejected records, the other order could lose them."""
@@ -235,3 +239,10 @@ class Keeper:
 
     def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._tools.executor, function, *arguments)
+
+
+def _finish(batch: Batch, layout: Layout, cluster: str) -> Sealed:
+    sealed = batch.finish(layout, cluster, __version__)
+    if len(sealed.data) >= LARGE_BYTES:
+        give_back()
+    return sealed
