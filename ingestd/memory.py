@@ -17,8 +17,8 @@ _malloc_trim = _find()
 def give_back() -> None:
     """Takes a few milliseconds, without the GIL.
 
-    The parts of a compressed body are small blocks. Once they are joined they leave holes all over the heap, which glibc
-    keeps: with several batches finished one after the other, as much again as is held.
+    The parts of a compressed body are small blocks. Once they are joined they leave holes all over the heap, which
+    glibc keeps: with several batches finished one after the other, as much again as is held.
     """
     if _malloc_trim is not None:
         _malloc_trim(0)
