@@ -62,7 +62,6 @@ class Batch:
         self.first: Edge | None = None
         self.last_timestamp = -1
         self.opened_at = 0.0  # when the first record came, on the monotonic clock
-        self.sealed_at = 0.0
         self.trigger = trigger
         self.rows = 0
         self.rejected = 0

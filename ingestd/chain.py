@@ -84,12 +84,12 @@ class Chain:
             self.first = first
         self.position = end
 
-    def seal(self, trigger: Trigger, now: float) -> Batch | None:
+    def seal(self, trigger: Trigger) -> Batch | None:
         """Close the open batch and queue it for upload; None where nothing is held in it."""
         batch, self.open = self.open, None
         if batch is None or batch.first is None:
             return None
-        batch.trigger, batch.sealed_at = trigger, now
+        batch.trigger = trigger
         self.sealed.append(batch)
         return batch
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from ingestd.config import Sink as SinkConfig
 from ingestd.errors import SinkError, SinkForbidden
+from ingestd.logs import Flap
 from ingestd.retry import backoff
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Guard:
         self._random = rng or random.Random()
         self.error: SinkError | None = None  # of the last call, while the sink is down
         self.since = 0.0  # when it went down, on the loop's clock
-        self._tries = 0
+        self._outage = Flap()
 
     async def call(self, operation: Callable[[], Awaitable[T]]) -> T:
         """The answer of the first try that gets one."""
@@ -48,12 +49,13 @@ class Guard:
 
     def _down(self, error: SinkError) -> None:
         self._on_retry(error.code)
-        self._tries += 1
-        changed = self.error is None or type(self.error) is not type(error)
-        if self.error is None:
-            self.since = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        began = self._outage.begin(now)
+        if began:
+            self.since = now
+        told = not began and type(self.error) is type(error)
         self.error = error
-        if not changed:
+        if told:
             return
         if isinstance(error, SinkForbidden):
             log.error("the sink refuses us; everything is held and retried until it does not: %s", error)
@@ -61,8 +63,6 @@ class Guard:
             log.warning("the sink is unavailable; nothing is lost, retrying: %s", error)
 
     def _up(self) -> None:
-        if self.error is None:
-            return
-        seconds = asyncio.get_running_loop().time() - self.since
-        log.info("the sink is back after %.1f s and %d tries", seconds, self._tries)
-        self.error, self._tries = None, 0
+        self.error = None
+        if ended := self._outage.end(asyncio.get_running_loop().time()):
+            log.info("the sink is back %s", ended)

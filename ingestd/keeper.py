@@ -189,7 +189,7 @@ class Keeper:
         started = time.perf_counter()
         accepted = await self._tools.source.commit(self.chain.partition, step.position)
         if accepted:
-            self._tools.metrics.committed(self.chain.partition, step.position.offset, time.perf_counter() - started)
+            self._tools.metrics.committed(self.chain.partition, time.perf_counter() - started)
         return accepted
 
     def _landed(self, landing: Landing) -> None:
@@ -201,7 +201,6 @@ class Keeper:
             rejected=landed.rejected,
             body_bytes=len(sealed.data),
             row_bytes=sealed.row_bytes,
-            end=landed.end,
             freshness=max(0.0, tools.wall_clock() - landed.last_timestamp / 1000),
         )
         if batch.trigger is Trigger.HOLE:

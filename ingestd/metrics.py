@@ -221,7 +221,6 @@ class Metrics:
         rejected: int,
         body_bytes: int,
         row_bytes: int,
-        end: int,  # noqa: ARG002  read from the snapshot, where it is also known before anything has landed
         freshness: float,
     ) -> None:
         """A data object was written, and before it the quarantine object of its rejects.
@@ -246,12 +245,7 @@ class Metrics:
         self._add(M.RELEASED, records, partition.topic)
         self._add(M.IN_FLIGHT, -records, partition.topic)
 
-    def committed(
-        self,
-        partition: TopicPartition,
-        offset: int,  # noqa: ARG002  as `end` of ``landed``
-        seconds: float,
-    ) -> None:
+    def committed(self, partition: TopicPartition, seconds: float) -> None:
         self._add(M.COMMITS, 1, partition.topic)
         self._observe(M.COMMIT, seconds)
 

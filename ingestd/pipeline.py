@@ -269,10 +269,9 @@ class Pipeline:
         return batch.opened_at + self.limits.interval
 
     def _seal(self, keeper: Keeper, trigger: Trigger) -> None:
-        now = _now()
-        batch = keeper.chain.seal(trigger, now)
+        batch = keeper.chain.seal(trigger)
         if batch is not None:
-            self._tools.metrics.sealed(trigger, batch.records, now - batch.opened_at)
+            self._tools.metrics.sealed(trigger, batch.records, _now() - batch.opened_at)
             keeper.wake()
 
     def _finish(self) -> None:

@@ -78,7 +78,7 @@ class Play:
 
     def uploading(self, *offsets: int) -> Sealed:
         batch = self.fill(*offsets)
-        self.chain.seal(Trigger.AGE, 1.0)
+        self.chain.seal(Trigger.AGE)
         sealed = batch.finish(self.layout, "cluster", "1")
         self.answer(AwaitSealed, batch).answer(Pack, sealed)
         return sealed
@@ -309,7 +309,7 @@ def test_a_batch_opens_at_the_position_not_at_the_first_record() -> None:
 def test_void_forgets_all_that_is_held_and_wants_no_records() -> None:
     play = Play().filling(10)
     play.fill(10, 11)
-    play.chain.seal(Trigger.AGE, 1.0)
+    play.chain.seal(Trigger.AGE)
     play.fill(12)
     assert play.chain.void() == 3
     assert (play.chain.position, play.chain.batches, play.chain.first) == (None, [], None)
@@ -317,7 +317,7 @@ def test_void_forgets_all_that_is_held_and_wants_no_records() -> None:
 
 def test_sealing_nothing_makes_no_batch() -> None:
     play = Play().filling(10)
-    assert play.chain.seal(Trigger.SHUTDOWN, 0.0) is None
+    assert play.chain.seal(Trigger.SHUTDOWN) is None
     assert not play.chain.sealed
 
 

@@ -21,7 +21,7 @@ A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b",
 
 
 def landed(it: Metrics, partition: TopicPartition, rows: int, rejected: int = 0, **changes: Any) -> None:
-    numbers = {"body_bytes": 100, "row_bytes": 400, "end": 10, "freshness": 1.5, **changes}
+    numbers = {"body_bytes": 100, "row_bytes": 400, "freshness": 1.5, **changes}
     it.landed(partition, rows=rows, rejected=rejected, **numbers)
 
 
@@ -39,7 +39,7 @@ def exercised() -> Metrics:
     landed(it, A0, rows=4, rejected=1)
     it.adopted(A0, 3)
     it.released(A0, 1)
-    it.committed(A0, 10, 0.01)
+    it.committed(A0, 0.01)
     it.commit_refused(A0)
     it.lost_upstream(A0, 7)
     it.halted(A0, "misaligned")
