@@ -7,7 +7,7 @@ import msgspec
 
 from ingestd.config import Batch as Limits
 from ingestd.encode import Body, Packer, pack
-from ingestd.layout import Landed, Layout
+from ingestd.layout import Landed, Layout, digest_of
 from ingestd.records import Record, TopicPartition
 from ingestd.validate import Validated
 
@@ -53,7 +53,7 @@ class Batch:
     #: the hop to a thread (some 50 us) does not show.
     piece_bytes = 256 << 10
     #: What a batch takes beside its bytes: the compressor's tables, above all.
-    overhead_bytes = 48 << 10
+    overhead_bytes = 96 << 10
 
     def __init__(self, partition: TopicPartition, start: int, *, trigger: Trigger | None = None) -> None:
         self.partition = partition
@@ -144,19 +144,20 @@ class Batch:
         body = self._packer.finish()
         first = self.first
         assert first is not None, "a batch without records is never sealed"
-        quarantine = pack(b"".join(self._quarantine)) if self._quarantine else None
+        quarantine = pack(b"".join(self._quarantine)).data if self._quarantine else None
+        digest = digest_of(quarantine) if quarantine is not None else None
         return Sealed(
             data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end),
             data=body.data,
-            landed=self._landed(first, body, cluster, version),
+            landed=self._landed(first, body, digest, cluster, version),
             row_bytes=body.row_bytes,
-            quarantine_key=layout.quarantine_key(self.partition, self.start, first.timestamp, quarantine.data)
-            if quarantine
+            quarantine_key=layout.quarantine_key(self.partition, self.start, first.timestamp, digest)
+            if digest is not None
             else None,
-            quarantine=quarantine.data if quarantine else None,
+            quarantine=quarantine,
         )
 
-    def _landed(self, first: Edge, body: Body, cluster: str, version: str) -> Landed:
+    def _landed(self, first: Edge, body: Body, quarantine: str | None, cluster: str, version: str) -> Landed:
         return Landed(
             topic=self.partition.topic,
             partition=self.partition.partition,
@@ -170,4 +171,5 @@ class Batch:
             last_timestamp=self.last_timestamp,
             cluster=cluster,
             version=version,
+            quarantine=quarantine,
         )

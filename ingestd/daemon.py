@@ -12,14 +12,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from pathlib import Path
 
-import msgspec
-
-from ingestd import __version__, logs
+from ingestd import __version__, compose, logs
 from ingestd.breaker import Breaker
 from ingestd.chain import Policy
 from ingestd.config import Config
@@ -34,9 +31,7 @@ from ingestd.notify import Notifier
 from ingestd.pipeline import Pipeline
 from ingestd.probe import require_create_only
 from ingestd.settings import Settings
-from ingestd.sinks import Sink
 from ingestd.snapshot import Snapshots
-from ingestd.sources import Source
 from ingestd.status import Status
 from ingestd.terminal import LiveView, summary
 from ingestd.validate import Validator
@@ -48,54 +43,13 @@ WATCH = 1.0  # seconds between two looks at the source's progress
 LEAVE = 2.0  # seconds that are left for leaving the group when we are forced
 BEAT = 0.25  # seconds between two looks at the loop's lag
 REPORT = 60.0  # seconds between two log lines that tell of progress
-MANY_PARTITIONS = 1000
 COMPRESSORS = 1  # threads; it keeps up with the event loop, which takes five times as long for an event
 
 
 def run(settings: Settings) -> int:
     """Run until stopped. Errors are ``IngestdError``; returns 0 for a clean end."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(Daemon(settings.config).run())
+    compose.run(Daemon(settings.config).run())
     return 0
-
-
-def produce(settings: Settings) -> int:
-    """Write simulated events into the first of ``kafka.topics`` until the duration or the history is over."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_produce(settings.config))
-    return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415  it does not exist everywhere
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def make_source(config: Config) -> Source:
-    """The one that ``source`` names. Clients are imported where they are used: each takes its time to load."""
-    if config.source == "simulator":
-        from ingestd.sources.simulator import SimulatorSource  # noqa: PLC0415
-
-        return SimulatorSource(config.simulator)
-    from ingestd.sources.kafka import KafkaSource  # noqa: PLC0415
-
-    return KafkaSource(config.kafka)
-
-
-def make_sink(config: Config) -> Sink:
-    """The one that ``sink.url`` names."""
-    url = config.sink.url
-    if url.startswith("s3://"):
-        from ingestd.sinks.s3 import S3Sink  # noqa: PLC0415
-
-        exactly_once = config.sink.delivery == "exactly-once"
-        return S3Sink(url, config.s3, connections=config.sink.concurrency + 2, conditional=exactly_once)
-    from ingestd.sinks.local import LocalSink  # noqa: PLC0415
-
-    return LocalSink(Path(url))
 
 
 class Daemon:
@@ -105,8 +59,8 @@ class Daemon:
         self._config = config
         self._validator = Validator(config.events, load_model(config.events.model))
         self._metrics = Metrics()
-        self._source = make_source(config)
-        self._sink = make_sink(config)
+        self._source = compose.make_source(config)
+        self._sink = compose.make_sink(config)
         self._guard = Guard(config.sink, self._metrics.upload_retried)
         self._notifier = Notifier.from_environment(os.environ)
         self._snapshots = Snapshots(config, self._source, self._sink.url, self._guard, self._metrics)
@@ -317,39 +271,3 @@ def _facts(status: Status) -> dict[str, object]:
         "lag": sum(partition.lag or 0 for partition in status.partitions),
         "buffered_bytes": status.buffered_bytes,
     }
-
-
-async def _produce(config: Config) -> None:
-    from ingestd.sources.kafka import produce as write  # noqa: PLC0415  the client takes its time to load
-    from ingestd.sources.simulator import EventStream  # noqa: PLC0415
-
-    topic = config.kafka.topics[0]
-    # Partitions are taken modulo the topic's number of them, so any larger number keeps a client's events together.
-    stream = EventStream(msgspec.structs.replace(config.simulator, partitions=MANY_PARTITIONS))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stream.finish)
-    if config.duration is not None:
-        loop.call_later(config.duration, stream.finish)
-    report = _Written(topic, loop.time)
-    total = await write(config.kafka, topic, stream.messages(), report.advance)
-    log.info("wrote %d events into %s", total, topic)
-
-
-class _Written:
-    """A log line every few seconds while events are written."""
-
-    EVERY = 5.0
-
-    def __init__(self, topic: str, clock: Callable[[], float]) -> None:
-        self._topic = topic
-        self._clock = clock
-        self._began = self._told = clock()
-        self._count = 0
-
-    def advance(self, count: int) -> None:
-        self._count += count
-        now = self._clock()
-        if now - self._told >= self.EVERY:
-            self._told = now
-            log.info("%d events into %s, %.0f a second", self._count, self._topic, self._count / (now - self._began))

@@ -10,6 +10,9 @@ from isal import isal_zlib
 
 _LEVEL = 1
 _GZIP = 31  # window bits: 15, and 16 more for a gzip header, whose time is always 0
+# The least. With isal's default a stream keeps up to a third of a megabyte to itself before any of it comes out, which
+# no budget sees, for 2 % less in size.
+_MEMORY = 1
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -26,7 +29,7 @@ class Packer:
     __slots__ = ("_deflate", "_digest", "_parts", "row_bytes", "size")
 
     def __init__(self) -> None:
-        self._deflate = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
+        self._deflate = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP, _MEMORY)
         self._digest = hashlib.sha256()
         self._parts: list[bytes] = []
         self.size = 0  # compressed bytes so far

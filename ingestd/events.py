@@ -246,6 +246,14 @@ def _check_struct(kind: type[msgspec.Struct], fields: Mapping[str, inspect.Field
             elif not isinstance(part, _SUPPORTED):
                 hint = "numbers, text, times, lists, dicts, enums and msgspec Structs are"
                 raise ConfigError(f"{where}: {type(part).__name__.removesuffix('Type')} is not supported", hint=hint)
+            elif isinstance(part, inspect.DictType) and not _is_safe_key(part.key_type):
+                hint = "give text, or int within limits: Annotated[int, Meta(ge=0, le=366)]"
+                raise ConfigError(f"{where}: a dict with such keys is not supported", hint=hint)
+
+
+def _is_safe_key(kind: inspect.Type) -> bool:
+    """Whether no keys can be twice in a row, which NaN is, or be chosen so that they all have the same hash."""
+    return _is_bounded(kind) and not any(isinstance(part, inspect.FloatType) for part in _parts(kind))
 
 
 _SCALARS = (

@@ -40,7 +40,10 @@ Answer = tuple[int, bytes, str]  # status, body, content type
 
 
 class HealthServer:
-    """Answers probes, scrapes and people. Connections, their time, and the size of requests are bounded."""
+    """Answers probes, scrapes and people. Connections, their time, and the size of requests are bounded.
+
+    It only shows: nothing that is asked changes anything, and no answer may be read by a web page of another origin.
+    """
 
     def __init__(
         self, settings: config.Health, snapshot: Callable[[], Status], exposition: Callable[[], tuple[bytes, str]]
@@ -55,7 +58,7 @@ class HealthServer:
             "/status": self._status,
         }
         self._listener: asyncio.Server | None = None
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}
         self._http: web.Server | None = None
 
     async def start(self) -> int:
@@ -143,7 +146,7 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ("_client", "_deadline", "_open")
 
-    def __init__(self, open_connections: "set[_Connection]", server: web.Server) -> None:
+    def __init__(self, open_connections: "dict[_Connection, None]", server: web.Server) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -160,21 +163,23 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._open.add(self)
+        self._open[self] = None
         self._client = cast(asyncio.Transport, transport)
         self._deadline = asyncio.get_running_loop().call_later(DEADLINE, self.abort)
         if len(self._open) > MAX_CONNECTIONS:
-            self.abort()
+            # The oldest gives way: it had time for its request, and who holds connections open keeps no probe out.
+            next(iter(self._open)).abort()
 
     def abort(self) -> None:
         """Close at once, whatever has not been sent."""
+        self._open.pop(self, None)
         if self._client is not None:
             self._client.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._open.discard(self)
+        self._open.pop(self, None)
         super().connection_lost(exc)
 
     def handle_error(self, *args: Any, **kwargs: Any) -> web.StreamResponse:

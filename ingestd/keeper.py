@@ -14,7 +14,7 @@ from ingestd.batch import Batch, Edge, Sealed, Trigger
 from ingestd.chain import Chain
 from ingestd.guard import Guard
 from ingestd.layout import Layout
-from ingestd.memory import give_back
+from ingestd.memory import Heap
 from ingestd.metrics import Metrics
 from ingestd.sinks import Sink, Stored
 from ingestd.sources import Source
@@ -40,7 +40,7 @@ from ingestd.survey import neighbours
 
 log = logging.getLogger(__name__)
 
-LARGE_BYTES = 1 << 20  # of a body whose parts are worth a look at the heap
+_heap = Heap()  # of the process; the one thread that compresses looks after it
 
 T = TypeVar("T")
 
@@ -206,6 +206,7 @@ class Keeper:
         if batch.trigger is Trigger.HOLE:
             tools.metrics.lost_upstream(self.chain.partition, landed.end - landed.start)
         self._freed()
+        self._offload(_heap.freed, len(sealed.data))
         log.debug("landed %s: %d rows, sealed by %s", sealed.data_key, landed.rows, batch.trigger)
 
     def _drop(self) -> None:
@@ -242,6 +243,5 @@ class Keeper:
 
 def _finish(batch: Batch, layout: Layout, cluster: str) -> Sealed:
     sealed = batch.finish(layout, cluster, __version__)
-    if len(sealed.data) >= LARGE_BYTES:
-        give_back()
+    _heap.freed(len(sealed.data))
     return sealed

@@ -23,7 +23,9 @@ PROBE = ".ingestd/probe.gz"  # outside the pipe's prefix: Snowpipe never hears o
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)
-_NAME = re.compile(r"(?P<topic>[^+/]+)\+(?P<partition>\d{5,})\+(?P<start>\d{20})(?:\+(?P<end>\d{20}))?\.jsonl\.gz")
+_PLACE = r"(?P<topic>[^+/]+)\+(?P<partition>\d{5,})\+(?P<start>\d{20})"
+_NAME = re.compile(rf"{_PLACE}(?:\+(?P<end>\d{{20}}))?\.jsonl\.gz", re.ASCII)
+_QUARANTINE_NAME = re.compile(rf"{_PLACE}\+(?P<digest>[0-9a-f]{{16}})\.jsonl\.gz", re.ASCII)
 
 
 class Landed(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,10 +43,12 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True):
     last_timestamp: int
     cluster: str
     version: str
+    quarantine: str | None = None  # digest in the name of the quarantine object with its rejects; None: there are none
 
     def metadata(self) -> dict[str, str]:
         """As user metadata of an object: lower-case names, text values."""
-        return {name.replace("_", "-"): str(getattr(self, name)) for name in self.__struct_fields__}
+        values = {name.replace("_", "-"): getattr(self, name) for name in self.__struct_fields__}
+        return {name: str(value) for name, value in values.items() if value is not None}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "Landed | None":
@@ -64,6 +68,15 @@ class Name(msgspec.Struct, frozen=True):
     key: str
 
 
+class QuarantineName(msgspec.Struct, frozen=True):
+    """What a quarantine object's name says."""
+
+    partition: TopicPartition
+    start: int
+    digest: str
+    key: str
+
+
 class Layout:
     """The names of one lineage. `delivery` at-least-once puts the end into the name, so attempts never collide."""
 
@@ -77,9 +90,8 @@ class Layout:
         tail = "" if self.exactly_once else f"+{end:020d}"
         return f"{self.events}{_day(first_timestamp)}{_prefix(partition)}{start:020d}{tail}.jsonl.gz"
 
-    def quarantine_key(self, partition: TopicPartition, start: int, first_timestamp: int, body: bytes) -> str:
-        """The content's hash is in the name, so that a second attempt with other contents keeps both."""
-        digest = hashlib.sha256(body).hexdigest()[:16]
+    def quarantine_key(self, partition: TopicPartition, start: int, first_timestamp: int, digest: str) -> str:
+        """The content's digest is in the name, so that a second attempt with other contents keeps both."""
         return f"{self.quarantine}{_day(first_timestamp)}{_prefix(partition)}{start:020d}+{digest}.jsonl.gz"
 
     def day_prefix(self, day_folder: str, partition: TopicPartition) -> str:
@@ -93,10 +105,23 @@ class Layout:
             return None
         return Name(TopicPartition(match["topic"], int(match["partition"])), int(match["start"]), key)
 
+    def parse_quarantine(self, key: str) -> QuarantineName | None:
+        """None where `key` is not the name of a quarantine object."""
+        match = _QUARANTINE_NAME.fullmatch(key.rpartition("/")[2])
+        if match is None or not key.startswith(self.quarantine):
+            return None
+        place = TopicPartition(match["topic"], int(match["partition"]))
+        return QuarantineName(place, int(match["start"]), match["digest"], key)
+
     def mark(self, sink_url: str) -> str:
         """Goes into each commit: this offset is a boundary of the chain in this place. Another place, another mark."""
         place = hashlib.sha256(f"{sink_url}\n{self.events}".encode()).hexdigest()[:16]
         return f"ingestd:1:{place}"
+
+
+def digest_of(body: bytes) -> str:
+    """What stands for a quarantine object's contents in its name, and in the metadata of the data object beside it."""
+    return hashlib.sha256(body).hexdigest()[:16]
 
 
 def _prefix(partition: TopicPartition) -> str:

@@ -8,9 +8,10 @@ ends, open batches are sealed, the keepers land and commit what they hold and en
 """
 
 import asyncio
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import accumulate
 
 from ingestd.batch import Batch, Edge, Trigger
 from ingestd.breaker import Breaker
@@ -21,6 +22,8 @@ from ingestd.keeper import Keeper, Tools
 from ingestd.quarantine import encode
 from ingestd.records import Record, TopicPartition
 from ingestd.validate import Validator
+
+CHUNK_BYTES = 1 << 20  # of values that are decoded at once: bounds how long the loop is held, however large records are
 
 
 class Pipeline:
@@ -134,7 +137,7 @@ class Pipeline:
             if records[0].offset < chain.position:
                 records = records[bisect_left(records, chain.position, key=_offset) :]
                 continue
-            most = self._most(chain.open, len(records))
+            most = self._most(chain.open, records)
             chunk, records = records[:most], records[most:]
             validated = self._validator.chunk(chain.partition, chunk)
             quarantine = encode(chain.partition, validated.rejected) if validated.rejected else b""
@@ -151,12 +154,16 @@ class Pipeline:
             if reason := self._breaker.observe(chain.partition, len(chunk), validated.rejected):
                 raise BreakerOpen(reason, hint="mend the producer or the model, then restart: it is read again")
             await self._compress(keeper, batch)
+            if records:
+                await asyncio.sleep(0)  # none of the waits above needs to be one
 
-    def _most(self, batch: Batch | None, wanted: int) -> int:
-        """How many of these records the open batch still takes."""
+    def _most(self, batch: Batch | None, records: Sequence[Record]) -> int:
+        """How many of these records are taken at once: at most what the open batch still takes."""
+        sizes = [len(record.value or b"") for record in records]
+        most = len(records) if sum(sizes) <= CHUNK_BYTES else max(1, bisect_right([*accumulate(sizes)], CHUNK_BYTES))
         if self.limits.records is None:
-            return wanted
-        return min(wanted, self.limits.records - (batch.records if batch else 0))
+            return most
+        return min(most, self.limits.records - (batch.records if batch else 0))
 
     def _took(self, keeper: Keeper, chunk: Sequence[Record], batch: Batch) -> None:
         first = keeper.chain.first is None

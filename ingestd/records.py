@@ -56,3 +56,10 @@ class LogRange(NamedTuple):
 
     start: int
     end: int
+
+
+class GroupState(NamedTuple):
+    """A consumer group: Kafka's word for its state, such as "Stable" or "Empty", and its members for people."""
+
+    state: str
+    members: tuple[str, ...]

@@ -23,6 +23,7 @@ from ingestd.events import ORIGIN_FIELDS, Event, GenericEvent, Model
 from ingestd.records import Record, TopicPartition
 
 DEPTH_MAX = 100  # objects and arrays within each other, the event itself included
+ROW_MAX = 16 << 20  # bytes; what a column of Snowflake's holds where nobody has altered it
 FIRST_YEAR = 1582  # what Snowflake's timestamps begin with
 MESSAGE_MAX = 500  # characters
 PATH_MAX = 300  # characters
@@ -32,6 +33,9 @@ _CONTAINERS = (dict, list, tuple)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BEYOND_DOUBLE = 2**1024 - 2**970  # the first integer that rounds to a double's infinity
 _BELOW_DOUBLE = -_BEYOND_DOUBLE
+# A row can be almost four times as long as its event: 1e15 in a list of a user's floats is 1000000000000000.0 there.
+_LARGE = ROW_MAX // 4
+_ORIGIN_BYTES = 1024  # more than the longest origin, category and channel
 
 
 class Reason(StrEnum):
@@ -39,7 +43,7 @@ class Reason(StrEnum):
 
     NULL_VALUE = "null_value"  # a tombstone: the record has no value
     EMPTY_VALUE = "empty_value"  # a value of no bytes
-    TOO_LARGE = "too_large"  # more than events.max_bytes
+    TOO_LARGE = "too_large"  # more than events.max_bytes, or a row of more than 16 MiB
     NOT_JSON = "not_json"  # not JSON by its grammar
     TRUNCATED = "truncated"  # JSON that stops before its end
     INVALID_UTF8 = "invalid_utf8"  # a string is not UTF-8
@@ -114,6 +118,8 @@ class Validator:
                 time = event.event_timestamp
                 if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
                     self._check(event)
+                if len(value) > _LARGE:
+                    _check_row(event)
             except _Refused as refused:
                 rejected.append(Rejected(len(events) + len(rejected), record, *refused.args))
                 continue
@@ -274,10 +280,13 @@ def _gather(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     if not unknown or not isinstance(properties, dict | None):
         return rest
     properties = dict(properties or {})
+    beyond: dict[str, str] = {}  # of a name that is taken, one to try next: a walk over each "_" would be quadratic
     for key in unknown:
-        free = key
+        free, taken = key, []
         while free in properties:
-            free = f"_{free}"
+            taken.append(free)
+            free = beyond.get(free) or f"_{free}"
+        beyond.update(dict.fromkeys(taken, free))
         properties[free] = data[key]
     return rest | {"properties": properties}
 
@@ -313,6 +322,11 @@ def _explain(error: msgspec.ValidationError, data: Mapping[str, Any]) -> _Refuse
     elif reason is Reason.INVALID_TIMESTAMP and _FAR_YEAR.match(str(data.get(path.removeprefix("$.")))):
         reason = Reason.TIMESTAMP_OUT_OF_RANGE
     return _Refused(reason, path, message)
+
+
+def _check_row(event: Event) -> None:
+    if (size := len(_ENCODER.encode(event)) + _ORIGIN_BYTES) > ROW_MAX:
+        raise _Refused(Reason.TOO_LARGE, "$", f"a row of {size} bytes, above the {ROW_MAX} that a column holds")
 
 
 def _check_sound(value: Any, path: str, depth: int) -> None:

@@ -34,6 +34,19 @@ def test_the_range_begins_where_the_batch_opens_and_counts_the_rejected() -> Non
     assert batch.opened_at == 7.0
 
 
+def test_a_data_object_names_the_quarantine_object_that_belongs_to_it() -> None:
+    batch = Batch(TP, 5)
+    add(batch, 5, [b"{}\n"], rejected=1)
+    sealed = batch.finish(LAYOUT, "cluster", "1")
+    assert sealed.quarantine_key is not None
+    name = LAYOUT.parse_quarantine(sealed.quarantine_key)
+    assert name is not None
+    assert sealed.landed.quarantine == name.digest
+    good = Batch(TP, 5)
+    add(good, 5, [b"{}\n"])
+    assert good.finish(LAYOUT, "cluster", "1").landed.quarantine is None
+
+
 @given(
     st.lists(
         st.lists(st.binary(min_size=1, max_size=200).map(lambda it: it.hex().encode() + b"\n"), max_size=20), max_size=8

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.layout import Landed, Layout, Name
+from ingestd.layout import Landed, Layout, Name, QuarantineName, digest_of
 from ingestd.records import TopicPartition
 
 TOPICS = st.text("abcXYZ019._-", min_size=1, max_size=30).filter(lambda topic: topic not in {".", ".."})
@@ -18,6 +18,16 @@ def test_a_name_says_what_it_was_made_of(topic: str, partition: int, start: int,
     layout, tp = Layout("spring"), TopicPartition(topic, partition)
     key = layout.data_key(tp, start, timestamp, start + 1)
     assert layout.parse(key) == Name(tp, start, key)
+
+
+@given(TOPICS, st.integers(0, 99_999), OFFSETS, st.integers(-1, 2**63 - 1), st.binary())
+def test_the_name_of_a_quarantine_object_says_what_it_was_made_of(
+    topic: str, partition: int, start: int, timestamp: int, body: bytes
+) -> None:
+    layout, tp = Layout("spring"), TopicPartition(topic, partition)
+    key = layout.quarantine_key(tp, start, timestamp, digest_of(body))
+    assert layout.parse_quarantine(key) == QuarantineName(tp, start, digest_of(body), key)
+    assert layout.parse_quarantine(layout.data_key(tp, start, timestamp, start + 1)) is None
 
 
 def test_the_name_has_the_day_of_the_first_record_in_utc() -> None:
@@ -44,7 +54,7 @@ def test_every_timestamp_has_a_day(timestamp: int) -> None:
 
 def test_quarantine_lies_outside_of_what_the_pipe_reads_and_is_named_by_content() -> None:
     layout, tp = Layout(), TopicPartition("t", 0)
-    one, other = (layout.quarantine_key(tp, 5, NOON, body) for body in (b"one", b"other"))
+    one, other = (layout.quarantine_key(tp, 5, NOON, digest_of(body)) for body in (b"one", b"other"))
     assert one != other
     assert one.startswith("quarantine/")
     assert layout.parse(one) is None
@@ -72,7 +82,8 @@ def test_another_place_has_another_mark() -> None:
 @given(st.builds(Landed, topic=TOPICS, partition=st.integers(0, 10**6), start=OFFSETS, end=OFFSETS, rows=OFFSETS,
                  rejected=OFFSETS, sha256=st.just("ab" * 32), first_offset=OFFSETS,
                  first_timestamp=st.integers(-1, 2**60),
-                 last_timestamp=st.integers(-1, 2**60), cluster=TOPICS, version=st.just("1.0")))  # fmt: skip
+                 last_timestamp=st.integers(-1, 2**60), cluster=TOPICS, version=st.just("1.0"),
+                 quarantine=st.none() | st.just("0123456789abcdef")))  # fmt: skip
 def test_metadata_is_read_back_as_it_was_written(landed: Landed) -> None:
     metadata = landed.metadata()
     assert Landed.from_metadata(metadata) == landed

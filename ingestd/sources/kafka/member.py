@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from ingestd.config import Kafka
 from ingestd.records import PlainRecord, TopicPartition
 from ingestd.sources import Listener
+from ingestd.sources.kafka import ahead
 from ingestd.sources.kafka.lean import lean
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ _MAX_POLL_INTERVAL_MS = 2**31 - 1
 _METADATA_AGE_MS = 60_000  # new partitions are found within this time
 _FETCH_WAIT_MS = 500
 _BACKOFF_MS = 250
+_HANDOUT_BYTES = 4 << 20
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -54,6 +56,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self.failure: Exception | None = None  # what the listener raised: aiokafka would log and forget it
         self.generation = -1
         self.member_id = ""
+        self._displaced = False
         self._consumer: Any = AIOKafkaConsumer(
             bootstrap_servers=list(config.bootstrap_servers),
             group_id=config.group_id,
@@ -85,6 +88,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         except BaseException:
             await self._consumer.stop()
             raise
+        ahead.bound(self._consumer._fetcher, self._config.fetch_max_bytes)
         # After the start, which would otherwise wait for the first assignment.
         self._consumer.subscribe(self._config.topics, listener=self)
 
@@ -98,6 +102,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         if self._surrendered:
             return
         coordinator = self._consumer._coordinator
+        self._tell_displaced(coordinator.member_id)
         self.generation, self.member_id = coordinator.generation, coordinator.member_id
         self.owned = {TopicPartition(*each) for each in assigned}
         if self.owned:
@@ -105,6 +110,22 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 self._listener.on_assigned(frozenset(self.owned))
             except Exception as error:  # noqa: BLE001  whatever it is, aiokafka would swallow it
                 self.failure = error
+
+    def _tell_displaced(self, member_id: str) -> None:
+        """Say it once where our place in the group was given to somebody else.
+
+        Two processes of one identity take it from each other for as long as both run. Nothing is lost by that, and
+        nothing else tells of it.
+        """
+        instance = self._config.group_instance_id
+        if instance is None or self._displaced or self.member_id in {"", member_id}:
+            return
+        self._displaced = True
+        log.warning(
+            "our place in the group was taken, or had expired; if that goes on, kafka.group_instance_id = %s was given "
+            "to two processes: give each its own",
+            instance,
+        )
 
     async def on_partitions_revoked(self, revoked: Collection[KafkaPartition]) -> None:
         await self._revoke({TopicPartition(*each) for each in revoked})
@@ -141,9 +162,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def poll(self, wait: float) -> Mapping[KafkaPartition, list[PlainRecord]]:
         """What aiokafka has; waits for `wait` seconds, but through all of a rebalance. Never to be cancelled."""
-        polled: Mapping[KafkaPartition, list[PlainRecord]] = await self._consumer.getmany(
-            timeout_ms=int(wait * 1000), max_records=self._config.max_records
-        )
+        with ahead.at_most(_HANDOUT_BYTES):
+            polled: Mapping[KafkaPartition, list[PlainRecord]] = await self._consumer.getmany(
+                timeout_ms=int(wait * 1000), max_records=self._config.max_records
+            )
         for partition, records in polled.items():
             self.upcoming[TopicPartition(*partition)] = records[-1].offset + 1
         return polled

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from aiokafka import errors as kafka_errors
 from aiokafka.protocol.commit import OffsetFetchRequest
@@ -18,7 +18,6 @@ from aiokafka.protocol.offset import OffsetRequest
 from ingestd.records import LogRange, Position, TopicPartition
 from ingestd.retry import backoff
 from ingestd.sources.kafka.client import FAILURES, RETRY_INITIAL_S, RETRY_MAX_S, describe, level, meaning
-from ingestd.sources.kafka.member import Member
 from ingestd.sources.kafka.troubles import Troubles
 
 EARLIEST, LATEST = -2, -1  # in place of a time
@@ -27,6 +26,26 @@ _NO_OFFSET = -1
 
 V = TypeVar("V")
 Answers = Mapping[TopicPartition, V | BaseException]
+
+
+class Brokers(Protocol):
+    """Who sends requests for us. They raise aiokafka's errors."""
+
+    async def ask_coordinator(self, request: Any) -> Any: ...
+
+    def forget_coordinator(self) -> None:
+        """It said that it is not the group's coordinator, or is not ready to be."""
+        ...
+
+    async def ask_broker(self, node: int, request: Any) -> Any: ...
+
+    def leader(self, partition: TopicPartition) -> int | None:
+        """The node that leads the partition; where it is not known, a search for it begins."""
+        ...
+
+    def refresh(self) -> None:
+        """Learn anew who leads what."""
+        ...
 
 
 class Questions(Generic[V]):
@@ -111,16 +130,18 @@ class Questions(Generic[V]):
                     future.set_exception(error)
 
 
-async def committed(member: Member, group_id: str, partitions: Collection[TopicPartition]) -> Answers[Position | None]:
+async def committed(
+    brokers: Brokers, group_id: str, partitions: Collection[TopicPartition]
+) -> Answers[Position | None]:
     """The group's committed positions, None where there is none."""
     topics: dict[str, list[int]] = defaultdict(list)
     for topic, number in partitions:
         topics[topic].append(number)
-    answer = await member.ask_coordinator(OffsetFetchRequest(group_id, list(topics.items())))
+    answer = await brokers.ask_coordinator(OffsetFetchRequest(group_id, list(topics.items())))
     error = kafka_errors.for_code(getattr(answer, "error_code", 0))
     if error is not kafka_errors.NoError:
         # GroupLoadInProgress comes from the right broker, but looking it up once more costs nothing.
-        member.forget_coordinator()
+        brokers.forget_coordinator()
         raise error(group_id)
     answers: dict[TopicPartition, Position | BaseException | None] = {}
     for topic, parts in answer.topics:
@@ -133,12 +154,12 @@ async def committed(member: Member, group_id: str, partitions: Collection[TopicP
     return answers
 
 
-async def log_ranges(member: Member, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
+async def log_ranges(brokers: Brokers, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
     """What the logs hold. The end is that of the log itself, the high watermark, beyond transactions that are open."""
     # Both at once: a request waits behind the fetch that the broker holds back for want of records.
     first, last = await asyncio.gather(
-        offsets_at(member, dict.fromkeys(partitions, EARLIEST), READ_UNCOMMITTED),
-        offsets_at(member, dict.fromkeys(partitions, LATEST), READ_UNCOMMITTED),
+        offsets_at(brokers, dict.fromkeys(partitions, EARLIEST), READ_UNCOMMITTED),
+        offsets_at(brokers, dict.fromkeys(partitions, LATEST), READ_UNCOMMITTED),
     )
     return {partition: _range(first[partition], last[partition]) for partition in first.keys() & last.keys()}
 
@@ -149,39 +170,39 @@ def _range(start: int | BaseException, end: int | BaseException) -> LogRange | B
     return end if isinstance(end, BaseException) else LogRange(start, end)
 
 
-async def starts(member: Member, partitions: Collection[TopicPartition], when: int) -> Answers[int]:
+async def starts(brokers: Brokers, partitions: Collection[TopicPartition], when: int) -> Answers[int]:
     """The first offset at or after a time in milliseconds, or what EARLIEST or LATEST says.
 
     Where there is none it is the end: the last stable offset: a transaction that is open now is newer than now.
     """
-    found = dict(await offsets_at(member, dict.fromkeys(partitions, when), READ_COMMITTED))
+    found = dict(await offsets_at(brokers, dict.fromkeys(partitions, when), READ_COMMITTED))
     if none := [partition for partition, offset in found.items() if offset == _NO_OFFSET]:
-        found |= await offsets_at(member, dict.fromkeys(none, LATEST), READ_COMMITTED)
+        found |= await offsets_at(brokers, dict.fromkeys(none, LATEST), READ_COMMITTED)
     return found
 
 
-async def offsets_at(member: Member, times: Mapping[TopicPartition, int], isolation: int) -> Answers[int]:
+async def offsets_at(brokers: Brokers, times: Mapping[TopicPartition, int], isolation: int) -> Answers[int]:
     """Ask each partition's leader; -1 where no record is as young."""
     answers: dict[TopicPartition, int | BaseException] = {}
     by_leader: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
     for partition, time in times.items():
-        if (node := member.leader(partition)) is None:
+        if (node := brokers.leader(partition)) is None:
             answers[partition] = kafka_errors.LeaderNotAvailableError(str(partition))
         else:
             by_leader[node][partition.topic].append((partition.partition, time))
-    tasks = [_ask_leader(member, node, topics, isolation) for node, topics in by_leader.items()]
+    tasks = [_ask_leader(brokers, node, topics, isolation) for node, topics in by_leader.items()]
     for part in await asyncio.gather(*tasks):
         answers |= part
     return answers
 
 
 async def _ask_leader(
-    member: Member, node: int, topics: Mapping[str, list[tuple[int, int]]], isolation: int
+    brokers: Brokers, node: int, topics: Mapping[str, list[tuple[int, int]]], isolation: int
 ) -> Answers[int]:
     try:
-        response = await member.ask_broker(node, OffsetRequest(-1, isolation, list(topics.items())))
+        response = await brokers.ask_broker(node, OffsetRequest(-1, isolation, list(topics.items())))
     except FAILURES as error:
-        member.refresh()
+        brokers.refresh()
         return {TopicPartition(topic, number): error for topic, parts in topics.items() for number, _ in parts}
     answers: dict[TopicPartition, int | BaseException] = {}
     for topic, parts in response.topics:
@@ -191,5 +212,5 @@ async def _ask_leader(
                 answers[partition] = offset
             else:
                 answers[partition] = refusal(str(partition))
-                member.refresh()
+                brokers.refresh()
     return answers

@@ -27,6 +27,7 @@ from ingestd.sources.kafka.client import (
     meaning,
 )
 from ingestd.sources.kafka.commits import Commits
+from ingestd.sources.kafka.lean import forgive
 from ingestd.sources.kafka.member import Member
 from ingestd.sources.kafka.offsets import Answers, Questions
 from ingestd.sources.kafka.troubles import Troubles
@@ -266,6 +267,9 @@ class KafkaSource:
         culprit = member.undecodable()
         member.rewind()
         match error:
+            case UnicodeDecodeError():  # of the name of a header
+                for partition in [culprit] if culprit else member.upcoming:
+                    forgive(partition)
             case kafka_errors.NoOffsetForPartitionError():
                 pass  # asked for between an assignment and its first seek
             case kafka_errors.OffsetOutOfRangeError():

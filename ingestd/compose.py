@@ -1,0 +1,64 @@
+"""Makes the parts that a configuration names: beside the ports' own packages, only this file knows which there are.
+
+Clients are imported where they are used: each takes its time to load.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ingestd.config import Config
+from ingestd.sinks import Sink
+from ingestd.sources import Source
+
+if TYPE_CHECKING:
+    from ingestd.sources.kafka import Reader
+
+T = TypeVar("T")
+
+
+def run(main: Coroutine[object, object, T]) -> T:
+    """Run `main` on a new event loop, the fastest there is."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415  it does not exist everywhere
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def make_source(config: Config) -> Source:
+    """The one that ``source`` names."""
+    if config.source == "simulator":
+        from ingestd.sources.simulator import SimulatorSource  # noqa: PLC0415
+
+        return SimulatorSource(config.simulator)
+    from ingestd.sources.kafka import KafkaSource  # noqa: PLC0415
+
+    return KafkaSource(config.kafka)
+
+
+def make_sink(config: Config, *, connections: int = 2) -> Sink:
+    """The one that ``sink.url`` names; `connections` are for calls beside the uploads."""
+    url = config.sink.url
+    if url.startswith("s3://"):
+        from ingestd.sinks.s3 import S3Sink  # noqa: PLC0415
+
+        exactly_once = config.sink.delivery == "exactly-once"
+        return S3Sink(url, config.s3, connections=config.sink.concurrency + connections, conditional=exactly_once)
+    from ingestd.sinks.local import LocalSink  # noqa: PLC0415
+
+    return LocalSink(Path(url))
+
+
+def open_reader(config: Config) -> "AbstractAsyncContextManager[Reader]":
+    """Who looks at the topics and the group from outside."""
+    from ingestd.sources.kafka import open_reader  # noqa: PLC0415
+
+    return open_reader(config.kafka)
