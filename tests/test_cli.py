@@ -14,6 +14,7 @@ import pytest
 
 import ingestd
 from ingestd import cli, logs
+from ingestd.commands import produce
 from ingestd.errors import (
     BreakerOpen,
     ConfigError,
@@ -29,7 +30,7 @@ Command = Callable[[Settings], int]
 
 
 class Daemon(ModuleType):
-    """Stands in for `ingestd.daemon`: keeps the settings, and ends as told."""
+    """Stands in for `ingestd.daemon` and for what `produce` runs: keeps the settings, and ends as told."""
 
     def __init__(self) -> None:
         super().__init__("ingestd.daemon")
@@ -68,6 +69,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
     fake = Daemon()
     monkeypatch.setitem(sys.modules, "ingestd.daemon", fake)
     monkeypatch.setattr(ingestd, "daemon", fake, raising=False)
+    monkeypatch.setattr(produce, "run", fake.produce)
     return fake
 
 
