@@ -1,0 +1,92 @@
+"""The runbook has a place for everything that the daemon says, and for nothing that it does not say."""
+
+import ast
+import errno
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingestd import status
+from ingestd.sinks import local, s3
+
+ROOT = Path(__file__).parent.parent
+RUNBOOK = (ROOT / "deploy" / "runbook.md").read_text()
+CODE = ROOT / "ingestd"
+#: What ends a daemon, or is worth a look in its log.
+ERRORS = {"SourceError", "DeadlineExceeded"}
+LOGGED = {"error", "warning", "exception"}
+#: Of the commands that people run by hand, of tests, and of the two parts whose words come from elsewhere.
+ELSEWHERE = ("commands/", "sources/memory.py", "sources/simulator.py", "sources/kafka/reader.py",
+             "sources/kafka/producer.py", "guard.py", "health.py", "keeper.py", "cli.py")  # fmt: skip
+
+
+def section(title: str) -> str:
+    match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL)
+    assert match, title
+    return match[1]
+
+
+def headings(title: str) -> set[str]:
+    return set(re.findall(r"^### `(\w+)`$", section(title), re.MULTILINE))
+
+
+def messages(title: str) -> list[str]:
+    """What stands in the first column of a section's table."""
+    return re.findall(r"^\| `([^`]+)` \|", section(title), re.MULTILINE)
+
+
+def said() -> Iterator[tuple[str, str]]:
+    """Each message of the daemon, as (file, text); what is filled in is left out."""
+    for file in sorted(CODE.rglob("*.py")):
+        name = file.relative_to(CODE).as_posix()
+        if name.startswith(ELSEWHERE):
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and node.args and _speaks(node.func):
+                parts = ast.walk(node.args[0])
+                text = "".join(it.value for it in parts if isinstance(it, ast.Constant) and isinstance(it.value, str))
+                if text:
+                    yield name, text
+
+
+def _speaks(function: ast.expr) -> bool:
+    if isinstance(function, ast.Attribute):
+        return function.attr in LOGGED and isinstance(function.value, ast.Name) and function.value.id == "log"
+    return isinstance(function, ast.Name) and function.id in ERRORS
+
+
+def test_every_reason_not_to_be_ready_has_its_place() -> None:
+    assert headings("Not ready") == set(status.REASONS)
+
+
+def test_every_reason_to_halt_has_its_place() -> None:
+    codes = re.findall(r'Halt\(\s*"(\w+)"', (CODE / "chain.py").read_text())
+    assert headings("Halted partitions") == set(codes)
+
+
+def test_every_refusal_of_a_store_has_its_place() -> None:
+    codes = set(re.findall(r"`([\w.…]+)`", "".join(re.findall(r"^\|([^|]+)\|", section("The store refuses us"), re.M))))
+    assert set(s3._HINTS) <= codes
+    assert {errno.errorcode[number] for number in local._HINTS} <= codes
+
+
+@pytest.mark.parametrize(("file", "text"), sorted(set(said())))
+def test_every_message_has_its_place(file: str, text: str) -> None:
+    known = [*messages("What ends the daemon"), *messages("Warnings")]
+    assert any(message in text for message in known), f"{file} says {text!r}"
+
+
+@pytest.mark.parametrize("message", [*messages("What ends the daemon"), *messages("Warnings")])
+def test_nothing_is_in_the_runbook_that_is_never_said(message: str) -> None:
+    code = " ".join(file.read_text() for file in CODE.rglob("*.py"))
+    assert message in re.sub(r'"\s+f?"', "", code)
+
+
+def test_every_link_leads_somewhere() -> None:
+    anchors = {
+        re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", RUNBOOK, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= anchors
