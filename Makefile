@@ -7,6 +7,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 DURATION ?= 5m
 SEEDS ?= 5000
+SEED ?= 7
+FAULTS ?=
+KILLS ?=
+MINUTES ?= 30
+RATE ?= 5000
+DAEMONS ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +20,7 @@ RUNTIME := $(VENV)/.runtime.stamp
 DEV := $(VENV)/.dev.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test lint format docs services sim clean
+.PHONY: help setup demo test lint format docs services sim chaos soak audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +51,16 @@ services: setup ## Start Kafka and S3 in the foreground, to try things by hand
 
 sim: setup ## Run the simulation over many seeds (SEEDS=5000)
 	$(BIN)/pytest tests/simulation --seeds $(SEEDS)
+
+chaos: setup ## Break real services and daemons, count every row (SEED=7, FAULTS=name,name); or kill KILLS=10000 times
+	$(BIN)/python -m tests.chaos --seed $(SEED) $(if $(FAULTS),--faults $(FAULTS)) $(if $(KILLS),--kills $(KILLS))
+
+soak: setup ## Run daemons under load and bursts, watch memory, loop lag and freshness (MINUTES=30, RATE=5000, DAEMONS=1)
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --rate $(RATE) --daemons $(DAEMONS)
+
+audit: setup ## Look up known vulnerabilities of all that is installed; needs the network
+	$(PIP) freeze --exclude-editable > $(VENV)/audit.txt
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)/audit.txt
 
 clean: ## Remove everything that make has created
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

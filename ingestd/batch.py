@@ -21,6 +21,7 @@ class Trigger(StrEnum):
     MEMORY = "memory"
     REVOKE = "revoke"
     SHUTDOWN = "shutdown"
+    GONE = "gone"  # the log does not hold what comes next
     HOLE = "hole"  # retention had removed what was to be read; sealed by an object without rows
 
 
@@ -52,8 +53,8 @@ class Batch:
     #: Rows are compressed in pieces of at least this many bytes: small enough for a core's L2 cache, large enough that
     #: the hop to a thread (some 50 us) does not show.
     piece_bytes = 256 << 10
-    #: What a batch takes beside its bytes: the compressor's tables, above all.
-    overhead_bytes = 96 << 10
+    #: What a batch takes beside its bytes until it is finished: the compressor's tables.
+    overhead_bytes = 144 << 10
 
     def __init__(self, partition: TopicPartition, start: int, *, trigger: Trigger | None = None) -> None:
         self.partition = partition
@@ -68,7 +69,8 @@ class Batch:
         self._packer = Packer()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._writing_bytes = 0
+        self._body_bytes = 0  # compressed, and a piece under compression as it is: one number, read in another thread
+        self._finished_bytes: int | None = None  # of both objects
         self._quarantine: list[bytes] = []
         self._quarantine_bytes = 0
 
@@ -85,13 +87,15 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """Bytes of rows and rejects: compressed, as far as they are."""
-        return self._packer.size + self._pending_bytes + self._writing_bytes + self._quarantine_bytes
+        """Bytes of rows and rejects: compressed, as far as they are. Only ``add`` makes it more."""
+        if self._finished_bytes is not None:
+            return self._finished_bytes
+        return self._body_bytes + self._pending_bytes + self._quarantine_bytes
 
     @property
     def held_bytes(self) -> int:
         """What this batch takes of the memory budget."""
-        return self.overhead_bytes + self.size
+        return self.size if self._finished_bytes is not None else self.overhead_bytes + self.size
 
     def add(self, records: Sequence[Record], validated: Validated, quarantine: bytes, now: float) -> None:
         """Take a chunk of consecutive records. `quarantine` holds the lines of those that were rejected."""
@@ -129,15 +133,16 @@ class Batch:
             return None
         piece = b"".join(self._pending)
         self._pending.clear()
-        self._pending_bytes, self._writing_bytes = 0, len(piece)
+        self._body_bytes += len(piece)
+        self._pending_bytes = 0
         return piece
 
     def write(self, piece: bytes) -> None:
         """Compress a piece. Slow, and safe in a thread as long as the calls for one batch do not overlap."""
         self._packer.write(piece)
-        self._writing_bytes = 0
+        self._body_bytes = self._packer.size
 
-    def finish(self, layout: Layout, cluster: str, version: str) -> Sealed:
+    def finish(self, layout: Layout, cluster: str, version: str, topic_id: str = "") -> Sealed:
         """Close the stream and name the objects. Slow, once, after the last ``write`` has returned."""
         if (rest := self.take_piece()) is not None:
             self.write(rest)
@@ -145,11 +150,13 @@ class Batch:
         first = self.first
         assert first is not None, "a batch without records is never sealed"
         quarantine = pack(b"".join(self._quarantine)).data if self._quarantine else None
+        self._quarantine.clear()
+        self._finished_bytes = len(body.data) + len(quarantine or b"")
         digest = digest_of(quarantine) if quarantine is not None else None
         return Sealed(
             data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end),
             data=body.data,
-            landed=self._landed(first, body, digest, cluster, version),
+            landed=self._landed(first, body, digest, cluster=cluster, version=version, topic_id=topic_id),
             row_bytes=body.row_bytes,
             quarantine_key=layout.quarantine_key(self.partition, self.start, first.timestamp, digest)
             if digest is not None
@@ -157,7 +164,9 @@ class Batch:
             quarantine=quarantine,
         )
 
-    def _landed(self, first: Edge, body: Body, quarantine: str | None, cluster: str, version: str) -> Landed:
+    def _landed(
+        self, first: Edge, body: Body, quarantine: str | None, *, cluster: str, version: str, topic_id: str
+    ) -> Landed:
         return Landed(
             topic=self.partition.topic,
             partition=self.partition.partition,
@@ -170,6 +179,7 @@ class Batch:
             first_timestamp=first.timestamp,
             last_timestamp=self.last_timestamp,
             cluster=cluster,
+            topic_id=topic_id or None,
             version=version,
             quarantine=quarantine,
         )

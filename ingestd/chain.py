@@ -3,7 +3,8 @@
 ``Chain.run`` is the whole life of a partition that is ours, in the order in which it happens. It does no I/O: it yields
 a step, and is sent the answer. Whoever drives it may be cancelled between two steps without leaving anything torn.
 
-    LOAD    read the committed position; where there is none, go on at the chain's own tip, else apply the start policy
+    LOAD    learn which topic it is, and the committed position; where there is none, go on at the chain's own tip, else
+            apply the start policy
     PROBE   at the first record: is the next object there already?  Then adopt it: commit its end, go on from there
     FILL    records are batched meanwhile; a sealed batch is uploaded, then its end is committed
     HALT    something is not as a chain can be; a person must look
@@ -25,6 +26,7 @@ from ingestd.steps import (
     AwaitSealed,
     Commit,
     Halt,
+    Identify,
     Inspect,
     Landing,
     Neighbours,
@@ -59,6 +61,7 @@ class Chain:
         self.partition = partition
         self.policy = policy
         self.cluster = cluster
+        self.topic_id = ""
         self.state = "loading"
         self.epoch = 0  # changes whenever what was read so far is void
         self.position: int | None = None  # the next offset to take; None while no record is wanted
@@ -123,8 +126,13 @@ class Chain:
             position = yield from self._extend(position)
 
     def _load(self) -> Steps:
+        # Before anything that is asked by the topic's name: what is created again from here on is noticed.
+        self.topic_id = yield Identify()
         found: Position | None = yield ReadCommitted()
         if found is not None:
+            # Kafka forgets a deleted topic's offsets, but one may be committed afterwards, for what was still held.
+            if found.mark == self.policy.mark and self._of_another_topic(found.topic_id):
+                yield self._committed_for_another_topic(found.offset)
             self.committed = found.offset
             return found
         tip: Landed | None = yield from self._tip()
@@ -178,7 +186,9 @@ class Chain:
             winner = yield from self._land(batch)
             if winner is not None:
                 return (yield from self._adopt(winner))
-            yield from self._commit(Position(batch.end, self.policy.mark))
+            end = batch.end
+            del batch  # it would be held until the next one is sealed
+            yield from self._commit(self._boundary(end))
 
     def _land(self, batch: Batch) -> Steps:
         """Upload the oldest batch. Returns the winner where another object, with another end, has its name."""
@@ -213,10 +223,10 @@ class Chain:
             return (yield from self._judge((yield Inspect(neighbours.at)), neighbours.at, first))
         if neighbours.before is not None:
             before = yield from self._judge((yield Inspect(neighbours.before)), neighbours.before, None)
-            if before.end > start:
+            if before.end != start:
                 yield self._misaligned(start, before.end)
         if neighbours.after is not None:
-            yield self._misaligned(start, None, neighbours.after)
+            yield self._before_others(start, neighbours.after)
         return None
 
     def _at(self, start: int) -> Steps:
@@ -233,9 +243,16 @@ class Chain:
         released = self.void()
         self.landed = winner.end
         yield Adoption(winner, released)
-        position = Position(winner.end, self.policy.mark)
+        position = self._boundary(winner.end)
         yield from self._commit(position)
         return position
+
+    def _boundary(self, offset: int) -> Position:
+        return Position(offset, self.policy.mark, self.topic_id)
+
+    def _of_another_topic(self, topic_id: str | None) -> bool:
+        """Where both are known."""
+        return bool(topic_id and self.topic_id) and topic_id != self.topic_id
 
     def _commit(self, position: Position) -> Steps:
         yield Commit(position)
@@ -244,9 +261,9 @@ class Chain:
     def _judge(self, found: ObjectInfo | None, key: str, first: Edge | None) -> Steps:
         """What an object says, once it is sure that it belongs to this chain; otherwise halts.
 
-        A topic that was deleted and created again has the same name and the same offsets, so an object of the old one
-        is known by an end past the new log's, or by another timestamp of the same record. `first` is the first
-        record of the log at or after the object's start, where that is known.
+        A topic that was deleted and created again has the same name and the same offsets. An object of the old one
+        is known by the topic's id; where there is none, by an end past the new log's, or by another timestamp of the
+        same record. `first` is the first record of the log at or after the object's start, where that is known.
         """
         landed = Landed.from_metadata(found.metadata) if found is not None else None
         if landed is None:
@@ -260,16 +277,17 @@ class Chain:
                 f"{key} says it is {landed.topic}[{landed.partition}] {landed.start}-{landed.end} of cluster "
                 f"{landed.cluster}, not {self.partition} of cluster {self.cluster}; {_NEW_LINEAGE}",
             )
+        if self._of_another_topic(landed.topic_id):
+            yield self._recreated(f"{key} holds {landed.start}-{landed.end} of a topic of this name that was deleted")
         log: LogRange = yield from self._log_up_to(landed.end)
         # An earlier first record than the object's proves nothing: retention may have overtaken its writer, not us.
         other = first is not None and (
             first.offset == landed.first_offset and first.timestamp != landed.first_timestamp
         )
         if landed.end > log.end or other:
-            yield Halt(
-                "recreated_topic",
+            yield self._recreated(
                 f"{key} holds {landed.start}-{landed.end}, which is not of this log ({log.start}-{log.end}): was the "
-                f"topic deleted and created again? {_NEW_LINEAGE}",
+                f"topic deleted and created again?"
             )
         return landed
 
@@ -288,11 +306,19 @@ class Chain:
 
     # -- words for an operator
 
+    def _recreated(self, what: str) -> Halt:
+        remedy = f"{_NEW_LINEAGE}, and reset the group's offsets to where it is to begin, or use a new kafka.group_id"
+        return Halt("recreated_topic", f"{what}; {remedy}")
+
     def _past_the_end(self, start: int, log: LogRange) -> Halt:
-        return Halt(
-            "recreated_topic",
+        return self._recreated(
             f"the committed offset {start} of {self.partition} is past the log's end {log.end}: was the topic deleted "
-            f"and created again? {_NEW_LINEAGE}, and reset the group's offsets",
+            f"and created again?"
+        )
+
+    def _committed_for_another_topic(self, start: int) -> Halt:
+        return self._recreated(
+            f"the committed offset {start} of {self.partition} is of a topic of this name that was deleted"
         )
 
     def _overtaken(self, start: int, log: LogRange) -> Halt:
@@ -302,13 +328,19 @@ class Chain:
             f"({start}-{log.start}); set kafka.skip_lost = true to go on from {log.start} with the hole on record",
         )
 
-    def _misaligned(self, start: int, end: int | None, after: str | None = None) -> Halt:
-        if end is not None:
-            return Halt(
-                "misaligned",
-                f"the committed offset {start} of {self.partition} is inside of an object that ends at {end}; reset "
-                f"the group's offset for this partition to {end}, or use a new sink.lineage to ingest again on purpose",
-            )
+    def _misaligned(self, start: int, end: int) -> Halt:
+        """`end` is that of the object before `start`."""
+        if start < end:
+            where, purpose = f"inside of an object that ends at {end}", "to ingest again on purpose"
+        else:
+            where, purpose = f"past the end of the chain, {end}", "to leave out on purpose what is between"
+        return Halt(
+            "misaligned",
+            f"the committed offset {start} of {self.partition} is {where}; reset the group's offset for this partition "
+            f"to {end}, or use a new sink.lineage {purpose}",
+        )
+
+    def _before_others(self, start: int, after: str) -> Halt:
         return Halt(
             "misaligned",
             f"the committed offset {start} of {self.partition} is before objects that exist ({after}) and is not the "

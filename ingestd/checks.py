@@ -12,6 +12,10 @@ from msgspec import inspect
 from ingestd.config import Config, Kafka, Seconds, Secret, Size
 from ingestd.errors import ConfigError
 
+# Names of objects contain them: 255 bytes is the most that a file system takes for one, and 1024 S3 for a whole key.
+TOPIC_MAX = 190
+PREFIX_MAX = 400
+
 
 class Problem(NamedTuple):
     """A key whose value cannot be used: why (to be read after "key = value from origin"), and what to do."""
@@ -109,7 +113,7 @@ def value_of(config: Config, key: str) -> object:
 
 
 def shown(value: object) -> str:
-    """A value as it may be shown to people: secrets and a URL's user redacted, cut at 200 characters."""
+    """A value as it may be shown to people: secrets, and a URL's user and query, redacted; cut at 200 characters."""
     match value:
         case Seconds() | Size() | Secret():
             return str(value)
@@ -119,7 +123,8 @@ def shown(value: object) -> str:
             text = ",".join(map(str, value))
         case _:
             text = str(value)
-    text = re.sub(r"//[^/\s@]*@", "//<redacted>@", text)
+    text = re.sub(r"//\S*@", "//<redacted>@", text)  # to the last "@": a password may have one, or a "/"
+    text = re.sub(r"(://[^\s?]*)\?\S*", r"\1?<redacted>", text)
     quoted = repr(text) if not text or not text.isprintable() or " " in text else text
     return quoted if len(quoted) <= 200 else quoted[:200] + "…"
 
@@ -150,6 +155,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _ranges(config)
     yield from _kafka_times(config.kafka)
     yield from _start(config.kafka)
+    yield from _topics(config)
     yield from _servers(config.kafka)
     yield from _tls(config.kafka)
     yield from _sasl(config.kafka)
@@ -199,6 +205,13 @@ def _start(kafka: Kafka) -> Iterator[Problem]:
         yield Problem(
             "kafka.start", "is not a place to start", "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
         )
+
+
+def _topics(config: Config) -> Iterator[Problem]:
+    for key, names in {"kafka.topics": config.kafka.topics, "simulator.topic": (config.simulator.topic,)}.items():
+        if any(len(name) > TOPIC_MAX for name in names):
+            why = f"has a name of more than {TOPIC_MAX} characters, which leaves no room in the names of objects"
+            yield Problem(key, why, "give topics with shorter names")
 
 
 def _servers(kafka: Kafka) -> Iterator[Problem]:
@@ -284,6 +297,7 @@ def _url_fault(url: str) -> str:
         "is neither an s3:// URL nor a path": scheme != "s3",
         "names no bucket, which has 3 to 63 of a-z, 0-9, '-' and '.'": not re.fullmatch("[a-z0-9.-]{3,63}", bucket),
         "has an empty, '.' or '..' part in its prefix": any(part in {"", ".", ".."} for part in parts),
+        f"has a prefix of more than {PREFIX_MAX} characters": len(prefix) > PREFIX_MAX,
         "has characters in its prefix that are not safe in a key": not re.fullmatch(
             r"[\w!.*'()/=+-]*", prefix, re.ASCII
         ),

@@ -6,22 +6,24 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from ingestd import __version__, logs
 from ingestd.checks import KEYS, value_of
+from ingestd.commands.output import say
 from ingestd.config import Secret
 from ingestd.errors import ConfigError, DeadlineExceeded, IngestdError
 from ingestd.settings import Flag, Settings, as_json, as_toml, load
 from ingestd.validate import Reason
 
-CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and Outcome.PROBLEMS, of the commands that inspect
+CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and commands.PROBLEMS
 
 T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_AWS_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(_with_command(list(sys.argv[1:] if argv is None else argv)))
     except SystemExit as stop:
-        _print("")  # flushes the help that argparse wrote
+        say("")  # flushes the help that argparse wrote
         return int(stop.code or CLEAN)
     try:
         settings = load(path=arguments.config, environ=os.environ, flags=arguments.flags)
@@ -117,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"ingestd: {error}\n")
         return USAGE
     if arguments.command == "config":
-        return _print(as_json(settings) if arguments.json else as_toml(settings))
+        say(as_json(settings) if arguments.json else as_toml(settings))
+        return CLEAN
     return _run(arguments, settings)
 
 
@@ -133,7 +136,9 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     for key in KEYS:
         value = value_of(settings.config, key)
         if isinstance(value, Secret):
-            logs.REDACTION.hide(value.reveal())
+            logs.REDACTION.hide(value.reveal(), fixed=True)
+    for name in _AWS_SECRETS:
+        logs.REDACTION.hide(os.environ.get(name), fixed=True)
     try:
         return _dispatch(arguments, settings)
     except KeyboardInterrupt:
@@ -195,18 +200,6 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)
     else:
         yield error
-
-
-def _print(text: str) -> int:
-    """Write to standard output; a reader that has seen enough (``| head``) is no failure."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes what is left once more at its end, and would complain and exit with 120.
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    return CLEAN
 
 
 def _parser() -> argparse.ArgumentParser:

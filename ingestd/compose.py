@@ -9,9 +9,15 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ingestd.breaker import Breaker
+from ingestd.chain import Policy
 from ingestd.config import Config
+from ingestd.keeper import Tools
+from ingestd.layout import Layout
+from ingestd.pipeline import Pipeline
 from ingestd.sinks import Sink
 from ingestd.sources import Source
+from ingestd.validate import Validator
 
 if TYPE_CHECKING:
     from ingestd.sources.kafka import Reader
@@ -42,6 +48,34 @@ def make_source(config: Config) -> Source:
     from ingestd.sources.kafka import KafkaSource  # noqa: PLC0415
 
     return KafkaSource(config.kafka)
+
+
+def make_onlooker(config: Config) -> Source:
+    """The one that ``source`` names, leaving no trace there: neither a member of the group nor a commit."""
+    if config.source == "simulator":
+        return make_source(config)
+    from ingestd.sources.kafka import Onlooker  # noqa: PLC0415
+
+    return Onlooker(config.kafka)
+
+
+def make_layout(config: Config) -> Layout:
+    """The names of objects."""
+    return Layout(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+
+
+def make_pipeline(config: Config, tools: Tools, validator: Validator) -> Pipeline:
+    """The flow from one to the other."""
+    layout = make_layout(config)
+    policy = Policy(layout, layout.mark(tools.sink.url), config.kafka.skip_lost, keeps_log=config.source != "simulator")
+    return Pipeline(
+        config.batch,
+        tools,
+        validator,
+        Breaker(config.breaker),
+        policy,
+        revoke_timeout=config.kafka.rebalance_timeout / 2,
+    )
 
 
 def make_sink(config: Config, *, connections: int = 2) -> Sink:

@@ -106,7 +106,8 @@ Server = Annotated[
     Meta(pattern=r"^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?\Z", description="host:port"),
 ]
 Url = Annotated[
-    str, Meta(pattern=r"^https?://[^\s/?#@]{1,255}(/[^\s@]{0,1024})?\Z", description="http(s)://host[:port]")
+    str,  # without a user or a query, which may be secrets: URLs are shown
+    Meta(pattern=r"^https?://[^\s/?#@]{1,255}(/[^\s?#@]{0,1024})?\Z", description="http(s)://host[:port]"),
 ]
 Model = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]{0,200}:[A-Za-z_]\w{0,200}\Z", description="module:Name")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -135,7 +136,7 @@ class Kafka(_Section, frozen=True, kw_only=True):
     request_timeout: Annotated[Seconds, _within("1s", "10m")] = Seconds(70)
     # No progress for this long with lag and a healthy sink: rebuild the consumer, then exit.
     progress_timeout: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
-    fetch_max_bytes: Annotated[Size, _within("1KiB", "1GiB")] = Size(50 << 20)
+    fetch_max_bytes: Annotated[Size, _within("1KiB", "1GiB")] = Size(16 << 20)
     partition_fetch_bytes: Annotated[Size, _within("1KiB", "256MiB")] = Size(1 << 20)
     max_records: Annotated[int, Meta(ge=1, le=100_000)] = 2000  # handed out at once: bounds how long the loop is held
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"

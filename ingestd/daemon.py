@@ -17,15 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 from ingestd import __version__, compose, logs
-from ingestd.breaker import Breaker
-from ingestd.chain import Policy
 from ingestd.config import Config
 from ingestd.errors import DeadlineExceeded, SourceError
 from ingestd.events import load_model
 from ingestd.guard import Guard
 from ingestd.health import HealthServer
 from ingestd.keeper import Tools
-from ingestd.layout import Layout
 from ingestd.metrics import Metrics
 from ingestd.notify import Notifier
 from ingestd.pipeline import Pipeline
@@ -65,7 +62,7 @@ class Daemon:
         self._notifier = Notifier.from_environment(os.environ)
         self._snapshots = Snapshots(config, self._source, self._sink.url, self._guard, self._metrics)
         self._metrics.bind(self._snapshots.take)
-        self._layout = Layout(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+        self._layout = compose.make_layout(config)
         self._deadline: asyncio.Timeout | None = None
 
     async def run(self) -> None:
@@ -131,19 +128,7 @@ class Daemon:
             executor=executor,
             wall_clock=time.time,
         )
-        return Pipeline(
-            config.batch,
-            tools,
-            self._validator,
-            Breaker(config.breaker),
-            Policy(
-                self._layout,
-                self._layout.mark(self._sink.url),
-                config.kafka.skip_lost,
-                keeps_log=config.source != "simulator",
-            ),
-            revoke_timeout=config.kafka.rebalance_timeout / 2,
-        )
+        return compose.make_pipeline(config, tools, self._validator)
 
     # -- the end
 

@@ -1,4 +1,4 @@
-"""Calls to the sink that are never given up: the same call again, with backoff, for as long as it takes."""
+"""Calls to the sink that are not given up: the same call again, with backoff, for as long as it takes."""
 
 import asyncio
 import logging
@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from ingestd.config import Sink as SinkConfig
-from ingestd.errors import SinkError, SinkForbidden
+from ingestd.errors import SinkError, SinkForbidden, SinkUnavailable
 from ingestd.logs import Flap
 from ingestd.retry import backoff
 
 log = logging.getLogger(__name__)
+
+PATIENCE_S = 120.0  # a command can be run again
 
 T = TypeVar("T")
 
@@ -46,6 +48,17 @@ class Guard:
             # The slot is free meanwhile: a partition that waits must not keep the others from trying.
             await asyncio.sleep(backoff(attempt, self._config.retry_initial, self._config.retry_max, self._random))
             attempt += 1
+
+    async def call_briefly(self, operation: Callable[[], Awaitable[T]], patience: float = PATIENCE_S) -> T:
+        """As ``call``, but given up after so many seconds, with the ``SinkError`` of the last try: for commands."""
+        limit = asyncio.timeout(patience)
+        try:
+            async with limit:
+                return await self.call(operation)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise self.error or SinkUnavailable(f"no answer in {patience:g} s", code="Timeout") from None
 
     def _down(self, error: SinkError) -> None:
         self._on_retry(error.code)

@@ -36,6 +36,21 @@ def embed(body: bytes, metadata: Mapping[str, str]) -> bytes:
     return b"".join((head, field, memoryview(body)[_FIXED:]))
 
 
+def without(body: bytes) -> bytes:
+    """`body` as it was before `embed`; as it is where nothing was embedded."""
+    field = _FIXED + 2
+    if (
+        len(body) < field + 2
+        or not body.startswith(_MAGIC)
+        or not body[_FLAGS] & _FEXTRA
+        or body[field : field + 2] != _ID
+    ):
+        return body
+    length = int.from_bytes(body[_FIXED:field], "little")
+    head = body[:_FLAGS] + bytes([body[_FLAGS] & ~_FEXTRA]) + body[_FLAGS + 1 : _FIXED]
+    return b"".join((head, memoryview(body)[field + length :]))
+
+
 def extract(header: bytes) -> dict[str, str]:
     """The metadata in the first `MAX_HEADER` bytes of a file, or {} where it carries none of ours."""
     if not header.startswith(_MAGIC) or len(header) < _FIXED + 2 or not header[_FLAGS] & _FEXTRA:

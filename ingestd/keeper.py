@@ -24,6 +24,7 @@ from ingestd.steps import (
     AwaitSealed,
     Commit,
     Halt,
+    Identify,
     Inspect,
     Landing,
     Pack,
@@ -60,12 +61,13 @@ class Keeper:
     """Drives a chain until it is told to finish, loses the partition, or halts."""
 
     def __init__(self, chain: Chain, tools: Tools, freed: Callable[[], None]) -> None:
-        """`freed` is called whenever something that was held is no longer."""
+        """`freed` is called whenever less is held than before."""
         self.chain = chain
         self._tools = tools
         self._freed = freed
         self._wake = asyncio.Event()
         self._finishing = False
+        self.begins_again = False  # after its end, the partition is still ours
         self._write: asyncio.Future[None] | None = None  # the piece of the open batch that is being compressed
         self.halted: Halt | None = None
         self.reached: int | None = None  # Kafka timestamp (ms) of the last record taken
@@ -113,15 +115,18 @@ class Keeper:
         if self._write is not None:
             await self._write
 
-    def write(self, batch: Batch, piece: bytes) -> None:
+    def write(self, batch: Batch, piece: bytes) -> "asyncio.Future[None]":
         """Have a piece compressed. To be called when settled: rows must reach the stream in order."""
         self._write = self._offload(batch.write, piece)
+        return self._write
 
     async def _answer(self, step: Step) -> Any:
         """Do the I/O of a step."""
         tools, partition = self._tools, self.chain.partition
         answer: Any = None
         match step:
+            case Identify():
+                answer = await tools.source.topic_id(partition)
             case ReadCommitted():
                 answer = await tools.source.committed(partition)
             case ResolveStart():
@@ -171,7 +176,10 @@ class Keeper:
 
     async def _pack(self, batch: Batch) -> Sealed:
         await self.settle()
-        return await self._offload(_finish, batch, self.chain.policy.layout, self.chain.cluster)
+        chain = self.chain
+        sealed = await self._offload(_finish, batch, chain.policy.layout, chain.cluster, chain.topic_id)
+        self._freed()  # it has become smaller
+        return sealed
 
     async def _upload(self, sealed: Sealed) -> Stored:
         """The quarantine first: a crash in between repeats rejected records, the other order could lose them."""
@@ -241,7 +249,7 @@ class Keeper:
         return asyncio.get_running_loop().run_in_executor(self._tools.executor, function, *arguments)
 
 
-def _finish(batch: Batch, layout: Layout, cluster: str) -> Sealed:
-    sealed = batch.finish(layout, cluster, __version__)
+def _finish(batch: Batch, layout: Layout, cluster: str, topic_id: str) -> Sealed:
+    sealed = batch.finish(layout, cluster, __version__, topic_id)
     _heap.freed(len(sealed.data))
     return sealed

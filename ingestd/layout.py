@@ -19,13 +19,16 @@ from ingestd.records import TopicPartition
 
 EVENTS = "events/"
 QUARANTINE = "quarantine/"
-PROBE = ".ingestd/probe.gz"  # outside the pipe's prefix: Snowpipe never hears of it
+REQUEUED = "requeued/"  # what of the quarantine was produced again
+OWN = ".ingestd/"  # outside the pipe's prefix: Snowpipe never hears of what is in it
+PROBE = f"{OWN}probe.gz"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)
-_PLACE = r"(?P<topic>[^+/]+)\+(?P<partition>\d{5,})\+(?P<start>\d{20})"
-_NAME = re.compile(rf"{_PLACE}(?:\+(?P<end>\d{{20}}))?\.jsonl\.gz", re.ASCII)
-_QUARANTINE_NAME = re.compile(rf"{_PLACE}\+(?P<digest>[0-9a-f]{{16}})\.jsonl\.gz", re.ASCII)
+_DAY = r"year=\d{4}/month=\d\d/day=\d\d/"
+_PLACE = r"(?P<topic>[A-Za-z0-9._-]{1,249})\+(?P<partition>\d{5,})\+(?P<start>\d{20})"
+_NAME = re.compile(rf"{_DAY}{_PLACE}(?:\+(?P<end>\d{{20}}))?\.jsonl\.gz", re.ASCII)
+_QUARANTINE_NAME = re.compile(rf"{_DAY}{_PLACE}\+(?P<digest>[0-9a-f]{{16}})\.jsonl\.gz", re.ASCII)
 
 
 class Landed(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,7 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True):
     first_timestamp: int
     last_timestamp: int
     cluster: str
+    topic_id: str | None = None  # None: none was known
     version: str
     quarantine: str | None = None  # digest in the name of the quarantine object with its rejects; None: there are none
 
@@ -88,11 +92,11 @@ class Layout:
 
     def data_key(self, partition: TopicPartition, start: int, first_timestamp: int, end: int) -> str:
         tail = "" if self.exactly_once else f"+{end:020d}"
-        return f"{self.events}{_day(first_timestamp)}{_prefix(partition)}{start:020d}{tail}.jsonl.gz"
+        return f"{self.events}{day_folder(first_timestamp)}{_prefix(partition)}{start:020d}{tail}.jsonl.gz"
 
     def quarantine_key(self, partition: TopicPartition, start: int, first_timestamp: int, digest: str) -> str:
         """The content's digest is in the name, so that a second attempt with other contents keeps both."""
-        return f"{self.quarantine}{_day(first_timestamp)}{_prefix(partition)}{start:020d}+{digest}.jsonl.gz"
+        return f"{self.quarantine}{day_folder(first_timestamp)}{_prefix(partition)}{start:020d}+{digest}.jsonl.gz"
 
     def day_prefix(self, day_folder: str, partition: TopicPartition) -> str:
         """What the names of `partition`'s objects in one day's folder begin with."""
@@ -100,15 +104,17 @@ class Layout:
 
     def parse(self, key: str) -> Name | None:
         """None where `key` is not the name of a data object."""
-        match = _NAME.fullmatch(key.rpartition("/")[2])
-        if match is None or not key.startswith(self.events):
+        match = _NAME.fullmatch(key.removeprefix(self.events)) if key.startswith(self.events) else None
+        if match is None:
             return None
         return Name(TopicPartition(match["topic"], int(match["partition"])), int(match["start"]), key)
 
     def parse_quarantine(self, key: str) -> QuarantineName | None:
         """None where `key` is not the name of a quarantine object."""
-        match = _QUARANTINE_NAME.fullmatch(key.rpartition("/")[2])
-        if match is None or not key.startswith(self.quarantine):
+        match = (
+            _QUARANTINE_NAME.fullmatch(key.removeprefix(self.quarantine)) if key.startswith(self.quarantine) else None
+        )
+        if match is None:
             return None
         place = TopicPartition(match["topic"], int(match["partition"]))
         return QuarantineName(place, int(match["start"]), match["digest"], key)
@@ -128,7 +134,7 @@ def _prefix(partition: TopicPartition) -> str:
     return f"{partition.topic}+{partition.partition:05d}+"
 
 
-def _day(timestamp: int) -> str:
+def day_folder(timestamp: int) -> str:
     """The folder of a Kafka timestamp; what a producer's clock makes absurd goes to the nearest day that exists."""
     if timestamp < 0:
         day = _EPOCH

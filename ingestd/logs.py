@@ -3,6 +3,7 @@
 INFO is the life cycle; WARNING: nothing is lost, we recover; ERROR: an operator must act, and the line says what to do.
 """
 
+import base64
 import copy
 import json
 import logging
@@ -11,6 +12,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from typing import NamedTuple, TextIO
+from urllib.parse import quote, quote_plus
 
 from ingestd.config import Log
 
@@ -19,9 +21,9 @@ MAX_HIDDEN = 64
 MAX_KINDS = 1000
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _OURS = ("ts", "level", "logger", "message", "exception")
+# What moves a cursor, ends a line, or turns the direction of what follows.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
-    0x2028: "\\u2028",
-    0x2029: "\\u2029",
+    code: f"\\u{code:04x}" for code in (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 }
 _MULTILINE = {code: text for code, text in _CONTROL.items() if code not in {0x09, 0x0A}}
 
@@ -32,25 +34,36 @@ def _is_number(value: object) -> bool:
 
 
 class Redaction:
-    """Removes known secrets from text. Keeps the latest `MAX_HIDDEN`, as secret files change while we run."""
+    """Removes known secrets from text. Of those that change while we run it keeps the latest `MAX_HIDDEN`."""
 
     def __init__(self) -> None:
-        self._hidden: dict[str, None] = {}
+        self._fixed: set[str] = set()
+        self._passing: dict[str, None] = {}
         self._pattern: re.Pattern[str] | None = None
 
-    def hide(self, secret: str | None) -> None:
-        """Remove `secret` from now on. None, and what is too short to be one, is ignored."""
-        if secret is None or len(secret) < 4 or secret in self._hidden:
+    def hide(self, secret: str | None, *, fixed: bool = False) -> None:
+        """Remove `secret` from now on; a `fixed` one for ever. None, and what is too short to be one, is ignored."""
+        if secret is None or len(secret) < 4 or secret in self._fixed or secret in self._passing:
             return
-        self._hidden[secret] = None
-        if len(self._hidden) > MAX_HIDDEN:
-            del self._hidden[next(iter(self._hidden))]
-        # The longest first, or a secret that contains another would be left in part; also as repr() writes it.
-        forms = {form for known in self._hidden for form in (known, repr(known)[1:-1])}
+        if fixed:
+            self._fixed.add(secret)
+        else:
+            self._passing[secret] = None
+        if len(self._passing) > MAX_HIDDEN:
+            del self._passing[next(iter(self._passing))]
+        # The longest first, or a secret that contains another would be left in part.
+        forms = {form for known in (*self._fixed, *self._passing) for form in _forms(known)}
         self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
 
     def clean(self, text: str) -> str:
         return self._pattern.sub("<redacted>", text) if self._pattern else text
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """As it is, and as repr(), JSON, URLs and headers write it."""
+    plain = secret.encode(errors="surrogateescape")
+    url = quote(plain, safe=""), quote_plus(plain), quote(plain)
+    return secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], *url, base64.b64encode(plain).decode()
 
 
 REDACTION = Redaction()
@@ -113,7 +126,10 @@ class TextFormatter(_Formatter):
 
 
 class ConsequenceFilter(logging.Filter):
-    """Passes aiokafka's errors as warnings: it retries, and what it cannot mend reaches us as an exception."""
+    """Passes aiokafka's errors as warnings: it retries, and what it cannot mend reaches us as an exception.
+
+    Tracebacks of the S3 client are left out: the last line of one may be what a credential process printed.
+    """
 
     def __init__(self, level: int) -> None:
         super().__init__()
@@ -122,6 +138,8 @@ class ConsequenceFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.partition(".")[0] == "aiokafka" and record.levelno > logging.WARNING:
             record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+        if record.name.partition(".")[0] in {"botocore", "aiobotocore"}:
+            record.exc_info = record.exc_text = None
         return record.levelno >= self._level
 
 

@@ -79,6 +79,7 @@ class Pipeline:
         """
         leaving = [self.keepers[partition] for partition in partitions if partition in self.keepers]
         for keeper in leaving:
+            keeper.begins_again = False
             self._seal(keeper, Trigger.REVOKE)
             keeper.finish()
         if tasks := [keeper.task for keeper in leaving if keeper.task is not None]:
@@ -87,10 +88,25 @@ class Pipeline:
             self._disown(keeper)
 
     def on_out_of_range(self, partition: TopicPartition) -> None:
-        """The log no longer holds what is to be read next: begin again from what is committed."""
-        if keeper := self.keepers.get(partition):
-            self._disown(keeper)
-            self._own(partition)
+        """The log does not hold what is to be read next: land what is held, then begin again from what is committed.
+
+        What is held may be in no log any more, so that nobody could read it again.
+        """
+        keeper = self.keepers.get(partition)
+        if keeper is None or keeper.task is None:
+            return
+        self._seal(keeper, Trigger.GONE)
+        keeper.chain.position = None
+        keeper.begins_again = True
+        keeper.finish()
+        keeper.task.add_done_callback(lambda task: self._begin_again(keeper, task))
+
+    def _begin_again(self, keeper: Keeper, task: asyncio.Task[None]) -> None:
+        """Unless the partition was revoked, lost or halted meanwhile, or the stream has ended."""
+        if not keeper.begins_again or self._finishing or keeper.chain.state in {"lost", "halted"}:
+            return
+        if task.cancelled() or task.exception() is None:
+            self._own(keeper.chain.partition)
 
     def _own(self, partition: TopicPartition) -> None:
         if self._finishing or self._group is None:
@@ -112,6 +128,7 @@ class Pipeline:
             keeper.task.cancel()
         self._tools.metrics.released(partition, keeper.chain.void())
         self._tools.metrics.revoked(partition)
+        keeper.begins_again = False
         if self.keepers.get(partition) is keeper:
             del self.keepers[partition]
         self.freed()
@@ -129,6 +146,7 @@ class Pipeline:
             ]
             for keeper, epoch, records in chunks:
                 await self._take(keeper, epoch, records)
+            await asyncio.sleep(0)  # where there is a backlog, nothing above waits
 
     async def _take(self, keeper: Keeper, epoch: int, records: Sequence[Record]) -> None:
         """Bring consecutive records of one partition into its batches, unless they become void meanwhile."""
@@ -143,7 +161,7 @@ class Pipeline:
             quarantine = encode(chain.partition, validated.rejected) if validated.rejected else b""
             # Whether a batch will be open after the wait is not known yet, so each chunk brings a new one's overhead.
             await self._make_room(len(validated.rows) + len(quarantine) + Batch.overhead_bytes)
-            if chain.epoch != epoch:
+            if chain.epoch != epoch or chain.position is None:
                 return
             batch = chain.batch_for(chunk[0].offset)
             batch.add(chunk, validated, quarantine, _now())
@@ -181,7 +199,7 @@ class Pipeline:
             await keeper.settle()
             # It may have been sealed or dropped during the wait; then its keeper compresses the rest.
             if keeper.chain.open is batch and (piece := batch.take_piece()) is not None:
-                keeper.write(batch, piece)
+                keeper.write(batch, piece).add_done_callback(self._compressed)
         if keeper.chain.open is batch and (trigger := batch.full(self.limits)) is not None:
             self._seal(keeper, trigger)
 
@@ -224,6 +242,10 @@ class Pipeline:
                 return
             total -= _open_bytes(keeper)
             self._seal(keeper, Trigger.MEMORY)
+
+    def _compressed(self, _: object) -> None:
+        """There is room now, too, and in an outage there is no other."""
+        self._room.set()
 
     def freed(self) -> None:
         """Something that was held is no longer."""

@@ -45,10 +45,12 @@ class PlainRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Position(NamedTuple):
-    """A committed offset: the next one to read, and the mark that says whose boundary it is ("" when not ours)."""
+    """A committed offset: the next one to read, the mark that says whose boundary it is ("" when not ours), and of
+    which topic, as one that is created again keeps its name ("" when not known)."""
 
     offset: int
     mark: str = ""
+    topic_id: str = ""
 
 
 class LogRange(NamedTuple):

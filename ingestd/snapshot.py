@@ -9,6 +9,7 @@ from ingestd.config import Config
 from ingestd.errors import SinkForbidden
 from ingestd.guard import Guard
 from ingestd.keeper import Keeper
+from ingestd.logs import REDACTION
 from ingestd.metrics import Metrics
 from ingestd.pipeline import Pipeline
 from ingestd.sources import Source
@@ -38,10 +39,11 @@ class Snapshots:
         """The status of now, with its reasons."""
         now = asyncio.get_running_loop().time()
         keepers = list(self.pipeline.keepers.values()) if self.pipeline is not None else []
-        sink_error, source_error = self._guard.error, self._source.error
+        refused = self._guard.error
+        sink_error, source_error = _clean(refused), _clean(self._source.error)
         self._unassigned_since = None if keepers else self._unassigned_since or now
         self._source_error_since = (self._source_error_since or now) if source_error else None
-        self._last_error = str(sink_error) if sink_error else source_error or self._last_error
+        self._last_error = sink_error or source_error or self._last_error
         return judged(
             Status(
                 version=__version__,
@@ -57,9 +59,9 @@ class Snapshots:
                 loop_lag=self.loop_lag,
                 assigned=bool(keepers),
                 unassigned_age=now - self._unassigned_since if self._unassigned_since is not None else None,
-                sink_error=str(sink_error) if sink_error else None,
-                sink_error_age=now - self._guard.since if sink_error else None,
-                sink_forbidden=isinstance(sink_error, SinkForbidden),
+                sink_error=sink_error,
+                sink_error_age=now - self._guard.since if refused else None,
+                sink_forbidden=isinstance(refused, SinkForbidden),
                 source_error=source_error,
                 source_error_age=now - self._source_error_since if self._source_error_since is not None else None,
                 last_error=self._last_error,
@@ -91,3 +93,8 @@ class Snapshots:
             starved=now - keeper.fed_at if behind else None,
             halted=keeper.halted.message if keeper.halted else None,
         )
+
+
+def _clean(error: object) -> str | None:
+    """Its text as it may be shown."""
+    return REDACTION.clean(str(error)) if error else None

@@ -18,6 +18,10 @@ class Neighbours(msgspec.Struct, frozen=True):
     after: str | None = None
 
 
+class Identify(msgspec.Struct, frozen=True):
+    """-> str: the id of the topic, "" where none is known; records that come from now on are of no other"""
+
+
 class ReadCommitted(msgspec.Struct, frozen=True):
     """-> Position | None"""
 
@@ -103,7 +107,8 @@ class Halt(msgspec.Struct, frozen=True):
 
 
 Step = (
-    ReadCommitted
+    Identify
+    | ReadCommitted
     | ResolveStart
     | ReadLog
     | Wait

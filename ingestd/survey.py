@@ -1,19 +1,56 @@
 """What the store holds of one partition's chain, by listing. Seldom needed: where a commit's mark is missing."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+
 from ingestd.layout import Layout
 from ingestd.records import TopicPartition
 from ingestd.sinks import Sink
 from ingestd.steps import Neighbours
 
+Page = Callable[[], Awaitable[list[str]]]
 
-async def days(sink: Sink, layout: Layout) -> list[str]:
-    """The day folders that exist, in order. Three levels of a delimited listing, not a listing of objects."""
-    level = [layout.events]
+_PAGE = 1000  # keys
+
+
+async def days(sink: Sink, folder: str) -> list[str]:
+    """The day folders that exist below `folder`, in order. Three levels of a delimited listing, not one of objects."""
+    level = [folder]
     for name in ("year=", "month=", "day="):
         level = [
             below for folder in level for below in await sink.folders(folder) if below.startswith(f"{folder}{name}")
         ]
     return level
+
+
+async def keys(sink: Sink, ask: Callable[[Page], Awaitable[list[str]]], prefix: str) -> AsyncIterator[str]:
+    """The keys of one folder that begin with `prefix`, in order.
+
+    `ask` calls the sink, as a guard does, and repeats a call that fails: a listing that broke off is begun anew, and
+    goes on behind the last key that was handed out.
+    """
+    seen = ""
+    listing: AsyncIterator[str] | None = None
+
+    async def page() -> list[str]:
+        nonlocal listing
+        found: list[str] = []
+        try:
+            if listing is None:
+                listing = sink.list(prefix)
+            async for key in listing:
+                if key > seen:
+                    found.append(key)
+                if len(found) == _PAGE:
+                    break
+        except BaseException:
+            listing = None
+            raise
+        return found
+
+    while found := await ask(page):
+        seen = found[-1]
+        for key in found:
+            yield key
 
 
 async def neighbours(sink: Sink, layout: Layout, partition: TopicPartition, offset: int) -> Neighbours:
@@ -25,7 +62,7 @@ async def neighbours(sink: Sink, layout: Layout, partition: TopicPartition, offs
     before: tuple[int, str] | None = None
     after: tuple[int, str] | None = None
     at: str | None = None
-    for day in await days(sink, layout):
+    for day in await days(sink, layout.events):
         async for key in sink.list(layout.day_prefix(day, partition)):
             name = layout.parse(key)
             if name is None:

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: a small table while the daemon runs, a summary at the end."""
+"""What a person at a terminal sees: a small table while the daemon runs, a summary at the end, a command's progress."""
 
 import contextlib
 import io
@@ -13,12 +13,14 @@ from urllib.parse import unquote, urlsplit
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from ingestd.config import Config
 from ingestd.layout import Layout
 from ingestd.status import PartitionStatus, Status
+from ingestd.words import clean, clock, number, size
 
 MAX_KINDS = 6  # event types and reasons by name; the rest is one number
 MAX_PARTITIONS = 6
@@ -85,11 +87,11 @@ class LiveView:
         table.add_row("events", "   ".join(filter(None, (f"{totals.consumed:,}", self._rate()))))
         table.add_row("accepted", Text(_kinds(totals.accepted_by_type).replace(GLUE, " ") or "none yet"))
         table.add_row("rejected", Text(_rejected(status).replace(GLUE, " ")))
-        table.add_row("landed", f"{_number(totals.landed, 'record')} in {_objects(status)}")
+        table.add_row("landed", f"{number(totals.landed, 'record')} in {_objects(status)}")
         for label, line in self._filling(status):
             table.add_row(label, Text(line, no_wrap=True, overflow="ellipsis"))
         lag = [it.lag for it in status.partitions if it.lag is not None]
-        table.add_row("lag", f"{_number(sum(lag), 'record')} not landed yet" if lag else "not known yet")
+        table.add_row("lag", f"{number(sum(lag), 'record')} not landed yet" if lag else "not known yet")
         return table
 
     @contextlib.contextmanager
@@ -110,13 +112,13 @@ class LiveView:
             self._to_drain = status.totals.in_flight
 
     def _headline(self, status: Status) -> Text:
-        elapsed = _clock(status.uptime)
+        elapsed = clock(status.uptime)
         if (duration := self._config.duration) is not None:
-            elapsed += f" of {_clock(duration)}"
+            elapsed += f" of {clock(duration)}"
             if status.phase == "running":
-                elapsed += f", {_clock(max(0.0, duration - status.uptime))} left"
+                elapsed += f", {clock(max(0.0, duration - status.uptime))} left"
         line = f"{status.phase} {elapsed}   {status.source} -> {_place(status.sink)}"
-        return Text(_clean(line), style="bold", no_wrap=True, overflow="ellipsis")
+        return Text(clean(line), style="bold", no_wrap=True, overflow="ellipsis")
 
     def _rate(self) -> str:
         first, last = (self._marks[0], self._marks[-1]) if self._marks else (_Mark(0, 0), _Mark(0, 0))
@@ -130,8 +132,8 @@ class LiveView:
         if status.phase == "draining" and self._to_drain:
             left = status.totals.in_flight
             batches = sum(it.sealed_batches + (it.batch_records > 0) for it in status.partitions)
-            words = f"{_bar(1 - left / self._to_drain)}  {_number(left, 'record')} to land"
-            return "draining", Text(words + (f" in {_number(batches, 'batch', 'batches')}" if batches else ""))
+            words = f"{_bar(1 - left / self._to_drain)}  {number(left, 'record')} to land"
+            return "draining", Text(words + (f" in {number(batches, 'batch', 'batches')}" if batches else ""))
         reached = max((it.reached for it in status.partitions if it.reached is not None), default=None)
         history = self._config.simulator.history
         if self._config.source == "simulator" and history is not None and reached is not None:
@@ -151,9 +153,9 @@ class LiveView:
         age = f"age of {self._config.batch.interval}"
         yield "filling", f"{'partition':{width}} {'records':>9} {'size':>10}  {age:{BAR // 2 + 8}} to upload"
         for it in shown:
-            yield "", f"{_clean(it.name):{width}} {self._batch(it)}"
+            yield "", f"{clean(it.name):{width}} {self._batch(it)}"
         if len(partitions) > len(shown):
-            yield "", f"and {_number(len(partitions) - len(shown), 'partition')} more"
+            yield "", f"and {number(len(partitions) - len(shown), 'partition')} more"
 
     def _batch(self, it: PartitionStatus) -> str:
         """The columns after the partition's name."""
@@ -161,7 +163,43 @@ class LiveView:
         words = f"{_bar(age / self._config.batch.interval, BAR // 2)} {age:3.0f} s" if it.batch_records else it.state
         if it.state == "filling" and not it.batch_records:
             words = "idle"
-        return f"{it.batch_records:9,} {_size(it.batch_bytes):>10}  {words:{BAR // 2 + 8}} {it.sealed_batches:9,}"
+        return f"{it.batch_records:9,} {size(it.batch_bytes):>10}  {words:{BAR // 2 + 8}} {it.sealed_batches:9,}"
+
+
+class ProgressBar:
+    """How far a long command is, drawn in place on stderr. For a terminal only: whoever makes it has looked.
+
+    Log lines must go to ``stream``, as with ``LiveView``.
+    """
+
+    def __init__(self, unit: str, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        self.stream = cast(TextIO, _Above(console))
+        self._bar = Progress(
+            BarColumn(BAR),
+            TextColumn(f"{{task.completed:,.0f}} of {{task.total:,}} {unit}"),
+            TextColumn("{task.description}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task: TaskID | None = None
+
+    def update(self, done: float, of: int, words: str) -> None:
+        """Draw it: so many units of so many, and what else there is to say."""
+        with contextlib.suppress(OSError):  # a terminal that has gone away
+            if self._task is None:
+                self._task = self._bar.add_task(words, total=of)
+                self._bar.start()
+            self._bar.update(self._task, completed=done, total=of, description=words, refresh=True)
+
+    def stop(self) -> None:
+        """Remove it and give the terminal back."""
+        with contextlib.suppress(OSError):
+            self._bar.stop()
 
 
 def summary(status: Status, config: Config, sink_url: str) -> str:
@@ -175,13 +213,13 @@ def summary(status: Status, config: Config, sink_url: str) -> str:
     ]
     equation = " + ".join(f"{count:,} {word}" for count, word, always in terms if count or always)
     facts = [
-        ("consumed", f"{_number(totals.consumed, 'record')} = {equation}"),
+        ("consumed", f"{number(totals.consumed, 'record')} = {equation}"),
         ("landed", f"{_objects(status)}, in {_place(sink_url)}"),
         ("accepted", _kinds(totals.accepted_by_type) or "none"),
         ("rejected", _rejected(status)),
         *_notes(status),
     ]
-    lines = [f"ingestd ran for {_clock(status.uptime)}.", ""]
+    lines = [f"ingestd ran for {clock(status.uptime)}.", ""]
     for label, fact in facts:
         lines += textwrap.wrap(
             fact, WIDTH, initial_indent=f"  {label:10}  ", subsequent_indent=" " * 14, break_on_hyphens=False
@@ -198,16 +236,16 @@ def _notes(status: Status) -> Iterator[tuple[str, str]]:
     """What there is not always."""
     totals = status.totals
     if totals.adopted:
-        yield "adopted", f"{_number(totals.adopted, 'object')} that another daemon had written first"
+        yield "adopted", f"{number(totals.adopted, 'object')} that another daemon had written first"
     if totals.released:
-        yield "released", f"{_number(totals.released, 'record')} to another owner, or to be read again"
+        yield "released", f"{number(totals.released, 'record')} to another owner, or to be read again"
     if totals.in_flight:
-        yield "in flight", f"{_number(totals.in_flight, 'record')} not delivered: to be read again at the next start"
+        yield "in flight", f"{number(totals.in_flight, 'record')} not delivered: to be read again at the next start"
     for it in status.partitions:
         if it.halted is not None:
-            yield "halted", f"{it.name}: {_clean(it.halted)}"
+            yield "halted", f"{it.name}: {clean(it.halted)}"
     if status.last_error is not None:
-        yield "last error", _clean(status.last_error)
+        yield "last error", clean(status.last_error)
 
 
 def _look(sink_url: str, folder: str, endpoint_url: str | None) -> str:
@@ -226,7 +264,7 @@ def _place(sink_url: str) -> str:
     """A sink's root for people: a directory as a path, from here where it is below."""
     url = urlsplit(sink_url)
     if url.scheme not in {"", "file"}:
-        return _clean(sink_url)
+        return clean(sink_url)
     path = Path(unquote(url.path) if url.scheme else sink_url).absolute()
     here = Path.cwd()
     return f"./{path.relative_to(here)}" if path.is_relative_to(here) and path != here else str(path)
@@ -235,18 +273,18 @@ def _place(sink_url: str) -> str:
 def _trouble(status: Status) -> str:
     """One line on what keeps records from moving, and what becomes of them; empty when nothing does."""
     store = "S3" if status.sink.startswith("s3:") else "the sink"
-    held = f"holding {_number(status.totals.in_flight, 'record')}, nothing is lost"
+    held = f"holding {number(status.totals.in_flight, 'record')}, nothing is lost"
     age = status.sink_error_age or 0.0
     if status.sink_error is not None and status.sink_forbidden:
-        return f"{store} refuses us, somebody must act; {held}: {_clean(status.sink_error)}"
+        return f"{store} refuses us, somebody must act; {held}: {clean(status.sink_error)}"
     if status.sink_error is not None and age >= BLINK:
         return f"{store} unavailable for {age:.0f} s: {held}"
     if status.source_error is not None and (status.source_error_age or 0.0) >= BLINK:
-        return f"source unavailable for {status.source_error_age:.0f} s, retrying: {_clean(status.source_error)}"
+        return f"source unavailable for {status.source_error_age:.0f} s, retrying: {clean(status.source_error)}"
     halted = [it for it in status.partitions if it.halted is not None]
     if halted:
         others = f" (and {len(halted) - 1} more)" if len(halted) > 1 else ""
-        return f"{halted[0].name}{others} halted: {_clean(halted[0].halted or '')}"
+        return f"{halted[0].name}{others} halted: {clean(halted[0].halted or '')}"
     return ""
 
 
@@ -278,11 +316,6 @@ class _Above(io.TextIOBase):
         return len(text)
 
 
-def _clean(text: str) -> str:
-    """Without what a terminal would obey: names and errors come from outside."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
 def _rejected(status: Status) -> str:
     counts = status.totals.rejected_by_reason
     return f"{sum(counts.values()):,}: {_kinds(counts)}" if counts else "none"
@@ -291,32 +324,14 @@ def _rejected(status: Status) -> str:
 def _kinds(counts: Mapping[str, int]) -> str:
     """The most frequent by name, with ties in the order of names; the rest as one number."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{_clean(kind)}{GLUE}{count:,}" for kind, count in ranked[:MAX_KINDS]]
+    named = [f"{clean(kind)}{GLUE}{count:,}" for kind, count in ranked[:MAX_KINDS]]
     if rest := sum(count for _, count in ranked[MAX_KINDS:]):
         named.append(f"others{GLUE}{rest:,}")
     return ", ".join(named)
 
 
 def _objects(status: Status) -> str:
-    return f"{_number(status.totals.objects, 'object')}, {_size(status.totals.object_bytes)} compressed"
-
-
-def _number(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return f"{number(status.totals.objects, 'object')}, {size(status.totals.object_bytes)} compressed"
 
 
 def _bar(share: float, width: int = BAR) -> str:

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import json
+from base64 import b64encode
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +116,23 @@ def test_what_is_held_is_counted_on_its_way_through_a_thread() -> None:
     assert batch.held_bytes == Batch.overhead_bytes + Batch.piece_bytes + 20
     batch.write(piece)
     assert batch.held_bytes < Batch.piece_bytes
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 300_000), st.booleans(), st.integers(0, 3)), min_size=1, max_size=6), st.randoms()
+)
+def test_what_is_held_grows_only_by_what_comes_in(chunks: list[tuple[int, bool, int]], rng: Random) -> None:
+    batch, held = Batch(TP, 0), Batch.overhead_bytes
+    for number, (size, compresses, rejected) in enumerate(chunks):
+        rows = b"x" * size if compresses else b64encode(rng.randbytes(size * 3 // 4 + 1))
+        add(batch, 10 * number, [rows], rejected)
+        assert batch.held_bytes == held + len(rows) + 10 * rejected
+        if batch.has_piece:
+            batch.write(batch.take_piece() or b"")
+        assert batch.held_bytes <= held + len(rows) + 10 * rejected
+        held = batch.held_bytes
+    sealed = batch.finish(LAYOUT, "cluster", "1")
+    assert batch.held_bytes == len(sealed.data) + len(sealed.quarantine or b"") <= held
 
 
 def test_equal_rows_make_equal_bytes() -> None:

@@ -16,6 +16,7 @@ from ingestd.steps import (
     AwaitSealed,
     Commit,
     Halt,
+    Identify,
     Inspect,
     Landing,
     Neighbours,
@@ -43,11 +44,14 @@ NOON = 1_795_348_800_000
 class Play:
     """Answers the chain's steps in turn, and notes them."""
 
-    def __init__(self, *, exactly_once: bool = True, skip_lost: bool = False, keeps_log: bool = True) -> None:
+    def __init__(
+        self, *, exactly_once: bool = True, skip_lost: bool = False, keeps_log: bool = True, topic_id: str = ""
+    ) -> None:
         self.layout = Layout(exactly_once=exactly_once)
         self.chain = Chain(TP, Policy(self.layout, MARK, skip_lost, keeps_log), "cluster")
         self.steps = self.chain.run()
         self._step: Step = next(self.steps)
+        self.answer(Identify, topic_id)
 
     def answer(self, kind: type, answer: Any = None) -> "Play":
         assert isinstance(self._step, kind), f"expected {kind.__name__}, is {self._step}"
@@ -79,17 +83,23 @@ class Play:
     def uploading(self, *offsets: int) -> Sealed:
         batch = self.fill(*offsets)
         self.chain.seal(Trigger.AGE)
-        sealed = batch.finish(self.layout, "cluster", "1")
+        sealed = batch.finish(self.layout, "cluster", "1", self.chain.topic_id)
         self.answer(AwaitSealed, batch).answer(Pack, sealed)
         return sealed
 
 
 def thing(
-    start: int, end: int, *, cluster: str = "cluster", timestamp: int = NOON, first: int | None = None
+    start: int,
+    end: int,
+    *,
+    cluster: str = "cluster",
+    timestamp: int = NOON,
+    first: int | None = None,
+    topic_id: str | None = None,
 ) -> ObjectInfo:
     landed = Landed(
         topic="t", partition=0, start=start, end=end, rows=end - start, rejected=0, sha256="s", cluster=cluster,
-        version="1", first_offset=start if first is None else first,
+        topic_id=topic_id, version="1", first_offset=start if first is None else first,
         first_timestamp=timestamp, last_timestamp=timestamp,
     )  # fmt: skip
     return ObjectInfo(LAYOUT.data_key(TP, start, timestamp, end), 1, landed.metadata())
@@ -176,6 +186,14 @@ def test_halts_inside_of_an_object_and_names_the_right_offset() -> None:
     assert "to 17" in play.asked(Halt).message
 
 
+def test_halts_past_the_end_of_the_chain_and_names_it() -> None:
+    """Going on would leave out what is between, and nothing would tell of it."""
+    play = Play().at(Position(20)).answer(Resume).answer(AwaitFirst, Edge(20, NOON)).answer(Inspect, None)
+    play.answer(Survey, Neighbours(before=key(5))).answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    assert play.asked(Halt).code == "misaligned"
+    assert "reset the group's offset for this partition to 17" in play.asked(Halt).message
+
+
 def test_halts_before_objects_that_exist() -> None:
     play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
     play.answer(Survey, Neighbours(after=key(12)))
@@ -219,6 +237,44 @@ def test_a_group_without_offsets_halts_at_a_topic_that_was_created_again_and_is_
         play.answer(Inspect, None).answer(Survey, Neighbours(at=key(5))).answer(Inspect, thing(5, 17))
     play.answer(ReadLog, LOG)
     assert play.asked(Halt).code == "recreated_topic"
+
+
+def test_commits_and_writes_down_which_topic_it_is() -> None:
+    play = Play(topic_id="A").filling(10)
+    sealed = play.uploading(10, 11)
+    play.answer(Upload, Stored.CREATED).answer(Landing)
+    assert play.asked(Commit) == Commit(Position(12, MARK, "A"))
+    assert sealed.landed.topic_id == "A"
+
+
+@pytest.mark.parametrize("before", ["", "A"], ids=["not known then", "the same"])
+def test_a_boundary_of_this_topic_is_trusted(before: str) -> None:
+    play = Play(topic_id="A").at(Position(10, MARK, before))
+    assert play.asked(Resume) == Resume(10)
+
+
+def test_halts_where_the_committed_offset_is_of_another_topic_of_that_name() -> None:
+    """One that was created again, and to which what was still held of the former one has been committed."""
+    play = Play(topic_id="B").answer(ReadCommitted, Position(10, MARK, "A"))
+    assert play.asked(Halt).code == "recreated_topic"
+    assert "set a new sink.lineage" in play.asked(Halt).message
+
+
+def test_what_another_tool_commits_says_nothing_of_the_topic() -> None:
+    play = Play(topic_id="B").answer(ReadCommitted, Position(10, "of its own", "A"))
+    play.asked(ReadLog)
+
+
+def test_halts_where_the_tip_is_of_another_topic_of_that_name_whatever_its_records() -> None:
+    play = Play(topic_id="B").answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
+    play.answer(Inspect, thing(5, 17, topic_id="A"))
+    assert play.asked(Halt).code == "recreated_topic"
+
+
+def test_an_object_without_a_topics_id_is_judged_by_its_records() -> None:
+    play = Play(topic_id="B").answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
+    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    assert play.asked(Commit) == Commit(Position(5))
 
 
 def test_the_start_policy_applies_where_there_is_no_chain_and_is_committed_first() -> None:

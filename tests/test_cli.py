@@ -14,7 +14,7 @@ import pytest
 
 import ingestd
 from ingestd import cli, logs
-from ingestd.commands import produce
+from ingestd.commands import check, produce, requeue, verify
 from ingestd.errors import (
     BreakerOpen,
     ConfigError,
@@ -24,17 +24,19 @@ from ingestd.errors import (
     SourceError,
 )
 from ingestd.settings import Settings
+from ingestd.validate import Reason
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[[Settings], int]
 
 
 class Daemon(ModuleType):
-    """Stands in for `ingestd.daemon` and for what `produce` runs: keeps the settings, and ends as told."""
+    """Stands in for `ingestd.daemon` and for what the other commands run: keeps the settings, and ends as told."""
 
     def __init__(self) -> None:
         super().__init__("ingestd.daemon")
         self.calls: list[tuple[str, Settings]] = []
+        self.options: list[object] = []
         self.outcome: BaseException | int = 0
 
     def run(self, settings: Settings) -> int:
@@ -42,6 +44,10 @@ class Daemon(ModuleType):
 
     def produce(self, settings: Settings) -> int:
         return self._end("produce", settings)
+
+    def inspect(self, settings: Settings, options: object) -> int:
+        self.options.append(options)
+        return self._end("inspect", settings)
 
     def _end(self, command: str, settings: Settings) -> int:
         self.calls.append((command, settings))
@@ -70,6 +76,8 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
     monkeypatch.setitem(sys.modules, "ingestd.daemon", fake)
     monkeypatch.setattr(ingestd, "daemon", fake, raising=False)
     monkeypatch.setattr(produce, "run", fake.produce)
+    for command in (check, requeue, verify):
+        monkeypatch.setattr(command, "run", fake.inspect)
     return fake
 
 
@@ -209,7 +217,25 @@ def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["", "run", "config", "produce"])
+def test_check_takes_its_options(daemon: Daemon) -> None:
+    assert cli.main(["check", "--topic", "a,b", "--sink", "s3://bucket", "--json"]) == 0
+    assert cli.main(["check", "--dry-run", "--duration", "30s"]) == 0
+    assert daemon.options == [check.Options(json=True), check.Options(dry_run=True)]
+    assert daemon.calls[0][1].config.kafka.topics == ("a", "b")
+    assert daemon.calls[1][1].config.duration == 30.0
+
+
+def test_requeue_takes_its_options(daemon: Daemon) -> None:
+    times = "--since 2026-11-01 --until 2026-11-01T00:00:01+00:00"
+    assert cli.main(f"requeue --reason unknown_type --reason not_json {times} --to t --dry-run --json".split()) == 0
+    assert cli.main(["requeue"]) == 0
+    reasons = [Reason.UNKNOWN_TYPE, Reason.NOT_JSON]
+    since = 1_793_491_200_000
+    given = requeue.Options(since=since, until=since + 1000, reason=reasons, to="t", dry_run=True, json=True)
+    assert daemon.options == [given, requeue.Options()]
+
+
+@pytest.mark.parametrize("command", ["", "run", "config", "produce", "check", "requeue", "verify"])
 def test_the_examples_in_the_help_work(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

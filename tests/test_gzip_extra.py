@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.encode import pack
-from ingestd.gzip_extra import MAX_HEADER, embed, extract
+from ingestd.gzip_extra import MAX_HEADER, embed, extract, without
 
 METADATA = st.dictionaries(st.text(), st.text())
 
@@ -32,6 +32,17 @@ def test_metadata_comes_back_and_the_rows_stay(body: bytes, metadata: dict[str, 
     file = embed(body, metadata)
     assert extract(file[:MAX_HEADER]) == metadata
     assert gzip.decompress(file) == gzip.decompress(body)
+
+
+@given(body=BODIES, metadata=METADATA)
+def test_the_body_comes_back_as_it_was(body: bytes, metadata: dict[str, str]) -> None:
+    assert without(embed(body, metadata)) == body
+    assert without(body) == body
+
+
+@given(data=st.binary())
+def test_without_takes_any_bytes(data: bytes) -> None:
+    assert without(data) == data
 
 
 @given(body=BODIES)

@@ -8,15 +8,20 @@ from typing import Any
 
 import pytest
 import trustme
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 
+from ingestd.compose import run
 from ingestd.config import Kafka, Secret
 from ingestd.errors import ConfigError, SourceError
 from ingestd.records import LogRange, Position
 from ingestd.sources.kafka import KafkaSource, produce
+from tests.chaos.tcp_proxy import TcpProxy
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import LIMIT, Reader, RecordingListener, values
 from tests.services.kafka import KafkaBroker
-from tests.services.ports import free_port
+from tests.services.ports import HOST, free_port
 from tests.test_kafka_source import Broker, kafka_config, partitions_of, running, until
 
 # -- the first contact
@@ -37,6 +42,26 @@ async def test_waits_for_a_broker_that_is_not_there_and_can_be_stopped() -> None
     await asyncio.wait([starting])
     await source.stop()
     assert await source.fetch() is None
+
+
+async def test_a_connection_that_was_just_lost_fails_as_one_on_the_daemons_loop(kafka: Broker) -> None:
+    ours = asyncio.get_running_loop()
+
+    async def send() -> None:
+        connection = await create_conn(HOST, proxy.port)
+        ours.call_soon_threadsafe(proxy.reset)
+        with pytest.raises(KafkaConnectionError):
+            await send_for_ever(connection)
+
+    async with TcpProxy(free_port(), int(kafka.bootstrap.rpartition(":")[2])) as proxy:
+        await asyncio.to_thread(run, send())
+
+
+async def send_for_ever(connection: Any) -> None:
+    while True:
+        connection.send(MetadataRequest([])).close()
+        connection._requests[-1][2].add_done_callback(lambda answer: answer.exception())  # nobody waits for it
+        await asyncio.sleep(0)
 
 
 def secure(broker: KafkaBroker, topic: str, **changes: Any) -> Kafka:

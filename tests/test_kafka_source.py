@@ -280,6 +280,28 @@ async def test_rebuild_lets_go_and_begins_anew(kafka: Broker, make_topic: MakeTo
         assert await source.commit(only, Position(2, "m"))
 
 
+async def test_a_consumer_of_which_a_task_has_died_is_rebuilt(kafka: Broker, make_topic: MakeTopic, send: Send) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    await send(only, [b"a"])
+    listener = RecordingListener()
+    async with running(kafka_config(kafka, topic), listener) as source, Polling() as polling:
+        await listener.wait_for([only])
+        assert source._member is not None
+        client = source._member._consumer._client
+        client._metadata_update = fail
+        client.force_metadata_update()
+        reader = polling.add(source)
+        await until(lambda: [what for what, _ in listener.heard] == ["assigned", "revoked", "assigned"])
+        source.seek(only, 0)
+        await until(lambda: bool(reader.got))
+        assert values(reader.got[only]) == [b"a"]
+
+
+async def fail(*_: object) -> None:
+    raise RuntimeError("what nobody foresaw")
+
+
 # -- what is handed out
 
 

@@ -4,7 +4,10 @@ import asyncio
 import gzip
 import json
 import random
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from typing import ParamSpec, TypeVar
 
 import pytest
 
@@ -30,6 +33,9 @@ TP = TopicPartition("t", 0)
 OTHER = TopicPartition("t", 1)
 DAY = 86_400_000
 
+T = TypeVar("T")
+P = ParamSpec("P")
+
 
 def records(count: int, start: int = 0, pad: int = 0) -> list[PlainRecord]:
     return [PlainRecord(offset, DAY, event(offset, pad)) for offset in range(start, start + count)]
@@ -41,6 +47,17 @@ def event(number: int, pad: int = 0) -> bytes:
     return json.dumps({**fields, "event_type": "web_visit", "page_url": noise}).encode()
 
 
+class Late(Executor):
+    """Does the work when some time has passed, as a thread that has much to do."""
+
+    seconds = 10.0
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        done: Future[T] = Future()
+        asyncio.get_running_loop().call_later(self.seconds, lambda: done.set_result(fn(*args, **kwargs)))
+        return done
+
+
 class Flow:
     """A pipeline with its surroundings."""
 
@@ -50,6 +67,7 @@ class Flow:
         limits: Batch = Batch(),  # noqa: B008  frozen
         breaker: BreakerConfig = BreakerConfig(),  # noqa: B008  frozen
         revoke_timeout: float = 30.0,
+        executor: Executor | None = None,
     ) -> None:
         self.log = MemoryLog(log)
         self.source = MemorySource(self.log, max_records=50)
@@ -62,7 +80,7 @@ class Flow:
             sink=self.sink,
             guard=self.guard,
             metrics=self.metrics,
-            executor=virtual_time.SlowExecutor(lambda: 0.001),
+            executor=executor or virtual_time.SlowExecutor(lambda: 0.001),
             wall_clock=lambda: 0.0,
         )
         self.pipeline = Pipeline(
@@ -171,6 +189,64 @@ def test_a_full_budget_stops_the_reading_and_nothing_else() -> None:
     virtual_time.run(main())
 
 
+def test_a_full_budget_takes_more_as_soon_as_rows_are_compressed_also_in_an_outage() -> None:
+    async def main() -> None:
+        value = event(0).replace(b'"page_url": ""', b'"page_url": "%b"' % (b"x" * 4_000))
+        repeated = [PlainRecord(offset, DAY, value) for offset in range(100)]
+        limits = Batch(interval=Seconds(3600), memory=Size(16 << 20))
+        flow = Flow({TopicPartition("t", number): repeated for number in range(40)}, limits, executor=Late())
+        flow.sink.fail_when(lambda call: Fault() if call.operation == "put_new" else None)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(flow.pipeline.run())
+            await asyncio.sleep(Late.seconds / 2)
+            assert flow.pipeline.held_bytes > 15 << 20
+            assert flow.metrics.totals().consumed < 40 * 100
+            await asyncio.sleep(60)
+            assert flow.metrics.totals().consumed == flow.metrics.totals().in_flight == 40 * 100
+            running.cancel()
+
+    virtual_time.run(main())
+
+
+def test_a_batch_that_has_landed_is_held_no_more() -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(3)}, Batch(interval=Seconds(30)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(20)
+            batch = flow.pipeline.keepers[TP].chain.open
+            assert batch is not None
+            gone = weakref.ref(batch)
+            del batch
+            await asyncio.sleep(20)
+            assert await flow.ranges() == [(0, 3)]
+            assert gone() is None
+            flow.source.finish()
+
+    virtual_time.run(main())
+
+
+def test_a_backlog_leaves_the_loop_to_others_between_two_fetches() -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(500)})
+        turns, seen = 0, []
+
+        async def other() -> None:
+            nonlocal turns
+            while flow.metrics.totals().consumed < 500:
+                turns += 1
+                seen.append(flow.metrics.totals().consumed)
+                await asyncio.sleep(0)
+            flow.source.finish()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            group.create_task(other())
+        assert set(seen) == set(range(0, 500, 50))
+
+    virtual_time.run(main())
+
+
 def test_a_revoked_partition_lands_what_it_holds_first() -> None:
     async def main() -> None:
         flow = Flow({TP: records(10)})
@@ -262,20 +338,85 @@ def test_rejected_records_are_kept_with_their_bytes_and_count_towards_the_range(
     virtual_time.run(main())
 
 
-def test_retention_that_overtakes_a_running_reader_is_told_and_halts_that_partition_alone() -> None:
+def test_what_is_held_lands_where_retention_takes_what_comes_next_and_the_others_go_on() -> None:
+    """It may be in no log any more, so nobody could read it again."""
+
     async def main() -> None:
-        flow = Flow({TP: records(10), OTHER: records(10)})
+        flow = Flow({TP: records(10), OTHER: records(10)}, Batch(interval=Seconds(1000)))
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
-            await asyncio.sleep(1)
-            flow.log.append(TP, *records(90, start=10))
-            flow.log.trim(TP, 50)
-            await asyncio.sleep(1)
+            await asyncio.sleep(5)
+            flow.log.append(TP, *records(10, start=10))
+            flow.log.trim(TP, 15)
+            await asyncio.sleep(5)
+            assert await flow.ranges() == [(0, 10)]
             halted = flow.pipeline.keepers[TP].halted
             assert halted is not None
             assert halted.code == "lost_upstream"
+            assert "(10-15)" in halted.message
             assert flow.pipeline.keepers[OTHER].halted is None
             flow.source.finish()
         assert await flow.ranges(OTHER) == [(0, 10)]
+        totals = flow.metrics.totals()
+        assert (totals.consumed, totals.landed, totals.released) == (20, 20, 0)
+
+    virtual_time.run(main())
+
+
+def test_goes_on_where_nothing_was_lost_after_all() -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(10)}, Batch(interval=Seconds(1000)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(5)
+            flow.source.pause(TP)
+            flow.pipeline.on_out_of_range(TP)
+            await asyncio.sleep(5)
+            flow.log.append(TP, *records(5, start=10))
+            await asyncio.sleep(5)
+            flow.source.finish()
+        assert await flow.ranges() == [(0, 10), (10, 15)]
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("outage", [False, True])
+def test_a_partition_that_is_revoked_before_what_is_held_has_landed_is_not_owned_again(*, outage: bool) -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(10)}, Batch(interval=Seconds(1000)), revoke_timeout=5)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(5)
+            if outage:
+                flow.sink.fail_when(lambda _: Fault())
+            flow.source.pause(TP)
+            flow.pipeline.on_out_of_range(TP)
+            await flow.source.revoke([TP])
+            flow.sink.fail_when(None)
+            await asyncio.sleep(100)
+            assert not flow.pipeline.keepers
+            flow.source.finish()
+        assert await flow.ranges() == ([] if outage else [(0, 10)])
+        totals = flow.metrics.totals()
+        assert totals.landed + totals.released == totals.consumed == 10
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("size", [5, 30], ids=["shorter", "longer"])
+def test_nothing_of_a_topic_that_was_created_again_extends_the_chain(size: int) -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(10)}, Batch(interval=Seconds(1000)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(5)
+            flow.log.create_again()
+            flow.log.append(TP, *records(size))
+            await asyncio.sleep(20)
+            assert await flow.ranges() == [(0, 10)], "what was held of the former topic"
+            halted = flow.pipeline.keepers[TP].halted
+            assert halted is not None
+            assert halted.code == "recreated_topic"
+            flow.source.finish()
 
     virtual_time.run(main())

@@ -7,7 +7,7 @@ import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ingestd.config import S3, Batch, Config, Seconds, Simulator, Sink
 from ingestd.status import PartitionStatus, Status, Totals
-from ingestd.terminal import LiveView, summary
+from ingestd.terminal import LiveView, ProgressBar, summary
 
 MIDNIGHT = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp())
 CONFIG = Config(source="simulator", duration=Seconds(300), batch=Batch(interval=Seconds(30)))
@@ -325,3 +325,24 @@ def test_the_summary_of_nothing_has_no_commands() -> None:
     text = summary(replace(STATUS, phase="stopped", totals=Totals()), CONFIG, STATUS.sink)
     assert "0 records = 0 landed + 0 quarantined" in text
     assert "Look at" not in text
+
+
+# -- a command's progress
+
+
+def test_progress_is_drawn_in_place_and_log_lines_stand_above_it() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    bar = ProgressBar("days", console)
+    bar.update(1.5, 365, "1,234 objects, [red]100 a second")
+    bar.stream.write("a log line\n")
+    bar.update(300, 365, "2,000 objects, 100 a second")
+    bar.stop()
+    shown = cast(io.StringIO, console.file).getvalue()
+    assert "2 of 365 days 1,234 objects, [red]100 a second" in shown
+    assert "300 of 365 days" in shown
+    assert "a log line\n" in shown
+
+
+def test_progress_that_was_never_drawn_can_be_stopped() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True)
+    ProgressBar("days", console).stop()

@@ -24,8 +24,11 @@ ROOMS = {
 }
 #: What decides, and does no I/O: no event loop, no clock, no logging, no metrics.
 PURE = {
+    "audit/chains.py", "audit/contents.py", "audit/findings.py", "audit/ranges.py", "audit/reconcile.py",
+    "audit/report.py", "audit/second_look.py",
     "batch.py", "breaker.py", "chain.py", "encode.py", "errors.py", "events.py", "gzip_extra.py", "layout.py",
-    "quarantine.py", "records.py", "retry.py", "simulation.py", "status.py", "steps.py", "validate.py", "watchdog.py",
+    "quarantine.py", "records.py", "requeue/parcels.py", "retry.py", "simulation.py", "status.py", "steps.py",
+    "validate.py", "watchdog.py",
 }  # fmt: skip
 IMPURE = {"asyncio", "logging", "socket", "threading", "time", "ingestd.metrics", "ingestd.logs", "ingestd.daemon"}
 OURS_OR_STANDARD = {"ingestd", *sys.stdlib_module_names}

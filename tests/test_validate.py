@@ -404,7 +404,7 @@ class Trade(Event, tag="trade"):
     opened_at: Annotated[datetime, Meta(tz=True)] | None = None
     limits: Limits | tuple[Decimal, ...] | None = None
     isin: Annotated[str, Meta(pattern="^[A-Z]{2}")] | None = None
-    by_day: dict[int, float] | None = None
+    by_day: dict[Annotated[int, Meta(ge=1, le=366)], float] | None = None
 
     def __post_init__(self) -> None:
         if self.count == 13:

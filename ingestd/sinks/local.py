@@ -34,7 +34,7 @@ _HINTS = {
     errno.ENOTDIR: "a file stands where a directory is needed: move it away",
     errno.EISDIR: "a directory stands where a file is needed: move it away",
     errno.EEXIST: "a file stands where a directory is needed: move it away",
-    errno.ELOOP: "a symbolic link leads in a circle: remove it",
+    errno.ELOOP: "remove the symbolic link; nothing below the directory of sink.url may be one",
     errno.EXDEV: "everything below the directory of sink.url must be on one file system",
     errno.EINVAL: "the file system cannot make a directory durable: choose a directory on another one",
     errno.ENAMETOOLONG: "choose a directory with a shorter path",
@@ -97,6 +97,7 @@ class LocalSink:
         with _mapped(f"prepare {self._root}"):
             existing = next(path for path in (self._root, *self._root.parents) if path.exists())
             self._temporary.mkdir(parents=True, exist_ok=True)
+            _must_be_plain(self._root, self._temporary)
             _sync_directories(self._temporary, existing)
             self._clean()
             self._probe()
@@ -135,6 +136,7 @@ class LocalSink:
         with _mapped(f"write {path}"):
             try:
                 _write_durably(temporary, content)
+                _must_be_plain(self._root, path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stored = _link(temporary, path)
                 # With EXISTS, too: the caller builds on the winner, which may have died before its own fsync.
@@ -146,6 +148,7 @@ class LocalSink:
 
     def _head(self, key: str, path: Path) -> ObjectInfo | None:
         with _mapped(f"read {path}"):
+            _must_be_plain(self._root, path)
             try:
                 with path.open("rb") as file:
                     header = file.read(gzip_extra.MAX_HEADER)
@@ -186,8 +189,18 @@ def _must_be_there(root: Path) -> None:
     (root / _TEMPORARY).stat()
 
 
+def _must_be_plain(root: Path, path: Path) -> None:
+    """OSError where a symbolic link is below the root: it may lead out of it, and a listing does not follow it."""
+    for part in (path, *path.parents):
+        if part == root:
+            return
+        if part.is_symlink():
+            raise OSError(errno.ELOOP, f"there is a symbolic link, {part}")
+
+
 def _read(root: Path, path: Path) -> bytes:
     with _mapped(f"read {path}"):
+        _must_be_plain(root, path)
         try:
             return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -200,6 +213,7 @@ def _entries(root: Path, folder: str) -> list[tuple[str, bool]]:
     found = []
     with _mapped(f"list {root / folder}"):
         _must_be_there(root)
+        _must_be_plain(root, root / folder)
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / folder) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _URL = re.compile(r"s3://(?P<bucket>[A-Za-z0-9._-]{1,255})(?:/(?P<prefix>.*?))?/*", re.DOTALL)
 _ATTEMPTS = 3  # of one call, inside botocore; the caller's own retries have no end
 _MESSAGE = 300  # characters of the store's own words that are passed on
+_QUOTED = re.compile(r"((?:authorization|security-token|credential|signature)\W{0,4}[:=]|AWS4-HMAC).*", re.IGNORECASE)
 
 # Of an answer below 500, by the code in its body.
 _TRANSIENT = {
@@ -374,6 +375,6 @@ def _unreadable(error: OSError, failed: str) -> SinkError:
 
 
 def _short(text: str) -> str:
-    """One line of it."""
-    line = " ".join(text.split())
+    """One line of it, up to where it quotes what a request was signed with."""
+    line = _QUOTED.sub(r"\1<redacted>", " ".join(text.split()))
     return line if len(line) <= _MESSAGE else f"{line[:_MESSAGE]}…"

@@ -23,7 +23,10 @@ class Listener(Protocol):
         ...
 
     def on_out_of_range(self, partition: TopicPartition) -> None:
-        """What was to be read next is not, or no longer, in the log. The partition is paused until ``Source.seek``."""
+        """What was to be read next is not, or no longer, in the log, or the log is of another topic than was named.
+
+        The partition is paused until ``Source.seek``. Called from inside ``Source.fetch``.
+        """
         ...
 
 
@@ -65,6 +68,13 @@ class Source(Protocol):
 
     def pause(self, partition: TopicPartition) -> None:
         """Hand out no more records of this partition until ``seek``."""
+        ...
+
+    async def topic_id(self, partition: TopicPartition) -> str:
+        """Which topic this is: one that was deleted and created again has another id. "" where none is known.
+
+        From now on what is handed out is of this one; where it is gone, ``Listener.on_out_of_range`` is called.
+        """
         ...
 
     async def committed(self, partition: TopicPartition) -> Position | None:

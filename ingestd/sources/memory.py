@@ -19,6 +19,7 @@ class MemoryLog:
 
     def __init__(self, records: Mapping[TopicPartition, Sequence[PlainRecord]]) -> None:
         self.commits: dict[TopicPartition, Position] = {}
+        self.topic_id = "1"
         self._records = {partition: list(some) for partition, some in records.items()}
         self._starts = {partition: some[0].offset if some else 0 for partition, some in self._records.items()}
         self._ends = {partition: some[-1].offset + 1 if some else 0 for partition, some in self._records.items()}
@@ -48,6 +49,13 @@ class MemoryLog:
         del records[: bisect_left(records, start, key=attrgetter("offset"))]
         self._starts[partition] = start
         self._ends[partition] = max(self._ends[partition], start)
+
+    def create_again(self) -> None:
+        """The topic is deleted and created again under its name, with as many partitions."""
+        self.topic_id = str(int(self.topic_id) + 1)
+        self._records = {partition: [] for partition in self._records}
+        self._starts, self._ends = dict.fromkeys(self._records, 0), dict.fromkeys(self._records, 0)
+        self.commits.clear()
 
     def read(self, partition: TopicPartition, offset: int, count: int) -> list[PlainRecord]:
         """At most `count` records from `offset` on. ``SourceError`` where the log does not reach."""
@@ -86,6 +94,7 @@ class MemorySource:
         self._listener: Listener | None = None
         self._owned: set[TopicPartition] = set()
         self._next: dict[TopicPartition, int] = {}  # only where records may be handed out: owned, sought, not paused
+        self._topic_ids: dict[TopicPartition, str] = {}
         self._rebalancing = False
         self._finished = False
         self._wake = asyncio.Event()
@@ -149,7 +158,8 @@ class MemorySource:
             return fetched
         for partition, offset in list(self._next.items()):
             start, end = self.log.range(partition)
-            if not start <= offset <= end:
+            another = self._topic_ids.get(partition, self.log.topic_id) != self.log.topic_id
+            if another or not start <= offset <= end:
                 self.pause(partition)
                 self._hears().on_out_of_range(partition)
             elif records := self.log.read(partition, offset, self._max_records):
@@ -170,6 +180,10 @@ class MemorySource:
 
     def pause(self, partition: TopicPartition) -> None:
         self._next.pop(partition, None)
+
+    async def topic_id(self, partition: TopicPartition) -> str:
+        self._topic_ids[partition] = self.log.topic_id
+        return self.log.topic_id
 
     async def committed(self, partition: TopicPartition) -> Position | None:
         return self.log.commits.get(partition)

@@ -158,6 +158,9 @@ class SimulatorSource:
     def pause(self, partition: TopicPartition) -> None:
         self._paused.add(partition)
 
+    async def topic_id(self, partition: TopicPartition) -> str:  # noqa: ARG002 (all are alike)
+        return ""
+
     async def committed(self, partition: TopicPartition) -> Position | None:
         return self._commits.get(partition)
 

@@ -48,13 +48,15 @@ class World:
 
     `source` is started with `listener` and nothing else was called. Its start policy is earliest, its group has
     committed nothing. `partitions` are the two it is or will be assigned; their logs are empty and begin at offset 0.
-    `append` returns once the values are in the log of one partition, at consecutive offsets.
+    `append` returns once the values are in the log of one partition, at consecutive offsets. `create_again` deletes the
+    topic and creates another under its name, with as many partitions.
     """
 
     source: Source
     listener: RecordingListener
     partitions: tuple[TopicPartition, TopicPartition]
     append: Callable[[TopicPartition, Sequence[bytes]], Awaitable[None]]
+    create_again: Callable[[], Awaitable[None]]
 
 
 class Reader:
@@ -255,6 +257,22 @@ class SourceContract:
         await world.listener.wait_for(world.partitions)
         await world.append(world.partitions[0], [b"a"])
         assert await world.source.resolve_start(world.partitions[0]) == 0
+
+    async def test_hands_out_nothing_of_a_topic_that_was_created_again(self, world: World) -> None:
+        partition = world.partitions[0]
+        await world.listener.wait_for(world.partitions)
+        former = await world.source.topic_id(partition)
+        await world.append(partition, [b"former"] * 3)
+        world.source.seek(partition, 0)
+        reader = Reader(world.source)
+        assert values(await reader.take(partition, 3)) == [b"former"] * 3
+        await world.create_again()
+        await world.append(partition, [b"another"] * 5)
+        async with asyncio.timeout(LIMIT):
+            while not {"out of range", "revoked"} & {what for what, _ in world.listener.heard}:
+                assert await reader.fetch()
+        assert not reader.got.get(partition)
+        assert await world.source.topic_id(partition) != former
 
     async def test_finish_ends_the_stream_for_good(self, world: World) -> None:
         reader = await self.sought(world)

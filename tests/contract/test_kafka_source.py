@@ -1,25 +1,28 @@
-"""The Kafka source keeps the contract on a real broker."""
+"""The Kafka source keeps the contract on a real broker, and so does the one that only looks on."""
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from ingestd.config import Kafka
 from ingestd.records import TopicPartition
-from ingestd.sources.kafka import KafkaSource
+from ingestd.sources.kafka import KafkaSource, Onlooker
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import RecordingListener, SourceContract, World
-from tests.services.kafka import KafkaAddress, KafkaBroker
+from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, delete_topic, topic_admin
 
 
 class TestKafkaSource(SourceContract):
+    kind: type[KafkaSource] = KafkaSource
+
     @pytest.fixture
     async def world(self, kafka: KafkaAddress | KafkaBroker, make_topic: MakeTopic) -> AsyncIterator[World]:
         topic = await make_topic(2)
         config = Kafka(bootstrap_servers=(kafka.bootstrap,), topics=(topic,), group_id=f"group_{uuid.uuid4().hex}")
-        source, listener = KafkaSource(config), RecordingListener()
+        source, listener = self.kind(config), RecordingListener()
 
         async def append(partition: TopicPartition, values: Sequence[bytes]) -> None:
             for value in values:
@@ -27,5 +30,16 @@ class TestKafkaSource(SourceContract):
 
         async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all") as producer:
             await source.start(listener)
-            yield World(source, listener, (TopicPartition(topic, 0), TopicPartition(topic, 1)), append)
+            partitions = TopicPartition(topic, 0), TopicPartition(topic, 1)
+            yield World(source, listener, partitions, append, partial(create_again, kafka.bootstrap, topic))
             await source.stop()
+
+
+async def create_again(bootstrap: str, topic: str) -> None:
+    async with topic_admin(bootstrap) as admin:
+        await delete_topic(admin, topic)
+        await create_topic(admin, topic, 2)
+
+
+class TestOnlooker(TestKafkaSource):
+    kind = Onlooker

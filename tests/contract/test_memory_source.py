@@ -26,8 +26,11 @@ class TestMemorySource(SourceContract):
             for value in values:
                 log.append(partition, record(log.range(partition).end, value))
 
+        async def create_again() -> None:
+            log.create_again()
+
         await source.start(listener)
-        yield World(source, listener, (P0, P1), append)
+        yield World(source, listener, (P0, P1), append, create_again)
         await source.stop()
 
 

@@ -42,13 +42,20 @@ class TestSimulatorSource(SourceContract):
         async def append(partition: TopicPartition, values: Sequence[bytes]) -> None:
             pass
 
+        async def create_again() -> None:
+            raise NotImplementedError
+
         await source.start(listener)
-        yield World(source, listener, (P0, P1), append)
+        yield World(source, listener, (P0, P1), append, create_again)
         await source.stop()
 
     @makes_its_own("so it hands out no others")
     async def test_hands_out_what_the_log_holds(self, world: World) -> None:
         await super().test_hands_out_what_the_log_holds(world)
+
+    @makes_its_own("so there is no topic to be deleted")
+    async def test_hands_out_nothing_of_a_topic_that_was_created_again(self, world: World) -> None:
+        await super().test_hands_out_nothing_of_a_topic_that_was_created_again(world)
 
     @makes_its_own("so there is always one")
     async def test_fetches_nothing_where_there_is_nothing(self, world: World) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -53,6 +53,13 @@ def credentials(store: S3Store) -> dict[str, str]:
     }
 
 
+def write_credentials(file: Path, access_key: str, secret_key: str) -> None:
+    """A file for AWS_SHARED_CREDENTIALS_FILE, in place of the one that is there."""
+    text = f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n"
+    file.with_suffix(".new").write_text(text)
+    file.with_suffix(".new").rename(file)
+
+
 class _Child(Process):
     @property
     def popen(self) -> subprocess.Popen[bytes]:
@@ -66,16 +73,34 @@ class _Child(Process):
 class Daemon:
     """One daemon that can be started again after it has ended; all of its runs share one log and one health port.
 
-    `settings` are keys and values as for ``--set``, `environment` is added to ours. It is killed when we end.
+    `settings` are keys and values as for ``--set``, `environment` is added to ours, `program` is what Python runs.
+    It is killed when we end.
     """
 
-    def __init__(self, name: str, directory: Path, settings: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: Path,
+        settings: Mapping[str, str],
+        environment: Mapping[str, str],
+        program: Sequence[str] = ("-m", "ingestd"),
+    ) -> None:
         self.name = name
         self.log = directory / f"{name}.log"
+        self._environment = environment
+        self._program = program
         self._port = free_port()
-        keys = {**settings, "health.port": str(self._port), "kafka.client_id": name}
+        self._child = self._with(settings)
+
+    def _with(self, settings: Mapping[str, str]) -> _Child:
+        keys = {"kafka.client_id": self.name, **settings, "health.port": str(self._port)}
         flags = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
-        self._child = _Child(name, [sys.executable, "-m", "ingestd", *flags], self.log, environment)
+        return _Child(self.name, [sys.executable, *self._program, *flags], self.log, self._environment)
+
+    def configure(self, settings: Mapping[str, str]) -> None:
+        """Other settings, from its next start on."""
+        assert not self.running
+        self._child = self._with(settings)
 
     # -- life
 

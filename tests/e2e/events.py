@@ -56,6 +56,8 @@ class Load:
         self._events = events(first)
         self._turn = cycle(range(partitions))
         self._underway: deque[tuple[int, int, Any]] = deque()
+        self._malformed = cycle(MALFORMATIONS.values())
+        self._to_spoil = 0
         self.records: dict[int, range] = {number: range(0) for number in range(partitions)}
         self.ids: set[str] = set()
 
@@ -63,6 +65,25 @@ class Load:
     def total(self) -> int:
         """How many events are written and acknowledged."""
         return sum(map(len, self.records.values()))
+
+    @property
+    def spoiling(self) -> bool:
+        """Whether events are still to be written that are malformed by `spoil`."""
+        return self._to_spoil > 0
+
+    def spoil(self, total: int) -> None:
+        """The next so many events are malformed, whatever their number."""
+        self._to_spoil = total
+
+    async def grow(self, partitions: int) -> None:
+        """The topic has so many partitions now: all of them get events from now on."""
+        await self._producer.client.force_metadata_update()
+        self.records |= {number: range(0) for number in range(len(self.records), partitions)}
+        self._turn = cycle(range(partitions))
+
+    def again(self, first: int) -> "Load":
+        """A writer into the topic that was created again, with as many partitions."""
+        return Load(self._producer, self._topic, len(self.records), first)
 
     async def write(self, total: int) -> None:
         """Write so many events, in batches to each partition in turn; they are acknowledged when this returns."""
@@ -78,10 +99,14 @@ class Load:
         # By our own count: the builder refuses what does not fit, and then the event would be lost.
         while written < most and size < _BATCH_BYTES - 4096:
             number, key, value = next(self._events)
+            good = is_good(number)
+            if good and self._to_spoil:
+                good, value = False, next(self._malformed)(value)
+            self._to_spoil = max(0, self._to_spoil - 1)
             builder.append(timestamp=now, key=key, value=value)
             size += len(value) + len(key) + 20
             written += 1
-            if is_good(number):
+            if good:
                 self.ids.add(event_id(number))
         partition = next(self._turn)
         sent = await self._producer.send_batch(builder, self._topic, partition=partition)

@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import for_code
+from aiokafka.errors import GroupCoordinatorNotAvailableError, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from tests.e2e.daemon import DEADLINE
@@ -25,7 +26,12 @@ async def caught_up(
 ) -> None:
     """Wait until the group has committed all of `wanted`."""
     limit = time.monotonic() + deadline
-    while (found := await committed(bootstrap, group, topic)) != dict(wanted):
+    found: dict[int, int] = {}
+    while True:
+        with suppress(GroupCoordinatorNotAvailableError):  # no group has committed anything yet on a new broker
+            found = await committed(bootstrap, group, topic)
+        if found == dict(wanted):
+            return
         assert time.monotonic() < limit, f"after {deadline:g} s {found} is committed, not {wanted}"
         await asyncio.sleep(0.2)
 
@@ -33,6 +39,19 @@ async def caught_up(
 def ends(records: Mapping[int, Collection[int]]) -> dict[int, int]:
     """What a group must have committed that has all of `records`: one past the last, also where markers follow it."""
     return {partition: max(offsets, default=-1) + 1 for partition, offsets in records.items()}
+
+
+async def until_group_is(wanted: str, bootstrap: str, group: str, deadline: float = DEADLINE) -> None:
+    """Wait for a state that its coordinator tells: Stable, Empty, PreparingRebalance, ..."""
+    limit = time.monotonic() + deadline
+    async with topic_admin(bootstrap) as admin:
+        while True:
+            (answer,) = await admin.describe_consumer_groups([group])
+            found = answer.groups[0][2]
+            if found == wanted:
+                return
+            assert time.monotonic() < limit, f"after {deadline:g} s the group is {found}, not {wanted}"
+            await asyncio.sleep(0.05)
 
 
 async def delete_group(bootstrap: str, group: str) -> None:

@@ -5,16 +5,19 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from ingestd import quarantine
+from ingestd import gzip_extra, quarantine
 from ingestd.layout import PROBE, QUARANTINE, Landed, Layout
 from ingestd.records import TopicPartition
 from tests.services.seaweed import S3Store
+
+_MAX_PROBLEMS = 20  # that are put in words
 
 
 @dataclass
@@ -24,6 +27,27 @@ class Link:
     key: str
     landed: Landed
     offsets: list[int]
+
+
+@dataclass
+class Tally:
+    """What is there, against what was written. All is well when there are no problems."""
+
+    records: int = 0  # written
+    rows: int = 0
+    quarantined: int = 0
+    objects: int = 0
+    lost: int = 0  # records that are neither in a row nor in quarantine
+    doubled: int = 0  # rows too many, in a second row or beside the quarantine
+    strange: int = 0  # offsets that nobody wrote
+    gaps: int = 0  # between two objects of a chain
+    overlaps: int = 0
+    problems: list[str] = field(default_factory=list)  # all of the above, and whatever else is wrong, in words
+
+    def demand(self, condition: object, problem: str) -> None:
+        """Note the problem where the condition does not hold."""
+        if not condition and len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(problem)
 
 
 @dataclass
@@ -56,75 +80,127 @@ class Ledger:
 
         `records` has all partitions of the topic.
         """
-        strangers = (self.chains.keys() | self.quarantined.keys()) - records.keys()
-        assert not strangers, f"objects of partitions that do not exist: {strangers}"
-        for partition, offsets in records.items():
-            self._check_records(partition, set(offsets))
-            self._check_chain(partition, sorted(offsets))
-        if ids is not None:
-            assert len(self.event_ids) == len(ids)
-            assert set(self.event_ids) == set(ids)
+        tally = self.tally(records, ids)
+        assert not tally.problems, "\n".join(tally.problems)
 
-    def _check_records(self, partition: int, expected: set[int]) -> None:
+    def tally(self, records: Mapping[int, Collection[int]], ids: Collection[str] | None = None) -> Tally:
+        """The same, counted."""
+        tally = Tally(
+            records=sum(map(len, records.values())),
+            rows=self.rows,
+            quarantined=sum(map(len, self.quarantined.values())),
+            objects=self.objects,
+        )
+        strangers = (self.chains.keys() | self.quarantined.keys()) - records.keys()
+        tally.demand(not strangers, f"objects of partitions that do not exist: {strangers}")
+        for partition, offsets in records.items():
+            self._count_records(tally, partition, set(offsets))
+            self._count_chain(tally, partition, sorted(offsets))
+        if ids is not None:
+            tally.demand(len(self.event_ids) == len(ids), f"{len(self.event_ids)} events are in rows, not {len(ids)}")
+            tally.demand(set(self.event_ids) == set(ids), "other events than were written are in rows")
+        return tally
+
+    def _count_records(self, tally: Tally, partition: int, expected: set[int]) -> None:
         rows = [offset for link in self.chains[partition] for offset in link.offsets]
         once, quarantined = set(rows), self.quarantined[partition]
+        found, both = once | quarantined, once & quarantined
+        again, lost, strange = len(rows) - len(once), expected - found, found - expected
         where = f"{self.topic}[{partition}]"
-        assert len(rows) == len(once), f"{where}: {len(rows) - len(once)} rows are there more than once"
-        assert not once & quarantined, f"{where}: in a row and in quarantine: {_some(once & quarantined)}"
-        found = once | quarantined
-        assert not expected - found, f"{where}: lost: {_some(expected - found)}"
-        assert not found - expected, f"{where}: never written: {_some(found - expected)}"
+        tally.demand(not again, f"{where}: {again} rows are there more than once")
+        tally.demand(not both, f"{where}: in a row and in quarantine: {_some(both)}")
+        tally.demand(not lost, f"{where}: lost: {_some(lost)}")
+        tally.demand(not strange, f"{where}: never written: {_some(strange)}")
+        tally.doubled += again + len(both)
+        tally.lost += len(lost)
+        tally.strange += len(strange)
 
-    def _check_chain(self, partition: int, expected: list[int]) -> None:
+    def _count_chain(self, tally: Tally, partition: int, expected: list[int]) -> None:
         chain = self.chains[partition]
         for before, after in pairwise(chain):
-            assert before.landed.end == after.landed.start, f"gap or overlap between {before.key} and {after.key}"
+            end, start = before.landed.end, after.landed.start
+            tally.gaps += end < start
+            tally.overlaps += end > start
+            tally.demand(end == start, f"gap or overlap between {before.key}, to {end}, and {after.key}")
+        if not chain:
+            tally.demand(not expected, f"{self.topic}[{partition}]: no objects")
+            return
         if expected:
-            assert chain, f"{self.topic}[{partition}]: no objects"
-            assert chain[0].landed.start <= expected[0]
-            assert chain[-1].landed.end == expected[-1] + 1
+            tally.demand(chain[0].landed.start <= expected[0], f"{chain[0].key}: begins too late")
+            tally.demand(chain[-1].landed.end == expected[-1] + 1, f"{chain[-1].key}: not the end, {expected[-1] + 1}")
         begin = 0
         for link in chain:
             end = bisect_left(expected, link.landed.end)
-            self._check_link(link, expected[begin:end], partition)
+            self._count_link(tally, link, expected[begin:end], partition)
             begin = end
 
-    def _check_link(self, link: Link, expected: list[int], partition: int) -> None:
+    def _count_link(self, tally: Tally, link: Link, expected: list[int], partition: int) -> None:
         """`expected` are the offsets that the object stands for."""
         landed = link.landed
         place = TopicPartition(self.topic, partition)
-        assert link.key == self.layout.data_key(place, landed.start, landed.first_timestamp, landed.end)
-        assert expected, f"{link.key}: stands for no record"
-        assert landed.start <= expected[0] == landed.first_offset, link
-        assert landed.end == expected[-1] + 1
-        assert landed.rows == len(link.offsets)
-        assert landed.rows + landed.rejected == len(expected)
-        assert link.offsets == sorted(link.offsets)
+        right = self.layout.data_key(place, landed.start, landed.first_timestamp, landed.end)
+        tally.demand(link.key == right, f"{link.key}: the name should be {right}")
+        tally.demand(landed.rows == len(link.offsets), f"{link.key}: {len(link.offsets)} rows, says {landed.rows}")
+        tally.demand(link.offsets == sorted(link.offsets), f"{link.key}: rows are not in order")
+        if not expected:
+            # So it is where retention was first: the object closes the hole, and names the record after it.
+            hole = landed.rows == landed.rejected == 0 and landed.first_offset >= landed.end
+            tally.demand(hole, f"{link.key}: stands for no record")
+            return
+        first = landed.start <= expected[0] == landed.first_offset
+        tally.demand(first, f"{link.key}: first is {expected[0]}: {landed}")
+        tally.demand(landed.end == expected[-1] + 1, f"{link.key}: last is {expected[-1]}: {landed}")
+        counted = landed.rows + landed.rejected
+        tally.demand(counted == len(expected), f"{link.key}: stands for {len(expected)} records, says {counted}")
 
 
 def read(store: S3Store, bucket: str, topic: str, lineage: str | None = None) -> Ledger:
-    """Everything in the bucket; what is not as it must be raises AssertionError."""
-    ledger = Ledger(topic, Layout(lineage))
+    """Everything of one lineage in the bucket; what is not as it must be raises AssertionError."""
     with closing(store.client()) as client:
-        for key in sorted(_keys(client, bucket)):
-            if key == PROBE:
-                continue
-            found = client.get_object(Bucket=bucket, Key=key)
-            rows = gzip.decompress(found["Body"].read())
-            assert not rows or rows.endswith(b"\n"), f"{key}: the last line has no end"
-            if key.startswith(QUARANTINE):
-                _add_quarantine(ledger, key, rows)
-            else:
-                _add_rows(ledger, key, rows, found["Metadata"])
+        return _ledger(topic, lineage, _in_bucket(client, bucket))
+
+
+def read_directory(root: Path, topic: str, lineage: str | None = None) -> Ledger:
+    """As `read`, of a local sink."""
+    return _ledger(topic, lineage, _in_directory(root))
+
+
+def _ledger(topic: str, lineage: str | None, objects: Iterable[tuple[str, bytes, Mapping[str, str]]]) -> Ledger:
+    """From keys, bodies and metadata."""
+    ledger = Ledger(topic, Layout(lineage))
+    for key, body, metadata in objects:
+        if _lineage(key) != lineage:
+            continue
+        rows = gzip.decompress(body)
+        assert not rows or rows.endswith(b"\n"), f"{key}: the last line has no end"
+        if key.startswith(QUARANTINE):
+            _add_quarantine(ledger, key, rows)
+        else:
+            _add_rows(ledger, key, rows, metadata)
     for chain in ledger.chains.values():
         chain.sort(key=lambda link: link.landed.start)
     return ledger
 
 
-def _keys(client: Any, bucket: str) -> Iterator[str]:
+def _lineage(key: str) -> str | None:
+    folders = key.split("/")[1:-1]
+    return folders[0] if len(folders) == len(("lineage", "year", "month", "day")) else None
+
+
+def _in_bucket(client: Any, bucket: str) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        for found in page.get("Contents", []):
-            yield found["Key"]
+        for entry in page.get("Contents", []):
+            if entry["Key"] != PROBE:
+                found = client.get_object(Bucket=bucket, Key=entry["Key"])
+                yield entry["Key"], found["Body"].read(), found["Metadata"]
+
+
+def _in_directory(root: Path) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
+    for path in root.rglob("*.gz"):
+        key = path.relative_to(root).as_posix()
+        if key != PROBE:
+            body = path.read_bytes()
+            yield key, body, gzip_extra.extract(body[: gzip_extra.MAX_HEADER])
 
 
 def _add_rows(ledger: Ledger, key: str, rows: bytes, metadata: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ingestd import gzip_extra
-from ingestd.layout import EVENTS, PROBE, QUARANTINE, Landed, Layout
+from ingestd.layout import EVENTS, PROBE, QUARANTINE, REQUEUED, Landed, Layout
 from tests.services.seaweed import S3Store
 
 Row = dict[str, Any]
@@ -57,7 +57,7 @@ def in_directory(root: Path) -> list[DataObject]:
 
 def _data_keys(keys: list[str]) -> Iterator[str]:
     for key in keys:
-        assert key == PROBE or key.startswith((EVENTS, QUARANTINE)), f"{key}: in neither folder"
+        assert key == PROBE or key.startswith((EVENTS, QUARANTINE, REQUEUED)), f"{key}: in none of our folders"
         if key.startswith(EVENTS):
             yield key
 

@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
-from tests.e2e.daemon import DEADLINE, Daemon
+from tests.e2e.daemon import DEADLINE, Daemon, write_credentials
 from tests.e2e.events import fill
 from tests.e2e.group import committed, ends
 from tests.e2e.ledger import read
@@ -27,9 +27,6 @@ from tests.services.ports import HOST
 from tests.services.seaweed import S3Store
 
 Broker = KafkaAddress | KafkaBroker
-
-Disk = Callable[[Path], AbstractContextManager[None]]
-Trouble = Callable[[Path], AbstractContextManager[None]]
 
 HELD = {"batch.interval": "1h"}  # nothing lands but at the end
 QUICK = {"sink.retry_initial": "50ms", "sink.retry_max": "200ms"}
@@ -239,68 +236,21 @@ def replaced_by_a_file(directory: Path) -> Iterator[None]:
         aside.rename(directory)
 
 
-@contextmanager
-def full(directory: Path) -> Iterator[None]:
-    """For a while there is no room on the file system of the directory."""
-    filler = directory / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    try:
-        yield
-    finally:
-        filler.unlink()
-
-
-@contextmanager
-def small_disk(directory: Path) -> Iterator[None]:
-    directory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(directory)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
-def can_mount() -> bool:
-    with tempfile.TemporaryDirectory() as directory:
-        try:
-            with small_disk(Path(directory) / "small"):
-                return True
-        except (OSError, subprocess.CalledProcessError):
-            return False
-
-
-def no_disk(_: Path) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-TROUBLES: dict[str, tuple[Disk, Trouble, str]] = {
-    "a file in the way": (no_disk, replaced_by_a_file, "a file stands where a directory is needed: move it away"),
-    "a full disk": (small_disk, full, "the disk is full: make room"),
-}
-
-
-@pytest.mark.parametrize("name", TROUBLES if can_mount() else ["a file in the way"])
-async def test_holds_everything_while_its_directory_cannot_be_written(
-    simulated: Simulated, tmp_path: Path, name: str
-) -> None:
-    disk, trouble, hint = TROUBLES[name]
+async def test_holds_everything_while_its_directory_cannot_be_written(simulated: Simulated, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with disk(data):
-        daemon = simulated(data, {"batch.interval": "200ms"})
-        daemon.start()
-        await daemon.until(lambda status: status.ready and status.totals.objects)
+    daemon = simulated(data, {"batch.interval": "200ms"})
+    daemon.start()
+    await daemon.until(lambda status: status.ready and status.totals.objects)
 
-        with trouble(data):
-            before = await daemon.until(lambda status: status.sink_forbidden)
-            await refused(daemon, "cannot write", hint)
-            after = await daemon.until(lambda status: status.totals.in_flight > before.totals.in_flight)
-            assert after.totals.released == 0
-        await daemon.until(lambda status: status.ready and status.totals.landed > after.totals.landed)
+    with replaced_by_a_file(data):
+        before = await daemon.until(lambda status: status.sink_forbidden)
+        await refused(daemon, "cannot write", "a file stands where a directory is needed: move it away")
+        after = await daemon.until(lambda status: status.totals.in_flight > before.totals.in_flight)
+        assert after.totals.released == 0
+    await daemon.until(lambda status: status.ready and status.totals.landed > after.totals.landed)
 
-        assert await daemon.stop() == 0
-        objects = in_directory(data)
+    assert await daemon.stop() == 0
+    objects = in_directory(data)
     consumed = log_lines(daemon)[-1]["consumed"]
     assert sum(len(it.rows) for it in objects) == consumed
     check_chains(objects, partitions=2)
@@ -345,12 +295,6 @@ async def refused(daemon: Daemon, *words: str) -> None:
     assert code == 503
     (message,) = [it["message"] for it in json.loads(body)["reasons"] if it["code"] == "sink_forbidden"]
     assert all(word in message for word in words), message
-
-
-def write_credentials(file: Path, access_key: str, secret_key: str) -> None:
-    text = f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n"
-    file.with_suffix(".new").write_text(text)
-    file.with_suffix(".new").rename(file)
 
 
 def check_chains(objects: list[DataObject], partitions: int) -> None:

@@ -6,24 +6,18 @@ import json
 import re
 import signal
 import uuid
-from base64 import b64encode
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from random import Random
+from collections.abc import Iterator
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from ingestd.layout import EVENTS, PROBE
-from ingestd.status import Status
 from tests.conftest import MakeTopic
 from tests.e2e.careless_s3 import CarelessS3
 from tests.e2e.conftest import MakeDaemon
-from tests.e2e.daemon import Daemon
 from tests.e2e.events import Load, event_id, fill, load
 from tests.e2e.group import caught_up, committed, ends, reset
 from tests.e2e.ledger import read
+from tests.e2e.watch import has_reason, noise, peak_memory, watched
 from tests.services.kafka import KafkaBroker, create_topic, topic_admin
 from tests.services.ports import HOST, free_port
 from tests.services.seaweed import SeaweedFS
@@ -124,14 +118,14 @@ async def test_a_daemon_that_holds_nothing_ends_at_once_where_there_is_no_store(
     assert await daemon.stop() == 0
 
 
-async def test_a_store_that_is_killed_under_load_costs_nothing_but_time(
+async def test_the_budget_holds_while_a_store_is_away(
     kafka: KafkaBroker, s3: SeaweedFS, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon
 ) -> None:
     topic = await make_topic(2)
     daemon = make_daemon("a", topic, {**QUICK, **TIGHT})
     await daemon.start_ready()
     before = peak_memory(daemon)
-    async with noise(kafka.bootstrap, topic) as write, watched(daemon) as seen:
+    async with noise(kafka.bootstrap, topic, 2) as write, watched(daemon) as seen:
         await write(300)
         await daemon.until(lambda status: status.totals.objects)
         writing = asyncio.create_task(write(3_000))
@@ -257,75 +251,7 @@ def check_spans(spans: dict[tuple[int, int], bytes], end: int) -> None:
     assert reached == end
 
 
-# -- load, and what is seen meanwhile
-
-
-@asynccontextmanager
-async def noise(bootstrap: str, topic: str) -> AsyncIterator["WriteNoise"]:
-    """Writes large events that hardly compress, to two partitions in turn."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=1 << 20, max_batch_size=256 << 10)
-    await producer.start()
-    try:
-        yield WriteNoise(producer, topic)
-    finally:
-        await producer.stop()
-
-
-class WriteNoise:
-    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
-        self._producer = producer
-        self._topic = topic
-        self._written = 0
-        self._random = Random(7)
-
-    async def __call__(self, count: int) -> None:
-        """Write so many events; they are acknowledged when this returns."""
-        for _ in range(count):
-            noise = b64encode(self._random.randbytes(9_000)).decode()
-            event = {
-                "event_id": event_id(self._written),
-                "client_id": "CLIENT_1",
-                "event_timestamp": "2026-03-01T12:00:00Z",
-                "event_type": "web_visit",
-                "properties": {"noise": noise},
-            }
-            await self._producer.send(self._topic, json.dumps(event).encode(), partition=self._written % 2)
-            self._written += 1
-        await self._producer.flush()
-
-
 async def write_for_a_while(writer: Load, parts: int) -> None:
     for _ in range(parts):
         await writer.write(500)
         await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def watched(daemon: Daemon) -> AsyncIterator[list[Status]]:
-    """What the daemon says of itself many times a second, meanwhile."""
-    seen: list[Status] = []
-
-    async def look() -> None:
-        while True:
-            seen.append(await daemon.status())
-            await asyncio.sleep(0.05)
-
-    looking = asyncio.create_task(look())
-    try:
-        yield seen
-    finally:
-        looking.cancel()
-        await asyncio.wait([looking])
-    assert seen
-
-
-def has_reason(status: Status, code: str) -> bool:
-    return any(reason.code == code for reason in status.reasons)
-
-
-def peak_memory(daemon: Daemon) -> int:
-    """The most that the process has had in memory, in bytes."""
-    text = Path(f"/proc/{daemon.pid}/status").read_text()
-    match = re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)
-    assert match
-    return int(match[1]) * 1024

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import trustme
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import for_code
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from cryptography.hazmat.primitives import serialization
 
 from tests.services.ports import HOST, free_port
@@ -40,7 +40,11 @@ class KafkaAddress:
 
 
 class KafkaBroker:
-    """A broker of our own. It keeps its data and its ports from one start to the next."""
+    """A broker of our own. It keeps its data and its ports from one start to the next.
+
+    `proxy_port` is where somebody passes connections on to `proxied_port`: clients that come that way are sent back
+    there, as a broker tells each client where to find it.
+    """
 
     def __init__(
         self,
@@ -48,10 +52,13 @@ class KafkaBroker:
         *,
         tls: bool = False,
         port: int | None = None,
+        proxy_port: int | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> None:
         self._directory = directory
         self._tls = tls
+        self._proxy_port = proxy_port
+        self.proxied_port = free_port()
         self._extra = dict(properties or {})
         self._config = directory / "server.properties"
         self._port = port or free_port()
@@ -118,14 +125,15 @@ class KafkaBroker:
         java = ["java", *_JVM, "-cp", f"{ensure_jars()}/*"]
         if self._tls:
             self._write_certificates()
-        properties = {**self._base_properties(), **(self._sasl_properties() if self._tls else {}), **self._extra}
+        properties = {**self._base_properties(), **self._listeners(), **self._extra}
         self._config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         self._format(java)
         return Process("Kafka", [*java, "kafka.Kafka", str(self._config)], self._directory / "kafka.log")
 
     def _format(self, java: list[str]) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        arguments = ["--standalone", "-t", cluster_id, "-c", str(self._config)]
+        # In one word: the id may begin with a hyphen.
+        arguments = ["--standalone", f"--cluster-id={cluster_id}", "-c", str(self._config)]
         if self._tls:
             arguments += ["--add-scram", f"SCRAM-SHA-512=[name={self.username},password={self.password}]"]
         command = [*java, "kafka.tools.StorageTool", "format", *arguments]
@@ -144,9 +152,9 @@ class KafkaBroker:
             # After SIGKILL the broker comes back only when the session of its former self has run out, 9 s by default.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
+            "listener.security.protocol.map": (
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_SSL:SASL_SSL"
+            ),
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
             "transaction.state.log.replication.factor": "1",
@@ -160,15 +168,28 @@ class KafkaBroker:
             "auto.create.topics.enable": "false",
         }
 
-    def _sasl_properties(self) -> dict[str, str]:
-        base = self._base_properties()
-        listener = f",SASL_SSL://{self.sasl_bootstrap}"
+    def _listeners(self) -> dict[str, str]:
+        advertised = {"PLAINTEXT": self.bootstrap}
+        bound = {"PLAINTEXT": self.bootstrap, "CONTROLLER": f"{HOST}:{self._controller_port}"}
+        if self._tls:
+            advertised["SASL_SSL"] = bound["SASL_SSL"] = self.sasl_bootstrap
+        if self._proxy_port is not None:
+            bound["PROXIED"], advertised["PROXIED"] = f"{HOST}:{self.proxied_port}", f"{HOST}:{self._proxy_port}"
         return {
-            "listeners": base["listeners"] + listener,
-            "advertised.listeners": base["advertised.listeners"] + listener,
+            "listeners": ",".join(f"{name}://{address}" for name, address in bound.items()),
+            "advertised.listeners": ",".join(f"{name}://{address}" for name, address in advertised.items()),
+            **(self._sasl_properties() if self._tls else {}),
+        }
+
+    def _sasl_properties(self) -> dict[str, str]:
+        return {
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(self._directory / "server.pem"),
-            "listener.name.sasl_ssl.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "listener.name.sasl_ssl.sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
+            # Without more it takes tokens that nobody has signed.
+            "listener.name.sasl_ssl.oauthbearer.sasl.jaas.config": (
+                "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+            ),
             "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
                 "org.apache.kafka.common.security.scram.ScramLoginModule required;"
             ),
@@ -216,17 +237,31 @@ async def create_topic(admin: Any, name: str, partitions: int, config: Mapping[s
             await asyncio.sleep(0.02)
 
 
+async def delete_topic(admin: Any, name: str) -> None:
+    """Delete a topic and wait until its name is free."""
+    await admin.delete_topics([name])
+    unknown = UnknownTopicOrPartitionError.errno
+    async with asyncio.timeout(30):
+        while (await admin.describe_topics([name]))[0]["error_code"] != unknown:  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0.02)
+
+
 def _has_leaders(topic: dict[str, Any], partitions: int) -> bool:
     found = topic["partitions"]
     return len(found) == partitions and all(partition["leader"] >= 0 for partition in found)
 
 
+def kafka_version() -> str:
+    """The broker's."""
+    match = re.search(r"<kafka\.version>(.+)</kafka\.version>", _POM.read_text())
+    assert match, f"{_POM} names no kafka.version"
+    return match[1]
+
+
 def ensure_jars() -> Path:
     """Kafka's jars, fetched through Maven the first time."""
     _require_java()
-    match = re.search(r"<kafka\.version>(.+)</kafka\.version>", _POM.read_text())
-    assert match, f"{_POM} names no kafka.version"
-    libs = _CACHE / f"kafka-{match[1]}"
+    libs = _CACHE / f"kafka-{kafka_version()}"
     with _locked(libs.with_name(f"{libs.name}.lock")):
         if not libs.exists():
             _download(libs)

@@ -62,8 +62,9 @@ class SeaweedFS(S3Store):
     def __init__(self, directory: Path, *, port: int | None = None) -> None:
         port = port or free_port()
         super().__init__(f"http://{HOST}:{port}", access_key="ingestd", secret_key="only-for-tests")
+        self.other_keys = ("ingestd-2", "only-for-tests-2")  # an access key and its secret, accepted as well
         self._directory = directory
-        self._port = port
+        self.port = port
         self._master_port, self._volume_port, self._filer_port = free_port(), free_port(), free_port()
         self._process: Process | None = None
 
@@ -113,7 +114,10 @@ class SeaweedFS(S3Store):
         (self._directory / "data").mkdir()
         identity = {
             "name": "tests",
-            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
+            "credentials": [
+                {"accessKey": access_key, "secretKey": secret_key}
+                for access_key, secret_key in ((self.access_key, self.secret_key), self.other_keys)
+            ],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         s3_config = self._directory / "s3.json"
@@ -133,7 +137,7 @@ class SeaweedFS(S3Store):
             "filer": "true",
             "filer.port": self._filer_port,
             "s3": "true",
-            "s3.port": self._port,
+            "s3.port": self.port,
             "s3.config": s3_config,
             "s3.iam": "false",
             "s3.autoCreateBucket": "false",
@@ -152,7 +156,7 @@ class SeaweedFS(S3Store):
 
     def _remove_sockets(self) -> None:
         # Their directory is fixed in weed, and SIGKILL leaves them there.
-        for port in (self._port, self._master_port, self._volume_port, self._filer_port):
+        for port in (self.port, self._master_port, self._volume_port, self._filer_port):
             for number in (port, port + GRPC_OFFSET):
                 for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
                     path.unlink(missing_ok=True)

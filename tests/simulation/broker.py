@@ -161,6 +161,9 @@ class Member:
         if partition in self._positions:
             self._positions[partition] = None
 
+    async def topic_id(self, partition: TopicPartition) -> str:
+        return "sim"
+
     async def committed(self, partition: TopicPartition) -> Position | None:
         await self._broker.latency()
         return self._broker.committed.get(partition)

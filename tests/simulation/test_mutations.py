@@ -79,7 +79,7 @@ def wall_clock_date_in_the_key(patch: pytest.MonkeyPatch) -> None:
         now = datetime.fromtimestamp(START + asyncio.get_running_loop().time(), UTC)
         return f"year={now.year:04d}/month={now.month:02d}/day={now.day:02d}/"
 
-    patch.setattr(layout, "_day", day)
+    patch.setattr(layout, "day_folder", day)
 
 
 def end_in_the_key(patch: pytest.MonkeyPatch) -> None:

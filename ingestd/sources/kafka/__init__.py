@@ -6,12 +6,18 @@ member     one consumer in the group: its partitions, and where each of them is 
 commits    one commit request at a time, in order
 offsets    questions to brokers, asked for many partitions at once
 source     the port: fetching, failures, rebuilding
+outside    requests from a client that is not in the group
 reader     looks at topics and a group from outside
+onlooker   the port once more, for who only looks on
+contact    the first contact, one server and one topic at a time
 producer   writes messages into a topic
+transactions   produces records in transactions
 """
 
+from ingestd.sources.kafka.onlooker import Onlooker
 from ingestd.sources.kafka.producer import produce
 from ingestd.sources.kafka.reader import Reader, open_reader
 from ingestd.sources.kafka.source import KafkaSource
+from ingestd.sources.kafka.transactions import find_topic, open_transactions
 
-__all__ = ["KafkaSource", "Reader", "open_reader", "produce"]
+__all__ = ["KafkaSource", "Onlooker", "Reader", "find_topic", "open_reader", "open_transactions", "produce"]

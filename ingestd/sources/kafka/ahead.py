@@ -1,8 +1,9 @@
 """What has been fetched and not handed out yet has a maximum in bytes, and so has what is handed out at once.
 
 aiokafka fetches a partition again as soon as it holds nothing more of it. So what it holds grows with the number of
-partitions, and it goes on while nobody takes anything. What it hands out at once it counts in records alone. Neither can
-be set: the method that decides what to fetch is replaced on one fetcher, the class of what was fetched in its module.
+partitions, and it goes on while nobody takes anything. What it hands out at once it counts in records alone. Neither
+can be set: the method that decides what to fetch is replaced on one fetcher, the class of what was fetched in its
+module.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 from aiokafka.consumer import fetcher as module
 from aiokafka.consumer.fetcher import FetchResult
 
-_BLOCK = 16  # records between two looks at the allowance
+BLOCK = 16  # records between two looks at the allowance
 
 
 def bound(fetcher: Any, most: int) -> None:
@@ -52,6 +53,8 @@ _allowance: ContextVar[_Allowance] = ContextVar("allowance")
 
 
 class _Result(FetchResult):  # type: ignore[misc]  # aiokafka has no types
+    _partition_records: Any
+
     def getall(self, max_records: int | None = None) -> list[Any]:
         allowance = _allowance.get(None)
         if allowance is None or max_records is None:
@@ -59,11 +62,10 @@ class _Result(FetchResult):  # type: ignore[misc]  # aiokafka has no types
             return found
         if not self.check_assignment(self._topic_partition) or not self.has_more() or allowance.left <= 0:
             return []
-        records: Any = self._partition_records
         taken: list[Any] = []
         while allowance.left > 0 and len(taken) < max_records:
-            wanted = min(_BLOCK, max_records - len(taken))
-            block = list(islice(records, wanted))
+            wanted = min(BLOCK, max_records - len(taken))
+            block = list(islice(self._partition_records, wanted))
             taken += block
             allowance.left -= sum(len(record.value or b"") for record in block)
             if len(block) < wanted:

@@ -15,11 +15,12 @@ from ingestd.config import Kafka, Secret
 from ingestd.errors import ConfigError, SourceError
 from ingestd.retry import backoff
 from ingestd.settings import secret
+from ingestd.sources.kafka import connections  # noqa: F401 - mends all of them
 from ingestd.sources.kafka.oauth import TokenProvider
 from ingestd.sources.kafka.troubles import Troubles
 
 RETRY_INITIAL_S, RETRY_MAX_S = 0.2, 5.0
-_MISSING_LOOKS = 4  # a topic that was created a moment ago is not known to every broker yet
+MISSING_LOOKS = 4  # a topic that was created a moment ago is not known to every broker yet
 
 # What a request can fail with; NotImplementedError is aiokafka's word for a broker whose protocol it does not speak.
 FAILURES = (OSError, TimeoutError, kafka_errors.KafkaError, NotImplementedError)
@@ -36,6 +37,10 @@ _RIGHTS = (
     kafka_errors.ClusterAuthorizationFailedError,
     kafka_errors.TransactionalIdAuthorizationFailed,
 )
+_GRANTS: Mapping[type[BaseException], str] = {
+    kafka_errors.TopicAuthorizationFailedError: "grant our user READ on the topic, or WRITE to produce to it",
+    kafka_errors.GroupAuthorizationFailedError: "grant our user READ on the group",
+}
 _VERSIONS = (
     kafka_errors.IncompatibleBrokerVersion,
     kafka_errors.UnsupportedVersionError,
@@ -88,9 +93,10 @@ def level(error: BaseException) -> int:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line, with its class where it says nothing more itself."""
+    """An error in one line, with its class where it says nothing more itself, and the right that is missing."""
     name, text = type(error).__name__, str(error)
-    return text if name in text else f"{name}: {text}" if text else name
+    line = text if name in text else f"{name}: {text}" if text else name
+    return f"{line}; {grant}" if (grant := _GRANTS.get(type(error))) else line
 
 
 def client_options(config: Kafka) -> dict[str, Any]:
@@ -167,24 +173,27 @@ async def connect(config: Kafka, options: Mapping[str, Any], topics: Sequence[st
     rng = random.Random()
     while True:
         try:
-            cluster, codes = await _ask(config, options, topics)
+            cluster, codes = await ask(config, options, topics)
             looks += 1
-            if (missing := _missing(topics, cluster, codes, last_look=looks >= _MISSING_LOOKS)) is None:
+            if (missing := _missing(topics, cluster, codes, last_look=looks >= MISSING_LOOKS)) is None:
                 troubles.end("connect")
                 return cluster
             raise missing
         except FAILURES as error:
             if (final := meaning(error)) is not None:
                 raise final from error
-            message = f"Kafka at {', '.join(config.bootstrap_servers)} cannot be used: {describe(error)}"
-            if isinstance(error, ConnectionResetError | kafka_errors.KafkaConnectionError):
-                # What a broker does with a client that speaks TLS where it does not, or the other way round.
-                message += (
-                    f"; if it runs, check that the port speaks kafka.security_protocol = {config.security_protocol}"
-                )
-            troubles.begin("connect", message, level=level(error))
+            troubles.begin("connect", no_contact(config, error), level=level(error))
         await asyncio.sleep(backoff(attempt, RETRY_INITIAL_S, RETRY_MAX_S, rng))
         attempt += 1
+
+
+def no_contact(config: Kafka, error: BaseException) -> str:
+    """What is said of a first contact that failed and may pass."""
+    message = f"Kafka at {', '.join(config.bootstrap_servers)} cannot be used: {describe(error)}"
+    if isinstance(error, ConnectionResetError | kafka_errors.KafkaConnectionError):
+        # What a broker does with a client that speaks TLS where it does not, or the other way round.
+        message += f"; if it runs, check that the port speaks kafka.security_protocol = {config.security_protocol}"
+    return message
 
 
 def _missing(
@@ -202,7 +211,7 @@ def _missing(
     return None
 
 
-async def _ask(config: Kafka, options: Mapping[str, Any], topics: Sequence[str]) -> tuple[Cluster, Mapping[str, int]]:
+async def ask(config: Kafka, options: Mapping[str, Any], topics: Sequence[str]) -> tuple[Cluster, Mapping[str, int]]:
     """The cluster and an error code for each topic, from the first bootstrap server that answers."""
     failure: BaseException = kafka_errors.NoBrokersAvailable()
     for host, port, _ in collect_hosts(list(config.bootstrap_servers)):

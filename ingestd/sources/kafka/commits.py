@@ -16,6 +16,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 
 from ingestd.records import Position, TopicPartition
 from ingestd.retry import backoff
+from ingestd.sources.kafka import offsets
 from ingestd.sources.kafka.client import FAILURES, RETRY_INITIAL_S, describe, level, meaning
 from ingestd.sources.kafka.member import Member
 from ingestd.sources.kafka.troubles import Troubles
@@ -139,7 +140,7 @@ class Commits:
         """With the generation in which the partitions became ours, which the broker refuses once there is another."""
         topics: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
         for (topic, number), wish in wishes.items():
-            topics[topic].append((number, wish.position.offset, wish.position.mark))
+            topics[topic].append((number, wish.position.offset, offsets.metadata(wish.position)))
         retention = OffsetCommitRequest.DEFAULT_RETENTION_TIME
         return OffsetCommitRequest(self._group_id, member.generation, member.member_id, retention, list(topics.items()))
 

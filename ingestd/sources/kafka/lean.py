@@ -48,6 +48,8 @@ class _Forgiving(_MemoryRecordsPy):  # type: ignore[misc]
 
 
 class _ForgivingBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
+    _buffer: Any
+
     def _maybe_uncompress(self) -> None:
         super()._maybe_uncompress()
         self._buffer = _Buffer(self._buffer)

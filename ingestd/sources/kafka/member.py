@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from ingestd.config import Kafka
 from ingestd.records import PlainRecord, TopicPartition
 from ingestd.sources import Listener
-from ingestd.sources.kafka import ahead
+from ingestd.sources.kafka import ahead, topic_ids
 from ingestd.sources.kafka.lean import lean
 
 log = logging.getLogger(__name__)
@@ -53,14 +53,14 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self.upcoming: dict[
             TopicPartition, int
         ] = {}  # the next offset to hand out; only of what is sought and not paused
+        self._topic_ids: dict[TopicPartition, str] = {}
         self.failure: Exception | None = None  # what the listener raised: aiokafka would log and forget it
         self.generation = -1
         self.member_id = ""
         self._displaced = False
         self._consumer: Any = AIOKafkaConsumer(
             bootstrap_servers=list(config.bootstrap_servers),
-            group_id=config.group_id,
-            group_instance_id=config.group_instance_id,
+            **self._membership(config),
             enable_auto_commit=False,
             # Anything else jumps silently. Where to begin is decided by us and committed before the first object.
             auto_offset_reset="none",
@@ -81,29 +81,43 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             **options,
         )
 
+    def _membership(self, config: Kafka) -> dict[str, Any]:
+        return {"group_id": config.group_id, "group_instance_id": config.group_instance_id}
+
     async def join(self) -> None:
         """Connect and subscribe; assignments follow. Raises aiokafka's errors, with everything closed."""
+        await self._connect()
+        # After the start, which would otherwise wait for the first assignment.
+        self._consumer.subscribe(self._config.topics, listener=self)
+
+    async def _connect(self) -> None:
         try:
             await self._consumer.start()
         except BaseException:
             await self._consumer.stop()
             raise
         ahead.bound(self._consumer._fetcher, self._config.fetch_max_bytes)
-        # After the start, which would otherwise wait for the first assignment.
-        self._consumer.subscribe(self._config.topics, listener=self)
+        topic_ids.fetch_by_id(self._consumer._fetcher, self._topic_ids)
 
     # -- ownership, called by aiokafka from inside a rebalance
 
     def on_partitions_assigned(self, assigned: Collection[KafkaPartition]) -> None:
-        self._consumer.pause(*assigned)
-        for each in assigned:
-            # Without a position aiokafka would look for a committed one again and again, and fail where there is none.
-            self._consumer.seek(each, 0)
+        self._still(assigned)
         if self._surrendered:
             return
         coordinator = self._consumer._coordinator
         self._tell_displaced(coordinator.member_id)
         self.generation, self.member_id = coordinator.generation, coordinator.member_id
+        self._own(assigned)
+
+    def _still(self, assigned: Collection[KafkaPartition]) -> None:
+        """Let nothing be fetched until it is sought."""
+        self._consumer.pause(*assigned)
+        for each in assigned:
+            # Without a position aiokafka would look for a committed one again and again, and fail where there is none.
+            self._consumer.seek(each, 0)
+
+    def _own(self, assigned: Collection[KafkaPartition]) -> None:
         self.owned = {TopicPartition(*each) for each in assigned}
         if self.owned:
             try:
@@ -174,6 +188,10 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Make a `poll` that waits fail, also where it waits for a rebalance to end."""
         self._consumer._subscription.abort_waiters(KafkaError("woken"))
 
+    def pin(self, partition: TopicPartition, topic_id: str) -> None:
+        """Read the partition from the topic of this id only; "" for whatever has its name."""
+        self._topic_ids[partition] = topic_id
+
     def seek(self, partition: TopicPartition, offset: int) -> None:
         """Harmless where the partition is not ours."""
         if partition in self.owned:
@@ -211,6 +229,19 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if state is not None and state.has_valid_position and state.position == self.upcoming.get(partition):
                 return partition
         return None
+
+    def bury(self) -> str | None:
+        """What ended a task of aiokafka's that should go on until we close: nothing else tells of it. Told once."""
+        found = None
+        for part, name in ((self._consumer._client, "_sync_task"), (self._consumer._fetcher, "_fetch_task")):
+            task: asyncio.Future[None] = getattr(part, name)
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                # Closing awaits the task, and would end with its error and everything open.
+                buried = asyncio.get_running_loop().create_future()
+                buried.set_result(None)
+                setattr(part, name, buried)
+                found = f"{type(error).__name__}: {error}"
+        return found
 
     def rewind(self) -> None:
         """Read on from what was handed out. A `poll` that fails for one partition has lost what it took of others."""

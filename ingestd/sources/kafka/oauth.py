@@ -77,6 +77,7 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ha
     def _form(self) -> urllib.request.Request:
         fields = {"grant_type": "client_credentials"} | ({"scope": self._scope} if self._scope else {})
         pair = f"{urllib.parse.quote(self._client_id, safe='')}:{urllib.parse.quote(self._secret(), safe='')}"
+        REDACTION.hide(pair)  # as base64, too, which a server's answer may quote
         headers = {
             "Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}",
             "Content-Type": "application/x-www-form-urlencoded",

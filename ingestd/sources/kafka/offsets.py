@@ -7,14 +7,18 @@ the log under read_committed, it tells the last stable offset.
 
 import asyncio
 import random
+import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
 from aiokafka import errors as kafka_errors
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from ingestd.errors import ConfigError
 from ingestd.records import LogRange, Position, TopicPartition
 from ingestd.retry import backoff
 from ingestd.sources.kafka.client import FAILURES, RETRY_INITIAL_S, RETRY_MAX_S, describe, level, meaning
@@ -23,6 +27,8 @@ from ingestd.sources.kafka.troubles import Troubles
 EARLIEST, LATEST = -2, -1  # in place of a time
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 _NO_OFFSET = -1
+_METADATA = re.compile(r"(?P<mark>\S+) of (?P<topic_id>[A-Za-z0-9_-]{22})")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 V = TypeVar("V")
 Answers = Mapping[TopicPartition, V | BaseException]
@@ -145,13 +151,23 @@ async def committed(
         raise error(group_id)
     answers: dict[TopicPartition, Position | BaseException | None] = {}
     for topic, parts in answer.topics:
-        for number, offset, mark, code in parts:
+        for number, offset, text, code in parts:
             error, partition = kafka_errors.for_code(code), TopicPartition(topic, number)
             if error is not kafka_errors.NoError:
                 answers[partition] = error(str(partition))
             else:
-                answers[partition] = Position(offset, mark or "") if offset != _NO_OFFSET else None
+                answers[partition] = _position(offset, text or "") if offset != _NO_OFFSET else None
     return answers
+
+
+def metadata(position: Position) -> str:
+    """What is committed with an offset."""
+    return f"{position.mark} of {position.topic_id}" if position.topic_id else position.mark
+
+
+def _position(offset: int, text: str) -> Position:
+    match = _METADATA.fullmatch(text)
+    return Position(offset, match["mark"], match["topic_id"]) if match else Position(offset, text)
 
 
 async def log_ranges(brokers: Brokers, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
@@ -179,6 +195,33 @@ async def starts(brokers: Brokers, partitions: Collection[TopicPartition], when:
     if none := [partition for partition, offset in found.items() if offset == _NO_OFFSET]:
         found |= await offsets_at(brokers, dict.fromkeys(none, LATEST), READ_COMMITTED)
     return found
+
+
+async def added_later(brokers: Brokers, group_id: str, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
+    """Those of topics of which the group has brought others into objects. Kafka adds partitions behind the others."""
+    others = {TopicPartition(topic, number) for topic, last in partitions for number in range(last)} - {*partitions}
+    found = await committed(brokers, group_id, others) if others else {}
+    at_work = set()
+    for partition, position in found.items():
+        if isinstance(position, BaseException):
+            raise position
+        if position is not None and position.mark:
+            at_work.add(partition.topic)
+    return {partition for partition in partitions if partition.topic in at_work}
+
+
+def time_of(start: str) -> int:
+    """``kafka.start`` as Kafka has it: milliseconds since the epoch, or a number that stands for an end of the log."""
+    if start in {"earliest", "latest"}:
+        return EARLIEST if start == "earliest" else LATEST
+    try:
+        when = msgspec.convert(start, datetime)
+    except msgspec.ValidationError:
+        when = None
+    if when is None or when.tzinfo is None:
+        hint = "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
+        raise ConfigError(f"kafka.start = {start} is not a place to start", hint=hint)
+    return max(0, (when - _EPOCH) // timedelta(milliseconds=1))
 
 
 async def offsets_at(brokers: Brokers, times: Mapping[TopicPartition, int], isolation: int) -> Answers[int]:

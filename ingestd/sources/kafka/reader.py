@@ -1,6 +1,7 @@
 """Looks at topics and a group from outside: joins nothing and commits nothing. For the commands that inspect."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -8,8 +9,8 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka import errors as kafka_errors
-from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.protocol.admin import DescribeGroupsRequest
+from aiokafka.protocol.admin import DescribeConfigsRequest, DescribeGroupsRequest
+from aiokafka.protocol.group import HeartbeatRequest
 
 from ingestd.config import Kafka
 from ingestd.errors import SourceError
@@ -27,9 +28,18 @@ from ingestd.sources.kafka.client import (
 )
 from ingestd.sources.kafka.lean import lean
 from ingestd.sources.kafka.offsets import Answers, Questions
+from ingestd.sources.kafka.outside import Outside
 from ingestd.sources.kafka.troubles import Troubles
 
 WITHIN_S = 20.0  # for an answer: somebody looks on, or cron waits
+
+_TOPIC = 2  # a type of resource
+# What a coordinator says while it moves or loads; anything else is its answer.
+_PASSING = (
+    kafka_errors.GroupLoadInProgressError,
+    kafka_errors.GroupCoordinatorNotAvailableError,
+    kafka_errors.NotCoordinatorForGroupError,
+)
 
 V = TypeVar("V")
 
@@ -52,15 +62,20 @@ async def open_reader(config: Kafka) -> AsyncIterator["Reader"]:
         **options,
     )
     try:
+        await _start(consumer, config.topics, troubles)
+        yield Reader(config, consumer, cluster, troubles)
+    finally:
+        await consumer.stop()
+
+
+async def _start(consumer: Any, topics: Collection[str], troubles: Troubles) -> None:
+    try:
         async with _within(troubles, "connecting to Kafka"):
             await consumer.start()
             # Of whom nobody has subscribed to, it would never learn who leads what.
-            await consumer._client.set_topics(config.topics)
-        yield Reader(config, consumer, cluster, troubles)
+            await consumer._client.set_topics(topics)
     except FAILURES as error:
         raise meaning(error) or SourceError(f"Kafka cannot be used: {describe(error)}") from error
-    finally:
-        await consumer.stop()
 
 
 @asynccontextmanager
@@ -72,21 +87,25 @@ async def _within(troubles: Troubles, what: str) -> AsyncIterator[None]:
         raise SourceError(f"{what}: {troubles.error or 'no answer'}, after {WITHIN_S:g} s") from None
 
 
-class Reader:
+class Reader(Outside):
     """Answers questions and hands out records. Errors are ``SourceError``, also where no answer comes in time."""
 
     def __init__(self, config: Kafka, consumer: Any, cluster: Cluster, troubles: Troubles) -> None:
+        super().__init__(consumer._client, config.group_id)
         self._config = config
         self._consumer = consumer
-        self._client = consumer._client
         self._cluster = cluster
         self._troubles = troubles
-        self._coordinator: int | None = None
 
     @property
     def cluster_id(self) -> str:
         """Which log this is; part of every object's metadata."""
         return self._cluster.id
+
+    @property
+    def brokers(self) -> dict[int, str]:
+        """Node ids, and the host:port at which each says it is."""
+        return {node: f"{host}:{port}" for node, host, port, *_ in self._client.cluster.brokers()}
 
     @property
     def partitions(self) -> list[TopicPartition]:
@@ -110,27 +129,58 @@ class Reader:
 
         return await self._answers("reading the range of the log", ask, partitions)
 
+    async def starts(self, partitions: Collection[TopicPartition], when: int) -> dict[TopicPartition, int]:
+        """The first offsets at or after a time in milliseconds; the end where no record is as young."""
+
+        async def ask(asked: Collection[TopicPartition]) -> Answers[int]:
+            return await offsets.starts(self, asked, when)
+
+        return await self._answers("looking for a time in the log", ask, partitions)
+
     async def group(self) -> GroupState:
         """The group, as its coordinator sees it."""
-        what = f"describing group {self._config.group_id}"
+        group = self._config.group_id
+        answer = await self._insist(f"describing group {group}", DescribeGroupsRequest([group]), _group_error)
+        _, _, state, _, _, members, *_ = answer.groups[0]
+        return GroupState(state, tuple(f"{client} at {host.removeprefix('/')}" for _, client, host, *_ in members))
+
+    async def may_join(self) -> bool:
+        """Whether we have READ on the group. It is asked for by a heartbeat of nobody, which changes nothing."""
+        group = self._config.group_id
+        answer = await self._insist(f"asking to join group {group}", HeartbeatRequest(group, 0, "nobody"), _right_error)
+        return bool(answer.error_code != kafka_errors.GroupAuthorizationFailedError.errno)
+
+    async def topic_settings(self, names: Sequence[str]) -> dict[str, Mapping[str, str]]:
+        """The settings called `names` of each topic; without those that we have no right to describe."""
+        wanted = [(_TOPIC, topic, list(names)) for topic in self._cluster.partitions]
+        try:
+            async with _within(self._troubles, "describing topics"):
+                answer = await self.ask_broker(self._client.get_random_node(), DescribeConfigsRequest(wanted))
+        except FAILURES as error:
+            raise meaning(error) or SourceError(f"describing topics fails: {describe(error)}") from error
+        return {
+            topic: {name: value for name, value, *_ in entries if value is not None}
+            for code, _, _, topic, entries in answer.resources
+            if not code
+        }
+
+    async def _insist(self, what: str, request: Any, error_in: Callable[[Any], BaseException | None]) -> Any:
+        """The coordinator's answer, once it gives one without an error that may pass."""
         async with _within(self._troubles, what):
             while True:
                 try:
-                    return await self._describe(self._config.group_id)
+                    answer = await self.ask_coordinator(request)
+                    if (error := error_in(answer)) is None:
+                        return answer
+                    raise error
                 except FAILURES as error:
                     if (final := meaning(error)) is not None:
                         raise final from error
+                    if level(error) == logging.ERROR:
+                        raise SourceError(f"{what} is not allowed", hint="grant DESCRIBE on it") from error
                     self._troubles.begin(what, f"{what} fails: {describe(error)}", level=level(error))
                     self.forget_coordinator()
                 await asyncio.sleep(RETRY_INITIAL_S)
-
-    async def _describe(self, group: str) -> GroupState:
-        answer = await self.ask_coordinator(DescribeGroupsRequest([group]))
-        code, _, state, _, _, members, *_ = answer.groups[0]
-        error = kafka_errors.for_code(code)
-        if error is not kafka_errors.NoError:
-            raise error(group)
-        return GroupState(state, tuple(f"{client} at {host.removeprefix('/')}" for _, client, host, *_ in members))
 
     # -- records
 
@@ -148,29 +198,6 @@ class Reader:
             raise meaning(error) or SourceError(f"reading records fails: {describe(error)}") from error
         return {TopicPartition(*partition): records for partition, records in polled.items()}
 
-    # -- requests of our own, as ``Brokers``
-
-    async def ask_coordinator(self, request: Any) -> Any:
-        if self._coordinator is None:
-            self._coordinator = await self._client.coordinator_lookup(CoordinationType.GROUP, self._config.group_id)
-        return await self._client.send(self._coordinator, request, group=ConnectionGroup.COORDINATION)
-
-    def forget_coordinator(self) -> None:
-        self._coordinator = None
-
-    async def ask_broker(self, node: int, request: Any) -> Any:
-        return await self._client.send(node, request)
-
-    def leader(self, partition: TopicPartition) -> int | None:
-        node: int | None = self._client.cluster.leader_for_partition(partition)
-        if node is None or node < 0:
-            self.refresh()
-            return None
-        return node
-
-    def refresh(self) -> None:
-        self._client.force_metadata_update()
-
     async def _answers(
         self,
         what: str,
@@ -184,3 +211,13 @@ class Reader:
                 return dict(zip(about, await asyncio.gather(*(questions.get(each) for each in about)), strict=True))
         finally:
             await questions.close()
+
+
+def _group_error(answer: Any) -> BaseException | None:
+    code, group, *_ = answer.groups[0]
+    return kafka_errors.for_code(code)(group) if code else None
+
+
+def _right_error(answer: Any) -> BaseException | None:
+    error = kafka_errors.for_code(answer.error_code)
+    return error() if issubclass(error, _PASSING) else None

@@ -4,22 +4,22 @@ import asyncio
 import logging
 import random
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from typing import Any
 
-import msgspec
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka import errors as kafka_errors
 
 from ingestd.config import Kafka
-from ingestd.errors import ConfigError, SourceError
+from ingestd.errors import SourceError
 from ingestd.records import LogRange, Position, TopicPartition
 from ingestd.retry import backoff
 from ingestd.sources import Fetched, Listener
-from ingestd.sources.kafka import offsets
+from ingestd.sources.kafka import offsets, topic_ids
 from ingestd.sources.kafka.client import (
     FAILURES,
     RETRY_INITIAL_S,
     RETRY_MAX_S,
+    Cluster,
     client_options,
     connect,
     describe,
@@ -42,7 +42,6 @@ HOLD_S = 2.0  # until what may not be read, or cannot be decoded, is tried again
 REBUILD_AFTER = 3  # failures of the group's membership in a row, and again after as many more
 
 _DAMAGE = (kafka_errors.CorruptRecordException, kafka_errors.UnsupportedCodecError)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class KafkaSource:
@@ -50,16 +49,18 @@ class KafkaSource:
 
     def __init__(self, config: Kafka) -> None:
         self._config = config
-        self._start = _start(config.start)
+        self._start = offsets.time_of(config.start)
         self._listener: Listener | None = None
         self._member: Member | None = None  # None before start, after stop and while it is rebuilt
         self._member_changed = asyncio.Event()
         self._rebuilding = asyncio.Lock()
         self._cluster_id = ""
+        self._at_first: Mapping[str, int] = {}  # how many partitions each topic had when we began
         self._finished = asyncio.Event()
         self._stopped = False
         self._troubles = Troubles()
         self._commits = Commits(config.group_id, self._troubles)
+        self._topic_ids = Questions("asking for the topic's id", self._ask_topic_ids, self._troubles)
         self._committed = Questions("reading committed offsets", self._ask_committed, self._troubles)
         self._ranges = Questions("reading the range of the log", self._ask_ranges, self._troubles)
         self._starts = Questions("looking for where to start", self._ask_starts, self._troubles)
@@ -110,7 +111,7 @@ class KafkaSource:
         self._stopped = True
         self.finish()
         await self._commits.close(CLOSE_S)
-        for questions in (self._committed, self._ranges, self._starts):
+        for questions in (self._topic_ids, self._committed, self._ranges, self._starts):
             await questions.close()
         await self._leave()
 
@@ -142,7 +143,8 @@ class KafkaSource:
                     hint="restart ingestd if that is meant",
                 )
             self._cluster_id = cluster.id
-            member = Member(self._config, options, listener, self._commits.drop)
+            self._at_first = self._at_first or cluster.partitions
+            member = self._new_member(options, cluster, listener)
             try:
                 await member.join()
             except FAILURES as error:
@@ -155,6 +157,9 @@ class KafkaSource:
                 return member
             await asyncio.sleep(backoff(attempt, RETRY_INITIAL_S, RETRY_MAX_S, self._random))
             attempt += 1
+
+    def _new_member(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> Member:  # noqa: ARG002
+        return Member(self._config, options, listener, self._commits.drop)
 
     # -- reading
 
@@ -175,6 +180,9 @@ class KafkaSource:
                 await self._mend(member, error)
         else:
             self._well(member, polled)
+            if (death := member.bury()) is not None and not self._finished.is_set():
+                log.warning("a part of the consumer has ended: %s", death)
+                await self.rebuild()
         if member.failure is not None:
             raise member.failure
         if self._finished.is_set():
@@ -199,6 +207,10 @@ class KafkaSource:
 
     # -- offsets
 
+    async def topic_id(self, partition: TopicPartition) -> str:
+        """ "" also where a broker does not know of ids."""
+        return await self._topic_ids.get(partition)
+
     async def committed(self, partition: TopicPartition) -> Position | None:
         return await self._committed.get(partition)
 
@@ -207,13 +219,25 @@ class KafkaSource:
         return await self._ranges.get(partition)
 
     async def resolve_start(self, partition: TopicPartition) -> int:
-        """``latest``, and a time that no record is as young as, are the end of what can be read now."""
+        """``latest``, and a time that no record is as young as, are the end of what can be read now.
+
+        Whatever the policy is, a partition that was added since the group began is read from its beginning: who wrote
+        to it before we knew of it would have written for nobody.
+        """
         return await self._starts.get(partition)
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
         """Where positions of a partition queue up, the newest is sent and answers for those before it."""
         member = self._member
         return member is not None and await self._commits.commit(member, partition, position)
+
+    async def _ask_topic_ids(self, partitions: Collection[TopicPartition]) -> Answers[str]:
+        member = self._current()
+        answers = await topic_ids.ask(member, partitions)
+        for partition, answer in answers.items():
+            if isinstance(answer, str):
+                member.pin(partition, answer)
+        return answers
 
     async def _ask_committed(self, partitions: Collection[TopicPartition]) -> Answers[Position | None]:
         return await offsets.committed(self._current(), self._config.group_id, partitions)
@@ -222,7 +246,16 @@ class KafkaSource:
         return await offsets.log_ranges(self._current(), partitions)
 
     async def _ask_starts(self, partitions: Collection[TopicPartition]) -> Answers[int]:
-        return await offsets.starts(self._current(), partitions, self._start)
+        member = self._current()
+        added: set[TopicPartition] = set()
+        if self._start != offsets.EARLIEST:
+            added = await offsets.added_later(member, self._config.group_id, partitions)
+            added |= {each for each in partitions if each.partition >= self._at_first.get(each.topic, 0)}
+        first, policy = await asyncio.gather(
+            offsets.starts(member, added, offsets.EARLIEST),
+            offsets.starts(member, {*partitions} - added, self._start),
+        )
+        return {**first, **policy}
 
     def _current(self) -> Member:
         if self._member is None:
@@ -353,17 +386,3 @@ class KafkaSource:
                 await self._finished.wait()
         except TimeoutError:
             pass
-
-
-def _start(policy: str) -> int:
-    """``kafka.start`` as Kafka has it: milliseconds since the epoch, or a number that stands for an end of the log."""
-    if policy in {"earliest", "latest"}:
-        return offsets.EARLIEST if policy == "earliest" else offsets.LATEST
-    try:
-        when = msgspec.convert(policy, datetime)
-    except msgspec.ValidationError:
-        when = None
-    if when is None or when.tzinfo is None:
-        hint = "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
-        raise ConfigError(f"kafka.start = {policy} is not a place to start", hint=hint)
-    return max(0, (when - _EPOCH) // timedelta(milliseconds=1))

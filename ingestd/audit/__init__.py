@@ -1,0 +1,1 @@
+"""Behind `ingestd verify`: walks the chains in a sink, and judges them by what their objects say and hold."""

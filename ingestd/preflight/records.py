@@ -1,0 +1,91 @@
+"""A sample of the topics' records, and whether the model takes them. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from ingestd.config import Breaker
+from ingestd.encode import pack
+from ingestd.preflight import Finding, note, ok, wrong
+from ingestd.records import Record, TopicPartition
+from ingestd.validate import Rejected, Validator
+from ingestd.words import number, size
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Records from the ends of some partitions, and what becomes of them."""
+
+    records: int
+    rows: Sequence[bytes]  # JSON lines
+    reasons: Mapping[str, int]
+    last: tuple[TopicPartition, Record] | None = None  # the youngest
+    rejected: tuple[TopicPartition, Rejected] | None = None  # one of them
+
+    @property
+    def row_bytes(self) -> float:
+        """Of a row, on average."""
+        return sum(map(len, self.rows)) / len(self.rows) if self.rows else 0.0
+
+    def packed_bytes(self, count: float) -> float:
+        """Of an object with so many rows: as these are compressed, and in proportion beyond them."""
+        some = self.rows[: max(1, round(count))]
+        return len(pack(b"".join(some)).data) * max(1.0, count / len(some))
+
+
+def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validator) -> Sample:
+    """Validate records of some partitions."""
+    rows: list[bytes] = []
+    reasons: Counter[str] = Counter()
+    rejected: tuple[TopicPartition, Rejected] | None = None
+    for partition, some in records.items():
+        validated = validator.chunk(partition, some)
+        rows += validated.rows.splitlines(keepends=True)
+        reasons.update(it.reason for it in validated.rejected)
+        if validated.rejected:
+            rejected = partition, validated.rejected[-1]
+    ends = [(partition, some[-1]) for partition, some in records.items() if some]
+    return Sample(
+        records=sum(map(len, records.values())),
+        rows=rows,
+        reasons=reasons,
+        last=max(ends, key=lambda it: it[1].timestamp, default=None),
+        rejected=rejected,
+    )
+
+
+def findings(sample: Sample, breaker: Breaker) -> Iterator[Finding]:
+    """What is said of a sample."""
+    if sample.last is None:
+        yield note("kafka.read", "there is no record to read")
+        return
+    partition, last = sample.last
+    age = "" if last.timestamp < 0 else f" of {_time(last.timestamp)}"
+    yield ok(
+        "kafka.read", f"{number(sample.records, 'record')} read; the youngest is {partition} offset {last.offset}{age}"
+    )
+    if sample.rejected is None:
+        yield ok("events.sample", f"all of them make rows, of {size(sample.row_bytes)} on average")
+        return
+    partition, one = sample.rejected
+    count = sum(sample.reasons.values())
+    reasons = ", ".join(f"{reason} {times}" for reason, times in sorted(sample.reasons.items()))
+    seen = f"{count} of {number(sample.records, 'record')} would be rejected ({reasons}), such as {partition} offset "
+    seen += f"{one.record.offset}: {one.reason} at {one.path}: {one.message}"
+    if count / sample.records > breaker.max_share:
+        todo = f"more than breaker.max_share = {breaker.max_share:g}, which stops the daemon: mend producer or model"
+        yield wrong("events.sample", seen, todo)
+    else:
+        yield note(
+            "events.sample", seen, "they go to the quarantine; mend the producer or events.model if that is not meant"
+        )
+
+
+def _time(timestamp: int) -> str:
+    try:
+        return (_EPOCH + timedelta(milliseconds=timestamp)).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except OverflowError:
+        return "a time beyond the calendar"

@@ -1,0 +1,95 @@
+"""Settings that are each right and get along badly, beyond what is refused at the start. Pure."""
+
+from collections.abc import Iterator
+
+from ingestd.batch import Batch
+from ingestd.config import Config, Size
+from ingestd.preflight import Finding, note, ok
+from ingestd.preflight.cluster import is_local
+from ingestd.preflight.estimate import DAY, Estimate
+from ingestd.words import number, size
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+def findings(config: Config) -> Iterator[Finding]:
+    """What the settings alone tell."""
+    found = [*_times(config), *_exposed(config), *_risks(config)]
+    yield from found or [ok("settings", "no two of them are at odds")]
+
+
+def _times(config: Config) -> Iterator[Finding]:
+    attempt = config.s3.put_timeout
+    shorter = [
+        words
+        for words, seconds in {
+            f"grace = {config.grace}": config.grace,
+            f"half of kafka.rebalance_timeout = {config.kafka.rebalance_timeout}": config.kafka.rebalance_timeout / 2,
+        }.items()
+        if seconds < attempt
+    ]
+    if config.sink.url.startswith("s3://") and shorter:
+        yield note(
+            "settings.put_timeout",
+            f"one attempt at a PUT may take s3.put_timeout = {attempt}, longer than {' and '.join(shorter)}: where S3 "
+            "hangs, a stop or a rebalance leaves records behind, to be read again",
+            "a shorter s3.put_timeout avoids it, where your uplink takes a batch within that",
+        )
+    if config.health.stall < config.sink.retry_max:
+        yield note(
+            "settings.stall",
+            f"health.stall = {config.health.stall} is shorter than sink.retry_max = {config.sink.retry_max}: one long "
+            "wait between two tries makes /readyz fail",
+            "give a longer health.stall",
+        )
+    if config.kafka.progress_timeout < config.batch.interval:
+        yield note(
+            "settings.progress",
+            f"kafka.progress_timeout = {config.kafka.progress_timeout} is shorter than batch.interval",
+            "give a longer one, or the consumer is rebuilt for nothing",
+        )
+
+
+def _exposed(config: Config) -> Iterator[Finding]:
+    health, endpoint = config.health, config.s3.endpoint_url
+    if health.enabled and health.host not in _LOOPBACK:
+        seen = f"health.host = {health.host}: whoever reaches port {health.port} reads /status and /metrics"
+        yield note("settings.health", seen, "there is no password on it: keep it within your network")
+    if (
+        endpoint is not None
+        and endpoint.startswith("http://")
+        and not is_local(endpoint.removeprefix("http://").split("/")[0])
+    ):
+        yield note("settings.s3", f"s3.endpoint_url = {endpoint}: events travel unencrypted", "use https://")
+
+
+def _risks(config: Config) -> Iterator[Finding]:
+    if config.kafka.skip_lost:
+        seen = "kafka.skip_lost = true: records that retention removes are passed over with a log line and a count"
+        yield note("settings.skip_lost", seen, "unset it when the hole that it is for has been sealed")
+    if config.breaker.max_share >= 1:
+        yield note(
+            "settings.breaker", "breaker.max_share = 1: a topic of nothing but bad events drains into quarantine"
+        )
+    if config.sink.delivery != "exactly-once":
+        seen = "sink.delivery = at-least-once: a crash or a rebalance at the wrong moment writes rows twice"
+        yield note("settings.delivery", seen, "remove duplicates downstream, by topic, partition and offset")
+
+
+def memory(config: Config, partitions: int, members: int, found: Estimate | None) -> Finding:
+    """Whether ``batch.memory`` lets batches reach their size. `members` are the processes that run now."""
+    processes = max(1, members)
+    mine = -(-partitions // processes)
+    compressed = 0.0
+    if found is not None:
+        a_day = found.objects * found.object_bytes / partitions
+        compressed = min(config.batch.bytes, a_day * config.batch.interval / DAY)
+    needed = Size(2 * mine * (compressed + Batch.overhead_bytes))
+    seen = f"batch.memory = {config.batch.memory} for {number(mine, 'partition')} in a process"
+    if needed > config.batch.memory:
+        return note(
+            "settings.memory",
+            f"{seen}, which need about {size(needed)}: batches are sealed early, and objects get smaller",
+            f"give batch.memory = {Size(-(-needed // 2**20) * 2**20)}, or run more processes",
+        )
+    return ok("settings.memory", f"{seen}, which need about {size(needed)}")

@@ -1,0 +1,121 @@
+"""Chains of objects written by hand, for tests of what reads them."""
+
+from collections.abc import Collection
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from ingestd import quarantine
+from ingestd.encode import pack
+from ingestd.layout import Landed, Layout, digest_of
+from ingestd.records import PlainRecord, TopicPartition
+from ingestd.sinks.memory import MemorySink
+from ingestd.validate import Reason, Rejected
+
+P0, P1 = TopicPartition("marketing_events", 0), TopicPartition("marketing_events", 1)
+DAY = 86_400_000
+NOON = 20_000 * DAY + DAY // 2  # of a day, in milliseconds
+CLUSTER = "a-cluster"
+
+
+def row(partition: TopicPartition, offset: int) -> bytes:
+    """A row as far as it says which record it is."""
+    origin = {"source_topic": partition.topic, "source_partition": partition.partition, "source_offset": offset}
+    return msgspec.json.encode({"event_id": f"e{offset}", **origin}) + b"\n"
+
+
+def rows(partition: TopicPartition, offsets: Collection[int]) -> bytes:
+    return b"".join(row(partition, offset) for offset in offsets)
+
+
+def rejects(partition: TopicPartition, offsets: Collection[int]) -> bytes:
+    """A quarantine object's body."""
+    records = [PlainRecord(offset, NOON, b"{") for offset in offsets]
+    lines = [Rejected(0, record, Reason.TRUNCATED, "$", "it stops") for record in records]
+    return pack(quarantine.encode(partition, lines)).data
+
+
+class Archive:
+    """A sink with chains in it, as daemons write them."""
+
+    def __init__(
+        self, lineage: str | None = None, *, exactly_once: bool = True, sink: MemorySink | None = None
+    ) -> None:
+        self.sink = sink or MemorySink()
+        self.layout = Layout(lineage, exactly_once=exactly_once)
+
+    def add(
+        self,
+        partition: TopicPartition,
+        start: int,
+        end: int,
+        time: int = NOON,
+        *,
+        rejected: Collection[int] = (),
+        **changes: Any,
+    ) -> str:
+        """An object of all offsets from `start` to `end`, its first record at `time`. Returns its key.
+
+        Of `rejected` those count that are in it; `changes` are what its metadata says otherwise.
+        """
+        rejected = [offset for offset in rejected if start <= offset < end]
+        body = pack(rows(partition, [offset for offset in range(start, end) if offset not in rejected]))
+        bad = rejects(partition, sorted(rejected))
+        fields: dict[str, Any] = {
+            "topic": partition.topic,
+            "partition": partition.partition,
+            "start": start,
+            "end": end,
+            "rows": end - start - len(rejected),
+            "rejected": len(rejected),
+            "sha256": body.sha256,
+            "first_offset": start,
+            "first_timestamp": time,
+            "last_timestamp": time + 1000,
+            "cluster": CLUSTER,
+            "version": "0",
+            "quarantine": digest_of(bad) if rejected else None,
+        }
+        landed = Landed(**{**fields, **changes})
+        if rejected:
+            self.put(self.layout.quarantine_key(partition, start, time, digest_of(bad)), bad, landed)
+        key = self.layout.data_key(partition, start, time, end)
+        self.put(key, body.data, landed)
+        return key
+
+    def hole(self, partition: TopicPartition, start: int, end: int, time: int = NOON) -> str:
+        """An object that stands for offsets which retention had removed."""
+        nothing = pack(b"")
+        says: dict[str, Any] = {"rows": 0, "first_offset": end, "last_timestamp": time, "sha256": nothing.sha256}
+        key = self.add(partition, start, end, time, **says)
+        self.overwrite(key, nothing.data)
+        return key
+
+    def chain(self, partition: TopicPartition, *bounds: int, step: int = DAY // 4, **more: Any) -> list[str]:
+        """Objects from bound to bound, each some time after the one before."""
+        spans = enumerate(pairwise(bounds))
+        return [self.add(partition, start, end, NOON + at * step, **more) for at, (start, end) in spans]
+
+    def put(self, key: str, body: bytes, landed: Landed | None) -> None:
+        """Any object."""
+        self.sink.objects[key] = (body, landed.metadata() if landed is not None else {})
+
+    def landed(self, key: str) -> Landed:
+        """What an object says of itself."""
+        found = Landed.from_metadata(self.sink.objects[key][1])
+        assert found is not None
+        return found
+
+    def move(self, key: str, to: str) -> None:
+        self.sink.objects[to] = self.sink.objects.pop(key)
+
+    def say(self, key: str, **changes: Any) -> None:
+        """Have an object say something else of itself."""
+        self.put(key, self.sink.objects[key][0], msgspec.structs.replace(self.landed(key), **changes))
+
+    def overwrite(self, key: str, body: bytes) -> None:
+        self.sink.objects[key] = (body, self.sink.objects[key][1])
+
+    def delete(self, key: str) -> None:
+        del self.sink.objects[key]

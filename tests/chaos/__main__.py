@@ -1,0 +1,102 @@
+"""`make chaos`: the long form of every fault, or kills in bulk, with a report."""
+
+import argparse
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.chaos.all_faults import FAULTS
+from tests.chaos.kills import Bulk, kill_in_bulk
+from tests.chaos.report import RESULTS, in_words, save, summary, table
+from tests.chaos.runner import Result, run
+from tests.chaos.services import Services, services
+from tests.services.process import ServiceError
+
+_INTERRUPTED = 130  # exit code
+_SHOWN = 10.0  # seconds between two lines of progress
+
+
+def main() -> None:
+    """Run, report, and exit with 1 where anything was lost, doubled, or did not recover."""
+    options = _options()
+    directory = Path(tempfile.mkdtemp(prefix="ingestd-chaos-"))
+    results: list[Result] = []
+    interrupted = False
+    bulk = Bulk(options.kills, options.seed) if options.kills else None
+    try:
+        with services(directory) as both:
+            if bulk is not None:
+                asyncio.run(_kill(both, directory, bulk))
+            else:
+                _inject(both, directory, options.faults, options.seed, results)
+    except KeyboardInterrupt:
+        interrupted = True
+        print(f"\nInterrupted. {bulk or 'The report so far:'}")
+    except ServiceError as error:
+        sys.exit(str(error))
+    finally:
+        _report(results, bulk)
+    if any(result.problems for result in results) or (bulk is not None and bulk.problems):
+        sys.exit(f"Something went wrong; the logs are in {directory}")
+    shutil.rmtree(directory)
+    if interrupted:
+        sys.exit(_INTERRUPTED)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--faults", type=_names, default=list(FAULTS), metavar="NAME,NAME", help=", ".join(FAULTS))
+    parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill daemons so many times instead")
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in FAULTS]:
+        raise argparse.ArgumentTypeError(f"no such fault: {', '.join(unknown)}; there are {', '.join(FAULTS)}")
+    return names
+
+
+def _inject(both: Services, directory: Path, names: Sequence[str], seed: int, results: list[Result]) -> None:
+    for number, name in enumerate(names, 1):
+        fault = FAULTS[name]
+        print(f"[{number}/{len(names)}] {name}: {fault.about}", flush=True)
+        logs = directory / name
+        logs.mkdir()
+        result = asyncio.run(run(both, fault, logs, seed=seed, long=True))
+        results.append(result)
+        print(f"    {summary(result)}", flush=True)
+
+
+async def _kill(both: Services, directory: Path, bulk: Bulk) -> None:
+    async def show() -> None:
+        while True:
+            await asyncio.sleep(_SHOWN)
+            print(bulk, flush=True)
+
+    showing = asyncio.create_task(show())
+    try:
+        await kill_in_bulk(both, directory, bulk)
+    finally:
+        showing.cancel()
+        with suppress(asyncio.CancelledError):
+            await showing
+
+
+def _report(results: list[Result], bulk: Bulk | None) -> None:
+    if results:
+        print(f"\n{table(results)}")
+    if bulk is not None and bulk.kills:
+        print(f"\n{in_words(bulk)}")
+    if results or (bulk is not None and bulk.kills):
+        save(results, bulk)
+        print(f"Written to {RESULTS / 'chaos.md'} and chaos.json.")
+
+
+if __name__ == "__main__":
+    main()

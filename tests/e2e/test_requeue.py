@@ -1,0 +1,230 @@
+"""`ingestd requeue` as a process, on a real broker and a real store: what was quarantined lands in the end, once."""
+
+import asyncio
+import json
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from tests.conftest import MakeTopic
+from tests.e2e.conftest import MakeDaemon
+from tests.e2e.daemon import DEADLINE, credentials, settings
+from tests.e2e.group import caught_up
+from tests.e2e.loader import in_bucket
+from tests.e2e.test_bad_input import event, send
+from tests.services.kafka import KafkaAddress, KafkaBroker
+from tests.services.seaweed import S3Store
+
+Broker = KafkaAddress | KafkaBroker
+
+STRICT = {"events.unknown_types": "reject", "breaker.max_share": "1"}
+UNKNOWN, BROKEN, GOOD = 300, 20, 30
+
+# Small transactions, so that there are many moments to be killed at.
+_PROGRAM = """
+from ingestd.requeue import parcels
+parcels._RECORDS_MAX = 2
+from ingestd.cli import main
+raise SystemExit(main())
+"""
+
+
+class Requeue:
+    """The command, as often as it is started."""
+
+    def __init__(self, directory: Path, keys: Mapping[str, str], environment: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._flags = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+        self._environment = {**environment}
+        self._started: list[asyncio.subprocess.Process] = []
+
+    async def start(self, *options: str) -> asyncio.subprocess.Process:
+        with self._log(len(self._started)).open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", _PROGRAM, "requeue", "--json", *options, *self._flags,
+                env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+        self._started.append(process)
+        return process
+
+    async def close(self) -> None:
+        """Kill what still runs, however a test ended."""
+        for process in self._started:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+    async def run(self, *options: str) -> dict[str, Any]:
+        """To its end, which must be a good one; its report."""
+        process = await self.start(*options)
+        async with asyncio.timeout(DEADLINE):
+            output, _ = await process.communicate()
+        assert process.returncode == 0, self._log(self._started.index(process)).read_text()
+        report: dict[str, Any] = json.loads(output)
+        return report
+
+    def _log(self, number: int) -> Path:
+        return self._directory / f"requeue-{number}.log"
+
+
+class Scene(NamedTuple):
+    """A topic whose records have landed, some of them in the quarantine."""
+
+    topic: str
+    offsets: dict[str, int]  # of the records of an unknown type, by key
+    requeue: Requeue
+
+
+@pytest.fixture
+async def scene(
+    kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon, *, tmp_path: Path
+) -> AsyncIterator[Scene]:
+    topic = await make_topic(1)
+    values: dict[str, bytes | None] = {}
+    for number in range(UNKNOWN):
+        values[f"unknown {number}"] = event(f"unknown {number}", event_type="card_payment")
+        if number < BROKEN:
+            values[f"broken {number}"] = b"<html>502 Bad Gateway</html>"
+        if number < GOOD:
+            values[f"good {number}"] = event(f"good {number}")
+    sent = await send(kafka.bootstrap, topic, values)
+    daemon = make_daemon("strict", topic, {**STRICT, "batch.records": "100", "kafka.max_records": "50"})
+    await daemon.start_ready()
+    await caught_up(kafka.bootstrap, topic, topic, {0: len(values)})
+    assert await daemon.stop() == 0
+    unknown = {name: it.offset for name, it in sent.items() if name.startswith("unknown")}
+    requeue = Requeue(tmp_path, settings(kafka.bootstrap, s3, bucket, topic), credentials(s3))
+    yield Scene(topic, unknown, requeue)
+    await requeue.close()
+
+
+async def requeued(bootstrap: str, topic: str) -> list[Any]:
+    """All records of a topic's only partition that have an origin, as a reader of what is committed sees them."""
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=100,
+    )
+    await consumer.start()
+    try:
+        [partition] = consumer.assignment()
+        [end] = (await consumer.end_offsets([partition])).values()
+        found = []
+        while await consumer.position(partition) < end:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found += [record for record in records if "ingestd-origin-topic" in dict(record.headers)]
+        return found
+    finally:
+        await consumer.stop()
+
+
+def origins(records: list[Any]) -> Counter[int]:
+    """How often each offset is the origin of a record."""
+    return Counter(int(dict(record.headers)["ingestd-origin-offset"]) for record in records)
+
+
+def receipts(store: S3Store, bucket: str) -> int:
+    """How many there are."""
+    with closing(store.client()) as client:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="requeued/")
+        return sum(page.get("KeyCount", 0) for page in pages)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a store tells only who asks
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_quarantined_lands_once_with_its_origin(
+    kafka: Broker, s3: S3Store, bucket: str, make_daemon: MakeDaemon, scene: Scene
+) -> None:
+    topic = scene.topic
+
+    dry = await scene.requeue.run("--dry-run")
+    assert (dry["read"], dry["good"], dry["produced"]) == (UNKNOWN + BROKEN, UNKNOWN, 0)
+    assert receipts(s3, bucket) == 0
+    assert not await requeued(kafka.bootstrap, topic)
+
+    report = await scene.requeue.run()
+    assert (report["good"], report["produced"]) == (UNKNOWN, UNKNOWN)
+    assert report["failing"] == {"not_json": BROKEN}
+    again = await scene.requeue.run()
+    assert (again["already_requeued"], again["produced"]) == (UNKNOWN, 0)
+
+    records = await requeued(kafka.bootstrap, topic)
+    assert origins(records) == dict.fromkeys(scene.offsets.values(), 1)
+    for record in records:
+        headers = dict(record.headers)
+        assert record.value == event(record.key.decode(), event_type="card_payment")
+        assert headers["trace"] == b"\x00\xff"
+        assert headers["none"] is None
+        assert headers["ingestd-origin-topic"] == topic.encode()
+        assert headers["ingestd-origin-partition"] == b"0"
+        assert headers["ingestd-origin-reason"] == b"unknown_type"
+        assert int(headers["ingestd-origin-offset"]) == scene.offsets[record.key.decode()]
+        assert int(headers["ingestd-origin-timestamp"]) < record.timestamp
+
+    daemon = make_daemon("lenient", topic)
+    await daemon.start_ready()
+    await daemon.until(lambda status: status.totals.consumed == UNKNOWN and not status.totals.in_flight)
+    assert await daemon.stop() == 0
+    rows = Counter(row["event_id"] for it in in_bucket(s3, bucket) for row in it.rows)
+    assert rows == dict.fromkeys([*scene.offsets, *(f"good {number}" for number in range(GOOD))], 1)
+
+
+async def test_killed_at_random_moments_it_produces_none_twice(
+    kafka: Broker, s3: S3Store, bucket: str, scene: Scene
+) -> None:
+    rng = random.Random(4)
+    kills = 0
+    while True:
+        goal = receipts(s3, bucket) + rng.randint(1, 8)
+        process = await scene.requeue.start()
+
+        def far_enough(process: asyncio.subprocess.Process = process, goal: int = goal) -> bool:
+            return process.returncode is not None or receipts(s3, bucket) >= goal
+
+        await until(far_enough)
+        await asyncio.sleep(rng.uniform(0, 0.04))  # a random moment of what it does in between
+        if process.returncode is None:
+            process.kill()
+        if await process.wait() == 0:
+            break
+        kills += 1
+
+    assert kills > 1
+    assert origins(await requeued(kafka.bootstrap, scene.topic)) == dict.fromkeys(scene.offsets.values(), 1)
+    assert (await scene.requeue.run())["already_requeued"] == UNKNOWN
+
+
+async def test_two_at_once_produce_none_twice(kafka: Broker, scene: Scene) -> None:
+    first, second = [await scene.requeue.start() for _ in range(2)]
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(first.communicate(), second.communicate())
+    assert {first.returncode, second.returncode} <= {0, 1}
+    await scene.requeue.run()
+    assert origins(await requeued(kafka.bootstrap, scene.topic)) == dict.fromkeys(scene.offsets.values(), 1)
+
+
+async def test_takes_over_from_one_that_is_under_way(kafka: Broker, s3: S3Store, bucket: str, scene: Scene) -> None:
+    first = await scene.requeue.start()
+    await until(lambda: receipts(s3, bucket) >= 3)
+    first.send_signal(signal.SIGSTOP)
+    report = await scene.requeue.run()
+    assert report["already_requeued"] + report["produced"] == UNKNOWN
+    first.send_signal(signal.SIGCONT)
+    async with asyncio.timeout(DEADLINE):
+        await first.communicate()
+    assert first.returncode == 1
+    assert origins(await requeued(kafka.bootstrap, scene.topic)) == dict.fromkeys(scene.offsets.values(), 1)

@@ -1,0 +1,98 @@
+"""`ingestd verify` beside workers that crash, pause and race: it sees what is wrong, and nothing else."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from ingestd import compose
+from ingestd.audit.findings import Report
+from ingestd.commands import verify as verify_module
+from ingestd.commands.verify import Options, verify
+from ingestd.config import Config
+from ingestd.errors import SinkForbidden
+from ingestd.guard import Guard
+from ingestd.records import LogRange, Position, TopicPartition
+from ingestd.settings import Flag, load
+from tests.simulation import virtual_time
+from tests.simulation.broker import Broker
+from tests.simulation.store import Connection
+from tests.simulation.world import PARTITIONS, World
+
+SEEDS = 1500
+SETTINGS = load(environ={}, flags=[Flag("--topic", "kafka.topics", PARTITIONS[0].topic)])
+#: Retention overtakes the workers, and they seal the hole: what a look in between tells is true.
+TRUE = {"lost_upstream"}
+
+
+class Onlooker:
+    """A reader of the simulated broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.cluster_id = "sim"
+        self.partitions = PARTITIONS
+
+    async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Position | None]:
+        await asyncio.sleep(self._broker.rng.expovariate(20))
+        return {partition: self._broker.committed.get(partition) for partition in partitions}
+
+    async def log_ranges(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, LogRange]:
+        await asyncio.sleep(self._broker.rng.expovariate(20))
+        return {each: LogRange(self._broker.starts[each], self._broker.ends[each]) for each in partitions}
+
+
+class WatchedWorld(World):
+    """Somebody looks at it again and again."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.looks = 0
+
+    async def _mishap(self) -> None:
+        if self.rng.random() < 0.4:
+            self._later(self._watch())
+        await super()._mishap()
+
+    async def _watch(self) -> None:
+        since = self.rng.choice([None, None, 0, 1_795_392_000_000])  # the midnight that comes, in milliseconds
+        try:
+            report = await self.look(Options(since=since))
+        except SinkForbidden:
+            return
+        self.looks += 1
+        assert set(report.problem_counts) <= TRUE, report.problems
+
+    async def look(self, options: Options) -> Report:
+        return await verify(SETTINGS, options, Connection(self.store))
+
+    @asynccontextmanager
+    async def open_reader(self, config: Config) -> AsyncIterator[Any]:
+        yield Onlooker(self.broker)
+
+
+async def here(function: Callable[..., Any], *arguments: object) -> Any:
+    """Instead of in a thread: virtual time waits for none."""
+    await asyncio.sleep(0)
+    return function(*arguments)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_no_look_at_workers_in_trouble_is_a_false_alarm(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "to_thread", here)
+    monkeypatch.setattr(verify_module, "Guard", partial(Guard, rng=random.Random(seed)))
+
+    async def main() -> None:
+        world = WatchedWorld(seed)
+        monkeypatch.setattr(compose, "open_reader", world.open_reader)
+        await world.run()
+        assert world.looks
+        report = await world.look(Options(read=True))
+        assert report.ok, report.problems
+        assert report.totals.rows == world._rows("events/", "source_offset", "source_partition").total()
+
+    virtual_time.run(main())

@@ -1,0 +1,137 @@
+"""Whether a body holds what its metadata says, one line at a time."""
+
+import gzip
+import tracemalloc
+from array import array
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd import quarantine
+from ingestd.audit import contents
+from ingestd.audit.contents import ContentError, check_rejected, check_rows
+from ingestd.encode import pack, unpack
+from ingestd.gzip_extra import embed
+from ingestd.layout import Landed, digest_of
+from ingestd.records import PlainRecord
+from ingestd.validate import Reason, Rejected
+from tests.archive import NOON, P0, P1, Archive, rejects, rows
+
+REJECTED = (3, 4, 8)
+
+
+def landed(**changes: Any) -> Landed:
+    """Of offsets 0 to 9, three of them rejected."""
+    archive = Archive()
+    return msgspec.structs.replace(archive.landed(archive.add(P0, 0, 10, rejected=REJECTED)), **changes)
+
+
+def body() -> bytes:
+    return pack(rows(P0, [offset for offset in range(10) if offset not in REJECTED])).data
+
+
+@given(st.binary(max_size=2000), st.integers(1, 300))
+def test_a_body_comes_back_in_pieces(data: bytes, piece: int) -> None:
+    pieces = list(unpack(pack(data * 3).data, piece))
+    assert b"".join(pieces) == data * 3
+    assert all(0 < len(each) <= piece for each in pieces)
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_gzip_file_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - in isal's words
+        list(unpack(data))
+
+
+@given(st.data())
+def test_a_body_that_was_cut_or_changed_is_refused(data: st.DataObject) -> None:
+    whole = body()
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with pytest.raises(ContentError):
+        check_rows(whole[:cut], landed(), array("q", REJECTED))
+    changed = bytearray(whole)
+    # The header has bytes that mean nothing to a reader, such as the operating system's.
+    changed[data.draw(st.integers(10, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        check_rows(bytes(changed), landed(), array("q", REJECTED))
+    except ContentError:
+        return
+    # Some bits mean nothing, as those after the last symbol.
+    assert gzip.decompress(changed) == gzip.decompress(whole)
+
+
+def test_what_was_written_is_well() -> None:
+    bad = rejects(P0, REJECTED)
+    rejected = check_rejected(bad, landed(), digest_of(bad))
+    assert list(rejected) == list(REJECTED)
+    check_rows(body(), landed(), rejected)
+    check_rows(body(), landed(), None)
+
+
+def test_metadata_in_the_header_changes_nothing() -> None:
+    """As a directory keeps it."""
+    bad = rejects(P0, REJECTED)
+    assert list(check_rejected(embed(bad, {"a": "b"}), landed(), digest_of(bad))) == list(REJECTED)
+    check_rows(embed(body(), {"a": "b"}), landed(), array("q", REJECTED))
+
+
+def test_a_record_is_not_in_a_row_and_in_quarantine() -> None:
+    with pytest.raises(ContentError, match="the record at 5 is in a row and in quarantine"):
+        check_rows(body(), landed(), array("q", (3, 4, 5)))
+
+
+@pytest.mark.parametrize("changes", [{"first_offset": 1}, {"end": 11}, {"start": 1}], ids=str)
+def test_the_first_and_the_last_record_are_those_of_the_metadata(changes: dict[str, int]) -> None:
+    with pytest.raises(ContentError):
+        check_rows(body(), landed(**changes), array("q", REJECTED))
+
+
+def test_the_last_record_may_be_a_rejected_one() -> None:
+    some = pack(rows(P0, range(9)))
+    says = landed(rows=9, rejected=1, sha256=some.sha256)
+    check_rows(some.data, says, array("q", (9,)))
+    with pytest.raises(ContentError, match="its records are 0-9, and it says 0-10"):
+        check_rows(some.data, says, array("q", ()))
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (rejects(P0, (3, 4)), "it has 2 records, and its data object says 3"),
+        (rejects(P0, (3, 4, 8, 9)), "it has 4 records"),
+        (rejects(P0, (3, 4, 10)), r"line 2 is of marketing_events\[0\] 10, after 4"),
+        (rejects(P0, (4, 3, 8)), r"line 1 is of marketing_events\[0\] 3, after 4"),
+        (rejects(P1, (3,)), r"line 0 is of marketing_events\[1\] 3"),
+        (pack(b"{}\n").data, "line 0 is not a line of a quarantine object"),
+        (pack(b"{").data, "its last line has no end"),
+        (b"x", "it is no gzip file of lines"),
+    ],
+)
+def test_rejects_that_are_others_are_told(bad: bytes, words: str) -> None:
+    with pytest.raises(ContentError, match=words):
+        check_rejected(bad, landed(), digest_of(bad))
+
+
+def test_a_line_has_a_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "LINE_MAX", 1 << 20)
+    with pytest.raises(ContentError, match="a line of more than"):
+        check_rows(gzip.compress(b"x" * (2 << 20)), landed(), None)
+
+
+def test_a_body_takes_little_room_however_much_is_in_it() -> None:
+    """A thousandth of what is in it, as it is compressed."""
+    record = PlainRecord(3, NOON, b"x" * 500_000)
+    line = quarantine.encode(P0, [Rejected(0, record, Reason.NOT_JSON, "$", "no")])
+    bomb = pack(line * 100).data
+    assert len(bomb) < 500_000
+    tracemalloc.start()
+    with pytest.raises(ContentError, match="line 1 is of"):
+        check_rejected(bomb, landed(), digest_of(bomb))
+    with pytest.raises(ContentError, match="a line is no row"):
+        check_rows(bomb, landed(), None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20

@@ -1,0 +1,192 @@
+"""What goes into a transaction, and the note that says so."""
+
+from itertools import cycle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestd import layout as layout_module
+from ingestd.layout import Layout
+from ingestd.quarantine import Quarantined
+from ingestd.records import TopicPartition
+from ingestd.requeue import parcels
+from ingestd.requeue.parcels import SPAN, Names, Parcel, Produced, Selection, to_produce, to_validate
+from ingestd.validate import Reason
+
+PLACE = TopicPartition("marketing_events", 3)
+NOTE_MAX = 4096  # offset.metadata.max.bytes, a broker's default
+
+offsets = st.integers(0, 2**63 - 1)
+gaps = st.lists(st.one_of(st.just(1), st.integers(1, 300), st.integers(1, SPAN)), max_size=50)
+
+
+def line(offset: int = 7, **changes: object) -> Quarantined:
+    fields: dict[str, object] = {
+        "topic": PLACE.topic,
+        "partition": PLACE.partition,
+        "offset": offset,
+        "timestamp": 1_795_000_000_000,
+        "key": b"k",
+        "value": b"v",
+        "headers": [("trace", b"\xfe")],
+        "reason": Reason.UNKNOWN_TYPE,
+        "path": "$.event_type",
+        "message": "",
+        "ingestd_version": "0.1.0",
+    }
+    return Quarantined(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def ascending(first: int, gaps: list[int]) -> tuple[int, ...]:
+    found = [first]
+    for gap in gaps:
+        found.append(found[-1] + gap)
+    return tuple(offset for offset in found if offset < 2**63)
+
+
+# -- the note
+
+
+@given(st.text(max_size=249), st.integers(0, 2**31), offsets, gaps)
+def test_a_note_says_what_was_produced(topic: str, partition: int, first: int, gaps: list[int]) -> None:
+    produced = Produced(topic, partition, ascending(first, gaps))
+    assert Produced.from_note(produced.note()) == produced
+
+
+@given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
+def test_what_is_no_note_is_told_from_one(text: str) -> None:
+    assert Produced.from_note(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ingestd:1:0123456789abcdef",
+        '{"topic":"t","partition":0,"first":1,"gaps":"AA=="}',
+        '{"topic":"t","partition":0,"first":1,"gaps":"gA=="}',
+        '{"topic":"t","partition":0,"first":1,"gaps":"?"}',
+        '{"topic":"t","partition":0,"first":-1,"gaps":""}',
+        '{"topic":"t","partition":0,"first":9223372036854775807,"gaps":"AQ=="}',
+        '{"topic":"t","partition":0,"first":1,"gaps":"","more":1}',
+    ],
+)
+def test_a_note_that_is_damaged_is_none(text: str) -> None:
+    assert Produced.from_note(text) is None
+
+
+@given(st.lists(st.integers(1, SPAN // 100), min_size=1, max_size=30), st.integers(0, 2**62))
+def test_the_note_of_a_full_parcel_fits_a_broker(pattern: list[int], first: int) -> None:
+    parcel = Parcel(TopicPartition("t" * 249, 2**31 - 1))
+    offset = first // SPAN * SPAN
+    for gap in cycle(pattern):
+        offset += gap
+        if not parcel.takes(one := line(offset)):
+            break
+        parcel.add(one)
+    assert len(parcel.produced.note().encode()) < NOTE_MAX
+
+
+# -- parcels
+
+
+def test_a_parcel_ends_with_its_span() -> None:
+    parcel = Parcel(PLACE)
+    parcel.add(line(SPAN - 1))
+    assert not parcel.takes(line(SPAN))
+
+
+def test_a_parcel_holds_so_many_bytes_or_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parcels, "_BYTES_MAX", 100)
+    parcel = Parcel(PLACE)
+    large = line(1, value=b"x" * 1000)
+    assert parcel.takes(large)
+    parcel.add(large)
+    assert not parcel.takes(line(2))
+
+    parcel = Parcel(PLACE)
+    parcel.add(line(1, value=b"x" * 80))
+    assert parcel.takes(line(2, value=b""))
+    assert not parcel.takes(line(2, value=b"x" * 9))
+
+
+def test_a_parcel_holds_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parcels, "_RECORDS_MAX", 2)
+    parcel = Parcel(PLACE)
+    parcel.add(line(1))
+    assert parcel.takes(line(2))
+    parcel.add(line(2))
+    assert not parcel.takes(line(3))
+
+
+# -- what is produced
+
+
+def test_a_record_goes_back_as_it_came_with_its_origin_and_the_time() -> None:
+    record = to_produce(line(59), now=1_800_000_000_000)
+    assert (record.key, record.value, record.timestamp) == (b"k", b"v", 1_800_000_000_000)
+    assert record.headers == (
+        ("trace", b"\xfe"),
+        ("ingestd-origin-topic", b"marketing_events"),
+        ("ingestd-origin-partition", b"3"),
+        ("ingestd-origin-offset", b"59"),
+        ("ingestd-origin-timestamp", b"1795000000000"),
+        ("ingestd-origin-reason", b"unknown_type"),
+    )
+
+
+def test_a_record_that_failed_again_keeps_its_first_origin() -> None:
+    once = to_produce(line(59), now=1)
+    again = to_produce(line(4711, headers=list(once.headers), reason=Reason.WRONG_TYPE), now=2)
+    assert again.headers == once.headers
+
+
+def test_validates_the_record_as_it_came() -> None:
+    record = to_validate(one := line(5, key=None))
+    assert (record.offset, record.timestamp, record.value) == (5, one.timestamp, one.value)
+    assert (record.key, record.headers) == (None, (("trace", b"\xfe"),))
+
+
+# -- selection
+
+
+@pytest.mark.parametrize(
+    ("selection", "taken"),
+    [
+        (Selection(), True),
+        (Selection(since=1_795_000_000_000), True),
+        (Selection(since=1_795_000_000_001), False),
+        (Selection(until=1_795_000_000_000), False),
+        (Selection(until=1_795_000_000_001), True),
+        (Selection(reasons={Reason.UNKNOWN_TYPE, Reason.NOT_JSON}), True),
+        (Selection(reasons={Reason.NOT_JSON}), False),
+    ],
+)
+def test_selects_by_time_and_reason(selection: Selection, *, taken: bool) -> None:
+    assert selection.takes(line()) == taken
+
+
+# -- names
+
+
+@pytest.mark.parametrize("lineage", [None, "2026-02"])
+def test_names_of_receipts_read_back(lineage: str | None) -> None:
+    names = Names(Layout(lineage), "repaired")
+    produced = Produced(*PLACE, (SPAN + 5, SPAN + 9))
+    key = names.receipt(produced)
+    assert key.startswith(names.span(PLACE, 1))
+    found = names.parse(key)
+    assert found is not None
+    assert (found.first, found.last, found.key) == (SPAN + 5, SPAN + 9, key)
+    assert names.parse(names.identity) is None
+
+
+def test_receipts_are_neither_events_nor_quarantine() -> None:
+    for layout in (Layout(), Layout("2026-02")):
+        key = Names(layout, "repaired").receipt(Produced(*PLACE, (1,)))
+        assert not key.startswith((layout_module.EVENTS, layout_module.QUARANTINE))
+
+
+def test_a_lineage_is_not_taken_for_a_target() -> None:
+    assert Names(Layout("to"), "x").identity != Names(Layout(), "to").identity
+    assert Names(Layout("a"), "b").identity.startswith("requeued/a/to=b/")
