@@ -142,8 +142,8 @@ async def really(source: MemorySource, sink: Sink, config: Config = CONFIG) -> N
         task = asyncio.create_task(pipeline.run())
         await pipeline.started.wait()
         async with asyncio.timeout(30):
-            while any(keeper.chain.position != source.end_offset(it) for it, keeper in pipeline.keepers.items()):
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 - the pipeline has no event for "all was read"
+            while any(keeper.chain.position != source.end_offset(it) for it, keeper in pipeline.keepers.items()):  # noqa: ASYNC110 - the pipeline has no event for it
+                await asyncio.sleep(0.01)
         source.finish()
         await task
 
