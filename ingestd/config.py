@@ -110,6 +110,9 @@ Url = Annotated[
     Meta(pattern=r"^https?://[^\s/?#@]{1,255}(/[^\s?#@]{0,1024})?\Z", description="http(s)://host[:port]"),
 ]
 Model = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]{0,200}:[A-Za-z_]\w{0,200}\Z", description="module:Name")]
+Identifier = Annotated[
+    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,254}\Z", description="letters, digits, '_' and '$'")
+]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
 Timeout = Annotated[Seconds, _within("100ms", "10m")]
@@ -220,6 +223,56 @@ class S3(_Section, frozen=True, kw_only=True):
     put_timeout: Annotated[Seconds, _within("100ms", "1h")] = Seconds(120)  # of one attempt, connect to answer
 
 
+class Snowflake(_Section, frozen=True, kw_only=True):
+    """Where rows go in the end, and how we reach it. Names are Snowflake's objects, unquoted."""
+
+    account: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,255}\Z", description="orgname-accountname")] | None = None
+    user: Text | None = None
+    role: Identifier | None = None  # None: the user's default
+    compute: Identifier | None = None  # a warehouse, for statements that need one; None: the user's default
+    authenticator: Literal["key-pair", "password", "oauth", "externalbrowser"] = "key-pair"
+    private_key_file: Text | None = None  # PEM, PKCS #8
+    private_key_passphrase: Secret | None = None
+    password: Secret | None = None
+    password_file: Text | None = None
+    token_file: Text | None = None  # OAuth
+    host: Server | None = None  # None: from the account; for private links and stand-ins
+    protocol: Literal["https", "http"] = "https"
+    database: Identifier = "MARKETING"
+    schema: Identifier = "EVENTS"
+    table: Identifier = "MARKETING_EVENTS"
+    stage: Identifier = "MARKETING_EVENTS_STAGE"
+    pipe: Identifier = "MARKETING_EVENTS_PIPE"
+    integration: Identifier = "INGESTD_S3"
+    loader_role: Identifier = "INGESTD_LOADER"  # owns the pipe
+    reader_role: Identifier = "INGESTD_READER"  # queries
+    aws_role_arn: Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}\Z")] | None = (
+        None
+    )
+    error_topic_arn: Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}\Z")] | None = (
+        None
+    )
+    delivery: Literal["notification", "rest"] = "notification"  # how the pipe learns of objects
+    confirm: bool = False  # the daemon compares what landed with what was loaded
+    confirm_interval: Annotated[Seconds, _within("10s", "1d")] = Seconds(300)
+
+
+class Warehouse(_Section, frozen=True, kw_only=True):
+    """A stand-in for Snowflake on this machine: loads what lands into a table in a file."""
+
+    kind: Literal["none", "local"] = "none"
+    path: Text = "./data/warehouse.duckdb"
+    poll: Annotated[Seconds, _within("100ms", "1h")] = Seconds(1)  # between two listings of the sink
+    queue_url: Url | None = None  # an SQS queue that the bucket notifies; None: the sink is listed
+
+
+class Page(_Section, frozen=True, kw_only=True):
+    """The live page, served beside the HTTP endpoints."""
+
+    enabled: bool = False
+    controls: bool = False  # may pause and disturb the run: for demos
+
+
 class Health(_Section, frozen=True, kw_only=True):
     """The HTTP endpoints."""
 
@@ -251,5 +304,8 @@ class Config(_Section, frozen=True, kw_only=True):
     batch: Batch = Batch()
     sink: Sink = Sink()
     s3: S3 = S3()
+    snowflake: Snowflake = Snowflake()
+    warehouse: Warehouse = Warehouse()
+    page: Page = Page()
     health: Health = Health()
     log: Log = Log()

@@ -42,7 +42,7 @@ class Daemon(ModuleType):
     def run(self, settings: Settings) -> int:
         return self._end("run", settings)
 
-    def produce(self, settings: Settings) -> int:
+    def produce(self, settings: Settings, _: object) -> int:
         return self._end("produce", settings)
 
     def inspect(self, settings: Settings, options: object) -> int:

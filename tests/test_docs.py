@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import ingestd
-from ingestd import chain, cli, metrics, status, validate
+from ingestd import chain, cli, flags, metrics, status, validate
 from ingestd.batch import Trigger
 from ingestd.checks import KEYS, variable
 from ingestd.config import Config, Health
@@ -153,7 +153,7 @@ def codes(heading: str) -> list[str]:
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
     named = [cli.CLEAN, cli.FAILED, cli.USAGE, cli.UNDELIVERED, cli.INTERRUPTED]
     assert codes("### Exit codes") == [str(code) for code in named]
-    told = re.search(r"exit codes: (.*)\Z", str(cli._parser().epilog), re.DOTALL)
+    told = re.search(r"exit codes: (.*)\Z", str(flags.parser().epilog), re.DOTALL)
     assert told is not None
     assert re.findall(r"(?:^|, )(\d)", told[1]) == ["0", "1", "2", "3"]
 
@@ -242,7 +242,7 @@ def test_every_command_can_be_typed(document: Path, monkeypatch: pytest.MonkeyPa
     for program, *arguments in commands(document):
         assert program in PROGRAMS, f"unknown program {program}"
         if program.endswith("ingestd"):
-            parsed = cli._parser().parse_args(cli._with_command(arguments))
+            parsed = flags.parser().parse_args(cli._with_command(arguments))
             load(path=parsed.config, environ=CREDENTIALS, flags=parsed.flags)
         elif program == "make":
             for word in arguments:
@@ -272,7 +272,7 @@ def test_every_key_flag_and_metric_exists(document: Path) -> None:
 
 
 def _parsers() -> Iterator[argparse.ArgumentParser]:
-    parser = cli._parser()
+    parser = flags.parser()
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):

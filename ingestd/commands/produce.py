@@ -18,7 +18,11 @@ log = logging.getLogger(__name__)
 MANY_PARTITIONS = 1000
 
 
-def run(settings: Settings) -> int:
+class Options(msgspec.Struct, frozen=True):
+    """It has none beside settings."""
+
+
+def run(settings: Settings, _: Options) -> int:
     """Write into the first of ``kafka.topics`` until the duration or the history is over."""
     compose.run(_produce(settings.config))
     return 0
