@@ -27,8 +27,8 @@ help: ## List the targets
 
 setup: $(DEV) ## Create .venv with everything that development needs
 
-demo: $(RUNTIME) ## Run the daemon on simulated events (DURATION=5m); needs Python 3.11+ only
-	$(BIN)/ingestd --config config/demo.toml --source simulator --duration $(DURATION)
+demo: $(RUNTIME) ## Run the daemon on simulated events, with a live page (DURATION=5m); needs Python 3.11+ only
+	$(BIN)/ingestd --config config/demo.toml --source simulator --duration $(DURATION) --demo
 
 test: lint ## Lint, check types, then run every test against real Kafka and S3
 	$(BIN)/python -m tests.services --check
@@ -43,8 +43,9 @@ format: setup ## Format the code and apply the safe fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: setup ## Write the README's tables that are made from the code
+docs: setup ## Write what is made from the code: the README's tables, deploy/snowflake
 	$(BIN)/python -m tests.test_docs --write
+	$(BIN)/python -m tests.test_snowflake_sql --write
 
 services: setup ## Start Kafka and S3 in the foreground, to try things by hand
 	@exec $(BIN)/python -m tests.services
@@ -71,7 +72,7 @@ $(RUNTIME): pyproject.toml
 	  echo 'ingestd needs Python 3.11 or newer, but "$(PYTHON)" is not: use "make $(MAKECMDGOALS) PYTHON=/path/to/python3".' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade 'pip>=25.1'  # the first with --group
-	$(PIP) install --quiet --editable .
+	$(PIP) install --quiet --editable '.[warehouse]'
 	@touch $@
 
 $(DEV): $(RUNTIME)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import inspect
 
-from ingestd.config import Config, Kafka, Seconds, Secret, Size
+from ingestd.config import Config, Kafka, Seconds, Secret, Size, Snowflake
 from ingestd.errors import ConfigError
 
 # Names of objects contain them: 255 bytes is the most that a file system takes for one, and 1024 S3 for a whole key.
@@ -161,6 +161,9 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _sasl(config.kafka)
     yield from _sizes(config)
     yield from _sink(config)
+    yield from _snowflake(config)
+    yield from _warehouse(config)
+    yield from _page(config)
 
 
 def _ranges(config: Config) -> Iterator[Problem]:
@@ -284,6 +287,47 @@ def _sink(config: Config) -> Iterator[Problem]:
             f"is not used by s3.encryption = {s3.encryption}",
             "set s3.encryption to aws:kms, or remove the key id",
         )
+
+
+def _warehouse(config: Config) -> Iterator[Problem]:
+    if config.warehouse.queue_url and not config.sink.url.startswith("s3://"):
+        yield Problem("warehouse.queue_url", "is of no use: sink.url is no bucket that could notify it", "remove it")
+
+
+def _page(config: Config) -> Iterator[Problem]:
+    if config.page.enabled and not config.health.enabled:
+        why = "is not possible with health.enabled = false: the page is served beside those endpoints"
+        yield Problem("page.enabled", why, "set health.enabled = true")
+    if config.page.controls and not config.page.enabled:
+        yield Problem("page.controls", "has no page to be on", "set page.enabled = true")
+
+
+def _snowflake(config: Config) -> Iterator[Problem]:
+    """What a daemon that speaks to Snowflake needs."""
+    snowflake = config.snowflake
+    rest = snowflake.delivery == "rest"
+    if not (rest or snowflake.confirm):
+        return
+    user = "snowflake.delivery = rest" if rest else "snowflake.confirm = true"
+    yield from snowflake_problems(snowflake, user)
+    if rest and snowflake.authenticator != "key-pair":
+        yield Problem("snowflake.authenticator", "is not what Snowpipe's REST endpoint takes", "give key-pair")
+    if not config.sink.url.startswith("s3://"):
+        yield Problem("sink.url", f"is no bucket that Snowflake could load from, but {user}", "give s3://bucket/prefix")
+
+
+def snowflake_problems(snowflake: Snowflake, user: str = "a connection to Snowflake") -> Iterator[Problem]:
+    """What is missing for a connection, which `user` needs."""
+    proofs: dict[str, dict[str, object]] = {
+        "key-pair": {"private_key_file": snowflake.private_key_file},
+        "password": {"password_file": snowflake.password or snowflake.password_file},
+        "oauth": {"token_file": snowflake.token_file},
+        "externalbrowser": {},
+    }
+    needs = {"account": snowflake.account, "user": snowflake.user, **proofs[snowflake.authenticator]}
+    for name, value in needs.items():
+        if not value:
+            yield _missing(f"snowflake.{name}", user)
 
 
 def _url_fault(url: str) -> str:

@@ -6,21 +6,29 @@ Clients are imported where they are used: each takes its time to load.
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ingestd.breaker import Breaker
 from ingestd.chain import Policy
 from ingestd.config import Config
+from ingestd.events import Model
+from ingestd.guard import Guard
 from ingestd.keeper import Tools
 from ingestd.layout import Layout
+from ingestd.metrics import Metrics
 from ingestd.pipeline import Pipeline
 from ingestd.sinks import Sink
 from ingestd.sources import Source
 from ingestd.validate import Validator
+from ingestd.warehouse import needed_by
 
 if TYPE_CHECKING:
+    from ingestd.page.stage import Stage
+    from ingestd.snowflake.confirm import Confirmation
     from ingestd.sources.kafka import Reader
+    from ingestd.warehouse.pipe import LocalPipe
 
 T = TypeVar("T")
 
@@ -89,6 +97,58 @@ def make_sink(config: Config, *, connections: int = 2) -> Sink:
     from ingestd.sinks.local import LocalSink  # noqa: PLC0415
 
     return LocalSink(Path(url))
+
+
+def make_pipe(config: Config, model: Model, sink: Sink) -> "LocalPipe | None":
+    """The local Snowpipe with its warehouse; None where there is none. ConfigError where it is not installed."""
+    if config.warehouse.kind == "none":
+        return None
+    with needed_by("warehouse.kind = local"):
+        from ingestd.warehouse.database import Warehouse  # noqa: PLC0415
+        from ingestd.warehouse.notices import Notices  # noqa: PLC0415
+        from ingestd.warehouse.pipe import LocalPipe  # noqa: PLC0415
+    from ingestd.snowflake.table import columns  # noqa: PLC0415
+
+    settings = config.warehouse
+    warehouse = Warehouse(Path(settings.path), config.snowflake)
+    notices = Notices(settings.queue_url, sink.url, config.s3.region) if settings.queue_url is not None else None
+    return LocalPipe(settings, warehouse, columns(model), sink, notices)
+
+
+def make_confirmation(config: Config, sink: Sink, guard: Guard, metrics: Metrics) -> "Confirmation | None":
+    """What follows objects into Snowflake's table; None where it is not wanted. ConfigError without the extra."""
+    settings = config.snowflake
+    if not settings.confirm and settings.delivery != "rest":
+        return None
+    from ingestd.snowflake.asking import ask_once  # noqa: PLC0415
+    from ingestd.snowflake.confirm import Confirmation  # noqa: PLC0415
+    from ingestd.snowflake.connection import load_connector  # noqa: PLC0415
+    from ingestd.snowflake.place import place_of  # noqa: PLC0415
+    from ingestd.snowflake.rest import Endpoint  # noqa: PLC0415
+
+    load_connector()
+    return Confirmation(
+        settings,
+        root=place_of(config).root,
+        sink=sink,
+        layout=make_layout(config),
+        guard=guard,
+        metrics=metrics,
+        ask=partial(ask_once, settings),
+        name=Endpoint(settings).insert_files if settings.delivery == "rest" else None,
+    )
+
+
+def make_stage(config: Config, source: Source, sink: Sink) -> "Stage | None":
+    """The page's place around the flow; None where there is no page."""
+    if not config.page.enabled:
+        return None
+    from ingestd.page.stage import Stage  # noqa: PLC0415
+    from ingestd.sources.simulator import SimulatorSource  # noqa: PLC0415
+
+    is_live = config.simulator.history is None
+    director = source.director if isinstance(source, SimulatorSource) and is_live else None
+    return Stage(config, sink, make_layout(config), director)
 
 
 def open_reader(config: Config) -> "AbstractAsyncContextManager[Reader]":

@@ -254,7 +254,8 @@ class Snowflake(_Section, frozen=True, kw_only=True):
     )
     delivery: Literal["notification", "rest"] = "notification"  # how the pipe learns of objects
     confirm: bool = False  # the daemon compares what landed with what was loaded
-    confirm_interval: Annotated[Seconds, _within("10s", "1d")] = Seconds(300)
+    confirm_interval: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
+    late: Annotated[Seconds, _within("1s", "7d")] = Seconds(3600)  # an object that is unheard of for longer is missing
 
 
 class Warehouse(_Section, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 from ingestd import __version__, compose, logs
-from ingestd.config import Config
+from ingestd.commands import PROBLEMS
 from ingestd.errors import DeadlineExceeded, SourceError
 from ingestd.events import load_model
 from ingestd.guard import Guard
@@ -44,46 +44,70 @@ COMPRESSORS = 1  # threads; it keeps up with the event loop, which takes five ti
 
 
 def run(settings: Settings) -> int:
-    """Run until stopped. Errors are ``IngestdError``; returns 0 for a clean end."""
-    compose.run(Daemon(settings.config).run())
-    return 0
+    """Run until stopped. Errors are ``IngestdError``; returns 0, or PROBLEMS where the proof of a demo has failed."""
+    return compose.run(Daemon(settings).run())
 
 
 class Daemon:
     """One run."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._validator = Validator(config.events, load_model(config.events.model))
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._config = config = settings.config
+        model = load_model(config.events.model)
+        self._validator = Validator(config.events, model)
         self._metrics = Metrics()
         self._source = compose.make_source(config)
         self._sink = compose.make_sink(config)
+        self._stage = compose.make_stage(config, self._source, self._sink)
+        if self._stage is not None:
+            self._sink, self._validator = self._stage.sink, self._stage.validator
+        self._pipe = compose.make_pipe(config, model, self._sink)
+        if self._stage is not None and self._pipe is not None:
+            self._stage.attach(self._pipe.state, self._pipe.warehouse)
+        self._hearers = [self._pipe.landed] if self._pipe is not None else []  # of the keys of objects that landed
         self._guard = Guard(config.sink, self._metrics.upload_retried)
         self._notifier = Notifier.from_environment(os.environ)
         self._snapshots = Snapshots(config, self._source, self._sink.url, self._guard, self._metrics)
         self._metrics.bind(self._snapshots.take)
+        self._confirmation = compose.make_confirmation(config, self._sink, self._guard, self._metrics)
+        if self._confirmation is not None:
+            self._hearers.append(self._confirmation.landed)
+            self._snapshots.loading = self._confirmation.state
+        if self._stage is not None:
+            self._stage.board.bind(self._snapshots.take)
         self._layout = compose.make_layout(config)
         self._deadline: asyncio.Timeout | None = None
 
-    async def run(self) -> None:
-        """From start to end. DeadlineExceeded where the grace time ended with data undelivered."""
-        config = self._config
+    async def run(self) -> int:
+        """From start to end; the exit code. DeadlineExceeded where the grace time ended with data undelivered."""
+        config, stage, proof = self._config, self._stage, None
         async with AsyncExitStack() as stack:
+            if self._pipe is not None:
+                stack.push_async_callback(self._pipe.close)
+                await self._pipe.start()
             if config.health.enabled:
-                health = HealthServer(config.health, self._snapshots.take, self._metrics.exposition)
+                routes = stage.routes if stage is not None else None
+                health = HealthServer(config.health, self._snapshots.take, self._metrics.exposition, routes)
                 port = await health.start()
                 stack.push_async_callback(health.stop)
                 log.info("health and metrics at http://%s:%d", config.health.host, port)
+                if stage is not None:
+                    log.info("live page at http://%s:%d/", config.health.host, port)
             executor = ThreadPoolExecutor(COMPRESSORS, thread_name_prefix="compress")
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             stack.enter_context(self._signals())
             view = stack.enter_context(self._view())
             stack.push_async_callback(self._sink.close)
+            if self._confirmation is not None:
+                stack.callback(self._confirmation.close)
             stack.push_async_callback(self._leave)
             self._deadline = deadline = asyncio.timeout(None)
             try:
                 async with deadline:
                     await self._serve(executor, view)
+                    if stage is not None and config.page.controls:
+                        proof = await stage.prove(self._settings, self._metrics.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise
@@ -92,9 +116,14 @@ class Daemon:
                 self._snapshots.phase = "stopped"
                 status = self._snapshots.take()
                 log.info("stopped", extra=_facts(status))
+                if stage is not None:
+                    stage.end(status)
                 if view is not None:
                     view.stop()
                     sys.stdout.write(summary(status, config, self._sink.url))
+                    if proof is not None:
+                        sys.stdout.write(f"\n{proof.text()}")
+        return PROBLEMS if proof is not None and not proof.ok else 0
 
     async def _serve(self, executor: ThreadPoolExecutor, view: LiveView | None) -> None:
         """Everything that runs, in one group."""
@@ -106,15 +135,25 @@ class Daemon:
                 group.create_task(self._report(view), name="report"),
             ]
             self._notifier.ready()
+            if self._stage is not None:
+                beside.append(group.create_task(self._stage.run(), name="page"))
             if config.duration is not None:
                 asyncio.get_running_loop().call_later(config.duration, self._finish)
             await self._guard.call(self._sink.start)
             if self._layout.exactly_once:
                 await require_create_only(self._sink, self._guard)
+            if self._pipe is not None:
+                beside.append(group.create_task(self._pipe.run(), name="warehouse"))
+            if self._confirmation is not None:
+                beside.append(group.create_task(self._confirmation.run(), name="confirm"))
             pipeline = self._pipeline(executor)
             self._snapshots.pipeline = pipeline
             beside.append(group.create_task(self._watch(pipeline), name="watchdog"))
             await pipeline.run()
+            if self._pipe is not None:
+                await self._pipe.settled()
+            if self._confirmation is not None:
+                await self._confirmation.settled()
             for task in beside:
                 task.cancel()
 
@@ -127,8 +166,13 @@ class Daemon:
             metrics=self._metrics,
             executor=executor,
             wall_clock=time.time,
+            landed=self._landed,
         )
         return compose.make_pipeline(config, tools, self._validator)
+
+    def _landed(self, key: str) -> None:
+        for hear in self._hearers:
+            hear(key)
 
     # -- the end
 

@@ -43,3 +43,23 @@ class BreakerOpen(IngestdError):
 
 class DeadlineExceeded(IngestdError):
     """The grace time ended with data undelivered; it will be read again. Exit code 3."""
+
+
+class WarehouseError(IngestdError):
+    """The local warehouse did not do as asked: it refuses a statement, or cannot use its file. Exit code 1."""
+
+
+class SnowflakeError(IngestdError):
+    """Snowflake did not do as asked; `code` is its own number for why, or names what came instead of an answer."""
+
+    def __init__(self, message: str, *, code: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class SnowflakeUnavailable(SnowflakeError):
+    """No answer, or one that says to come back: the same call again."""
+
+
+class SnowflakeRefused(SnowflakeError):
+    """Credentials, rights, a missing object, a statement that is wrong: a person must act."""

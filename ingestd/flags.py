@@ -74,7 +74,10 @@ examples:
 
 _QUERY_EXAMPLES = """\
 examples:
-  ingestd query "SELECT COUNT(*) FROM marketing_events"
+  ingestd query "SELECT COUNT(*) FROM marketing_events
+    WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"
+  ingestd query "SELECT * FROM client_scores ORDER BY propensity DESC LIMIT 10"
+  ingestd query "SELECT * FROM load_history WHERE status = 'LOAD_FAILED'" --json
 """
 
 _SNOWFLAKE_EXAMPLES = """\

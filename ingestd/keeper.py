@@ -46,6 +46,10 @@ _heap = Heap()  # of the process; the one thread that compresses looks after it
 T = TypeVar("T")
 
 
+def _unheard(_key: str) -> None:
+    """Nobody wants to know."""
+
+
 class Tools(msgspec.Struct, frozen=True):
     """What every keeper works with."""
 
@@ -55,6 +59,7 @@ class Tools(msgspec.Struct, frozen=True):
     metrics: Metrics
     executor: Executor  # for compression
     wall_clock: Callable[[], float]
+    landed: Callable[[str], None] = _unheard  # called with the key of each data object; neither blocks nor raises
 
 
 class Keeper:
@@ -215,6 +220,7 @@ class Keeper:
             tools.metrics.lost_upstream(self.chain.partition, landed.end - landed.start)
         self._freed()
         self._offload(_heap.freed, len(sealed.data))
+        tools.landed(sealed.data_key)
         log.debug("landed %s: %d rows, sealed by %s", sealed.data_key, landed.rows, batch.trigger)
 
     def _drop(self) -> None:

@@ -5,10 +5,8 @@ is counted when it happens, what is a state is read from the snapshot when someb
 """
 
 import sys
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from itertools import accumulate
 from typing import Literal, NamedTuple
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
@@ -16,8 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ingestd import __version__
+from ingestd.histogram import Histogram
 from ingestd.records import TopicPartition
-from ingestd.status import REASONS, PartitionStatus, Status, Totals
+from ingestd.status import REASONS, Loading, PartitionStatus, Status, Totals
 
 PREFIX = "ingestd_"
 
@@ -95,6 +94,21 @@ class M(Enum):
     SOURCE_RESTARTS = _counter("source_restarts", "Times the source was rebuilt for want of progress.")
     LOOP_LAG = _histogram("loop_lag_seconds", "How late the event loop wakes a sleeper.", _SECONDS)
 
+    ROWS_LOADED = _counter("snowflake_rows_loaded", "Rows of objects whose rows are all in Snowflake's table.")
+    NAMED = _counter("snowflake_objects_named", "Objects that the pipe was told of (snowflake.delivery = rest).")
+    LOADING = _histogram(
+        "snowflake_loading_delay_seconds", "Load time in Snowflake minus Kafka timestamp of an object's last record.",
+        _AGES,
+    )  # fmt: skip
+    UNLOADED = _gauge("snowflake_unloaded_objects", "Objects that landed and are not known to be in the table.")
+    UNLOADED_ROWS = _gauge("snowflake_unloaded_rows", "Their rows: rows landed minus rows loaded.")
+    OLDEST_UNLOADED = _gauge(
+        "snowflake_oldest_unloaded_seconds", "How long ago the oldest of them landed; 0 without one."
+    )
+    FAILED_FILES = _gauge("snowflake_failed_files", "Files that Snowflake could not load, or not wholly.")
+    UNNAMED = _gauge("snowflake_unnamed_objects", "Objects that the pipe was not told of yet.")
+    COMPARED = _gauge("snowflake_compared_seconds", "How long ago we last compared with Snowflake: how old these are.")
+
     PARTITIONS = _gauge("partitions", "Partitions that are ours.")
     POSITION = _gauge("partition_position_offset", "Next offset to take.", "topic", "partition")
     LANDED_OFFSET = _gauge("partition_landed_offset", "All offsets below are in objects.", "topic", "partition")
@@ -129,8 +143,8 @@ class Metrics:
             member: {} if member.value.labels else {(): 0}
             for member in (*(m for m in M if m.value.type == "counter"), M.IN_FLIGHT)
         }
-        self._histograms: dict[M, dict[tuple[str, ...], _Histogram]] = {
-            member: {} if member.value.labels else {(): _Histogram(member.value.bounds)}
+        self._histograms: dict[M, dict[tuple[str, ...], Histogram]] = {
+            member: {} if member.value.labels else {(): Histogram(member.value.bounds)}
             for member in M
             if member.value.type == "histogram"
         }
@@ -252,6 +266,17 @@ class Metrics:
     def commit_refused(self, partition: TopicPartition) -> None:
         self._add(M.REFUSED, 1, partition.topic)
 
+    # -- Snowflake
+
+    def loaded(self, rows: int, delay: float | None) -> None:
+        """All rows of an object are in the table; `delay` is load time minus its last record's Kafka timestamp (s)."""
+        self._add(M.ROWS_LOADED, rows)
+        if delay is not None:
+            self._observe(M.LOADING, delay)
+
+    def named(self, objects: int) -> None:
+        self._add(M.NAMED, objects)
+
     # -- the process
 
     def source_restarted(self) -> None:
@@ -269,7 +294,7 @@ class Metrics:
     def _observe(self, member: M, value: float, *labels: str) -> None:
         known = self._histograms[member]
         if (histogram := known.get(labels)) is None:
-            histogram = known[labels] = _Histogram(member.value.bounds)
+            histogram = known[labels] = Histogram(member.value.bounds)
         histogram.observe(value)
 
     def _add_bounded(self, member: M, amount: int, label: str) -> None:
@@ -326,30 +351,28 @@ def _gauges(status: Status) -> dict[M, Samples]:
         M.BUDGET: [((), status.budget_bytes)],
         M.READY: [((), status.ready)],
         M.NOT_READY: [((code,), code in active) for code in REASONS],
+        **_loading(status.loading),
         M.START: [((), status.started_at.timestamp())],
         M.BUILD: [((__version__, python), 1)],
     }
 
 
-class _Histogram:
-    """Counts by upper bound. The library's own would add a `_created` series to each, and locks."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Upper bounds, and how many values are at most each."""
-        names = [*(f"{bound:.10g}" for bound in self._bounds), "+Inf"]
-        return list(zip(names, map(float, accumulate(self._counts)), strict=True))
+def _loading(loading: Loading | None) -> dict[M, Samples]:
+    if loading is None:
+        return {}
+    found: dict[M, Samples] = {
+        M.UNLOADED: [((), loading.unloaded_objects)],
+        M.UNLOADED_ROWS: [((), loading.unloaded_rows)],
+        M.OLDEST_UNLOADED: [((), loading.oldest_unloaded or 0.0)],
+        M.FAILED_FILES: [((), loading.failed_files)],
+        M.UNNAMED: [((), loading.unnamed_objects)],
+    }
+    if loading.compared_age is not None:
+        found[M.COMPARED] = [((), loading.compared_age)]
+    return found
 
 
-def _distributions(row: Row, histograms: Mapping[tuple[str, ...], _Histogram]) -> HistogramMetricFamily:
+def _distributions(row: Row, histograms: Mapping[tuple[str, ...], Histogram]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(row.name, row.help, labels=row.labels)
     for labels, histogram in histograms.items():
         family.add_metric(labels, histogram.buckets(), histogram.total)

@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from heapq import heappop, heappush
-from math import gcd, log
+from math import log
 from random import Random
 from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
 
+from ingestd.clients import Clients, calls, clicks, interest, invests, pages
 from ingestd.config import Seconds, Simulator
 from ingestd.errors import ConfigError
 
@@ -56,19 +57,17 @@ _CAMPAIGNS = (
 _DEVICES = ("desktop", "mobile", "mobile", "desktop", "mobile", "tablet")
 _REFERRERS: tuple[dict[str, Any], ...] = tuple({"referrer": name} for name in ("search", "direct", "partner", "social"))
 _MAIL_CLIENTS: tuple[dict[str, Any], ...] = tuple({"mail_client": name} for name in ("outlook", "apple-mail", "gmail"))
-_OUTCOMES = ("invested", "withdrew", "appointment", "question answered", "no answer")
+_OTHER_OUTCOMES = ("withdrew", "appointment", "question answered", "no answer")  # than "invested"
 
 _VISITS_BY_HOUR = (2, 1, 1, 1, 1, 2, 4, 7, 9, 10, 10, 10, 11, 10, 9, 9, 9, 10, 12, 14, 14, 11, 7, 4)
 _OPENS_BY_HOUR = (2, 1, 1, 1, 1, 2, 8, 9, 7, 5, 4, 3, 4, 3, 2, 2, 2, 3, 7, 7, 6, 4, 3, 2)
 _CALLS_BY_HOUR = (0,) * 9 + (5, 7, 7, 3, 4, 6, 6, 5) + (0,) * 7  # offices are open Monday to Friday, 9 to 17
 _WEEKEND = 0.6  # of a weekday's visits and opens
 _MAILING = 12 * _HOUR  # one is sent at 6:00 and at 18:00
-_GOES_ON = 0.75  # a page view is followed by another
-_CLICKED = 0.3  # of the mails that are opened
 _NO_CONSENT = 7  # per cent of the clients, who get no mail
 # How many events a visit, an opened mail with the visit that may follow, and a call come to.
-_VISIT_EVENTS = 1 / (1 - _GOES_ON)
-_OPEN_EVENTS = 1 + _CLICKED * (1 + _VISIT_EVENTS)
+_VISIT_EVENTS = pages(0.5)
+_OPEN_EVENTS = 2.78  # those who click more look at more pages, too
 
 
 class Message(NamedTuple):
@@ -106,13 +105,14 @@ class _Story(msgspec.Struct, gc=False):
     partition: int
     lag: int  # from an event to its arrival; one for the whole story, so that its order stays
     landing: str  # the page a mail leads to
+    interest: float
 
 
 class _Mix(NamedTuple):
-    """What begins in one hour of the week: shares of visits and of opened mails, the rest are calls."""
+    """What begins in one hour of the week: shares of calls and of opened mails, the rest are visits."""
 
-    visits: float
-    visits_and_opens: float
+    calls: float
+    opens: float
     events: float  # that come of it, in no unit but comparable between hours
 
 
@@ -123,7 +123,7 @@ def _mix(hour_of_week: int) -> _Mix:
     visits, opens = _VISITS_BY_HOUR[hour] * factor, _OPENS_BY_HOUR[hour] * factor
     calls = _CALLS_BY_HOUR[hour] if weekday else 0
     begun = visits + opens + calls
-    return _Mix(visits / begun, (visits + opens) / begun, visits * _VISIT_EVENTS + opens * _OPEN_EVENTS + calls)
+    return _Mix(calls / begun, opens / begun, visits * _VISIT_EVENTS + opens * _OPEN_EVENTS + calls)
 
 
 _MIXES = tuple(_mix(hour) for hour in range(168))
@@ -201,9 +201,7 @@ class Simulation:
         self._malformed = config.duplicate + config.malformed
         self._faulty = config.duplicate + config.malformed + config.late
         self._partitions = config.partitions
-        self._clients = config.clients
-        # Coprime, so that this maps ranks to numbers one to one: the busiest clients have no neighbouring ids.
-        self._stride = next(n for n in range(611_953, 10**9) if gcd(n, config.clients) == 1)
+        self._clients = Clients(config.clients)
         # The time is part of the seed, because another run must not make the events of this one again.
         self._random = Random(f"{config.seed} {start}")
         self._encoder = msgspec.json.Encoder(decimal_format="number")
@@ -244,10 +242,7 @@ class Simulation:
     def _begin(self, now: int) -> _Story:
         """Somebody does the first thing."""
         rng = self._random.random
-        # A hundredth of the clients is the scale: they do a sixth of all there is, a tenth does one half.
-        scale = self._clients / 100
-        rank = min(int(scale * 101.0 ** rng() - scale), self._clients - 1)
-        client = f"CLIENT_{rank * self._stride % self._clients:06d}"
+        client = self._clients.draw(rng())
         key = client.encode()
         digest = crc32(key)
         traits = digest * 0x9E3779B1 >> 11  # independent of the partition, which takes the low bits
@@ -255,12 +250,12 @@ class Simulation:
         device = _DEVICES[(traits // 100 if rng() < 0.8 else int(rng() * 6)) % len(_DEVICES)]
         event = _Event("", client, "", "", "", device_type=device, consent=consent)
         lag = int(rng() * 1500)
-        story = _Story(event, key, digest % self._partitions, lag, "")
+        story = _Story(event, key, digest % self._partitions, lag, "", interest(digest))
         mix = _MIXES[_hour_of_week(now - lag)]
         kind = rng()
-        if kind >= mix.visits_and_opens:
-            self._call(event, f"ADV_{traits // 600 % 60:03d}")
-        elif kind >= mix.visits and consent:
+        if kind < mix.calls * calls(story.interest):
+            self._call(story, f"ADV_{traits // 600 % 60:03d}")
+        elif kind >= 1.0 - mix.opens and consent:
             self._open(story, now)
         else:
             event.properties = _REFERRERS[int(rng() * len(_REFERRERS))]
@@ -285,9 +280,10 @@ class Simulation:
             url, category = _PAGES[int(rng() * len(_PAGES))]
             self._view(story, now, url, category)
 
-    def _call(self, event: _Event, advisor: str) -> None:
-        rng = self._random.random
-        outcome = _OUTCOMES[int(rng() * len(_OUTCOMES))]
+    def _call(self, story: _Story, advisor: str) -> None:
+        event, rng = story.event, self._random.random
+        invested = rng() < invests(story.interest)
+        outcome = "invested" if invested else _OTHER_OUTCOMES[int(rng() * len(_OTHER_OUTCOMES))]
         event.event_type = "advisor_call"
         event.event_category = "advisor"
         event.channel = "phone"
@@ -307,7 +303,7 @@ class Simulation:
         event.event_category = "email"
         event.channel = "email"
         event.properties = _MAIL_CLIENTS[int(rng() * len(_MAIL_CLIENTS))]
-        if rng() < _CLICKED:
+        if rng() < clicks(story.interest):
             self._follow(story, now + int(3000 - 30_000 * log(1.0 - rng())))
 
     def _arrive(self, event: _Event) -> None:
@@ -322,7 +318,7 @@ class Simulation:
         event.event_category = category
         seconds = int(3 - 27 * log(1.0 - rng()))
         event.duration_s = seconds
-        if rng() < _GOES_ON:
+        if rng() * pages(story.interest) >= 1.0:
             self._follow(story, now + seconds * _SECOND + int(rng() * _SECOND))
 
     def _follow(self, story: _Story, due: int) -> None:

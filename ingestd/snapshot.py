@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from ingestd import __version__
@@ -13,7 +14,7 @@ from ingestd.logs import REDACTION
 from ingestd.metrics import Metrics
 from ingestd.pipeline import Pipeline
 from ingestd.sources import Source
-from ingestd.status import PartitionStatus, Status, judged
+from ingestd.status import Loading, PartitionStatus, Status, judged
 
 
 class Snapshots:
@@ -23,6 +24,7 @@ class Snapshots:
         self.phase = "starting"
         self.loop_lag = 0.0
         self.pipeline: Pipeline | None = None
+        self.loading: Callable[[], Loading] | None = None
         self.source_name = config.source if config.source == "simulator" else "kafka " + ",".join(config.kafka.topics)
         self._config = config
         self._source = source
@@ -65,6 +67,7 @@ class Snapshots:
                 source_error=source_error,
                 source_error_age=now - self._source_error_since if self._source_error_since is not None else None,
                 last_error=self._last_error,
+                loading=self.loading() if self.loading is not None else None,
             ),
             self._config,
         )

@@ -81,6 +81,17 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     accepted_by_type: dict[str, int] = {}
 
 
+class Loading(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the table in Snowflake is behind the objects that landed. Ages in seconds."""
+
+    unloaded_objects: int
+    unloaded_rows: int
+    oldest_unloaded: float | None  # since it landed; None: all are loaded
+    failed_files: int  # that Snowflake could not load, or not wholly
+    unnamed_objects: int  # that the pipe was not told of yet; where it is notified, always 0
+    compared_age: float | None  # of the last comparison with Snowflake; None: there was none yet
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot. The defaults are those of a daemon that has just begun: nothing is known and it is not ready."""
 
@@ -103,6 +114,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     source_error: str | None = None
     source_error_age: float | None = None
     last_error: str | None = None
+    loading: Loading | None = None  # None where it is not followed
     reasons: list[Reason] = msgspec.field(default_factory=lambda: [Reason("starting", "not judged yet")])
 
     @property

@@ -117,7 +117,7 @@ class LiveView:
             elapsed += f" of {clock(duration)}"
             if status.phase == "running":
                 elapsed += f", {clock(max(0.0, duration - status.uptime))} left"
-        line = f"{status.phase} {elapsed}   {status.source} -> {_place(status.sink)}"
+        line = f"{status.phase} {elapsed}   {status.source} -> {place(status.sink)}"
         return Text(clean(line), style="bold", no_wrap=True, overflow="ellipsis")
 
     def _rate(self) -> str:
@@ -214,7 +214,7 @@ def summary(status: Status, config: Config, sink_url: str) -> str:
     equation = " + ".join(f"{count:,} {word}" for count, word, always in terms if count or always)
     facts = [
         ("consumed", f"{number(totals.consumed, 'record')} = {equation}"),
-        ("landed", f"{_objects(status)}, in {_place(sink_url)}"),
+        ("landed", f"{_objects(status)}, in {place(sink_url)}"),
         ("accepted", _kinds(totals.accepted_by_type) or "none"),
         ("rejected", _rejected(status)),
         *_notes(status),
@@ -256,11 +256,11 @@ def _look(sink_url: str, folder: str, endpoint_url: str | None) -> str:
         where = shlex.quote(f"{sink_url.rstrip('/')}/{folder}")
         return f"aws {endpoint}s3 ls --recursive --human-readable {where}"
     # zcat does not read .gz everywhere; quotes would keep the shell from expanding the stars.
-    path = shlex.quote(_place(sink_url) + "/" + folder.rstrip("/"))
+    path = shlex.quote(place(sink_url) + "/" + folder.rstrip("/"))
     return f"gzip -dc {path}/year=*/month=*/day=*/*.jsonl.gz | head -n 3"
 
 
-def _place(sink_url: str) -> str:
+def place(sink_url: str) -> str:
     """A sink's root for people: a directory as a path, from here where it is below."""
     url = urlsplit(sink_url)
     if url.scheme not in {"", "file"}:

@@ -12,9 +12,11 @@ from typing import Protocol
 import pytest
 
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
+from tests.services.ministack import Ministack, Queue
 from tests.services.seaweed import S3Store, SeaweedFS
+from tests.services.snowflake import Snowflake
 
-SERVICE_FIXTURES = {"kafka", "kafka_tls", "s3"}
+SERVICE_FIXTURES = {"kafka", "kafka_tls", "s3", "ministack", "snowflake"}
 
 
 class MakeTopic(Protocol):
@@ -59,6 +61,26 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
         return
     with SeaweedFS(tmp_path_factory.mktemp("s3")) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ministack]:
+    """The session's S3 server that notifies queues."""
+    with Ministack(tmp_path_factory.mktemp("ministack")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def queue(ministack: Ministack) -> Queue:
+    """The queue that the stand-in for Snowflake listens to."""
+    return ministack.create_queue("snowpipe")
+
+
+@pytest.fixture(scope="session")
+def snowflake(ministack: Ministack, queue: Queue, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snowflake]:
+    """The session's stand-in for Snowflake; its stages are in `ministack`."""
+    with Snowflake(tmp_path_factory.mktemp("snowflake"), ministack, queue=(queue.endpoint, queue.url)) as server:
+        yield server
 
 
 @pytest.fixture

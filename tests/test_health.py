@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from ingestd import health
+from ingestd import http
 from ingestd.config import Health
 from ingestd.errors import ConfigError
 from ingestd.health import HealthServer
@@ -156,13 +156,13 @@ async def test_closes_after_each_answer(daemon: Daemon) -> None:
 
 
 async def test_a_client_that_says_nothing_is_cut_off(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "DEADLINE", 0.05)
+    monkeypatch.setattr(http, "DEADLINE", 0.05)
     for beginning in (b"", b"GET /livez HT"):
         assert await daemon.raw(beginning) == b""
 
 
 async def test_connections_are_bounded(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
     (oldest, first), (younger, second) = [await asyncio.open_connection("127.0.0.1", daemon.port) for _ in range(2)]
     assert (await daemon.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"alive\n")
     assert await oldest.read() == b"", "the oldest gives way"

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingestd import __version__, metrics
 from ingestd.metrics import MAX_LABEL_VALUES, OTHER, Metrics, table
 from ingestd.records import TopicPartition
-from ingestd.status import REASONS, PartitionStatus, Reason, Status
+from ingestd.status import REASONS, Loading, PartitionStatus, Reason, Status
 
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 
@@ -46,6 +46,8 @@ def exercised() -> Metrics:
     it.revoked(A0)
     it.loop_lag(0.001)
     it.source_restarted()
+    it.loaded(4, 12.5)
+    it.named(1)
     return it
 
 
@@ -64,6 +66,11 @@ def status(*partitions: PartitionStatus, **changes: Any) -> Status:
 
 def partition_status(partition: TopicPartition, **changes: Any) -> PartitionStatus:
     return PartitionStatus(topic=partition.topic, partition=partition.partition, state="filling", **changes)
+
+
+def loading(**changes: Any) -> Loading:
+    numbers = {"unloaded_objects": 2, "unloaded_rows": 7, "failed_files": 1, "unnamed_objects": 0}
+    return Loading(**{**numbers, "oldest_unloaded": 3.5, "compared_age": 60.0, **changes})
 
 
 def families(it: Metrics) -> dict[str, Metric]:
@@ -111,7 +118,8 @@ def test_the_exposition_is_the_table_and_the_process() -> None:
 
 def test_every_metric_carries_the_labels_of_the_table() -> None:
     it = exercised()
-    it.bind(lambda: status(partition_status(A0, position=1, committed=1, landed=1, log_end=1, lag=0)))
+    partition = partition_status(A0, position=1, committed=1, landed=1, log_end=1, lag=0)
+    it.bind(lambda: status(partition, loading=loading()))
     found = families(it)
     for name, _, labels, _ in table():
         assert found[name].samples, name
@@ -189,6 +197,19 @@ def test_readiness_is_shown_by_reason() -> None:
     it.bind(status)
     assert samples(it, "ingestd_ready") == {(): 1.0}
     assert set(samples(it, "ingestd_not_ready").values()) == {0.0}
+
+
+def test_how_far_the_table_is_behind_is_shown_where_it_is_followed() -> None:
+    it = Metrics()
+    it.bind(status)
+    assert samples(it, "ingestd_snowflake_unloaded_rows") == {}
+    it.bind(lambda: status(loading=loading()))
+    assert samples(it, "ingestd_snowflake_unloaded_rows") == {(): 7.0}
+    assert samples(it, "ingestd_snowflake_oldest_unloaded_seconds") == {(): 3.5}
+    assert samples(it, "ingestd_snowflake_failed_files") == {(): 1.0}
+    it.bind(lambda: status(loading=loading(oldest_unloaded=None, compared_age=None)))
+    assert samples(it, "ingestd_snowflake_oldest_unloaded_seconds") == {(): 0.0}
+    assert samples(it, "ingestd_snowflake_compared_seconds") == {}
 
 
 def test_says_what_runs_and_what_it_holds() -> None:

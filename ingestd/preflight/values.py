@@ -53,7 +53,8 @@ def _times(config: Config) -> Iterator[Finding]:
 def _exposed(config: Config) -> Iterator[Finding]:
     health, endpoint = config.health, config.s3.endpoint_url
     if health.enabled and health.host not in _LOOPBACK:
-        seen = f"health.host = {health.host}: whoever reaches port {health.port} reads /status and /metrics"
+        page = " and sees the page, with events on it" if config.page.enabled else ""
+        seen = f"health.host = {health.host}: whoever reaches port {health.port} reads /status and /metrics{page}"
         yield note("settings.health", seen, "there is no password on it: keep it within your network")
     if (
         endpoint is not None

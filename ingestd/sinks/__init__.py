@@ -23,6 +23,7 @@ class ObjectInfo(msgspec.Struct, frozen=True):
     key: str
     size: int
     metadata: Mapping[str, str]
+    landed_at: float | None = None  # by the store's clock, in seconds since the epoch; None where it does not say
 
 
 class Sink(Protocol):

@@ -152,13 +152,13 @@ class LocalSink:
             try:
                 with path.open("rb") as file:
                     header = file.read(gzip_extra.MAX_HEADER)
-                    size = os.fstat(file.fileno()).st_size
+                    found = os.fstat(file.fileno())
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 _must_be_there(self._root)
                 return None
             # What is seen must survive a power failure, because the caller builds on it.
             _sync_directories(path.parent, self._root)
-        return ObjectInfo(key, size, gzip_extra.extract(header))
+        return ObjectInfo(key, found.st_size, gzip_extra.extract(header), found.st_mtime)
 
 
 @contextmanager

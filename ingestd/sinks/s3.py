@@ -9,7 +9,8 @@ import re
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
@@ -72,6 +73,11 @@ _HINTS = {
     "SignatureDoesNotMatch": f"{_CREDENTIALS}; a wrong clock or a proxy that changes headers does this, too",
 }
 _S3_OPERATIONS = {"PutObject", "HeadObject", "GetObject", "ListObjectsV2"}
+_BUCKET_OPERATIONS = {
+    "GetBucketNotificationConfiguration": "grant s3:GetBucketNotification on the bucket",
+    "PutBucketNotificationConfiguration": "grant s3:PutBucketNotification on the bucket; where another rule of it "
+    "overlaps, let the bucket notify an SNS topic, and both queues subscribe to that",
+}
 
 
 class _Connection:
@@ -106,12 +112,16 @@ class S3Sink:
         self._loader: object = None
 
     @property
+    def bucket(self) -> str:
+        return self._bucket
+
+    @property
     def url(self) -> str:
         return f"s3://{self._bucket}/{self._root}".rstrip("/")
 
     async def start(self) -> None:
         """Make the client. Nothing is sent to the store yet; credentials may be fetched."""
-        async with self._call("connect"):
+        async with self.call("connect"):
             pass
 
     async def close(self) -> None:
@@ -138,7 +148,7 @@ class S3Sink:
             request["SSEKMSKeyId"] = self._settings.kms_key_id
         if self._conditional:
             request["IfNoneMatch"] = "*"
-        async with self._call(f"write {self._name(full)}") as client:
+        async with self.call(f"write {self._name(full)}") as client:
             try:
                 answer = await client.put_object(**request)
             except boto.ClientError as error:
@@ -152,7 +162,7 @@ class S3Sink:
 
     async def head(self, key: str) -> ObjectInfo | None:
         full = self._full(key)
-        async with self._call(f"look at {self._name(full)}") as client:
+        async with self.call(f"look at {self._name(full)}") as client:
             try:
                 found = await client.head_object(Bucket=self._bucket, Key=full)
             except boto.ClientError as error:
@@ -160,11 +170,13 @@ class S3Sink:
                     return None
                 raise
         # Servers and middlemen may change the case of header names.
-        return ObjectInfo(key, found["ContentLength"], {name.lower(): text for name, text in found["Metadata"].items()})
+        metadata = {name.lower(): text for name, text in found["Metadata"].items()}
+        modified = cast("datetime | None", found.get("LastModified"))  # the types promise what a store may leave out
+        return ObjectInfo(key, found["ContentLength"], metadata, modified.timestamp() if modified else None)
 
     async def get(self, key: str) -> bytes:
         full = self._full(key)
-        async with self._call(f"read {self._name(full)}") as client:
+        async with self.call(f"read {self._name(full)}") as client:
             found = await client.get_object(Bucket=self._bucket, Key=full)
             async with found["Body"] as stream:
                 return await stream.read()
@@ -188,7 +200,7 @@ class S3Sink:
         if delimiter:
             request["Delimiter"] = delimiter
         while True:
-            async with self._call(f"list {self._name(full)}") as client:
+            async with self.call(f"list {self._name(full)}") as client:
                 page = await client.list_objects_v2(**request)
             if "IsTruncated" not in page:
                 raise SinkUnavailable(f"cannot list {self._name(full)}: the answer is not S3's", code="NoListing")
@@ -206,7 +218,7 @@ class S3Sink:
         return f"s3://{self._bucket}/{full}"
 
     @asynccontextmanager
-    async def _call(self, action: str) -> "AsyncIterator[S3Client]":
+    async def call(self, action: str) -> "AsyncIterator[S3Client]":
         """A client for one call, its deadline, and its errors as a sink's."""
         connection: _Connection | None = None
         try:
@@ -334,6 +346,8 @@ def _passes(code: str, status: int, operation: str) -> bool:
 
 
 def _hint(code: str, operation: str) -> str:
+    if operation in _BUCKET_OPERATIONS and code not in _CREDENTIAL_CODES:
+        return _BUCKET_OPERATIONS[operation]
     if operation not in _S3_OPERATIONS:
         return f"{operation} was refused: {_CREDENTIALS}"
     if code.startswith("KMS."):

@@ -5,6 +5,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 
+import msgspec
+
 from ingestd.config import Simulator
 from ingestd.errors import SourceError
 from ingestd.records import LogRange, PlainRecord, Position, TopicPartition
@@ -16,6 +18,10 @@ Clock = Callable[[], float]
 _STEP = 0.1  # seconds that are slept when nothing is due
 _MOST_STALL = 5.0  # seconds of a stall that are caught up with
 _ENDLESS = 2**63 - 1
+
+BURST = 10  # times the rate
+BURST_SECONDS = 10.0
+BAD_EVENTS = 25
 
 
 class Pace:
@@ -37,6 +43,38 @@ class Pace:
         return count
 
 
+class Director:
+    """What a demo does to live events: holds them up, multiplies them, adds bad ones. `monotonic` gives seconds."""
+
+    def __init__(self, monotonic: Clock = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._burst_until = 0.0
+        self._bad = 0
+        self.paused = False
+
+    def burst(self, seconds: float = BURST_SECONDS) -> None:
+        """``BURST`` times the rate from now on, for so long."""
+        self._burst_until = self._monotonic() + seconds
+
+    def spoil(self, count: int = BAD_EVENTS) -> None:
+        """That many bad events, at once; at most ``MAX_EVENTS`` wait."""
+        self._bad = min(self._bad + count, MAX_EVENTS)
+
+    @property
+    def burst_left(self) -> float:
+        """Seconds."""
+        return max(0.0, self._burst_until - self._monotonic())
+
+    def more(self, count: int) -> int:
+        """How many events a burst adds to `count`: at most ``MAX_EVENTS``."""
+        return min((BURST - 1) * count, MAX_EVENTS) if self.burst_left else 0
+
+    def take_bad(self) -> int:
+        """How many bad events are to come now."""
+        taken, self._bad = self._bad, 0
+        return taken
+
+
 class EventStream:
     """Events as they become due: live ones, or those of the past where ``simulator.history`` is set.
 
@@ -50,6 +88,8 @@ class EventStream:
         self._wall = wall
         self._monotonic = monotonic
         self._finished = asyncio.Event()
+        self.director = Director(monotonic)
+        self._burst: Simulation | None = None
         self._chunks = self._past() if config.history else self._live()
 
     async def next(self) -> list[Message] | None:
@@ -93,10 +133,33 @@ class EventStream:
         simulation = Simulation(self._config, round(before))
         while True:
             count = pace.due(self._monotonic())
+            if self.director.paused:
+                count = 0
             now = self._wall() * 1000
             # Spread over the time that passed; not where the wall clock was set back.
-            yield simulation.events(count, min(before, now), now)
+            start = min(before, now)
+            yield [*simulation.events(count, start, now), *self._crowd(count, start, now), *self._bad(now)]
             before = now
+
+    def _crowd(self, count: int, start: float, now: float) -> list[Message]:
+        """What a burst adds to `count` events.
+
+        It has clients of its own: what they have begun would otherwise be all that goes on in the time after it.
+        """
+        more = self.director.more(count)
+        if not self.director.burst_left:
+            self._burst = None
+        elif self._burst is None and more:
+            self._burst = Simulation(self._config, round(now))
+        return self._burst.events(more, start, now) if self._burst is not None else []
+
+    def _bad(self, now: float) -> list[Message]:
+        """What was asked for of them."""
+        count = self.director.take_bad()
+        if not count:
+            return []
+        config = msgspec.structs.replace(self._config, malformed=1.0, late=0.0, duplicate=0.0)
+        return Simulation(config, round(now)).events(count, now, now)
 
 
 class SimulatorSource:
@@ -113,6 +176,10 @@ class SimulatorSource:
         self._next: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._commits: dict[TopicPartition, Position] = {}
+
+    @property
+    def director(self) -> Director:
+        return self._stream.director
 
     @property
     def cluster_id(self) -> str:

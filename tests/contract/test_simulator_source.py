@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.config import Seconds, Simulator
+from ingestd.config import Events, Seconds, Simulator
 from ingestd.errors import ConfigError, SourceError
-from ingestd.records import Position, TopicPartition
+from ingestd.events import load_model
+from ingestd.records import PlainRecord, Position, TopicPartition
 from ingestd.simulation import MAX_EVENTS
-from ingestd.sources.simulator import EventStream, Pace, SimulatorSource
+from ingestd.sources.simulator import BAD_EVENTS, BURST, BURST_SECONDS, EventStream, Pace, SimulatorSource
+from ingestd.validate import Validator
 from tests.contract.source_contract import Reader, RecordingListener, SourceContract, World, offsets
 
 P0, P1 = TopicPartition("marketing_events", 0), TopicPartition("marketing_events", 1)
@@ -218,3 +221,67 @@ def test_a_pace_makes_neither_more_nor_fewer_than_are_due(rate: float, steps: li
             assert count <= MAX_EVENTS
             made += count
     assert abs(made - (now - 100.0) * rate) <= 1.0 + 1e-6 * made  # one is due at once
+
+
+async def made(stream: EventStream, clock: Clock, seconds: int) -> int:
+    """How many events come in so many seconds."""
+    count = 0
+    for _ in range(seconds):
+        clock.now += 1.0
+        count += len(await stream.next() or [])
+    return count
+
+
+@pytest.fixture
+async def directed() -> tuple[EventStream, Clock]:
+    """A stream of ten events a second, which has begun."""
+    clock = Clock(START)
+    stream = EventStream(Simulator(rate=600), clock, clock)
+    await stream.next()
+    return stream, clock
+
+
+async def test_a_pause_makes_nothing_and_is_not_caught_up_with(directed: tuple[EventStream, Clock]) -> None:
+    stream, clock = directed
+    stream.director.paused = True
+    assert await made(stream, clock, 5) == 0
+    stream.director.paused = False
+    assert await made(stream, clock, 2) == 20
+
+
+async def test_a_burst_multiplies_the_rate_for_its_time(directed: tuple[EventStream, Clock]) -> None:
+    stream, clock = directed
+    stream.director.burst()
+    assert await made(stream, clock, int(BURST_SECONDS) - 1) == (BURST_SECONDS - 1) * 10 * BURST
+    assert await made(stream, clock, 5) == 50
+
+
+async def test_a_burst_makes_no_event_twice(directed: tuple[EventStream, Clock]) -> None:
+    stream, clock = directed
+    ids: list[str] = []
+    for _ in range(2):
+        stream.director.burst()
+        for _ in range(int(BURST_SECONDS) + 3):
+            clock.now += 1.0
+            ids += [msgspec.json.decode(it.value)["event_id"] for it in await stream.next() or []]
+    assert len(ids) == len(set(ids)) > 1000
+
+
+async def test_bad_events_are_all_bad_and_come_once(directed: tuple[EventStream, Clock]) -> None:
+    stream, clock = directed
+    stream.director.paused = True
+    stream.director.spoil()
+    messages = await stream.next() or []
+    records = [PlainRecord(offset, it.timestamp, it.value, it.key) for offset, it in enumerate(messages)]
+    assert len(Validator(Events(), load_model(None)).chunk(P0, records).rejected) == len(records) == BAD_EVENTS
+    assert await made(stream, clock, 3) == 0
+
+
+async def test_what_is_left_undirected_is_what_it_always_was() -> None:
+    clocks = Clock(START), Clock(START)
+    left, right = (EventStream(Simulator(rate=600), clock, clock) for clock in clocks)
+    right.director.burst(0.0)
+    for _ in range(5):
+        for clock in clocks:
+            clock.now += 1.0
+        assert await left.next() == await right.next()

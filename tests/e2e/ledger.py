@@ -154,10 +154,10 @@ class Ledger:
         tally.demand(counted == len(expected), f"{link.key}: stands for {len(expected)} records, says {counted}")
 
 
-def read(store: S3Store, bucket: str, topic: str, lineage: str | None = None) -> Ledger:
-    """Everything of one lineage in the bucket; what is not as it must be raises AssertionError."""
+def read(store: S3Store, bucket: str, topic: str, lineage: str | None = None, *, root: str = "") -> Ledger:
+    """Everything of one lineage in the bucket, below `root`; what is not as it must be raises AssertionError."""
     with closing(store.client()) as client:
-        return _ledger(topic, lineage, _in_bucket(client, bucket))
+        return _ledger(topic, lineage, _in_bucket(client, bucket, root))
 
 
 def read_directory(root: Path, topic: str, lineage: str | None = None) -> Ledger:
@@ -187,12 +187,12 @@ def _lineage(key: str) -> str | None:
     return folders[0] if len(folders) == len(("lineage", "year", "month", "day")) else None
 
 
-def _in_bucket(client: Any, bucket: str) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+def _in_bucket(client: Any, bucket: str, root: str) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=root):
         for entry in page.get("Contents", []):
-            if entry["Key"] != PROBE:
+            if (key := entry["Key"].removeprefix(root)) != PROBE:
                 found = client.get_object(Bucket=bucket, Key=entry["Key"])
-                yield entry["Key"], found["Body"].read(), found["Metadata"]
+                yield key, found["Body"].read(), found["Metadata"]
 
 
 def _in_directory(root: Path) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:

@@ -118,7 +118,7 @@ def test_a_demo_shows_what_happens_and_where_everything_is(terminal: Callable[..
 
     table, _, summary = shown.text().rpartition("ingestd ran for 0:05.")
     assert len(set(re.findall(r"running (0:0\d) of 0:05, 0:0\d left", table))) > 1, "the table did not move"
-    for words in ("simulator -> ./data", "marketing_events[0]", "web_visit", "a minute", "age of 30s"):
+    for words in ("simulator -> ./data", "marketing_events[0]", "web_visit", "a minute", "age of 10s"):
         assert words in table
     counts = re.search(r"consumed +(\d+) records = (\d+) landed \+ (\d+) quarantined\n", summary)
     assert counts, shown.text()

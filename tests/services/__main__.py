@@ -8,6 +8,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.services import ministack, snowflake
+from tests.services.chromium import find_chromium
+from tests.services.environment import ensure_environment
 from tests.services.kafka import KafkaBroker, create_topic, ensure_jars, topic_admin
 from tests.services.ports import GRPC_OFFSET, free_port, is_free
 from tests.services.process import ServiceError
@@ -35,6 +38,9 @@ def check() -> None:
     """Say where the services are; raise ServiceError when one is missing."""
     print(f"Kafka: {ensure_jars()}")
     print(f"SeaweedFS: {find_weed()}")
+    print(f"ministack: {ensure_environment('ministack', ministack.REQUIREMENTS)}")
+    print(f"Snowflake's stand-in: {ensure_environment('snowflake', snowflake.REQUIREMENTS)}")
+    print(f"Chromium: {find_chromium()}")
 
 
 def serve() -> None:

@@ -1,0 +1,1 @@
+"""Trains the propensity model on simulated history, and measures it on clients that it has not seen."""

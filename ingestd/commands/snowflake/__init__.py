@@ -1,0 +1,1 @@
+"""`ingestd snowflake`: its actions, one file each."""

@@ -1,0 +1,66 @@
+"""The page's place in a daemon: around the validator and the sink, and beside the flow."""
+
+import logging
+from collections.abc import Callable
+
+from ingestd.config import Config
+from ingestd.events import load_model
+from ingestd.http import Route
+from ingestd.layout import Layout
+from ingestd.page.board import Board, PipeStatus
+from ingestd.page.controls import Controls, Director
+from ingestd.page.proof import Proof, prove
+from ingestd.page.questions import Questions, Table
+from ingestd.page.routes import Page
+from ingestd.page.tap import Outage, Tap, TappedSink, TappedValidator
+from ingestd.settings import Settings
+from ingestd.sinks import Sink
+from ingestd.status import Status, Totals
+
+log = logging.getLogger(__name__)
+
+
+class Stage:
+    """What the daemon works with where there is a page: `validator` and `sink` in place of its own."""
+
+    def __init__(self, config: Config, sink: Sink, layout: Layout, director: Director | None) -> None:
+        """`director` is that of the source, where it takes directions."""
+        tap, outage = Tap(), Outage()
+        self._config = config
+        self._layout = layout
+        self.validator = TappedValidator(config.events, load_model(config.events.model), tap)
+        self.sink = TappedSink(sink, layout, tap, outage)
+        controls = Controls(outage, director, allowed=config.page.controls)
+        self.board = Board(config, tap, controls)
+
+    @property
+    def routes(self) -> dict[str, Route]:
+        """By path."""
+        return Page(self.board, self.sink, self._layout).routes
+
+    def attach(self, pipe: Callable[[], PipeStatus], table: Table) -> None:
+        """There is a local table: how its pipe is, and who answers for it."""
+        self.board.attach(pipe, Questions(table, self._config.snowflake.table))
+
+    async def run(self) -> None:
+        """Beside the flow. What fails here must not stop it."""
+        try:
+            await self.board.run()
+        except Exception:
+            log.exception("the page stands still; everything else goes on")
+
+    async def prove(self, settings: Settings, totals: Totals) -> Proof:
+        """Verify the run, when everything has landed, and show the outcome."""
+        self.board.verify()
+        await self.board.ask()
+        proof = await prove(settings, self.sink, totals, self.board.questions)
+        if proof.ok:
+            log.info("verified: %s", "; ".join(proof.facts))
+        else:
+            log.error("verification has found problems: %s", "; ".join(proof.problems))
+        self.board.prove(proof)
+        return proof
+
+    def end(self, status: Status) -> None:
+        """Show the last state, and let the viewers go."""
+        self.board.end(status)

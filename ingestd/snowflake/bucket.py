@@ -1,0 +1,112 @@
+"""What AWS is told: the rights of Snowflake's role, the bucket's notification, policy and life cycle. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ingestd.layout import EVENTS, OWN, QUARANTINE, REQUEUED
+from ingestd.snowflake.place import SUFFIX, Place
+
+NOTIFICATION = "SnowpipeAutoIngest"  # the guide's id of the rule
+USER_ARN, EXTERNAL_ID = "STORAGE_AWS_IAM_USER_ARN", "STORAGE_AWS_EXTERNAL_ID"
+ERRORS_USER_ARN, ERRORS_EXTERNAL_ID = "SF_AWS_IAM_USER_ARN", "SF_AWS_EXTERNAL_ID"
+QUEUE_ARN = "NOTIFICATION_CHANNEL"
+
+_VERSION = "2012-10-17"
+_KEPT_DAYS = 400  # longer than Kafka's retention and any rewind should be; the chain breaks where it is not
+
+
+def role_policy(place: Place, error_topic_arn: str | None) -> dict[str, Any]:
+    """What the role that Snowflake takes on may do: read data objects that are in AWS, and tell of errors."""
+    statements = [] if place.endpoint else _reading(place)
+    if error_topic_arn:
+        statements.append(
+            {"Sid": "TellOfErrors", "Effect": "Allow", "Action": "sns:Publish", "Resource": error_topic_arn}
+        )
+    return {"Version": _VERSION, "Statement": statements}
+
+
+def role_trust(users: Mapping[str, str]) -> dict[str, Any]:
+    """Who may take that role on: `users` of Snowflake's, ARN by the external id that each must give."""
+    return {
+        "Version": _VERSION,
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"AWS": arn},
+                "Action": "sts:AssumeRole",
+                "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
+            }
+            for external_id, arn in users.items()
+        ],
+    }
+
+
+def bucket_policy(place: Place, role_arn: str, *, exactly_once: bool) -> dict[str, Any]:
+    """For a bucket that has no other policy; reading is in it for a role of another account."""
+    statements: list[dict[str, Any]] = []
+    if exactly_once:
+        folders = [place.root + folder for folder in (EVENTS, QUARANTINE, OWN, REQUEUED)]
+        statements.append(
+            {
+                "Sid": "EachNameIsWrittenOnce",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:PutObject",
+                "Resource": [f"{place.arn}/{folder}*" for folder in folders],
+                "Condition": {"Null": {"s3:if-none-match": "true"}},
+            }
+        )
+    statements += [{**statement, "Principal": {"AWS": role_arn}} for statement in _reading(place)]
+    return {"Version": _VERSION, "Statement": statements}
+
+
+def lifecycle(place: Place) -> dict[str, Any]:
+    """What is removed in the end. Notes of what was requeued are small, and outlive the quarantine."""
+    rules = [
+        {
+            "ID": f"{name}Expire",
+            "Status": "Enabled",
+            "Filter": {"Prefix": place.root + folder},
+            "Expiration": {"Days": _KEPT_DAYS},
+        }
+        for name, folder in (("Events", EVENTS), ("Quarantined", QUARANTINE))
+    ]
+    return {"Rules": rules}
+
+
+def notification(place: Place, queue_arn: str) -> dict[str, Any]:
+    """The bucket tells the pipe's queue of each new data object."""
+    rules = [{"Name": "prefix", "Value": place.events}, {"Name": "suffix", "Value": SUFFIX}]
+    queue = {
+        "Id": NOTIFICATION,
+        "QueueArn": queue_arn,
+        "Events": ["s3:ObjectCreated:*"],
+        "Filter": {"Key": {"FilterRules": rules}},
+    }
+    return {"QueueConfigurations": [queue]}
+
+
+def merged(present: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """`present`, what the bucket notifies of now, with our rule instead of its former self: a PUT replaces all."""
+    queues: Sequence[Mapping[str, Any]] = present.get("QueueConfigurations", ())
+    others = [queue for queue in queues if queue.get("Id") != NOTIFICATION]
+    return {**present, "QueueConfigurations": [*others, *ours["QueueConfigurations"]]}
+
+
+def _reading(place: Place) -> list[dict[str, Any]]:
+    return [
+        {
+            "Sid": "ReadEvents",
+            "Effect": "Allow",
+            "Action": ["s3:GetObject", "s3:GetObjectVersion"],
+            "Resource": f"{place.arn}/{place.events}*",
+        },
+        {
+            "Sid": "ListEvents",
+            "Effect": "Allow",
+            "Action": "s3:ListBucket",
+            "Resource": place.arn,
+            "Condition": {"StringLike": {"s3:prefix": f"{place.events}*"}},
+        },
+        {"Sid": "FindBucket", "Effect": "Allow", "Action": "s3:GetBucketLocation", "Resource": place.arn},
+    ]

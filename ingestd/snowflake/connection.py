@@ -1,0 +1,190 @@
+"""A connection to Snowflake. The only file that imports its connector; what that raises is mapped here."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from ingestd.checks import refusal, snowflake_problems
+from ingestd.config import Snowflake
+from ingestd.errors import ConfigError, SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.logs import REDACTION
+from ingestd.settings import secret
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+
+CONNECT_S = 20
+LOGIN_S = 60  # with all its tries
+QUERY_S = 600
+_MESSAGE = 500  # characters of Snowflake's own words that are passed on
+
+_KEY = "ALTER USER ... SET RSA_PUBLIC_KEY must have snowflake.private_key_file's key; or set this machine's clock"
+_GRANTS = "grant it to the role in snowflake.role, or correct the name; `ingestd snowflake sql` prints the grants"
+_HINTS = {
+    "390100": "check snowflake.user and its password",
+    "390114": "log in again: a new token is needed",
+    "390144": _KEY,
+    "390189": "snowflake.role does not exist, or is not granted to the user",
+    "390201": "a name of the connection does not exist, or is not granted to the role",
+    "390303": "the OAuth token is no good: give a new one in snowflake.token_file",
+    "390318": "the OAuth token has expired: give a new one in snowflake.token_file",
+    "390422": "the account's network policy does not let this address in",
+    "000606": "set snowflake.compute to a warehouse that the role may use",
+    "002003": _GRANTS,
+    "002043": _GRANTS,
+    "003001": _GRANTS,
+}
+
+
+class Result(NamedTuple):
+    """What a statement gave: column names in lower case, and rows."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+class Connection:
+    """One session. Its methods block; they are for one thread at a time."""
+
+    def __init__(self, raw: "SnowflakeConnection") -> None:
+        self._raw = raw
+
+    def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> Result:
+        """Run one statement; `parameters` replace ``%(name)s``. Errors: ``SnowflakeError``."""
+        with _mapped("cannot run the statement"), self._raw.cursor() as cursor:
+            cursor.execute(sql, dict(parameters) if parameters is not None else None)
+            rows = [tuple(row) for row in cursor.fetchall()]
+            return Result(tuple(column.name.lower() for column in cursor.description or ()), rows)
+
+    def close(self) -> None:
+        """End the session. That it cannot be ended is no error: it ends by itself."""
+        try:
+            with _mapped("cannot close the session"):
+                self._raw.close()
+        except SnowflakeError:
+            pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_connection(settings: Snowflake) -> Connection:
+    """Log in. Blocks. Errors: ``ConfigError`` where the configuration cannot do, ``SnowflakeError``."""
+    options = _options(settings)
+    connector = load_connector()
+    # What it warns of reaches us as an exception, or is about the environment's proxies.
+    logging.getLogger("snowflake").setLevel(logging.ERROR)
+    with _mapped(f"cannot log in to {settings.account}"):
+        return Connection(connector.connect(**options))
+
+
+def load_connector() -> ModuleType:
+    """The library, which takes half a second. ConfigError where it is not installed."""
+    try:
+        import snowflake.connector  # noqa: PLC0415  an extra
+    except ImportError:
+        raise ConfigError("the Snowflake connector is missing", hint='pip install "ingestd[snowflake]"') from None
+    return snowflake.connector
+
+
+def _options(settings: Snowflake) -> dict[str, Any]:
+    """The connector's, of a configuration that is checked first: ``ConfigError``."""
+    for problem in snowflake_problems(settings):
+        raise refusal(problem, None, "")
+    options: dict[str, Any] = {
+        "account": settings.account,
+        "user": settings.user,
+        "role": settings.role,
+        "warehouse": settings.compute,
+        "database": settings.database,
+        "schema": settings.schema,
+        "protocol": settings.protocol,
+        "application": "ingestd",
+        "connect_timeout": CONNECT_S,
+        "login_timeout": LOGIN_S,
+        # It would ask for the metadata of the machine, which only clouds have.
+        "platform_detection_timeout_seconds": 0.0,
+        "query_timeout": QUERY_S,
+        "session_parameters": {"QUERY_TAG": "ingestd", "TIMEZONE": "UTC", "CLIENT_TELEMETRY_ENABLED": False},
+        # Either has to be said: what is meant by saying nothing will change.
+        "enable_server_session_keep_alive_auto_detection": False,
+        **_proof(settings),
+    }
+    if settings.host is not None:
+        host, _, port = settings.host.partition(":")
+        options |= {"host": host} | ({"port": int(port)} if port else {})
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _proof(settings: Snowflake) -> dict[str, Any]:
+    """Who we are, to be believed."""
+    match settings.authenticator:
+        case "key-pair":
+            passphrase = settings.private_key_passphrase
+            return {
+                "authenticator": "SNOWFLAKE_JWT",
+                "private_key_file": settings.private_key_file,
+                "private_key_file_pwd": passphrase.reveal() if passphrase else None,
+            }
+        case "password":
+            return {"password": secret(settings.password, settings.password_file)}
+        case "oauth":
+            return {"authenticator": "oauth", "token": secret(None, settings.token_file)}
+    return {"authenticator": "externalbrowser"}
+
+
+@contextmanager
+def _mapped(failed: str) -> Iterator[None]:
+    """Whatever the connector raises as one of our two errors."""
+    try:
+        yield
+    except Exception as error:
+        mapped = classify(error, failed)
+        if mapped is None:
+            raise
+        # Without its cause, which may show what was sent.
+        raise mapped from None
+
+
+def classify(error: Exception, failed: str) -> SnowflakeError | None:
+    """What an error of the connector means; None where it is not one of its own."""
+    if isinstance(error, OSError):
+        return SnowflakeUnavailable(f"{failed}: {_short(str(error))}", code=type(error).__name__)
+    if not type(error).__module__.startswith("snowflake."):
+        return None
+    said = _short(str(getattr(error, "raw_msg", "") or error))
+    number = getattr(error, "errno", None)
+    code = f"{number:06d}" if isinstance(number, int) and number >= 0 else type(error).__name__
+    # A refused login has the connector's own number, and the server's in its words.
+    if inner := re.search(r"\b390\d{3}\b", said):
+        code = inner[0]
+    message = f"{failed}: {said} [{code}]"
+    if code in _HINTS or code.startswith("390"):
+        return SnowflakeRefused(
+            message, code=code, hint=_HINTS.get(code, "see Snowflake's documentation of the number")
+        )
+    if _passes(error, code):
+        return SnowflakeUnavailable(message, code=code)
+    return SnowflakeRefused(message, code=code, hint="correct what it names")
+
+
+def _passes(error: Exception, code: str) -> bool:
+    """Whether the same may succeed later: no connection, a time-out, an internal error."""
+    state = str(getattr(error, "sqlstate", None) or "")
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return (
+        state.startswith("08")
+        or code.startswith(("25", "26", "000603", "000604", "000625", "000630"))
+        or bool(kinds & {"OperationalError", "InternalError"})
+    )
+
+
+def _short(text: str) -> str:
+    line = REDACTION.clean(" ".join(text.split()))
+    return line if len(line) <= _MESSAGE else f"{line[:_MESSAGE]}…"

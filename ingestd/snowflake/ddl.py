@@ -1,0 +1,205 @@
+"""The statements that make Snowflake's objects: roles, database, integrations, table and stage, pipe, views. Pure.
+
+Who owns what: SYSADMIN owns the database and what is in it, the loader's role owns the pipe and may do no more than a
+pipe needs, the reader's role only selects.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from ingestd.config import Snowflake
+from ingestd.features import SCORE, relations
+from ingestd.snowflake.pipe import CHANGING, STYLES, Style, create_pipe, errors_name, file_format_name
+from ingestd.snowflake.place import Place
+from ingestd.snowflake.statements import Statement
+from ingestd.snowflake.table import Column, create_table, deduplicated, definition, identifier, literal, qualified
+
+ACCOUNTADMIN, USERADMIN, SYSADMIN = "ACCOUNTADMIN", "USERADMIN", "SYSADMIN"
+
+
+def roles(snowflake: Snowflake) -> Iterator[Statement]:
+    """Each is granted to SYSADMIN, so that no object is out of its reach."""
+    for role, comment in (
+        (snowflake.loader_role, "Owns the pipe of ingestd, and watches it"),
+        (snowflake.reader_role, "Reads the events of ingestd"),
+    ):
+        yield Statement(f"role {role}", f"CREATE ROLE IF NOT EXISTS {role} COMMENT = {literal(comment)}", USERADMIN)
+        yield Statement(f"{role} to {SYSADMIN}", f"GRANT ROLE {role} TO ROLE {SYSADMIN}", USERADMIN)
+
+
+def database(snowflake: Snowflake) -> Iterator[Statement]:
+    """And who may enter it."""
+    name, loader, reader = snowflake.database, snowflake.loader_role, snowflake.reader_role
+    schema = f"{name}.{snowflake.schema}"
+    yield Statement(f"database {name}", f"CREATE DATABASE IF NOT EXISTS {name}", SYSADMIN)
+    yield Statement(f"schema {schema}", f"CREATE SCHEMA IF NOT EXISTS {schema}", SYSADMIN)
+    for role in (loader, reader):
+        yield _grant("USAGE", f"DATABASE {name}", role)
+        yield _grant("USAGE", f"SCHEMA {schema}", role)
+    yield _grant("CREATE PIPE", f"SCHEMA {schema}", loader)
+    if snowflake.compute:
+        comment = "For `ingestd snowflake reconcile`; a pipe needs no warehouse."
+        yield _grant("USAGE", f"WAREHOUSE {snowflake.compute}", loader, comment)
+
+
+def storage(snowflake: Snowflake, place: Place) -> Iterator[Statement]:
+    """The integration that reads the bucket. Only ACCOUNTADMIN, or a role with CREATE INTEGRATION, can make one."""
+    name = snowflake.integration
+    yield Statement(
+        f"storage integration {name}",
+        f"CREATE STORAGE INTEGRATION IF NOT EXISTS {name}\n"
+        "    TYPE = EXTERNAL_STAGE\n"
+        f"    STORAGE_PROVIDER = {literal(place.provider)}\n"
+        f"    STORAGE_AWS_ROLE_ARN = {literal(snowflake.aws_role_arn or '')}\n"
+        "    ENABLED = TRUE\n"
+        f"    STORAGE_ALLOWED_LOCATIONS = ({literal(place.url)})",
+        ACCOUNTADMIN,
+        "Never CREATE OR REPLACE it: a new one has a new external id, and every stage over it breaks.",
+    )
+    yield _grant("USAGE", f"INTEGRATION {name}", SYSADMIN, role=ACCOUNTADMIN)
+    yield Statement(
+        f"identity of {name}",
+        f"DESC INTEGRATION {name}",
+        ACCOUNTADMIN,
+        "STORAGE_AWS_IAM_USER_ARN and STORAGE_AWS_EXTERNAL_ID go into the trust policy of the role in AWS.",
+        asks="storage",
+    )
+
+
+def errors(snowflake: Snowflake) -> Iterator[Statement]:
+    """The integration that tells of files that failed; nothing without a topic to tell it to."""
+    if snowflake.error_topic_arn is None:
+        return
+    name = errors_name(snowflake)
+    yield Statement(
+        f"notification integration {name}",
+        f"CREATE NOTIFICATION INTEGRATION IF NOT EXISTS {name}\n"
+        "    ENABLED = TRUE\n"
+        "    DIRECTION = OUTBOUND\n"
+        "    TYPE = QUEUE\n"
+        "    NOTIFICATION_PROVIDER = AWS_SNS\n"
+        f"    AWS_SNS_TOPIC_ARN = {literal(snowflake.error_topic_arn)}\n"
+        f"    AWS_SNS_ROLE_ARN = {literal(snowflake.aws_role_arn or '')}",
+        ACCOUNTADMIN,
+        "A file that failed is never tried again, so somebody has to hear of it.",
+    )
+    yield _grant("USAGE", f"INTEGRATION {name}", snowflake.loader_role, role=ACCOUNTADMIN)
+    yield Statement(
+        f"identity of {name}",
+        f"DESC INTEGRATION {name}",
+        ACCOUNTADMIN,
+        "SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID go into the same trust policy.",
+        asks="errors",
+    )
+
+
+def table(snowflake: Snowflake, place: Place, columns: Sequence[Column], own: Sequence[Column]) -> Iterator[Statement]:
+    """File format, stage and table, and who may do what with them. `own` are columns of a user's model."""
+    loader, file_format = snowflake.loader_role, file_format_name(snowflake)
+    name, stage = qualified(snowflake, snowflake.table), qualified(snowflake, snowflake.stage)
+    yield Statement(
+        f"file format {file_format}",
+        f"CREATE FILE FORMAT IF NOT EXISTS {file_format}\n"
+        "    TYPE = JSON\n    COMPRESSION = GZIP\n    STRIP_OUTER_ARRAY = FALSE",
+        SYSADMIN,
+    )
+    yield _stage(snowflake, place)
+    yield Statement(
+        f"table {name}",
+        create_table(name, columns),
+        SYSADMIN,
+        "Leave ENABLE_SCHEMA_EVOLUTION off: it may drop the NOT NULL of event_id, which keeps out rows of nothing but "
+        "NULL.",
+    )
+    for column in own:
+        yield Statement(
+            f"column {column.name} of {name}",
+            f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {definition(column)}",
+            SYSADMIN,
+            "Where the table is older than this field of the model.",
+        )
+    yield Statement(f"columns of {name}", f"DESC TABLE {name}", SYSADMIN, asks="table")
+    yield _grant("USAGE", f"FILE FORMAT {file_format}", loader)
+    yield _grant("USAGE", f"STAGE {stage}", loader)
+    yield _grant("INSERT, SELECT", f"TABLE {name}", loader)
+    yield _grant("SELECT", f"TABLE {name}", snowflake.reader_role)
+
+
+def _stage(snowflake: Snowflake, place: Place) -> Statement:
+    name = qualified(snowflake, snowflake.stage)
+    access = f"STORAGE_INTEGRATION = {snowflake.integration}"
+    comment = "The slash at the end of the URL keeps out names that only begin alike."
+    if place.endpoint:
+        access = (
+            f"ENDPOINT = {literal(place.endpoint)}\n"
+            "    CREDENTIALS = (AWS_KEY_ID = '<access key>' AWS_SECRET_KEY = '<secret key>')"
+        )
+        comment += " Snowflake has no storage integration for such a store: give it a key that can only read."
+    text = (
+        f"CREATE STAGE IF NOT EXISTS {name}\n"
+        f"    URL = {literal(place.url)}\n"
+        f"    {access}\n"
+        f"    FILE_FORMAT = (FORMAT_NAME = {literal(file_format_name(snowflake))})"
+    )
+    return Statement(f"stage {name}", text, SYSADMIN, comment, proof=f"DESC STAGE {name}" if place.endpoint else "")
+
+
+def pipe(snowflake: Snowflake, columns: Sequence[Column], style: Style) -> Iterator[Statement]:
+    """The pipe, and the question for its queue."""
+    name = qualified(snowflake, snowflake.pipe)
+    yield Statement(
+        f"pipe {name}",
+        create_pipe(snowflake, columns, style),
+        snowflake.loader_role,
+        f"{STYLES[style]}\n{CHANGING}",
+    )
+    is_notified = snowflake.delivery == "notification"
+    comment = "notification_channel is the queue that the bucket has to notify." if is_notified else ""
+    show = f"SHOW PIPES LIKE {literal(snowflake.pipe)} IN SCHEMA {snowflake.database}.{snowflake.schema}"
+    yield Statement(f"state of {name}", show, snowflake.loader_role, comment, asks="pipe")
+
+
+def views(snowflake: Snowflake, columns: Sequence[Column]) -> Iterator[Statement]:
+    """The view without a producer's duplicates."""
+    name = qualified(snowflake, f"{snowflake.table}_DEDUPLICATED")
+    select = deduplicated(qualified(snowflake, snowflake.table), columns)
+    yield Statement(
+        f"view {name}",
+        f"CREATE OR REPLACE VIEW {name} COPY GRANTS\nAS\n{select}",
+        SYSADMIN,
+        "Each Kafka record is one row; where a producer sent an event twice, those are two records. The first stays.",
+    )
+    yield _grant("SELECT", f"VIEW {name}", snowflake.reader_role)
+
+
+def predictions(snowflake: Snowflake) -> Iterator[Statement]:
+    """Features and scores; nothing without a warehouse to refresh them."""
+    if snowflake.compute is None:
+        return
+    score, reader = qualified(snowflake, SCORE.name.upper()), snowflake.reader_role
+    arguments = ",".join(f"\n    {identifier(name)} {kind}" for name, kind in SCORE.arguments)
+    yield Statement(
+        f"function {score}",
+        f"CREATE OR REPLACE FUNCTION {score}({arguments}\n)\n"
+        f"RETURNS {SCORE.returns}\nIMMUTABLE\nAS\n$$\n{SCORE.body}\n$$",
+        SYSADMIN,
+        f"{SCORE.comment}.",
+    )
+    table, features = qualified(snowflake, snowflake.table), qualified(snowflake, "CLIENT_FEATURES")
+    for relation in relations(events=table, features=features, score=score):
+        name, kind = qualified(snowflake, relation.name.upper()), relation.kind.upper()
+        options, comment = " COPY GRANTS", f"{relation.comment}."
+        if relation.kind == "dynamic table":
+            # What contains the time of day cannot be refreshed in increments.
+            options = f"\n    TARGET_LAG = '1 minute'\n    WAREHOUSE = {snowflake.compute}\n    REFRESH_MODE = FULL"
+            comment += " While events come in, this keeps the warehouse running: a longer TARGET_LAG costs less."
+        yield Statement(
+            f"{relation.kind} {name}",
+            f"CREATE OR REPLACE {kind} {name}{options}\nAS\n{relation.sql.rstrip()}",
+            SYSADMIN,
+            comment,
+        )
+        yield _grant("SELECT", f"{kind} {name}", reader)
+
+
+def _grant(privilege: str, on: str, to: str, comment: str = "", *, role: str = SYSADMIN) -> Statement:
+    return Statement(f"{privilege} on {on} to {to}", f"GRANT {privilege} ON {on} TO ROLE {to}", role, comment)

@@ -1,0 +1,83 @@
+"""What in Snowflake is not as the configuration and the model say, for CREATE ... IF NOT EXISTS leaves it so. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ingestd.config import Snowflake
+from ingestd.snowflake.bucket import QUEUE_ARN
+from ingestd.snowflake.pipe import CHANGING, Style, copy
+from ingestd.snowflake.place import Place
+from ingestd.snowflake.table import TEXT_MAX, Column, identifier, literal, qualified
+
+_PARTS = re.compile(r"(\w+)(?:\((\d+)(?:,(\d+))?\))?")
+
+
+class Drift(NamedTuple):
+    """A difference, and what to do: a statement, or words."""
+
+    seen: str
+    todo: str
+
+
+def of_storage(properties: Mapping[str, str], snowflake: Snowflake, place: Place) -> Iterator[Drift]:
+    """`properties` are what DESC INTEGRATION says."""
+    name, alter = snowflake.integration, f"ALTER STORAGE INTEGRATION {snowflake.integration} SET"
+    allowed = [it.strip() for it in properties.get("STORAGE_ALLOWED_LOCATIONS", "").split(",") if it.strip()]
+    if not any(it == "*" or place.url.startswith(it) for it in allowed):
+        locations = ", ".join(map(literal, [*allowed, place.url]))
+        yield Drift(f"{name} does not allow {place.url}", f"{alter} STORAGE_ALLOWED_LOCATIONS = ({locations})")
+    role = properties.get("STORAGE_AWS_ROLE_ARN", "")
+    if role != snowflake.aws_role_arn:
+        wanted = literal(snowflake.aws_role_arn or "")
+        yield Drift(f"{name} takes on {role or 'no role'}", f"{alter} STORAGE_AWS_ROLE_ARN = {wanted}")
+    if properties.get("ENABLED", "true").lower() != "true":
+        yield Drift(f"{name} is not enabled", f"{alter} ENABLED = TRUE")
+
+
+def of_table(rows: Iterable[Mapping[str, Any]], snowflake: Snowflake, columns: Sequence[Column]) -> Iterator[Drift]:
+    """`rows` are what DESC TABLE says."""
+    name = qualified(snowflake, snowflake.table)
+    present = {str(row["name"]).lower(): row for row in rows}
+    for column in columns:
+        row = present.get(column.name)
+        if row is None:
+            yield Drift(f"{name} has no column {column.name}", "make the table anew: the column is NOT NULL")
+            continue
+        kind = str(row["type"])
+        if not _holds(kind, column.type):
+            alter = f"ALTER TABLE {name} ALTER COLUMN {identifier(column.name)} SET DATA TYPE {column.type}"
+            text = kind.startswith("VARCHAR") and column.type.startswith("VARCHAR")
+            todo = alter if text else f"a {kind} cannot become {column.type}: rename the column, then run this again"
+            yield Drift(f"{name}: {column.name} is {kind}, and rows have {column.type}", todo)
+    if "event_id" in present and str(present["event_id"].get("null?", "N")).upper() == "Y":
+        alter = f"ALTER TABLE {name} ALTER COLUMN event_id SET NOT NULL"
+        yield Drift(f"{name}: event_id may be NULL, so a row that matches no column would be loaded", alter)
+
+
+def of_pipe(row: Mapping[str, Any], snowflake: Snowflake, columns: Sequence[Column], style: Style) -> Iterator[Drift]:
+    """`row` is what SHOW PIPES says of it."""
+    name = qualified(snowflake, snowflake.pipe)
+    if _words(str(row["definition"])) != _words(copy(snowflake, columns, style)):
+        yield Drift(f"{name} copies otherwise than this version would have it (style {style})", CHANGING)
+    is_notified = bool(row.get("notification_channel"))
+    if is_notified != (snowflake.delivery == "notification"):
+        seen = f"a queue ({QUEUE_ARN.lower()})" if is_notified else "no queue"
+        yield Drift(f"{name} has {seen}, and snowflake.delivery is {snowflake.delivery}", CHANGING)
+
+
+def _holds(present: str, wanted: str) -> bool:
+    """Whether a column of one type takes what rows have for the other."""
+    (base, *limits), (wanted_base, *wanted_limits) = _parts(present), _parts(wanted)
+    return base == wanted_base and all(limit >= want for limit, want in zip(limits, wanted_limits, strict=True))
+
+
+def _parts(kind: str) -> tuple[str, int, int]:
+    match = _PARTS.match(kind.upper())
+    assert match is not None
+    # Snowflake describes text without a length by its largest length, which has grown over the years.
+    return match[1], int(match[2] or (TEXT_MAX if match[1] == "VARCHAR" else 0)), int(match[3] or 0)
+
+
+def _words(sql: str) -> str:
+    return re.sub(r"\s+", " ", sql.strip().rstrip(";")).upper()

@@ -1,0 +1,95 @@
+"""The pipe and its COPY, in two styles. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from ingestd.config import Snowflake
+from ingestd.snowflake.table import FILE_NAME, FILE_ROW_NUMBER, LOADED_AT, Column, identifier, literal, qualified
+
+Style = Literal["select", "match"]
+
+_METADATA = {
+    FILE_NAME: "METADATA$FILENAME",
+    FILE_ROW_NUMBER: "METADATA$FILE_ROW_NUMBER",
+    # Not CURRENT_TIMESTAMP, which a pipe may have taken hours before the load.
+    LOADED_AT: "METADATA$START_SCAN_TIME",
+}
+STYLES: dict[Style, str] = {
+    "select": (
+        "Style select, the guide's own: each column is named and cast, and loaded_at is UTC.\n"
+        "What it costs: VALIDATE_PIPE_LOAD does not work with it, and a column that the model gains reaches the table "
+        "only through a new pipe."
+    ),
+    "match": (
+        "Style match: keys of the rows go to the columns of the same name, so a column that the model gains is filled "
+        "as soon as the table has it, and VALIDATE_PIPE_LOAD works.\n"
+        "What it costs: loaded_at is the wall clock of the account's time zone rather than UTC, as nothing can be "
+        "converted; keys that match no column are dropped in silence; where none matches, the row is all NULL, which "
+        "event_id refuses."
+    ),
+}
+CHANGING = (
+    "A pipe that exists stays as it is. Replacing it makes it forget which files it has loaded, so: set "
+    "PIPE_EXECUTION_PAUSED = TRUE, wait until SYSTEM$PIPE_STATUS says pendingFileCount 0, CREATE OR REPLACE it. Then "
+    "let `ingestd snowflake reconcile` name the files that it missed, rather than ALTER PIPE ... REFRESH, which looks "
+    "at those of the last seven days again."
+)
+
+
+def file_format_name(snowflake: Snowflake) -> str:
+    """The file format's name, qualified."""
+    return qualified(snowflake, f"{snowflake.table}_JSON")
+
+
+def errors_name(snowflake: Snowflake) -> str:
+    """The notification integration's name."""
+    return f"{snowflake.integration}_ERRORS"
+
+
+def create_pipe(snowflake: Snowflake, columns: Sequence[Column], style: Style) -> str:
+    """The statement that makes the pipe where it does not exist."""
+    options = [f"AUTO_INGEST = {'TRUE' if snowflake.delivery == 'notification' else 'FALSE'}"]
+    if snowflake.error_topic_arn:
+        options.append(f"ERROR_INTEGRATION = {errors_name(snowflake)}")
+    options.append(f"COMMENT = {literal('Loads each object of events once')}")
+    lines = "\n    ".join(options)
+    pipe = qualified(snowflake, snowflake.pipe)
+    return f"CREATE PIPE IF NOT EXISTS {pipe}\n    {lines}\nAS\n{copy(snowflake, columns, style)}"
+
+
+def copy(snowflake: Snowflake, columns: Sequence[Column], style: Style) -> str:
+    """The COPY INTO that the pipe repeats for each new file."""
+    table, stage = qualified(snowflake, snowflake.table), qualified(snowflake, snowflake.stage)
+    file_format = f"FILE_FORMAT = (FORMAT_NAME = {literal(file_format_name(snowflake))})"
+    if style == "match":
+        metadata = ",\n    ".join(f"{name} = {source}" for name, source in _METADATA.items())
+        return (
+            f"COPY INTO {table}\nFROM @{stage}\n{file_format}\n"
+            f"MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE\nINCLUDE_METADATA = (\n    {metadata}\n)"
+        )
+    names = _lines((identifier(column.name) for column in columns), "    ")
+    values = _lines(map(_value, columns), "        ")
+    return f"COPY INTO {table} (\n{names}\n)\nFROM (\n    SELECT\n{values}\n    FROM @{stage}\n)\n{file_format}"
+
+
+def _lines(items: Iterable[str], indent: str) -> str:
+    return ",\n".join(indent + item for item in items)
+
+
+def _value(column: Column) -> str:
+    """Of a column: what stands in the SELECT."""
+    if not column.path:
+        source = _METADATA[column.name]
+        return f"CONVERT_TIMEZONE('UTC', {source})::TIMESTAMP_NTZ" if column.name == LOADED_AT else source
+    path = column.path
+    if not re.fullmatch(r"[A-Za-z_]\w*", path, re.ASCII):
+        path = '"' + path.replace('"', '""') + '"'
+    return f"$1:{path}{_cast(column.type)}"
+
+
+def _cast(kind: str) -> str:
+    """Text is cast without its length: a cast would cut what is too long, and the column refuses it."""
+    if kind == "VARIANT":
+        return ""
+    return f"::{re.sub(r'^VARCHAR.*', 'STRING', kind).removesuffix('(6)')}"

@@ -1,0 +1,145 @@
+"""How a pipe is: what SYSTEM$PIPE_STATUS answers, read and put in words. Pure."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from ingestd.snowflake.history import Load
+from ingestd.words import clean, number
+
+PENDING_MAX = timedelta(minutes=10)  # a file that waits longer is worth a look: a minute is usual
+MAX_FAILED = 20  # files that are told of
+
+#: What each state means, and what to do. Others are shown as they are.
+STATES: dict[str, str] = {
+    "RUNNING": "it loads what it is told of",
+    "PAUSED": "somebody has paused it, or its owner changed: ALTER PIPE ... SET PIPE_EXECUTION_PAUSED = FALSE, and "
+    "after a change of owner SELECT SYSTEM$PIPE_FORCE_RESUME",
+    "PAUSED_BY_ACCOUNT_ADMIN": "an administrator of the account has paused it",
+    "PAUSED_BY_SNOWFLAKE_ADMIN": "Snowflake has paused it: ask its support",
+    "READ_ONLY": "it, or its table, is in a secondary database that is read-only",
+    "FAILING_OVER": "it is on the way from the primary to the secondary account: wait",
+    "STOPPED_BY_SNOWFLAKE_ADMIN": "Snowflake has stopped it: ask its support",
+    "STOPPED_CLONED": "it was cloned: give it its own queue or resume it by SYSTEM$PIPE_FORCE_RESUME",
+    "STOPPED_FEATURE_DISABLED": "Snowpipe is disabled for the account: ask its support",
+    "STOPPED_FILE_FORMAT_DROPPED": "its file format was dropped: create it again (`ingestd snowflake apply`)",
+    "STOPPED_MISSING_PIPE": "the pipe was dropped: create it again (`ingestd snowflake apply`)",
+    "STOPPED_MISSING_TABLE": "its table was dropped: create it again (`ingestd snowflake apply`)",
+    "STOPPED_NOTIFICATION_INTEGRATION_DROPPED": "its notification integration was dropped: create it again",
+    "STOPPED_STAGE_ALTERED": "its stage was changed: create the pipe again",
+    "STOPPED_STAGE_DROPPED": "its stage was dropped: create it again (`ingestd snowflake apply`)",
+    "STOPPED_STORAGE_INTEGRATION_DROPPED": "its storage integration was dropped: create it and its trust again",
+    "STALLED_COMPILATION_ERROR": "its COPY does not compile any more: see the error, then create the pipe again",
+    "STALLED_EXECUTION_ERROR": "its COPY fails: see the error; a role without rights, or a bucket it may not read",
+    "STALLED_INITIALIZATION_ERROR": "it could not start: see the error",
+    "STALLED_INTERNAL_ERROR": "an error within Snowflake: ask its support",
+    "STALLED_STAGE_PERMISSION_ERROR": "it may not read the bucket: the role of the storage integration, its trust "
+    "policy, or its external id",
+}
+
+
+class PipeStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The document; all fields but the state may be left out."""
+
+    execution_state: str
+    pending_file_count: int = 0
+    oldest_file_timestamp: datetime | None = None
+    oldest_pending_file_path: str | None = None
+    last_ingested_timestamp: datetime | None = None
+    last_ingested_file_path: str | None = None
+    last_received_message_timestamp: datetime | None = None
+    last_forwarded_message_timestamp: datetime | None = None
+    last_pipe_error_timestamp: datetime | None = None
+    last_pipe_fault_timestamp: datetime | None = None
+    num_outstanding_messages_on_channel: int = 0
+    notification_channel_name: str | None = None
+    error: Any = None
+    fault: Any = None
+
+
+class PipeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `status` says. `problems` are empty where the pipe is healthy."""
+
+    pipe: str
+    at: datetime
+    state: str
+    problems: list[str]
+    status: PipeStatus
+    loaded_files: int  # of the last day, like the next three
+    loaded_rows: int
+    last_load: datetime | None
+    failed: list[Load]
+
+
+def query(pipe: str) -> str:
+    """The statement that asks. `pipe` is qualified."""
+    return f"SELECT SYSTEM$PIPE_STATUS('{pipe}')"
+
+
+def parse(document: str) -> PipeStatus:
+    """ValueError where it is no such document."""
+    try:
+        return msgspec.json.decode(document, type=PipeStatus, strict=False)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"the pipe's status cannot be read: {error}") from None
+
+
+def judge(pipe: str, status: PipeStatus, loads: list[Load], now: datetime) -> PipeReport:
+    """`loads` are those of the last day."""
+    good = [load for load in loads if load.rows and not load.failed]
+    failed = [load for load in loads if load.failed or load.partial]
+    return PipeReport(
+        pipe=pipe,
+        at=now,
+        state=status.execution_state,
+        problems=list(_problems(status, failed, now)),
+        status=status,
+        loaded_files=sum(not load.failed for load in loads),
+        loaded_rows=sum(load.rows for load in loads),
+        last_load=max((load.at for load in good), default=None),
+        failed=failed[:MAX_FAILED],
+    )
+
+
+def _problems(status: PipeStatus, failed: list[Load], now: datetime) -> list[str]:
+    found = []
+    if status.execution_state != "RUNNING":
+        meaning = STATES.get(status.execution_state, "see Snowflake's documentation of SYSTEM$PIPE_STATUS")
+        found.append(f"it does not run: {status.execution_state}: {meaning}")
+    found += [f"{name}: {text}" for name, text in (("error", status.error), ("fault", status.fault)) if text]
+    oldest = status.oldest_file_timestamp
+    if oldest is not None and status.pending_file_count and now - oldest > PENDING_MAX:
+        found.append(f"the oldest pending file waits since {_time(oldest)}: {status.oldest_pending_file_path or ''}")
+    if failed:
+        text = f"{number(len(failed), 'file')} of the last day failed, and Snowpipe tries none of them again"
+        found.append(f"{text}: `ingestd snowflake reconcile` prints what repairs them")
+    return found
+
+
+def text(report: PipeReport) -> str:
+    """For people; the last line is the verdict."""
+    status = report.status
+    lines = [f"{report.pipe} at {_time(report.at)}", ""]
+    facts = [("state", f"{report.state}: {STATES.get(report.state, 'not known here')}")]
+    pending = number(status.pending_file_count, "file") if status.pending_file_count else "none"
+    if status.oldest_file_timestamp and status.pending_file_count:
+        pending += f", the oldest since {_time(status.oldest_file_timestamp)}: {status.oldest_pending_file_path or '?'}"
+    facts.append(("pending", pending))
+    facts.append(("loaded", f"{number(report.loaded_files, 'file')} with {number(report.loaded_rows, 'row')} in a day"))
+    if status.last_ingested_timestamp:
+        facts.append(("last", f"{_time(status.last_ingested_timestamp)}: {status.last_ingested_file_path or '?'}"))
+    if status.last_received_message_timestamp:
+        facts.append(("told", f"of a file, last at {_time(status.last_received_message_timestamp)}"))
+    if status.num_outstanding_messages_on_channel:
+        facts.append(("queue", number(status.num_outstanding_messages_on_channel, "message") + " not read yet"))
+    lines += [f"  {label:9}{clean(fact)}" for label, fact in facts]
+    for load in report.failed:
+        lines.append(f"  {'failed':9}{_time(load.at)}: {clean(load.file_name)}")
+        lines.append(f"  {'':9}{clean(load.error or load.status)}" + (f" (line {load.line})" if load.line else ""))
+    verdict = [f"Unhealthy: {clean(problem)}." for problem in report.problems] or ["Healthy."]
+    return "\n".join([*lines, "", *verdict]) + "\n"
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,82 @@
+"""Statements as data, and as a script: what is printed, run and tested is the same. Pure."""
+
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+_WIDTH = 110  # columns of a comment
+
+
+class Statement(NamedTuple):
+    """One SQL statement, without its semicolon; running it again does no harm."""
+
+    name: str  # what it is about: "role INGESTD_LOADER"
+    text: str
+    role: str  # that runs it
+    comment: str = ""
+    proof: str = ""  # tells whether it was run: by hand, because it holds a secret that we are not told
+    asks: Literal["", "storage", "errors", "table", "pipe"] = ""  # what its answer is about
+
+
+class Document(NamedTuple):
+    """One JSON document for AWS."""
+
+    file: str
+    comment: str
+    body: Any
+
+
+class Part(NamedTuple):
+    """A step of the set-up: its statements, and the documents that AWS is given after them."""
+
+    file: str  # "1-roles.sql"
+    title: str
+    comment: str
+    statements: Sequence[Statement]
+    documents: Sequence[Document] = ()
+
+
+def script(part: Part) -> str:
+    """The part's statements as a script, with a USE ROLE wherever the role changes."""
+    lines = _comment(f"{part.title}\n{part.comment}")
+    role = ""
+    for statement in part.statements:
+        lines.append("")
+        if statement.role != role:
+            role = statement.role
+            lines += [f"USE ROLE {role};", ""]
+        if statement.comment:
+            lines += _comment(statement.comment)
+        lines.append(f"{statement.text};")
+    return "\n".join(lines) + "\n"
+
+
+def text(document: Document) -> str:
+    """As a file."""
+    return json.dumps(document.body, indent=2) + "\n"
+
+
+def whole(parts: Iterable[Part]) -> str:
+    """One script, in order; the documents stand in its comments."""
+    pieces = []
+    for part in parts:
+        pieces.append(script(part))
+        for document in part.documents:
+            body = [f"-- {line}" for line in text(document).splitlines()]
+            pieces.append("\n".join([*_comment(f"AWS, {document.file}: {document.comment}"), "--", *body]) + "\n")
+    return "\n".join(pieces)
+
+
+def _comment(paragraphs: str) -> list[str]:
+    lines = []
+    for paragraph in paragraphs.strip().splitlines():
+        lines += textwrap.wrap(
+            paragraph,
+            _WIDTH,
+            initial_indent="-- ",
+            subsequent_indent="-- ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines

@@ -1,0 +1,230 @@
+"""The table that rows go to: its columns follow from the event model. Pure; the SQL is Snowflake's dialect."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from msgspec import inspect
+
+from ingestd.config import Snowflake
+from ingestd.errors import ConfigError
+from ingestd.events import ORIGIN_FIELDS, Event, Model
+
+FILE_NAME, FILE_ROW_NUMBER, LOADED_AT = "file_name", "file_row_number", "loaded_at"
+TEXT_MAX = 16 << 20  # characters: what VARCHAR holds, at the least, where it is given no length
+
+_ID, _INTEGER, _TIME, _VARIANT = "VARCHAR(256)", "NUMBER(38,0)", "TIMESTAMP_NTZ(6)", "VARIANT"
+
+_INTEGER_MAX = 10**38 - 1
+_UNQUOTED = re.compile(r"[a-z_][a-z0-9_$]*")
+#: Event's own fields: first those of the guide's pipe, in its order.
+_EVENT_FIELDS = (
+    "event_id", "client_id", "event_timestamp", "event_type", "event_category", "page_url", "session_id", "channel",
+    "device_type", "campaign_id", "duration_s", "consent", "properties",
+)  # fmt: skip
+_COMMENTS = {
+    "event_id": "The producer's own id",
+    "client_id": "Whom it is about",
+    "event_timestamp": "When it happened, UTC",
+    "event_type": "What happened",
+    "event_category": "A default by type where the producer gave none",
+    "channel": "A default by type where the producer gave none",
+    "duration_s": "Seconds",
+    "properties": "Everything else",
+}
+_ORIGIN = {
+    "source_topic": (_ID, "Kafka topic of the record"),
+    "source_partition": (_INTEGER, "Kafka partition of the record"),
+    "source_offset": (_INTEGER, "Kafka offset; with topic and partition it names the record"),
+    "received_at": (_TIME, "Kafka timestamp of the record, UTC"),
+}
+_LOAD = {
+    FILE_NAME: ("VARCHAR(1024)", "Object that the row was loaded from"),
+    FILE_ROW_NUMBER: (_INTEGER, "Row in that object, from 1"),
+    LOADED_AT: (_TIME, "When the load of the object began, UTC"),
+}
+# Words that Snowflake takes for a column's name only in quotes.
+_RESERVED = frozenset(
+    re.findall(
+        r"\w+",
+        """account all alter and any as between by case cast check column connect connection constraint create cross
+        current current_date current_time current_timestamp current_user database delete distinct drop else exists
+        false following for from full grant group gscluster having ilike in increment inner insert intersect into is
+        issue join lateral left like localtime localtimestamp minus natural not null of on or order organization
+        qualify regexp revoke right rlike row rows sample schema select set some start table tablesample then to
+        trigger true try_cast union unique update using values view when whenever where with""",
+    )
+)
+
+
+class Column(NamedTuple):
+    """A column. `path` is the row's key for it, "" where the load itself gives the value; `required` is NOT NULL."""
+
+    name: str  # lower case
+    type: str
+    path: str
+    required: bool
+    comment: str
+
+
+def columns(model: Model) -> tuple[Column, ...]:
+    """What rows of `model` have, in order: Event's fields, the fields of the model's own types, where the record came
+    from, where the row was loaded from. Errors: ``ConfigError`` where two keys would share a column.
+    """
+    own = {field.encode_name: field for field in _fields(Event)}
+    types: dict[str, str] = {key: _column_type(own[key].type) for key in _EVENT_FIELDS if key != "event_type"}
+    for kind in model.types.values():
+        for field in _fields(kind):
+            if field.encode_name in ORIGIN_FIELDS:
+                continue
+            given = _column_type(field.type)
+            types[field.encode_name] = _common(types.get(field.encode_name, given), given)
+    types["event_type"] = f"VARCHAR({max([256, *map(len, model.types)])})"
+    keys = [*_EVENT_FIELDS, *(key for key in types if key not in _EVENT_FIELDS)]
+    # No other is required: rows of other origins, loaded by hand, may have no more.
+    required = {"event_type", *(key for key, field in own.items() if field.required)}
+    found = [Column(key.lower(), types[key], key, key in required, _COMMENTS.get(key, "")) for key in keys]
+    found += [Column(name, kind, name, False, comment) for name, (kind, comment) in _ORIGIN.items()]
+    found += [Column(name, kind, "", False, comment) for name, (kind, comment) in _LOAD.items()]
+    _check(found)
+    return tuple(found)
+
+
+def create_table(table: str, columns: Iterable[Column]) -> str:
+    """The statement that makes the table where it does not exist. `table` is a name, qualified or not."""
+    lines = ",\n    ".join(definition(column) for column in columns)
+    return f"CREATE TABLE IF NOT EXISTS {table} (\n    {lines}\n)"
+
+
+def deduplicated(table: str, columns: Iterable[Column]) -> str:
+    """The SELECT without a producer's duplicates: the first record of each event_id stays."""
+    names = ",\n    ".join(identifier(column.name) for column in columns)
+    return (
+        f"SELECT\n    {names}\n"
+        f"FROM {table}\n"
+        "QUALIFY ROW_NUMBER() OVER (\n"
+        "    PARTITION BY event_id\n"
+        "    ORDER BY received_at, source_topic, source_partition, source_offset, file_name, file_row_number\n"
+        ") = 1"
+    )
+
+
+def definition(column: Column) -> str:
+    """A column as CREATE TABLE and ALTER TABLE take it."""
+    required = " NOT NULL" if column.required else ""
+    comment = f" COMMENT {literal(column.comment)}" if column.comment else ""
+    return f"{identifier(column.name)} {column.type}{required}{comment}"
+
+
+def qualified(snowflake: Snowflake, name: str) -> str:
+    """`name` with its database and schema."""
+    return f"{snowflake.database}.{snowflake.schema}.{name}"
+
+
+def identifier(name: str) -> str:
+    """A column's name in SQL, lower case; in quotes, where it needs them, as upper case, which is the same column."""
+    if _UNQUOTED.fullmatch(name) and name not in _RESERVED:
+        return name
+    return '"' + name.upper().replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Text as SQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _fields(kind: type[Event]) -> tuple[inspect.Field, ...]:
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    return info.fields
+
+
+def _column_type(kind: inspect.Type) -> str:
+    """The narrowest type that every value of `kind` can be loaded into: a value that cannot be costs its whole file."""
+    options = {_scalar(option) for option in _options(kind)}
+    return options.pop() if len(options) == 1 else _VARIANT
+
+
+def _options(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """The types that `kind` stands for, None apart."""
+    match kind:
+        case inspect.Metadata():
+            yield from _options(kind.type)
+        case inspect.UnionType():
+            for option in kind.types:
+                yield from _options(option)
+        case inspect.NoneType():
+            pass
+        case _:
+            yield kind
+
+
+def _scalar(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.StrType():
+            found = _varchar(kind.max_length)
+        case inspect.IntType():
+            found = _INTEGER if _is_bounded(kind) else _VARIANT
+        case inspect.EnumType():
+            found = _of_values([member.value for member in kind.cls])
+        case inspect.LiteralType():
+            found = _of_values(kind.values)
+        case inspect.UUIDType():
+            found = _varchar(36)
+        case inspect.BytesType() | inspect.TimeType() | inspect.TimeDeltaType():
+            found = _varchar(None)  # base64; and forms of ISO 8601 that TIME does not read
+        case _:
+            found = _PLAIN.get(type(kind), _VARIANT)
+    return found
+
+
+#: A Decimal has any scale, so only VARIANT takes every one as it is.
+_PLAIN: dict[type[inspect.Type], str] = {
+    inspect.BoolType: "BOOLEAN",
+    inspect.FloatType: "FLOAT",
+    inspect.DateTimeType: _TIME,
+    inspect.DateType: "DATE",
+}
+
+
+def _varchar(length: int | None) -> str:
+    return "VARCHAR" if length is None or length > TEXT_MAX else f"VARCHAR({max(1, length)})"
+
+
+def _of_values(values: Iterable[object]) -> str:
+    kinds = {type(value) for value in values}
+    if kinds == {int}:
+        return _INTEGER
+    return "VARCHAR" if kinds == {str} else _VARIANT  # no length: the model may come to have longer ones
+
+
+def _is_bounded(kind: inspect.IntType) -> bool:
+    low = kind.ge if kind.ge is not None else kind.gt
+    high = kind.le if kind.le is not None else kind.lt
+    return low is not None and high is not None and low >= -_INTEGER_MAX and high <= _INTEGER_MAX
+
+
+def _common(one: str, other: str) -> str:
+    """A type for the values of both."""
+    if one == other:
+        return one
+    if one.startswith("VARCHAR") and other.startswith("VARCHAR"):
+        return max(one, other, key=_length)
+    return _VARIANT
+
+
+def _length(varchar: str) -> int:
+    return int(varchar.partition("(")[2].rstrip(")") or TEXT_MAX)
+
+
+def _check(found: Iterable[Column]) -> None:
+    seen: dict[str, Column] = {}
+    for column in found:
+        if other := seen.get(column.name):
+            names = " and ".join(repr(it.path or it.name) for it in (other, column))
+            raise ConfigError(
+                f"events.model: {names} would be the same column of the table, which does not tell upper from lower "
+                "case and has columns of its own",
+                hint=f"rename the model's field, in rows too: field(name=...); taken are {', '.join(_LOAD)}",
+            )
+        seen[column.name] = column

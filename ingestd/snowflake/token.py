@@ -1,0 +1,57 @@
+"""Key-pair tokens, as Snowflake's REST endpoints take them; signed by a private key that never leaves this file."""
+
+import base64
+import hashlib
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ingestd.config import Snowflake
+from ingestd.errors import ConfigError
+from ingestd.logs import REDACTION
+
+LIFETIME = timedelta(minutes=59)  # an hour is the most that is accepted
+_KEY_BYTES_MAX = 64 << 10
+
+
+def token(settings: Snowflake, now: datetime) -> str:
+    """A new one. The key's file is read each time, as keys are replaced. ConfigError where it cannot be used."""
+    try:
+        import jwt  # noqa: PLC0415  an extra
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    except ImportError:
+        raise ConfigError(
+            "a package of Snowflake's extra is missing", hint='pip install "ingestd[snowflake]"'
+        ) from None
+    file = settings.private_key_file or ""
+    passphrase = settings.private_key_passphrase
+    try:
+        with Path(file).open("rb") as handle:
+            pem = handle.read(_KEY_BYTES_MAX)
+        key = serialization.load_pem_private_key(pem, passphrase.reveal().encode() if passphrase else None)
+        public = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        who = subject(settings)
+        claims = {
+            "iss": f"{who}.SHA256:{base64.b64encode(hashlib.sha256(public).digest()).decode()}",
+            "sub": who,
+            "iat": int(now.timestamp()),
+            "exp": int((now + LIFETIME).timestamp()),
+        }
+        signed = jwt.encode(claims, key, algorithm="RS256")  # type: ignore[arg-type]  # refuses other kinds of keys
+    except OSError as error:
+        raise ConfigError(f"snowflake.private_key_file = {file} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, jwt.PyJWTError):
+        # Not chained: such errors may quote what they have read.
+        raise ConfigError(
+            f"snowflake.private_key_file = {file} holds no RSA key in PEM that we can open",
+            hint="PKCS #8; an encrypted one needs INGESTD__SNOWFLAKE__PRIVATE_KEY_PASSPHRASE",
+        ) from None
+    REDACTION.hide(signed)
+    return signed
+
+
+def subject(settings: Snowflake) -> str:
+    """ACCOUNT.USER as the token names them: upper case, an account locator without its region."""
+    account = (settings.account or "").upper()
+    return f"{account.partition('.')[0]}.{(settings.user or '').upper()}"

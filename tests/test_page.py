@@ -1,0 +1,432 @@
+"""The page without a browser: what it sees, what it may do, and who is let in."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingestd import http
+from ingestd.audit.findings import Finding, Report, Tally
+from ingestd.config import Config, Health, Page, Sink
+from ingestd.errors import IngestdError, SinkForbidden, SinkUnavailable
+from ingestd.health import HealthServer
+from ingestd.layout import Layout
+from ingestd.page import proof
+from ingestd.page.board import Board
+from ingestd.page.controls import Controls
+from ingestd.page.proof import conclude
+from ingestd.page.questions import Questions
+from ingestd.page.routes import STATIC
+from ingestd.page.stage import Stage
+from ingestd.page.tap import MAX_EVENTS, MAX_ROW, Outage, Tap, TappedSink
+from ingestd.records import PlainRecord, TopicPartition
+from ingestd.settings import Settings
+from ingestd.sinks import Stored
+from ingestd.sinks.memory import MemorySink
+from ingestd.sources.simulator import Director
+from ingestd.status import Status, Totals
+from ingestd.validate import Validated
+from tests.e2e.daemon import DEADLINE
+
+P0 = TopicPartition("marketing_events", 0)
+DEMO = Config(page=Page(enabled=True, controls=True))
+RUNNING = Status(
+    version="1.2.3", started_at=datetime(2026, 1, 2, tzinfo=UTC), uptime=5.0, source="simulator", sink="file:///data",
+    phase="running", assigned=True, reasons=[],
+)  # fmt: skip
+GOOD = b'{"event_id":"1","client_id":"C","event_timestamp":"2026-01-02T00:00:00Z","event_type":"web_visit"}'
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Answer(msgspec.Struct):
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+class Table:
+    """Answers everything with the same."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def query(self, sql: str, limit: int = 1000) -> Answer:
+        self.asked.append(sql)
+        if "nonsense" in sql:
+            raise IngestdError("this is no query")
+        return Answer(["N"], [[7]])
+
+
+class PipeState(msgspec.Struct):
+    files_loaded: int = 3
+    rows_loaded: int = 12
+    pending: int = 0
+    last_file: str | None = "events/x"
+    freshness_s: float | None = 1.5
+    failed: Sequence[Any] = ()
+    error: str | None = None
+
+
+class Served:
+    """A page on a port, with all that is behind it."""
+
+    def __init__(self, config: Config = DEMO) -> None:
+        self.director, self.table, self.store, self.status = Director(), Table(), MemorySink(), RUNNING
+        self.stage = Stage(config, self.store, Layout(), self.director)
+        self.stage.board.bind(lambda: self.status)
+        self.stage.attach(PipeState, self.table)
+        self.server = HealthServer(Health(port=0), lambda: self.status, lambda: (b"", "text/plain"), self.stage.routes)
+        self.port = 0
+
+    async def request(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with (
+            asyncio.timeout(DEADLINE),
+            aiohttp.ClientSession() as session,
+            session.request(method, f"http://127.0.0.1:{self.port}{path}", headers=names) as response,
+        ):
+            return response.status, await response.text()
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextlib.asynccontextmanager
+    async def stream(self) -> AsyncIterator[asyncio.StreamReader]:
+        """What comes on the stream, behind the head of the answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(b"GET /page/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b" 200 OK" not in head:
+                raise ConnectionRefusedError(head.decode())
+            yield reader
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def next_state(reader: asyncio.StreamReader) -> dict[str, Any]:
+    async with asyncio.timeout(DEADLINE):
+        while not (line := await reader.readline()).startswith(b"data: "):
+            assert line, "the stream has ended"
+    found: dict[str, Any] = msgspec.json.decode(line.removeprefix(b"data: "))
+    return found
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    it = Served()
+    it.port = await it.server.start()
+    running = asyncio.create_task(it.stage.run())
+    yield it
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    await it.server.stop()
+
+
+# -- who is let in
+
+
+@pytest.mark.parametrize("path", ["/", "/page/page.css", "/page/page.js", "/page/client?id=C", "/page/object?key=x"])
+async def test_a_name_that_leads_here_by_rebinding_reads_nothing(served: Served, path: str) -> None:
+    for host in ("evil.example", "evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example", "[", ""):
+        assert (await served.request(path, Host=host))[0] in {400, 403}, host
+
+
+@pytest.mark.parametrize("host", ["localhost:1234", "127.0.0.1", "[::1]:80", "192.168.1.20:9464"])
+async def test_the_page_may_be_asked_by_address(served: Served, host: str) -> None:
+    status, body = await served.request("/", Host=host)
+    assert (status, "ingestd" in body) == (200, True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Origin": "http://evil.example", "Host": "evil.example"},
+        {"Origin": "http://192.168.1.20:9464", "Host": "192.168.1.20:9464"},
+    ],
+)
+async def test_a_control_is_for_our_own_page_on_this_machine(served: Served, headers: dict[str, str]) -> None:
+    assert (await served.request("/page/control/pause", "POST", **headers))[0] == 403
+    assert not served.director.paused
+
+
+async def test_a_browser_that_says_it_comes_from_elsewhere_controls_nothing(served: Served) -> None:
+    headers = {"Origin": served.origin, "Sec_Fetch_Site": "cross-site"}
+    assert (await served.request("/page/control/pause", "POST", **headers))[0] == 403
+
+
+async def test_our_own_page_controls(served: Served) -> None:
+    status, body = await served.request("/page/control/pause", "POST", Origin=served.origin)
+    assert (status, served.director.paused) == (200, True)
+    assert msgspec.json.decode(body)["paused"] is True
+    await served.request("/page/control/resume", "POST", Origin=served.origin)
+    assert not served.director.paused
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "burst", "bad", "outage"])
+async def test_asking_changes_nothing(served: Served, name: str) -> None:
+    assert (await served.request(f"/page/control/{name}", Origin=served.origin))[0] == 405
+
+
+async def test_nothing_is_controlled_once_the_run_ends(served: Served) -> None:
+    served.status = msgspec.structs.replace(RUNNING, phase="draining")
+    assert (await served.request("/page/control/outage", "POST", Origin=served.origin))[0] == 409
+
+
+def test_without_page_controls_there_is_no_control_and_no_query() -> None:
+    watched = Served(Config(page=Page(enabled=True)))
+    assert not [path for path in watched.stage.routes if path.startswith(("/page/control/", "/page/query"))]
+
+
+def test_a_source_that_takes_no_directions_leaves_the_outage() -> None:
+    assert list(Controls(Outage(), None, allowed=True).actions) == ["outage"]
+
+
+async def test_the_page_takes_nothing_from_outside(served: Served) -> None:
+    async with aiohttp.ClientSession() as session, session.get(f"{served.origin}/") as response:
+        policy = response.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    for file in STATIC.iterdir():
+        text = file.read_text()
+        assert "://" not in text.replace("http://www.w3.org/2000/svg", "").replace("https?:\\/\\/", ""), file
+
+
+# -- streams
+
+
+async def test_a_viewer_gets_the_state_and_then_its_changes(served: Served) -> None:
+    async with served.stream() as reader:
+        assert (await next_state(reader))["status"]["totals"]["consumed"] == 0
+        served.status = msgspec.structs.replace(RUNNING, totals=Totals(consumed=5, in_flight=5))
+        while (state := await next_state(reader))["status"]["totals"]["consumed"] != 5:
+            pass
+        assert state["pipe"] == {
+            "files": 3, "rows": 12, "pending": 0, "last": "events/x", "freshness": 1.5, "failed": [], "error": None
+        }  # fmt: skip
+
+
+async def test_viewers_are_bounded_and_those_who_look_on_stay(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_STREAMS", 2)
+    async with served.stream() as first, served.stream() as second:
+        await next_state(first)
+        await next_state(second)
+        assert (await served.request("/page/events"))[0] == 503
+        await next_state(first)
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with contextlib.suppress(ConnectionRefusedError):
+                async with served.stream() as third:
+                    await next_state(third)
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_flood_of_connections_does_not_cut_a_viewer_off(served: Served) -> None:
+    async with served.stream() as viewer, contextlib.AsyncExitStack() as stack:
+        await next_state(viewer)
+        for _ in range(2 * http.MAX_CONNECTIONS):
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            stack.callback(writer.close)
+        await next_state(viewer)
+
+
+async def test_a_stream_outlives_the_deadline_of_a_request(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "DEADLINE", 0.2)
+    async with served.stream() as viewer:
+        for _ in range(3):
+            await next_state(viewer)
+
+
+async def test_the_last_state_says_so_and_is_the_last(served: Served) -> None:
+    async with served.stream() as reader:
+        await next_state(reader)
+        served.stage.end(msgspec.structs.replace(RUNNING, phase="stopped"))
+        while not (state := await next_state(reader))["ended"]:
+            pass
+        assert state["status"]["phase"] == "stopped"
+        async with asyncio.timeout(DEADLINE):
+            assert b"data:" not in await reader.read()
+
+
+async def test_a_page_that_fails_leaves_the_daemon_alone(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Served().stage
+
+    def broken() -> Status:
+        raise RuntimeError("boom")
+
+    stage.board.bind(broken)
+    await stage.run()
+    assert "the page stands still" in caplog.text
+
+
+# -- what it sees
+
+
+def validated(*rows: bytes) -> Validated:
+    return Validated(b"".join(row + b"\n" for row in rows), {}, [])
+
+
+def row(number: int, size: int = 0) -> bytes:
+    return GOOD[:-1] + b',"source_partition":0,"source_offset":%d,"x":"%s"}' % (number, b"x" * size)
+
+
+@settings(deadline=None, max_examples=50)
+@given(chunks=st.lists(st.integers(0, 3 * MAX_EVENTS), max_size=5))
+def test_a_tap_keeps_the_last_rows_in_order(chunks: list[int]) -> None:
+    tap, made = Tap(), 0
+    for size in chunks:
+        tap.saw(P0, validated(*(row(made + i) for i in range(size))))
+        made += size
+    assert [it.source_offset for it in tap.events] == list(range(made))[::-1][:MAX_EVENTS]
+
+
+def test_a_tap_keeps_no_large_row() -> None:
+    tap = Tap()
+    tap.saw(P0, validated(row(1), row(2, MAX_ROW)))
+    assert [it.source_offset for it in tap.events] == [1]
+
+
+async def test_rejects_are_shown_with_their_reason(served: Served) -> None:
+    served.stage.validator.chunk(P0, [PlainRecord(3, 0, b"<html>", None), PlainRecord(4, 0, GOOD, None)])
+    state = msgspec.to_builtins(served.stage.board._state(RUNNING))
+    assert [(it["reason"], it["offset"], it["excerpt"]) for it in state["rejects"]] == [("not_json", 3, "<html>")]
+    assert [it["source_offset"] for it in state["events"]] == [4]
+
+
+async def test_a_store_that_was_cut_off_comes_back() -> None:
+    clock = Clock()
+    outage, store = Outage(clock), MemorySink()
+    sink = TappedSink(store, Layout(), tap := Tap(), outage)
+    outage.begin(20.0)
+    for attempt in (sink.put_new("events/a", b"", {}), sink.head("events/a"), sink.get("events/a"), sink.folders("")):
+        with pytest.raises(SinkUnavailable, match="20 s more"):
+            await attempt
+    with pytest.raises(SinkUnavailable):
+        [key async for key in sink.list("")]
+    clock.now += 20.0
+    assert await sink.put_new("events/a", b"x", {}) is Stored.CREATED
+    assert await sink.put_new("events/a", b"x", {}) is Stored.EXISTS
+    assert [it.key for it in tap.objects] == ["events/a"], "what exists already did not land now"
+
+
+@pytest.mark.parametrize("key", ["", "../../etc/passwd", "events/../secret", ".ingestd/probe.gz", "warehouse.duckdb"])
+async def test_only_objects_can_be_looked_into(served: Served, key: str) -> None:
+    assert (await served.request(f"/page/object?key={key}"))[0] == 404
+
+
+# -- what it asks
+
+
+async def test_a_client_s_name_is_data_and_no_sql() -> None:
+    table = Table()
+    await Questions(table, "MARKETING_EVENTS").client("x' OR '1'='1\\")
+    assert all("= 'x'' OR ''1''=''1\\\\'" in sql for sql in table.asked)
+
+
+async def test_a_refused_query_is_an_answer(served: Served) -> None:
+    status, body = await served.request("/page/query?sql=nonsense")
+    assert (status, msgspec.json.decode(body)["error"]) == (200, "this is no query")
+
+
+async def test_the_guide_s_query_is_asked_of_the_configured_table() -> None:
+    table = Table()
+    reply = await Questions(table, "EVENTS_2").guide()
+    assert reply.rows == [[7]]
+    assert table.asked == [
+        "SELECT COUNT(*) FROM events_2 WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"
+    ]
+
+
+# -- the proof
+
+
+def report(*problems: Finding, rows: int = 10) -> Report:
+    return Report(
+        version="1", sink="file:///data", lineage=None, delivery="exactly-once", since=None, until=None, read=True,
+        cluster=None, group=None, days=1, ok=not problems, totals=Tally(objects=2, rows=rows), problem_counts={},
+        problems=list(problems), note_counts={}, notes=[], partitions=[],
+    )  # fmt: skip
+
+
+WHOLE = Totals(consumed=11, landed=10, quarantined=1)
+
+
+def test_a_whole_run_is_proven() -> None:
+    found = conclude(report(), WHOLE, (10, 10))
+    assert found.ok
+    assert found.facts == [
+        "11 records taken = 10 landed + 1 quarantined",
+        "10 rows in 2 objects: no gap, no overlap, each record once",
+        "10 rows in the table: all of them, each once",
+    ]
+    assert found.text().startswith("  verified    11 records")
+
+
+@pytest.mark.parametrize(
+    ("found", "totals", "table", "words"),
+    [
+        (report(Finding(code="gap", message="1-2 are missing")), WHOLE, (10, 10), "gap: 1-2 are missing"),
+        (report(), Totals(consumed=12, landed=10, quarantined=1, in_flight=1), (10, 10), "12 records taken, but 11"),
+        (report(), WHOLE, (9, 9), "the table has 9 rows, 9 of them distinct, the objects 10"),
+        (report(), WHOLE, (10, 9), "the table has 10 rows, 9 of them distinct, the objects 10"),
+    ],
+)
+def test_whatever_is_missing_or_double_fails_the_proof(
+    found: Report, totals: Totals, table: tuple[int, int], words: str
+) -> None:
+    concluded = conclude(found, totals, table)
+    assert not concluded.ok
+    assert [problem for problem in concluded.problems if words in problem]
+    assert "NOT WELL" in concluded.text()
+
+
+async def test_what_cannot_be_verified_is_not_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "PATIENCE", 0.2)
+    served = Served()
+    served.stage.board.controls.actions["outage"]()
+    found = await served.stage.prove(Settings(DEMO, {"kafka.topics": "default"}), WHOLE)
+    assert found.problems == ["it could not be verified: it has taken longer than 0.2 s"]
+
+
+async def test_a_store_that_refuses_at_the_end_is_told() -> None:
+    class Refusing(MemorySink):
+        async def folders(self, prefix: str) -> list[str]:
+            raise SinkForbidden("no such bucket", code="NoSuchBucket")
+
+    found = await proof.prove(Settings(DEMO, {"kafka.topics": "default"}), Refusing(), WHOLE, None)
+    assert found.problems == ["it could not be verified: no such bucket"]
+    assert "no such bucket" in found.text()
+
+
+def test_the_board_counts_each_event_in_one_column_of_the_chart() -> None:
+    board = Board(Config(sink=Sink()), Tap(), Controls(Outage(), None, allowed=False))
+    for second, visits in enumerate((3, 3, 8)):
+        totals = Totals(consumed=visits, accepted_by_type={"web_visit": visits}, rejected_by_reason={"not_json": 1})
+        board._show(msgspec.structs.replace(RUNNING, uptime=second + 0.5, totals=totals))
+    assert [sample.counts for sample in board._samples] == [
+        {"web_visit": 3, "rejected": 1},
+        {},
+        {"web_visit": 5},
+    ]

@@ -1,0 +1,78 @@
+"""What tests of the local warehouse share: rows as the daemon writes them, and a warehouse in a file."""
+
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from ingestd.config import Snowflake
+from ingestd.events import load_model
+from ingestd.features import NOW
+from ingestd.snowflake.table import columns
+from ingestd.warehouse.database import Warehouse
+from ingestd.warehouse.loading import Loader
+
+COLUMNS = columns(load_model(None))
+NAME = "events/year=2026/month=11/day=23/marketing_events+{:05d}+{:020d}.jsonl.gz"
+
+
+def key(start: int, partition: int = 0) -> str:
+    """The name of the object whose batch opens at `start`."""
+    return NAME.format(partition, start)
+
+
+def text(moment: datetime) -> str:
+    """As rows have it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def row(offset: int, **fields: object) -> dict[str, object]:
+    """A canonical row that happened now, unless `fields` say otherwise."""
+    now = text(datetime.now(UTC))
+    return {
+        "event_type": "web_visit",
+        "event_id": f"id-{offset}",
+        "client_id": f"CLIENT_{offset % 7:06d}",
+        "event_timestamp": now,
+        "page_url": "https://example.com/funds",
+        "session_id": f"session-{offset % 3}",
+        "channel": "web",
+        "source_topic": "marketing_events",
+        "source_partition": 0,
+        "source_offset": offset,
+        "received_at": now,
+        **fields,
+    }
+
+
+def body(*rows: dict[str, object]) -> bytes:
+    """An object's body."""
+    lines = (json.dumps(it, ensure_ascii=False) + "\n" for it in rows)
+    return gzip.compress("".join(lines).encode())
+
+
+def batch(start: int, end: int, **fields: object) -> bytes:
+    """An object's body with a row for each offset."""
+    return body(*(row(offset, **fields) for offset in range(start, end)))
+
+
+def opened(path: Path, *, now: str = NOW, snowflake: Snowflake | None = None) -> Warehouse:
+    """A warehouse that is open for writing."""
+    warehouse = Warehouse(path, snowflake or Snowflake(), now=now)
+    warehouse.open(COLUMNS)
+    return warehouse
+
+
+def loader(warehouse: Warehouse) -> Loader:
+    return Loader(warehouse, COLUMNS)
+
+
+def ago(**span: float) -> str:
+    """A time of the past, as rows have it."""
+    return text(datetime.now(UTC) - timedelta(**span))
+
+
+def only(warehouse: Warehouse, sql: str) -> object:
+    """The one cell that a query finds."""
+    ((cell,),) = warehouse.query(sql).rows
+    return cell
