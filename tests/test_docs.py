@@ -31,7 +31,7 @@ from tests.chaos.report import RESULTS, Report, in_words
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-DOCUMENTS = [README, CONTRIBUTING, ROOT / "CHANGELOG.md"]
+DOCUMENTS = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", ROOT / "deploy" / "runbook.md"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TABLES = {key.partition(".")[0] for key in KEYS if "." in key}
 #: Everything that a command in a document may begin with.
