@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from ast import get_docstring, parse
 from collections.abc import Callable, Iterator, Sequence
@@ -18,16 +19,19 @@ import ingestd
 from ingestd import chain, cli, flags, metrics, status, validate
 from ingestd.batch import Trigger
 from ingestd.checks import KEYS, variable
+from ingestd.commands import PROBLEMS
 from ingestd.config import Config, Health
 from ingestd.events import Event
 from ingestd.health import HealthServer
 from ingestd.layout import Landed
 from ingestd.quarantine import Quarantined
 from ingestd.settings import load
+from tests.chaos.report import RESULTS, Report, in_words
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+DOCUMENTS = [README, CONTRIBUTING, ROOT / "CHANGELOG.md", ROOT / "deploy" / "runbook.md"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TABLES = {key.partition(".")[0] for key in KEYS if "." in key}
 #: Everything that a command in a document may begin with.
@@ -108,34 +112,58 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
 
 
-GENERATED: dict[str, Callable[[], str]] = {
-    "keys": keys_table,
-    "bad-events": bad_events_table,
-    "not-ready": not_ready_table,
-    "metrics": metrics_table,
-    "files": files_table,
+def faults_table() -> str:
+    """What breaks is in the report; a line has what came of it."""
+    rows = []
+    for result in chaos_report().faults:
+        assert result.tally is not None
+        assert result.recovery is not None
+        tally = result.tally
+        counts = [f"{tally.records:,}", f"{tally.lost}", f"{tally.doubled}", f"{result.recovery:.1f}"]
+        rows.append([f"`{result.name}`", result.outcome, *counts])
+    return table(["Fault", "Outcome", "Records", "Lost", "Doubled", "Seconds to recover"], rows)
+
+
+def kills_text() -> str:
+    report = chaos_report()
+    assert report.kills is not None
+    return textwrap.fill(in_words(report.kills), 120) + "\n"
+
+
+def chaos_report() -> Report:
+    return msgspec.json.decode((RESULTS / "chaos.json").read_bytes(), type=Report)
+
+
+#: Document, name: what makes the text of this place.
+GENERATED: dict[tuple[Path, str], Callable[[], str]] = {
+    (README, "keys"): keys_table,
+    (README, "bad-events"): bad_events_table,
+    (README, "not-ready"): not_ready_table,
+    (README, "metrics"): metrics_table,
+    (README, "faults"): faults_table,
+    (README, "kills"): kills_text,
+    (CONTRIBUTING, "files"): files_table,
 }
-_PLACE = r"(<!-- table: {} -->\n)(.*?)(<!-- end -->\n)"
+_PLACE = r"(<!-- \w+: {} -->\n)(.*?)(<!-- end -->\n)"
 
 
-def written() -> str:
-    """The README with every table as it has to be."""
-    text = README.read_text()
-    for name, make in GENERATED.items():
-        place = _place(name, text)
-        text = text[: place.start(2)] + make() + text[place.end(2) :]
-    return text
+def write() -> None:
+    """Put every generated text into its place."""
+    for (document, name), make in GENERATED.items():
+        text = document.read_text()
+        place = _place(document, name)
+        document.write_text(text[: place.start(2)] + make() + text[place.end(2) :])
 
 
-def _place(name: str, text: str) -> re.Match[str]:
-    found = re.search(_PLACE.format(name), text, re.DOTALL)
-    assert found is not None, f"the README has no place for the table of {name}"
+def _place(document: Path, name: str) -> re.Match[str]:
+    found = re.search(_PLACE.format(name), document.read_text(), re.DOTALL)
+    assert found is not None, f"{document.name} has no place for {name}"
     return found
 
 
-@pytest.mark.parametrize("name", GENERATED)
-def test_a_table_from_the_code_is_the_code_s(name: str) -> None:
-    assert _place(name, README.read_text())[2] == GENERATED[name](), "run `make docs`"
+@pytest.mark.parametrize(("document", "name"), GENERATED, ids=lambda part: getattr(part, "name", part))
+def test_what_is_made_from_the_code_is_the_code_s(document: Path, name: str) -> None:
+    assert _place(document, name)[2] == GENERATED[document, name](), "run `make docs`"
 
 
 # -- what is written by hand
@@ -151,11 +179,11 @@ def codes(heading: str) -> list[str]:
 
 
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
-    named = [cli.CLEAN, cli.FAILED, cli.USAGE, cli.UNDELIVERED, cli.INTERRUPTED]
+    named = [cli.CLEAN, cli.FAILED, cli.USAGE, cli.UNDELIVERED, PROBLEMS, cli.INTERRUPTED]
     assert codes("### Exit codes") == [str(code) for code in named]
     told = re.search(r"exit codes: (.*)\Z", str(flags.parser().epilog), re.DOTALL)
     assert told is not None
-    assert re.findall(r"(?:^|, )(\d)", told[1]) == ["0", "1", "2", "3"]
+    assert re.findall(r"(?:^|, )(\d)", told[1]) == ["0", "1", "2", "3", "4"]
 
 
 def test_the_endpoints_are_those_that_answer() -> None:
@@ -308,4 +336,4 @@ def test_defaults_in_prose_are_the_defaults() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit("usage: python -m tests.test_docs --write")
-    README.write_text(written())
+    write()

@@ -84,14 +84,18 @@ class DryRun:
             try:
                 async with asyncio.timeout(duration + self._config.grace):
                     await self._flow(pipeline, duration)
+                if not self._caught_up and (trouble := self._trouble()):
+                    problem = f"it did not get to the log's end: {trouble}"
             except TimeoutError:
-                trouble = self._guard.error or self._source.error or "neither the sink nor the source says why"
-                problem = f"it did not end in time: {trouble}"
+                problem = f"it did not end in time: {self._trouble() or 'neither the sink nor the source says why'}"
             except BaseExceptionGroup as errors:
                 problem = _expected(errors)
             finally:
                 await self._source.stop()
         return self._summary(pipeline, loop.time() - began, problem)
+
+    def _trouble(self) -> object:
+        return self._guard.error or self._source.error
 
     async def _flow(self, pipeline: Pipeline, duration: float) -> None:
         with self._signals():

@@ -58,7 +58,7 @@ class TestSimulatorSource(SourceContract):
 
     @makes_its_own("so there is no topic to be deleted")
     async def test_hands_out_nothing_of_a_topic_that_was_created_again(self, world: World) -> None:
-        await super().test_hands_out_nothing_of_a_topic_that_was_created_again(world)
+        await world.create_again()
 
     @makes_its_own("so there is always one")
     async def test_fetches_nothing_where_there_is_nothing(self, world: World) -> None:

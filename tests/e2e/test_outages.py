@@ -15,10 +15,10 @@ from tests.conftest import MakeTopic
 from tests.e2e.careless_s3 import CarelessS3
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.events import Load, event_id, fill, load
-from tests.e2e.group import caught_up, committed, ends, reset
+from tests.e2e.group import caught_up, committed, reset
 from tests.e2e.ledger import read
 from tests.e2e.watch import has_reason, noise, peak_memory, watched
-from tests.services.kafka import KafkaBroker, create_topic, topic_admin
+from tests.services.kafka import KafkaBroker
 from tests.services.ports import HOST, free_port
 from tests.services.seaweed import SeaweedFS
 
@@ -40,12 +40,6 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     """A server of this module's own, to be killed."""
     with SeaweedFS(tmp_path_factory.mktemp("s3")) as store:
         yield store
-
-
-@pytest.fixture(scope="module")
-def kafka(kafka_tls: KafkaBroker) -> KafkaBroker:
-    """Always a broker of our own, to be killed."""
-    return kafka_tls
 
 
 @pytest.fixture
@@ -151,39 +145,6 @@ async def test_the_budget_holds_while_a_store_is_away(
     assert log.count("the sink is unavailable; nothing is lost, retrying") == 1, "one line when it begins"
     assert log.count("the sink is back after") == 1, "and one when it ends"
     read(s3, bucket, topic).check({0: range(1_650), 1: range(1_650)}, {event_id(number) for number in range(3_300)})
-
-
-# -- the broker
-
-
-async def test_a_broker_that_is_killed_under_load_costs_nothing_but_time(
-    kafka: KafkaBroker, s3: SeaweedFS, bucket: str, make_daemon: MakeDaemon
-) -> None:
-    topic = "killed"  # not by make_topic, whose connection is lost here
-    async with topic_admin(kafka.bootstrap) as admin:
-        await create_topic(admin, topic, 2)
-    times = {"kafka.rebalance_timeout": "6s", "kafka.request_timeout": "7s"}
-    daemon = make_daemon("a", topic, {**TIGHT, **times})
-    await daemon.start_ready()
-    async with load(kafka.bootstrap, topic, 2) as writer, watched(daemon) as seen:
-        writing = asyncio.create_task(write_for_a_while(writer, parts=60))
-        await daemon.until(lambda status: status.totals.objects)
-
-        kafka.kill()
-        try:
-            await daemon.until(lambda status: has_reason(status, "source_unavailable"))
-            code, body = await daemon.get("/readyz")
-        finally:
-            kafka.start()
-        await writing
-        await caught_up(kafka.bootstrap, topic, topic, ends(writer.records))
-
-    assert code == 503
-    assert b"source_unavailable" in body
-    assert max(status.buffered_bytes for status in seen) <= BUDGET
-    await daemon.until(lambda status: status.ready)
-    assert await daemon.stop() == 0
-    read(s3, bucket, topic).check(writer.records, writer.ids)
 
 
 # -- a store that overwrites

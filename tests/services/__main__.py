@@ -87,7 +87,7 @@ In another terminal:
 
   AWS_ACCESS_KEY_ID={store.access_key} AWS_SECRET_ACCESS_KEY={store.secret_key} AWS_REGION={REGION} \\
   .venv/bin/ingestd --set kafka.bootstrap_servers={broker.bootstrap} --set kafka.topics={TOPIC} \\
-    --set s3.endpoint_url={store.endpoint} --set sink.url=s3://{BUCKET}/events
+    --set s3.endpoint_url={store.endpoint} --set sink.url=s3://{BUCKET}
 
 Ctrl-C stops both and removes their data.
 """
