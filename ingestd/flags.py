@@ -1,11 +1,12 @@
 """What may stand on the command line: commands, their flags, and the help for both."""
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ingestd import __version__
+from ingestd.build_data import build, in_words
 from ingestd.settings import Flag
 from ingestd.validate import Reason
 
@@ -72,6 +73,13 @@ examples:
 """
 
 
+_PLAN_EXAMPLES = """\
+examples:
+  ingestd plan --rate 5000
+  ingestd plan --config config/production.toml --rate 5000 --peak 4 --growth 1,10,100
+  ingestd plan --rate 5000 --partitions 6 --daemon-rate 250000 --row-bytes 900 --object-bytes 160
+"""
+
 _QUERY_EXAMPLES = """\
 examples:
   ingestd query "SELECT COUNT(*) FROM marketing_events
@@ -126,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    main.add_argument("--version", action="version", version=f"ingestd {__version__}")
+    main.add_argument("--version", action="version", version=in_words(build()))
     commands = main.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     run = _command(commands, "run", "run the daemon; the command that is meant when none is given", _RUN_EXAMPLES)
     config = _command(commands, "config", "print the effective configuration and who set what", _CONFIG_EXAMPLES)
@@ -134,13 +142,14 @@ def parser() -> argparse.ArgumentParser:
     verify = _command(commands, "verify", "prove that every record is in the sink exactly once", _VERIFY_EXAMPLES)
     check = _command(commands, "check", "try everything that a run needs, with its own settings", _CHECK_EXAMPLES)
     requeue = _command(commands, "requeue", "produce quarantined records again that are good by now", _REQUEUE_EXAMPLES)
+    plan = _command(commands, "plan", "say what so many events take, in daemons and in money", _PLAN_EXAMPLES)
     query = _command(commands, "query", "ask the local warehouse, in Snowflake's SQL", _QUERY_EXAMPLES)
     snowflake = _command(commands, "snowflake", "set up Snowflake, and see what it has loaded", _SNOWFLAKE_EXAMPLES)
     for command in (run, config):
         _add_run_flags(command)
     for command in (run, config, produce):
         _add_simulator_flags(command)
-    for command in (run, config, produce, verify, check, requeue, query):
+    for command in (run, config, produce, verify, check, requeue, plan, query):
         _add_common_flags(command)
     for command in (verify, check, requeue):
         _add_inspection_flags(command)
@@ -161,6 +170,7 @@ def parser() -> argparse.ArgumentParser:
     requeue.add_argument("--to", metavar="T", help="produce to this topic rather than to the one they came from")
     requeue.add_argument("--dry-run", action="store_true", help="print what would be produced, and produce nothing")
     _add_snowflake_commands(snowflake)
+    _add_plan_flags(plan)
     query.add_argument("sql", metavar="SQL", help="one statement that reads")
     query.add_argument("--json", action="store_true", help="rows as JSON lines")
     _add(query, "--warehouse-file", "F", "warehouse.path", "the warehouse's file")
@@ -214,6 +224,64 @@ def _add_snowflake_commands(snowflake: argparse.ArgumentParser) -> None:
         command.add_argument("--json", action="store_true", help="the report as JSON")
     status.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
     _add_range_flags(reconcile)
+
+
+def _add_plan_flags(command: argparse.ArgumentParser) -> None:
+    """Their defaults are the command's own, as these are the program's knowledge."""
+
+    def amount(option: str, metavar: str, summary: str, kind: Callable[[str], float] = _positive) -> None:
+        command.add_argument(option, metavar=metavar, type=kind, help=summary, default=argparse.SUPPRESS)
+
+    command.add_argument("--rate", metavar="N", type=_positive, required=True, help="events a second, mean of a day")
+    amount("--peak", "X", "the most events a second, as so many times the mean; 3", _at_least_one)
+    amount("--rejected", "SHARE", "share of events that are rejected, such as 0.001; 0", _share)
+    amount("--partitions", "N", "there are so many; as many as it takes", _count)
+    amount("--kept-days", "N", "days until objects expire; 400", _count)
+    amount("--credit-usd", "N", "price of a Snowflake credit; 3")
+    amount("--daemon-rate", "N", "events a second that a daemon of yours can take, by benchmarks/drain.py")
+    amount("--row-bytes", "N", "of a row, as `ingestd check` says")
+    amount("--object-bytes", "N", "of a row in an object, compressed")
+    command.add_argument(
+        "--growth", metavar="X,...", type=_growth, default=argparse.SUPPRESS, help="times the load; 1,10,100,1000"
+    )
+    command.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _positive(text: str) -> float:
+    return _within(text, 0, 1e12, open_=True)
+
+
+def _at_least_one(text: str) -> float:
+    return _within(text, 1, 1000)
+
+
+def _share(text: str) -> float:
+    return _within(text, 0, 0.99)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 1000000")
+    return int(text)
+
+
+def _growth(text: str) -> tuple[float, ...]:
+    found = tuple(_positive(part.strip()) for part in text.split(","))
+    if len(found) > 8:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 8 columns")
+    return found
+
+
+def _within(text: str, low: float, high: float, *, open_: bool = False) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not (low < found or (found == low and not open_)) or not found <= high:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number {'of more than' if open_ else 'from'} {low:g} to {high:g}"
+        )
+    return found
 
 
 def _add_simulator_flags(command: argparse.ArgumentParser) -> None:

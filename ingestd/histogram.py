@@ -19,5 +19,6 @@ class Histogram:
 
     def buckets(self) -> list[tuple[str, float]]:
         """Upper bounds, and how many values are at most each."""
-        names = [*(f"{bound:.10g}" for bound in self._bounds), "+Inf"]
+        # "300.0" and not "300": Prometheus 3 keeps the former whatever it reads, so queries fit every version.
+        names = [*map(str, self._bounds), "+Inf"]
         return list(zip(names, map(float, accumulate(self._counts)), strict=True))

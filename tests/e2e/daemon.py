@@ -154,6 +154,11 @@ class Daemon:
     def running(self) -> bool:
         return self._child.running
 
+    @property
+    def address(self) -> str:
+        """Host and port of its endpoints."""
+        return f"{HOST}:{self._port}"
+
     # -- what it says
 
     async def until(self, condition: Callable[[Status], object], deadline: float = DEADLINE) -> Status:

@@ -1,6 +1,5 @@
 """How a daemon starts, ends, and waits for what somebody has to mend."""
 
-import asyncio
 import json
 import signal
 import socket
@@ -8,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from tests.e2e.events import fill
 from tests.e2e.group import committed, ends
 from tests.e2e.ledger import read
 from tests.e2e.loader import DataObject, in_directory
+from tests.e2e.manager import Manager
 from tests.services.kafka import KafkaAddress, KafkaBroker
 from tests.services.ports import HOST
 from tests.services.seaweed import S3Store
@@ -54,32 +54,6 @@ def simulated(tmp_path: Path) -> Iterator[Simulated]:
     yield make
     for daemon in made:
         daemon.kill()
-
-
-class Manager:
-    """systemd, as far as a service can tell."""
-
-    def __init__(self, address: str) -> None:
-        self.environment = {"NOTIFY_SOCKET": address}
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(address)
-        self._socket.setblocking(False)
-
-    async def hear(self) -> str:
-        """The next thing it is told."""
-        async with asyncio.timeout(DEADLINE):
-            return (await asyncio.get_running_loop().sock_recv(self._socket, 4096)).decode()
-
-    def rest(self) -> list[str]:
-        """All that it was told since."""
-        heard = []
-        with suppress(BlockingIOError):
-            while True:
-                heard.append(self._socket.recv(4096).decode())
-        return heard
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture

@@ -8,13 +8,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.services import ministack, snowflake
+from tests.deploy import image
+from tests.services import ministack, snowflake, terraform
 from tests.services.chromium import find_chromium
 from tests.services.environment import ensure_environment
+from tests.services.helm import ensure_helm, ensure_types
 from tests.services.kafka import KafkaBroker, create_topic, ensure_jars, topic_admin
 from tests.services.ports import GRPC_OFFSET, free_port, is_free
 from tests.services.process import ServiceError
+from tests.services.prometheus import ensure_prometheus
 from tests.services.seaweed import REGION, SeaweedFS, find_weed
+from tests.services.systemd import ensure_systemd
 
 KAFKA_PORT = 29092
 S3_PORT = 28333
@@ -40,7 +44,13 @@ def check() -> None:
     print(f"SeaweedFS: {find_weed()}")
     print(f"ministack: {ensure_environment('ministack', ministack.REQUIREMENTS)}")
     print(f"Snowflake's stand-in: {ensure_environment('snowflake', snowflake.REQUIREMENTS)}")
+    print(f"Terraform's judges: {ensure_environment('terraform', terraform.REQUIREMENTS)}")
     print(f"Chromium: {find_chromium()}")
+    print(f"Prometheus and Alertmanager: {', '.join(map(str, ensure_prometheus()))}")
+    print(f"systemd's units: {ensure_systemd()}")
+    print(f"The image's root: {image.build().root.folder}")
+    print(f"Helm: {ensure_helm()}")
+    print(f"Types beside Kubernetes' own: {ensure_types()[0].parent.parent}")
 
 
 def serve() -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from tests.services.process import ServiceError
 
-_CACHE = Path(__file__).parents[2] / ".cache"
+CACHE = Path(__file__).parents[2] / ".cache"
 
 
 def ensure_environment(name: str, requirements: Path) -> Path:
     """An environment with what `requirements` lists, made the first time."""
     stamp = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    folder = _CACHE / f"{name}-{stamp}"
-    with _locked(folder.with_name(f"{folder.name}.lock")):
+    folder = CACHE / f"{name}-{stamp}"
+    with locked(folder.with_name(f"{folder.name}.lock")):
         if not (folder / "complete").exists():
             _make(folder, requirements)
             (folder / "complete").touch()
@@ -39,7 +39,7 @@ def _make(folder: Path, requirements: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

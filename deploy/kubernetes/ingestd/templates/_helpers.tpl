@@ -1,0 +1,123 @@
+{{- define "ingestd.name" -}}
+{{- /* A pod's name is this and at most 18 more, and static membership makes it an id. */ -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 45 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 45 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "ingestd.selector" -}}
+app.kubernetes.io/name: ingestd
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "ingestd.labels" -}}
+{{ include "ingestd.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "ingestd.serviceAccount" -}}
+{{- if .Values.serviceAccount.create }}{{ default (include "ingestd.name" .) .Values.serviceAccount.name }}
+{{- else }}{{ required "serviceAccount.name is needed where serviceAccount.create is false" .Values.serviceAccount.name }}{{ end }}
+{{- end }}
+
+{{- define "ingestd.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "ingestd.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* The environment goes before the file, so that what the chart itself rests on cannot be set otherwise in it. */ -}}
+{{- define "ingestd.environment" -}}
+{{- $kafka := .Values.kafka -}}
+- {name: INGESTD_CONFIG, value: /etc/ingestd/ingestd.toml}
+- {name: INGESTD__GRACE, value: "{{ int .Values.graceSeconds }}s"}
+- {name: INGESTD__HEALTH__ENABLED, value: "true"}
+- {name: INGESTD__HEALTH__HOST, value: 0.0.0.0}
+- {name: INGESTD__HEALTH__PORT, value: "9464"}
+- {name: INGESTD__LOG__FORMAT, value: json}
+- {name: INGESTD__LOG__LEVEL, value: {{ .Values.logLevel }}}
+- {name: INGESTD__SOURCE, value: kafka}
+- {name: INGESTD__SINK__URL, value: {{ .Values.sink.url | quote }}}
+{{- with .Values.sink.lineage }}
+- {name: INGESTD__SINK__LINEAGE, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.aws.region }}
+- {name: INGESTD__S3__REGION, value: {{ . | quote }}}
+{{- end }}
+- {name: INGESTD__KAFKA__BOOTSTRAP_SERVERS, value: {{ join "," $kafka.bootstrapServers | quote }}}
+- {name: INGESTD__KAFKA__TOPICS, value: {{ join "," $kafka.topics | quote }}}
+- {name: INGESTD__KAFKA__GROUP_ID, value: {{ $kafka.groupId | quote }}}
+- {name: INGESTD__KAFKA__SECURITY_PROTOCOL, value: {{ ternary "SASL_" "" (ne $kafka.sasl.secret "") }}{{ ternary "SSL" "PLAINTEXT" $kafka.tls.enabled }}}
+- name: INGESTD__KAFKA__CLIENT_ID
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- if eq .Values.workload "StatefulSet" }}
+- name: INGESTD__KAFKA__GROUP_INSTANCE_ID
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- end }}
+{{- with $kafka.sasl }}
+{{- if .secret }}
+- {name: INGESTD__KAFKA__SASL_MECHANISM, value: {{ .mechanism }}}
+{{- $oauth := eq .mechanism "OAUTHBEARER" }}
+- name: INGESTD__KAFKA__{{ ternary "OAUTH_CLIENT_ID" "SASL_USERNAME" $oauth }}
+  valueFrom: {secretKeyRef: {name: {{ .secret | quote }}, key: {{ .usernameKey | quote }}}}
+- {name: INGESTD__KAFKA__{{ ternary "OAUTH_CLIENT_SECRET_FILE" "SASL_PASSWORD_FILE" $oauth }}, value: /run/secrets/kafka/password}
+{{- end }}
+{{- end }}
+{{- if and $kafka.tls.enabled $kafka.tls.caSecret }}
+- {name: INGESTD__KAFKA__SSL_CA_FILE, value: /run/secrets/kafka-ca/ca.crt}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.volumeMounts" -}}
+{{- $kafka := .Values.kafka -}}
+- {name: config, mountPath: /etc/ingestd, readOnly: true}
+{{- if $kafka.sasl.secret }}
+- {name: kafka, mountPath: /run/secrets/kafka, readOnly: true}
+{{- end }}
+{{- if and $kafka.tls.enabled $kafka.tls.caSecret }}
+- {name: kafka-ca, mountPath: /run/secrets/kafka-ca, readOnly: true}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.volumes" -}}
+{{- $kafka := .Values.kafka -}}
+- name: config
+  configMap: {name: {{ include "ingestd.name" . }}}
+{{- if $kafka.sasl.secret }}
+- name: kafka
+  secret:
+    secretName: {{ $kafka.sasl.secret | quote }}
+    defaultMode: 0440
+    items: [{key: {{ $kafka.sasl.passwordKey | quote }}, path: password}]
+{{- end }}
+{{- if and $kafka.tls.enabled $kafka.tls.caSecret }}
+- name: kafka-ca
+  secret:
+    secretName: {{ $kafka.tls.caSecret | quote }}
+    items: [{key: {{ $kafka.tls.caKey | quote }}, path: ca.crt}]
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,12 @@
+# Names as ingestd/layout.py and ingestd/snowflake/place.py make them.
+locals {
+  root   = var.prefix == "" ? "" : "${var.prefix}/"
+  events = var.lineage == null ? "${local.root}events/" : "${local.root}events/${var.lineage}/"
+
+  bucket_arn = "arn:${var.partition}:s3:::${var.bucket}"
+  objects    = "${local.bucket_arn}/${local.root}"
+  key_arn    = var.kms_key_arn == null ? one(aws_kms_key.bucket[*].arn) : var.kms_key_arn
+
+  account_root = "arn:${var.partition}:iam::${var.account}:root"
+  domain       = var.partition == "aws-cn" ? "amazonaws.com.cn" : "amazonaws.com"
+}

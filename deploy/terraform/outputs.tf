@@ -1,0 +1,49 @@
+locals {
+  role_arns = "arn:${var.partition}:iam::${var.account}:role"
+}
+
+output "daemon_role_arn" {
+  description = "For the service account's annotation, the instance profile or the task."
+  value       = aws_iam_role.daemon.arn
+}
+
+output "objects_topic_arn" {
+  description = "With fan_out: AWS_SNS_TOPIC of the pipe."
+  value       = one(aws_sns_topic.objects[*].arn)
+}
+
+output "verify_policy_arn" {
+  description = "To be attached to who runs ingestd verify."
+  value       = aws_iam_policy.verify.arn
+}
+
+output "requeue_policy_arn" {
+  description = "To be attached to who runs ingestd requeue."
+  value       = aws_iam_policy.requeue.arn
+}
+
+output "bootstrap_servers" {
+  description = "With msk: for kafka.bootstrap_servers."
+  value       = one(aws_msk_cluster.kafka[*].bootstrap_brokers_sasl_scram)
+}
+
+output "configuration" {
+  description = "What goes into ingestd's configuration file."
+  value       = <<-EOT
+    [sink]
+    url = "s3://${trimsuffix("${var.bucket}/${var.prefix}", "/")}"
+    delivery = "${var.delivery}"
+    %{~if var.lineage != null~}
+
+    lineage = "${var.lineage}"
+    %{~endif~}
+
+    [s3]
+    region = "${var.region}"
+    encryption = "none"  # the bucket's default, which is its key
+
+    [snowflake]
+    aws_role_arn = "${local.role_arns}/${var.name}-snowflake"
+    error_topic_arn = "${local.errors_arn}"
+  EOT
+}

@@ -1,0 +1,188 @@
+"""What the dashboard shows: rows of panels, and the queries of each."""
+
+from typing import NamedTuple
+
+
+class Query(NamedTuple):
+    expr: str  # PromQL, with Grafana's variables
+    legend: str
+
+
+class Panel(NamedTuple):
+    title: str
+    description: str
+    unit: str  # one of Grafana's
+    queries: tuple[Query, ...]
+    elsewhere: bool = False  # there is data only with Snowflake, or after an accident
+
+
+class Row(NamedTuple):
+    title: str
+    panels: tuple[Panel, ...]
+
+
+class Board(NamedTuple):
+    rows: tuple[Row, ...]
+
+    @property
+    def panels(self) -> list[Panel]:
+        return [panel for row in self.rows for panel in row.panels]
+
+
+_CHOSEN = 'job=~"$job",instance=~"$instance"'
+_IN_TIME = ',le="300.0"'
+
+
+def _of(name: str, more: str = "") -> str:
+    return f"ingestd_{name}{{{_CHOSEN}{more}}}"
+
+
+def _rate(name: str, by: str) -> str:
+    return f"sum by ({by}) (rate({_of(name)}[$__rate_interval]))"
+
+
+def _quantile(share: float, name: str) -> Query:
+    buckets = f"sum by (le) (rate({_of(f'{name}_bucket')}[$__rate_interval]))"
+    return Query(f"histogram_quantile({share}, {buckets})", f"p{share * 100:g}")
+
+
+def _one(title: str, description: str, unit: str, expr: str, legend: str, *, elsewhere: bool = False) -> Panel:
+    return Panel(title, description, unit, (Query(expr, legend),), elsewhere)
+
+
+def _quantiles(title: str, description: str, name: str, *, elsewhere: bool = False) -> Panel:
+    return Panel(title, description, "s", (_quantile(0.5, name), _quantile(0.99, name)), elsewhere)
+
+
+_STATE = (
+    _one("Ready", "1 while /readyz answers 200.", "short", _of("ready"), "{{instance}}"),
+    _one(
+        "Reasons not to be ready", "Each reason while it holds; the runbook has a section for each.", "short",
+        f"sum by (reason) ({_of('not_ready')}) > 0", "{{reason}}",
+    ),
+    _one("Partitions", "By daemon.", "short", _of("partitions"), "{{instance}}"),
+    _one(
+        "Halted partitions", "A person must act.", "short",
+        f"sum by (topic) ({_of('partition_halted')})", "{{topic}}",
+    ),
+)  # fmt: skip
+_VOLUME = (
+    _one("Events accepted, by type", "A second.", "eps", _rate("events_accepted_total", "event_type"),
+         "{{event_type}}"),
+    Panel(
+        "Records in and out", "Taken from Kafka, and landed as rows.", "cps",
+        (
+            Query(_rate("records_consumed_total", "topic"), "{{topic}} consumed"),
+            Query(_rate("records_landed_total", "topic"), "{{topic}} landed"),
+        ),
+    ),
+    _one("Bytes of rows landed", "Uncompressed: what Snowpipe is billed on.", "Bps", _rate("row_bytes_total", "topic"),
+         "{{topic}}"),
+)  # fmt: skip
+_QUALITY = (
+    _one("Events rejected, by reason", "They are in the quarantine.", "eps", _rate("events_rejected_total", "reason"),
+         "{{reason}}"),
+    _one(
+        "Share rejected", "The breaker opens at breaker.max_share of its window.", "percentunit",
+        f"sum(rate({_of('events_rejected_total')}[$__rate_interval]))"
+        f" / sum(rate({_of('records_consumed_total')}[$__rate_interval]))",
+        "rejected",
+    ),
+    _one(
+        "Not accounted for", "consumed - landed - quarantined - released - in flight: always 0.", "short",
+        " - ".join(f"sum({_of(f'records_{name}')})" for name in
+                   ("consumed_total", "landed_total", "quarantined_total", "released_total", "in_flight")),
+        "records",
+    ),
+)  # fmt: skip
+_BATCHES = (
+    _one("Batches sealed, by what closed them", "Many by memory: batch.memory is too small.", "cps",
+         _rate("batches_sealed_total", "trigger"), "{{trigger}}"),
+    Panel(
+        "Size of data objects", "Compressed. Snowflake recommends 100 to 250 MB.", "bytes",
+        (_quantile(0.5, "object_size_bytes"), _quantile(0.99, "object_size_bytes")),
+    ),
+    _quantiles("Age of a batch when it is sealed", "From its first record.", "batch_age_seconds"),
+)  # fmt: skip
+_UPLOADS = (
+    _quantiles("Upload duration", "Of a batch, quarantine and retries included.", "upload_duration_seconds"),
+    _one("Calls repeated, by code", "They failed; nothing is lost.", "cps", _rate("upload_retries_total", "code"),
+         "{{code}}"),
+    Panel(
+        "Objects", "Adopted: another writer was first.", "cps",
+        (
+            Query(_rate("objects_landed_total", "topic"), "{{topic}} landed"),
+            Query(_rate("objects_adopted_total", "topic"), "{{topic}} adopted"),
+        ),
+    ),
+    _quantiles("Commit duration", "Request to answer.", "commit_duration_seconds"),
+)  # fmt: skip
+_LAG = (
+    _one(
+        "Lag", "Offsets that have not landed, up to the log's end.", "short",
+        f"sum by (topic) (max by (topic, partition) ({_of('partition_lag_records')}))", "{{topic}}",
+    ),
+    _one(
+        "Oldest unlanded record", "The worst partition of each topic.", "s",
+        f"max by (topic) ({_of('partition_oldest_unlanded_seconds')})", "{{topic}}",
+    ),
+    _quantiles("Freshness", "Landing time minus Kafka timestamp of an object's last record.", "landing_delay_seconds"),
+    _one(
+        "Objects later than 5 minutes", "The objective is 1 % over 30 days.", "percentunit",
+        f"1 - sum(rate({_of('landing_delay_seconds_bucket', _IN_TIME)}[$__rate_interval]))"
+        f" / sum(rate({_of('landing_delay_seconds_count')}[$__rate_interval]))",
+        "late",
+    ),
+)  # fmt: skip
+_RESOURCES = (
+    Panel(
+        "Memory", "Resident, held events, and the budget for them (batch.memory).", "bytes",
+        (
+            Query(f"process_resident_memory_bytes{{{_CHOSEN}}}", "{{instance}} resident"),
+            Query(_of("buffered_bytes"), "{{instance}} held"),
+            Query(_of("buffer_budget_bytes"), "{{instance}} budget"),
+        ),
+    ),
+    _one("CPU", "Seconds a second, by daemon.", "short",
+         f"rate(process_cpu_seconds_total{{{_CHOSEN}}}[$__rate_interval])", "{{instance}}"),
+    _quantiles("Loop lag", "How late the event loop wakes a sleeper.", "loop_lag_seconds"),
+    _one("Open files", "Sockets included.", "short", f"process_open_fds{{{_CHOSEN}}}", "{{instance}}"),
+    Panel(
+        "Unrest", "Since the start: rebalances seen, consumers rebuilt.", "short",
+        (
+            Query(_of("rebalances_total"), "{{instance}} rebalances"),
+            Query(_of("source_restarts_total"), "{{instance}} consumers rebuilt"),
+        ),
+    ),
+    _one("Uptime", "By daemon.", "s", f"time() - {_of('start_time_seconds')}", "{{instance}}"),
+)  # fmt: skip
+_SNOWFLAKE = (
+    Panel(
+        "Rows landed and loaded", "The two lines run together.", "cps",
+        (
+            Query(f"sum(rate({_of('records_landed_total')}[$__rate_interval]))", "landed"),
+            Query(f"sum(rate({_of('snowflake_rows_loaded_total')}[$__rate_interval]))", "loaded"),
+        ),
+    ),
+    _one("Rows not loaded", "Landed minus loaded.", "short", f"sum({_of('snowflake_unloaded_rows')})", "rows",
+         elsewhere=True),
+    _one("Oldest object not loaded", "Since it landed.", "s", f"max({_of('snowflake_oldest_unloaded_seconds')})",
+         "oldest", elsewhere=True),
+    _quantiles("Loading delay", "Load time minus Kafka timestamp of an object's last record.",
+               "snowflake_loading_delay_seconds", elsewhere=True),
+    _one("Failed files", "Snowpipe never tries them again.", "short", f"max({_of('snowflake_failed_files')})", "files",
+         elsewhere=True),
+    _one("Last comparison", "How old the other panels of this row are.", "s",
+         f"max({_of('snowflake_compared_seconds')})", "age", elsewhere=True),
+)  # fmt: skip
+
+BOARD = Board((
+    Row("State", _STATE),
+    Row("Volume", _VOLUME),
+    Row("Quality", _QUALITY),
+    Row("Batches", _BATCHES),
+    Row("Uploads and commits", _UPLOADS),
+    Row("Lag and freshness", _LAG),
+    Row("Resources", _RESOURCES),
+    Row("Snowflake", _SNOWFLAKE),
+))  # fmt: skip

@@ -1,0 +1,215 @@
+"""The units: systemd takes them, they shut the daemon in, and shut in as they say it does its work."""
+
+import asyncio
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from ingestd.cli import USAGE
+from ingestd.settings import load
+from tests.conftest import MakeTopic
+from tests.deploy import image
+from tests.deploy.root import Confined, Root
+from tests.e2e.daemon import credentials
+from tests.e2e.events import fill
+from tests.e2e.group import caught_up, ends
+from tests.e2e.ledger import read
+from tests.e2e.manager import Manager
+from tests.services.kafka import KafkaBroker
+from tests.services.ports import free_port
+from tests.services.seaweed import S3Store
+from tests.services.systemd import ensure_systemd, system_calls, systemd_analyze
+
+REPOSITORY = Path(__file__).parents[2]
+FOLDER = REPOSITORY / "deploy" / "systemd"
+PRODUCTION = REPOSITORY / "config" / "production.toml"
+UNITS = ("ingestd.service", "ingestd@.service")
+INSTANCES = ("ingestd.service", "ingestd@9464.service")
+EXPOSURE = 11  # tenths; the network is what the daemon is for, and its addresses are yours
+DYNAMIC = 61184  # the first of the numbers that DynamicUser takes from
+CREDENTIALS = "/run/credentials/ingestd.service"
+
+
+def directives(unit: str) -> dict[str, list[str]]:
+    """What the unit says, each name with its values in order."""
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^(\w+)=(.*)$", (FOLDER / unit).read_text(), re.MULTILINE):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """The root of a system that has the units, and what they start."""
+    root = tmp_path / "system"
+    shutil.copytree(ensure_systemd(), root / "usr/lib/systemd/system", symlinks=True)
+    (root / "etc/systemd/system").mkdir(parents=True)
+    for unit in UNITS:
+        shutil.copy(FOLDER / unit, root / "etc/systemd/system")
+    program = root / "opt/ingestd/bin/ingestd"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    return root
+
+
+@pytest.mark.parametrize("unit", INSTANCES)
+def test_systemd_takes_the_unit_without_a_word(system: Path, unit: str) -> None:
+    told = systemd_analyze("verify", "--man=no", f"--root={system}", unit)
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_a_directive_that_systemd_does_not_know_would_be_noticed(system: Path) -> None:
+    unit = system / "etc/systemd/system/ingestd.service"
+    unit.write_text(unit.read_text().replace("WatchdogSec", "WatchDogSec"))
+    assert "Unknown key 'WatchDogSec'" in systemd_analyze("verify", f"--root={system}", "ingestd.service").stderr
+
+
+@pytest.mark.parametrize("unit", INSTANCES)
+def test_little_is_exposed(system: Path, unit: str) -> None:
+    told = systemd_analyze("security", "--offline=true", f"--root={system}", f"--threshold={EXPOSURE}", unit)
+    assert told.returncode == 0, told.stdout
+
+
+def test_the_template_differs_only_by_its_instance() -> None:
+    one, many = (set((FOLDER / unit).read_text().splitlines()) for unit in UNITS)
+    assert [line for line in many - one if "%i" not in line and not line.startswith("#")] == []
+    without = {line.replace("/%i", "").replace("-%i", "").replace(" (%i)", "") for line in many}
+    assert [line for line in one - without if not line.startswith("#")] == []
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_supervisor_waits_restarts_and_bounds_as_the_daemon_expects(unit: str) -> None:
+    production = load(path=str(PRODUCTION), environ=dict(SASL)).config
+    said = {name: values[-1] for name, values in directives(unit).items()}
+    assert said["Type"] == "notify"
+    assert float(said["TimeoutStopSec"]) > production.grace + 10, "what is held lands, and the group is left"
+    assert said["Restart"] == "on-failure", "also when the watchdog barks or memory is out"
+    assert said["RestartPreventExitStatus"] == str(USAGE)
+    assert said["StartLimitIntervalSec"] == "0", "an outage may take longer than any number of starts"
+    # Measured: 272 to 319 MiB with a budget of 256 MiB, when a backlog is drained.
+    assert _size(said["MemoryMax"]) > production.batch.memory + (256 << 20)
+    assert production.batch.memory + (128 << 20) < _size(said["MemoryHigh"]) < _size(said["MemoryMax"])
+
+
+def _size(text: str) -> int:
+    return int(text[:-1]) << {"M": 20, "G": 30}[text[-1]]
+
+
+# -- the daemon, shut in as the unit says
+
+SASL = {
+    "INGESTD__KAFKA__SASL_USERNAME": "ingestd",
+    "INGESTD__KAFKA__SASL_PASSWORD_FILE": f"{CREDENTIALS}/kafka-password",
+}
+
+
+@dataclass
+class Service:
+    """A unit's process, without a systemd to start it: the same settings, from the same directives."""
+
+    process: Confined
+    manager: Manager
+
+
+@contextmanager
+def service(unit: str, host: Path, environment: Mapping[str, str], log: Path) -> Iterator[Service]:
+    """Run it. `host` has what an administrator put below /etc/ingestd; `environment` is the unit's EnvironmentFile."""
+    said = directives(unit)
+    assert said["EnvironmentFile"] == ["-/etc/ingestd/environment"]
+    own = [value.replace("%d", CREDENTIALS).replace("%H", "host").replace("%i", "0") for value in said["Environment"]]
+    loaded = host / "loaded"
+    loaded.mkdir()
+    for credential in said["LoadCredential"]:
+        name, _, path = credential.partition(":")
+        shutil.copy(host / Path(path).relative_to("/etc/ingestd"), loaded / name)
+        shutil.chown(loaded / name, DYNAMIC)
+    state = host / "state"
+    state.mkdir()
+    shutil.chown(state, DYNAMIC)
+    allowed, *refused = said["SystemCallFilter"]
+    calls = system_calls([allowed]) - system_calls(refused[0].removeprefix("~").split())
+    assert said["ProtectProc"] == ["invisible"]
+    assert said["ProtectSystem"] == ["strict"]
+    with tempfile.TemporaryDirectory() as notify, closing(Manager(f"{notify}/socket")) as manager:
+        Path(notify).chmod(0o755)
+        Path(notify, "socket").chmod(0o777)
+        given = {"NOTIFY_SOCKET": "/run/systemd/notify/socket", "WATCHDOG_USEC": "1000000", "HOME": "/"}
+        command = Root(host / "root").command(
+            said["ExecStart"][0].split(),
+            {**given, **dict(pair.split("=", 1) for pair in own), **environment},
+            binds=[
+                (image.build().installed, "/opt/ingestd", False),
+                (host / "ingestd.toml", "/etc/ingestd/ingestd.toml", False),
+                (host / "ca.pem", "/etc/ingestd/ca.pem", False),
+                (loaded, CREDENTIALS, False),
+                (state, said["WorkingDirectory"][0].replace("%i", "0"), True),
+                (Path(notify), "/run/systemd/notify", True),
+            ],
+            user=DYNAMIC,
+            read_only=True,
+            directory=said["WorkingDirectory"][0].replace("%i", "0"),
+            calls=sorted(calls),
+            no_exec_gain=said["MemoryDenyWriteExecute"] == ["yes"],
+            proc="hidepid=invisible",
+        )
+        process = Confined(unit, command, log)
+        process.start(lambda: True)
+        try:
+            yield Service(process, manager)
+        finally:
+            process.kill()
+
+
+async def test_does_its_work_shut_in_as_the_unit_says(
+    kafka_tls: KafkaBroker, s3: S3Store, bucket: str, make_topic: MakeTopic, tmp_path: Path
+) -> None:
+    topic = await make_topic(2)
+    written_at = time.time()
+    written = await fill(kafka_tls.bootstrap, topic, 2, 5_000)
+    host = tmp_path / "host"
+    (host / "credentials").mkdir(parents=True)
+    (host / "credentials" / "kafka-password").write_text(kafka_tls.password)
+    shutil.copy(PRODUCTION, host / "ingestd.toml")
+    shutil.copy(kafka_tls.ca_file, host)
+    environment = {
+        "INGESTD__KAFKA__BOOTSTRAP_SERVERS": kafka_tls.sasl_bootstrap,
+        "INGESTD__KAFKA__SASL_USERNAME": kafka_tls.username,
+        "INGESTD__KAFKA__SSL_CA_FILE": "/etc/ingestd/ca.pem",
+        "INGESTD__KAFKA__TOPICS": topic,
+        "INGESTD__KAFKA__GROUP_ID": topic,
+        "INGESTD__SINK__URL": f"s3://{bucket}",
+        "INGESTD__S3__ENDPOINT_URL": s3.endpoint,
+        "INGESTD__BATCH__INTERVAL": "1s",
+        "INGESTD__HEALTH__PORT": str(port := free_port()),
+        "INGESTD__HEALTH__HOST": "127.0.0.1",
+        **credentials(s3),
+    }
+
+    with service("ingestd@.service", host, environment, tmp_path / "log") as it:
+        assert await it.manager.hear() == "READY=1"
+        await caught_up(kafka_tls.bootstrap, topic, topic, ends(written.records))
+        assert await it.manager.hear() == "WATCHDOG=1"
+        started = await asyncio.to_thread(_process_start, port)
+        it.process.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(it.process.ended) == 0
+        assert "STOPPING=1" in it.manager.rest()
+
+    read(s3, bucket, topic).check(written.records, written.ids)
+    assert kafka_tls.password not in (tmp_path / "log").read_text()
+    assert started > written_at, "Prometheus' process metrics still tell when it started"
+
+
+def _process_start(port: int) -> float:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        found = re.search(r"^process_start_time_seconds (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
