@@ -19,7 +19,8 @@ from contextlib import AsyncExitStack
 from ingestd import __version__, compose, logs
 from ingestd.commands import PROBLEMS
 from ingestd.errors import DeadlineExceeded, SourceError
-from ingestd.events import load_model
+from ingestd.events import Model, load_model
+from ingestd.followers import Follower
 from ingestd.guard import Guard
 from ingestd.health import HealthServer
 from ingestd.keeper import Tools
@@ -62,30 +63,36 @@ class Daemon:
         self._stage = compose.make_stage(config, self._source, self._sink)
         if self._stage is not None:
             self._sink, self._validator = self._stage.sink, self._stage.validator
-        self._pipe = compose.make_pipe(config, model, self._sink)
-        if self._stage is not None and self._pipe is not None:
-            self._stage.attach(self._pipe.state, self._pipe.warehouse)
-        self._hearers = [self._pipe.landed] if self._pipe is not None else []  # of the keys of objects that landed
         self._guard = Guard(config.sink, self._metrics.upload_retried)
         self._notifier = Notifier.from_environment(os.environ)
         self._snapshots = Snapshots(config, self._source, self._sink.url, self._guard, self._metrics)
         self._metrics.bind(self._snapshots.take)
-        self._confirmation = compose.make_confirmation(config, self._sink, self._guard, self._metrics)
-        if self._confirmation is not None:
-            self._hearers.append(self._confirmation.landed)
-            self._snapshots.loading = self._confirmation.state
+        self._followers = self._make_followers(model)
         if self._stage is not None:
             self._stage.board.bind(self._snapshots.take)
         self._layout = compose.make_layout(config)
         self._deadline: asyncio.Timeout | None = None
 
+    def _make_followers(self, model: Model) -> list[Follower]:
+        """What goes along with the flow, and those who show how it is."""
+        found: list[Follower] = []
+        if (pipe := compose.make_pipe(self._config, model, self._sink)) is not None:
+            found.append(pipe)
+            if self._stage is not None:
+                self._stage.attach(pipe.state, pipe.warehouse)
+        confirmation = compose.make_confirmation(self._config, self._sink, self._guard, self._metrics)
+        if confirmation is not None:
+            found.append(confirmation)
+            self._snapshots.loading = confirmation.state
+        return found
+
     async def run(self) -> int:
         """From start to end; the exit code. DeadlineExceeded where the grace time ended with data undelivered."""
         config, stage, proof = self._config, self._stage, None
         async with AsyncExitStack() as stack:
-            if self._pipe is not None:
-                stack.push_async_callback(self._pipe.close)
-                await self._pipe.start()
+            for follower in self._followers:
+                stack.push_async_callback(follower.close)
+                await follower.start()
             if config.health.enabled:
                 routes = stage.routes if stage is not None else None
                 health = HealthServer(config.health, self._snapshots.take, self._metrics.exposition, routes)
@@ -99,8 +106,6 @@ class Daemon:
             stack.enter_context(self._signals())
             view = stack.enter_context(self._view())
             stack.push_async_callback(self._sink.close)
-            if self._confirmation is not None:
-                stack.callback(self._confirmation.close)
             stack.push_async_callback(self._leave)
             self._deadline = deadline = asyncio.timeout(None)
             try:
@@ -142,18 +147,13 @@ class Daemon:
             await self._guard.call(self._sink.start)
             if self._layout.exactly_once:
                 await require_create_only(self._sink, self._guard)
-            if self._pipe is not None:
-                beside.append(group.create_task(self._pipe.run(), name="warehouse"))
-            if self._confirmation is not None:
-                beside.append(group.create_task(self._confirmation.run(), name="confirm"))
+            beside += [group.create_task(follower.run(), name=type(follower).__name__) for follower in self._followers]
             pipeline = self._pipeline(executor)
             self._snapshots.pipeline = pipeline
             beside.append(group.create_task(self._watch(pipeline), name="watchdog"))
             await pipeline.run()
-            if self._pipe is not None:
-                await self._pipe.settled()
-            if self._confirmation is not None:
-                await self._confirmation.settled()
+            for follower in self._followers:
+                await follower.settled()
             for task in beside:
                 task.cancel()
 
@@ -171,8 +171,8 @@ class Daemon:
         return compose.make_pipeline(config, tools, self._validator)
 
     def _landed(self, key: str) -> None:
-        for hear in self._hearers:
-            hear(key)
+        for follower in self._followers:
+            follower.landed(key)
 
     # -- the end
 

@@ -324,7 +324,7 @@ async def test_the_next_start_names_what_was_not_named_and_no_more(caplog: pytes
     world = World(rest=True)
     loaded, failed = world.landed(0, 2), world.landed(2, 4)
     left = [world.landed(start, start + 1) for start in (4, 5)]
-    world.confirmation.close()
+    await world.confirmation.close()
     assert "4 objects are not named to the pipe; the next start names them" in caplog.text
     world.snow.load(loaded, 2)
     world.snow.fail(failed)

@@ -245,6 +245,24 @@ def test_snowflake_s_role_reads_events_and_nothing_else() -> None:
     assert policy["Statement"][0]["Resource"] == "arn:aws:s3:::your-marketing-events-bucket/events/*"
 
 
+@pytest.mark.parametrize(
+    ("key", "resource", "alias"),
+    [
+        ("arn:aws:kms:eu-central-1:111122223333:key/k", "arn:aws:kms:eu-central-1:111122223333:key/k", None),
+        ("0000-k", "arn:aws:kms:*:*:key/0000-k", None),
+        ("alias/ingestd", "*", "alias/ingestd"),
+        ("arn:aws:kms:eu-central-1:111122223333:alias/ingestd", "*", "alias/ingestd"),
+    ],
+)
+def test_the_role_may_decrypt_with_the_key_of_the_objects(key: str, resource: str, alias: str | None) -> None:
+    config = replace(PRODUCTION, s3=S3(encryption="aws:kms", kms_key_id=key))
+    (found,) = (it for it in documents(config)["aws-role-policy.json"]["Statement"] if it["Action"] == "kms:Decrypt")
+    assert found["Resource"] == resource
+    condition = found["Condition"]
+    assert condition["StringLike"]["kms:ViaService"].startswith("s3.")
+    assert condition.get("ForAnyValue:StringEquals", {}).get("kms:ResourceAliases") == alias
+
+
 def test_the_trust_policy_asks_for_the_external_id_of_each_integration() -> None:
     policy = documents()["aws-role-trust.json"]
     assert [

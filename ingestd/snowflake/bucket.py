@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ingestd.config import S3
 from ingestd.layout import EVENTS, OWN, QUARANTINE, REQUEUED
 from ingestd.snowflake.place import SUFFIX, Place
 
@@ -15,14 +16,29 @@ _VERSION = "2012-10-17"
 _KEPT_DAYS = 400  # longer than Kafka's retention and any rewind should be; the chain breaks where it is not
 
 
-def role_policy(place: Place, error_topic_arn: str | None) -> dict[str, Any]:
+def role_policy(place: Place, s3: S3, error_topic_arn: str | None) -> dict[str, Any]:
     """What the role that Snowflake takes on may do: read data objects that are in AWS, and tell of errors."""
-    statements = [] if place.endpoint else _reading(place)
+    statements = [] if place.endpoint else [*_reading(place), *_decrypting(place, s3.kms_key_id)]
     if error_topic_arn:
         statements.append(
             {"Sid": "TellOfErrors", "Effect": "Allow", "Action": "sns:Publish", "Resource": error_topic_arn}
         )
     return {"Version": _VERSION, "Statement": statements}
+
+
+def _decrypting(place: Place, key: str | None) -> list[dict[str, Any]]:
+    """Nothing where the key is the account's own for S3: it lets everybody in who may read the objects."""
+    if key is None:
+        return []
+    statement = {"Sid": "DecryptDataObjects", "Effect": "Allow", "Action": "kms:Decrypt"}
+    through_s3 = {"StringLike": {"kms:ViaService": "s3.*.amazonaws.com*"}}
+    if key.startswith("arn:") and ":key/" in key:
+        return [{**statement, "Resource": key, "Condition": through_s3}]
+    if not (name := key.rpartition(":")[2]).startswith("alias/"):
+        return [{**statement, "Resource": f"arn:{place.partition}:kms:*:*:key/{key}", "Condition": through_s3}]
+    # A policy cannot name an alias as its resource.
+    aliased = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": name}}
+    return [{**statement, "Resource": "*", "Condition": {**through_s3, **aliased}}]
 
 
 def role_trust(users: Mapping[str, str]) -> dict[str, Any]:

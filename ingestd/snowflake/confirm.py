@@ -71,6 +71,9 @@ class Confirmation:
         self._asking, self._naming = Flap(), Flap()
         self._random = random.Random()
 
+    async def start(self) -> None:
+        """Nothing to make ready: that Snowflake is away must not keep a daemon from landing."""
+
     def landed(self, key: str) -> None:
         """An object is there."""
         if self._following.add(key, datetime.now(UTC)):
@@ -102,7 +105,7 @@ class Confirmation:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._all_named.wait(), PATIENCE)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Say what is left, which the next start looks for."""
         if self._unnamed:
             log.warning("%d objects are not named to the pipe; the next start names them", len(self._unnamed))

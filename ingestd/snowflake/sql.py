@@ -110,7 +110,7 @@ def _aws(config: Config, place: Place) -> list[Document]:
         names.append((bucket.ERRORS_USER_ARN, bucket.ERRORS_EXTERNAL_ID))
     if not names:
         return []
-    policy = bucket.role_policy(place, snowflake.error_topic_arn)
+    policy = bucket.role_policy(place, config.s3, snowflake.error_topic_arn)
     documents = [
         Document("aws-role-policy.json", f"what {role} may do.", policy),
         trust(config, [{user: user, external_id: external_id} for user, external_id in names]),
