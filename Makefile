@@ -13,6 +13,12 @@ KILLS ?=
 MINUTES ?= 30
 RATE ?= 5000
 DAEMONS ?= 1
+ROUNDS ?= 3
+SCALE ?= 1
+PEERS ?=
+PEER_ROUNDS ?= 2
+CONNECT_PLUGINS ?=
+VECTOR ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,10 +26,10 @@ RUNTIME := $(VENV)/.runtime.stamp
 DEV := $(VENV)/.dev.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test lint format docs services sim chaos soak audit clean
+.PHONY: help setup demo test lint format docs services sim chaos soak bench bench-peers audit clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(DEV) ## Create .venv with everything that development needs
 
@@ -58,6 +64,16 @@ chaos: setup ## Break real services and daemons, count every row (SEED=7, FAULTS
 
 soak: setup ## Run daemons under load and bursts, watch memory, loop lag and freshness (MINUTES=30, RATE=5000, DAEMONS=1)
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --rate $(RATE) --daemons $(DAEMONS)
+
+bench: setup ## Measure stages, the whole way, latency and growth (ROUNDS=3, SCALE=1: some 12 minutes)
+	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.endtoend --rounds $(ROUNDS) --scale $(SCALE)
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.growth --rounds $(ROUNDS) --scale $(SCALE)
+
+bench-peers: setup ## Measure other systems beside ours, and what becomes of the rows (PEERS=name,name, PEER_ROUNDS=2)
+	$(BIN)/python -m benchmarks.peers --rounds $(PEER_ROUNDS) $(if $(PEERS),--systems $(PEERS)) \
+	  $(if $(CONNECT_PLUGINS),--connect-plugins $(CONNECT_PLUGINS)) $(if $(VECTOR),--vector $(VECTOR))
 
 audit: setup ## Look up known vulnerabilities of all that is installed; needs the network
 	$(PIP) freeze --exclude-editable > $(VENV)/audit.txt

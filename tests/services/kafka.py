@@ -84,6 +84,12 @@ class KafkaBroker:
         """Whether the broker's process is alive."""
         return self._process is not None and self._process.running
 
+    @property
+    def pid(self) -> int:
+        """Of the broker's process, which was started once."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start the broker and wait until it tells clients about itself."""
         if self._process is None:

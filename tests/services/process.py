@@ -40,6 +40,13 @@ class Process:
         """Whether the process is alive."""
         return self._child is not None and self._child.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Of the run that goes on, or was the last; ServiceError where it was never started."""
+        if self._child is None:
+            raise ServiceError(f"{self.name} was never started.")
+        return self._child.pid
+
     def start(self, answers: Callable[[], bool], timeout_s: float = 60) -> None:
         """Start the process and wait until it answers."""
         if self.running:

@@ -73,6 +73,12 @@ class SeaweedFS(S3Store):
         """Whether the server's process is alive."""
         return self._process is not None and self._process.running
 
+    @property
+    def pid(self) -> int:
+        """Of the server's process, which was started once."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start the server and wait until it keeps an object."""
         if self._process is None:
