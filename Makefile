@@ -75,6 +75,12 @@ bench-peers: setup ## Measure other systems beside ours, and what becomes of the
 	$(BIN)/python -m benchmarks.peers --rounds $(PEER_ROUNDS) $(if $(PEERS),--systems $(PEERS)) \
 	  $(if $(CONNECT_PLUGINS),--connect-plugins $(CONNECT_PLUGINS)) $(if $(VECTOR),--vector $(VECTOR))
 
+lock: setup ## Resolve the locked versions again (deploy/release)
+	PATH=$(CURDIR)/$(BIN):$$PATH deploy/release/lock.sh
+
+release: setup ## Build sdist, wheel, bill of materials and checksums into dist
+	PATH=$(CURDIR)/$(BIN):$$PATH deploy/release/build.sh dist
+
 audit: setup ## Look up known vulnerabilities of all that is installed; needs the network
 	$(PIP) freeze --exclude-editable > $(VENV)/audit.txt
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)/audit.txt

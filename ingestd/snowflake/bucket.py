@@ -30,7 +30,7 @@ def _decrypting(place: Place, key: str | None) -> list[dict[str, Any]]:
     """Nothing where the key is the account's own for S3: it lets everybody in who may read the objects."""
     if key is None:
         return []
-    statement = {"Sid": "DecryptDataObjects", "Effect": "Allow", "Action": "kms:Decrypt"}
+    statement = {"Sid": "DecryptThroughS3Only", "Effect": "Allow", "Action": "kms:Decrypt"}
     through_s3 = {"StringLike": {"kms:ViaService": "s3.*.amazonaws.com*"}}
     if key.startswith("arn:") and ":key/" in key:
         return [{**statement, "Resource": key, "Condition": through_s3}]
