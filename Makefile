@@ -52,6 +52,7 @@ format: setup ## Format the code and apply the safe fixes
 docs: setup ## Write what is made from the code: the README's tables, deploy/snowflake
 	$(BIN)/python -m tests.test_docs --write
 	$(BIN)/python -m tests.test_snowflake_sql --write
+	$(BIN)/python -m tests.deploy.dashboard --write
 
 services: setup ## Start Kafka and S3 in the foreground, to try things by hand
 	@exec $(BIN)/python -m tests.services
