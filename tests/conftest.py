@@ -4,6 +4,7 @@ INGESTD_TEST_KAFKA (host:port) and INGESTD_TEST_S3 (an endpoint, with AWS_ACCESS
 running services to be used instead.
 """
 
+import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -35,6 +36,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.services)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Whoever sets up logging writes to a stream that is closed by the time of the next test."""
+    names = ("", "ingestd", "aiokafka", "botocore", "aiobotocore", "aiohttp.access", "asyncio")
+    levels = {name: logging.getLogger(name).level for name in names}
+    handlers = set(logging.getLogger().handlers)
+    yield
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        # Pytest's own come and go with the phases of a test.
+        if handler not in handlers and type(handler).__module__.startswith("ingestd"):
+            root.removeHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,11 @@
 """What can be typed, what comes of it, and what a shell is told."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -57,17 +56,11 @@ class Daemon(ModuleType):
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("INGESTD_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(logs, "REDACTION", logs.Redaction())
-    root, ours = logging.getLogger(), logging.getLogger("ingestd")
-    before = (list(root.handlers), root.level, ours.level)
-    yield
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
 
 
 @pytest.fixture

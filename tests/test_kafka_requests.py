@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -188,6 +189,7 @@ async def test_what_one_partition_is_refused_for_does_not_touch_the_others(group
 async def test_missing_rights_are_waited_for_and_logged_as_an_error_once(
     group: Group, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "ingestd")
     group.coordinator.refusals = [{P0: TopicAuthorizationFailedError}] * 3
     assert await group.commit(P0, 1)
     assert [record.levelname for record in caplog.records] == ["ERROR"]

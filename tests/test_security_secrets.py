@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,14 +22,8 @@ SECRET_KEYS = [key for key in KEYS if KEYS[key].is_secret]
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "REDACTION", logs.Redaction())
-    root, ours = logging.getLogger(), logging.getLogger("ingestd")
-    before = (list(root.handlers), root.level, ours.level)
-    yield
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    ours.setLevel(before[2])
 
 
 def toml(key: str, text: str) -> str:
