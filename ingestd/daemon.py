@@ -16,8 +16,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
+import msgspec
+
 from ingestd import __version__, compose, logs
+from ingestd.audit.findings import Report
 from ingestd.commands import PROBLEMS
+from ingestd.commands.verify import Options, verify
 from ingestd.errors import DeadlineExceeded, SourceError
 from ingestd.events import Model, load_model
 from ingestd.followers import Follower
@@ -112,7 +116,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if stage is not None and config.page.controls:
-                        proof = await stage.prove(self._settings, self._metrics.totals())
+                        proof = await stage.prove(self._verify, self._metrics.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise
@@ -173,6 +177,12 @@ class Daemon:
     def _landed(self, key: str) -> None:
         for follower in self._followers:
             follower.landed(key)
+
+    async def _verify(self) -> Report:
+        """As `ingestd verify` does, without its bar that shows progress: the terminal has its table."""
+        replace, (config, origins) = msgspec.structs.replace, self._settings
+        quiet = Settings(replace(config, log=replace(config.log, format="json")), origins)
+        return await verify(quiet, Options(read=self._sink.url.startswith("file:")), self._sink)
 
     # -- the end
 

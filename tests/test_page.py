@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from ingestd import http
 from ingestd.audit.findings import Finding, Report, Tally
-from ingestd.config import Config, Health, Page, Sink
+from ingestd.commands.verify import Options, verify
+from ingestd.config import Config, Health, Log, Page, Sink
 from ingestd.errors import IngestdError, SinkForbidden, SinkUnavailable
 from ingestd.health import HealthServer
 from ingestd.layout import Layout
@@ -37,6 +39,7 @@ from tests.e2e.daemon import DEADLINE
 
 P0 = TopicPartition("marketing_events", 0)
 DEMO = Config(page=Page(enabled=True, controls=True))
+SETTINGS = Settings(msgspec.structs.replace(DEMO, log=Log(format="json")), {"kafka.topics": "default"})
 RUNNING = Status(
     version="1.2.3", started_at=datetime(2026, 1, 2, tzinfo=UTC), uptime=5.0, source="simulator", sink="file:///data",
     phase="running", assigned=True, reasons=[],
@@ -406,7 +409,7 @@ async def test_what_cannot_be_verified_is_not_proven(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(proof, "PATIENCE", 0.2)
     served = Served()
     served.stage.board.controls.actions["outage"]()
-    found = await served.stage.prove(Settings(DEMO, {"kafka.topics": "default"}), WHOLE)
+    found = await served.stage.prove(partial(verify, SETTINGS, Options(), served.stage.sink), WHOLE)
     assert found.problems == ["it could not be verified: it has taken longer than 0.2 s"]
 
 
@@ -415,7 +418,7 @@ async def test_a_store_that_refuses_at_the_end_is_told() -> None:
         async def folders(self, prefix: str) -> list[str]:
             raise SinkForbidden("no such bucket", code="NoSuchBucket")
 
-    found = await proof.prove(Settings(DEMO, {"kafka.topics": "default"}), Refusing(), WHOLE, None)
+    found = await proof.prove(partial(verify, SETTINGS, Options(), Refusing()), WHOLE, None)
     assert found.problems == ["it could not be verified: no such bucket"]
     assert "no such bucket" in found.text()
 

@@ -1,17 +1,18 @@
 """The proof at the end of a demo: every record that was taken is in one object, and every row in the table once."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from ingestd.audit.findings import Report
-from ingestd.commands.verify import Options, verify
 from ingestd.errors import IngestdError
 from ingestd.page.questions import Questions
-from ingestd.settings import Settings
-from ingestd.sinks import Sink
 from ingestd.status import Totals
 from ingestd.words import number
+
+Verify = Callable[[], Awaitable[Report]]
+"""What `ingestd verify` finds."""
 
 PATIENCE = 60.0  # seconds
 MAX_PROBLEMS = 5
@@ -31,11 +32,11 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         return "".join(f"  {head if line is lines[0] else '':10}  {line}\n" for line in lines)
 
 
-async def prove(settings: Settings, sink: Sink, totals: Totals, questions: Questions | None) -> Proof:
-    """Look at everything once more, as `ingestd verify` does, and at the table."""
+async def prove(verify: Verify, totals: Totals, questions: Questions | None) -> Proof:
+    """Look at everything once more, and at the table."""
     try:
         async with asyncio.timeout(PATIENCE):
-            report = await verify(_quiet(settings), Options(read=sink.url.startswith("file:")), sink)
+            report = await verify()
             table = await questions.rows() if questions is not None else None
     except TimeoutError:
         return _unproven(f"it has taken longer than {PATIENCE:g} s")
@@ -68,10 +69,3 @@ def conclude(report: Report, totals: Totals, table: tuple[int, int] | None) -> P
 
 def _unproven(why: str) -> Proof:
     return Proof(ok=False, facts=[], problems=[f"it could not be verified: {why}"])
-
-
-def _quiet(settings: Settings) -> Settings:
-    """The same without a bar that shows progress: the terminal has its table."""
-    replace = msgspec.structs.replace
-    config = settings.config
-    return settings._replace(config=replace(config, log=replace(config.log, format="json")))

@@ -9,11 +9,10 @@ from ingestd.http import Route
 from ingestd.layout import Layout
 from ingestd.page.board import Board, PipeStatus
 from ingestd.page.controls import Controls, Director
-from ingestd.page.proof import Proof, prove
+from ingestd.page.proof import Proof, Verify, prove
 from ingestd.page.questions import Questions, Table
 from ingestd.page.routes import Page
 from ingestd.page.tap import Outage, Tap, TappedSink, TappedValidator
-from ingestd.settings import Settings
 from ingestd.sinks import Sink
 from ingestd.status import Status, Totals
 
@@ -49,11 +48,11 @@ class Stage:
         except Exception:
             log.exception("the page stands still; everything else goes on")
 
-    async def prove(self, settings: Settings, totals: Totals) -> Proof:
+    async def prove(self, verify: Verify, totals: Totals) -> Proof:
         """Verify the run, when everything has landed, and show the outcome."""
         self.board.verify()
         await self.board.ask()
-        proof = await prove(settings, self.sink, totals, self.board.questions)
+        proof = await prove(verify, totals, self.board.questions)
         if proof.ok:
             log.info("verified: %s", "; ".join(proof.facts))
         else:
