@@ -238,7 +238,7 @@ def _add_plan_flags(command: argparse.ArgumentParser) -> None:
     amount("--partitions", "N", "there are so many; as many as it takes", _count)
     amount("--kept-days", "N", "days until objects expire; 400", _count)
     amount("--credit-usd", "N", "price of a Snowflake credit; 3")
-    amount("--daemon-rate", "N", "events a second that a daemon of yours can take, by benchmarks/drain.py")
+    amount("--daemon-rate", "N", "events a second that a daemon of yours can take, by make bench")
     amount("--row-bytes", "N", "of a row, as `ingestd check` says")
     amount("--object-bytes", "N", "of a row in an object, compressed")
     command.add_argument(

@@ -169,7 +169,7 @@ def columns(printed: str, name: str) -> list[str]:
 
 
 def test_the_command_prints_a_column_for_each_growth(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", "--rate", "5000", "--config", "config/demo.toml"]) == 0
+    assert cli.main(["plan", "--rate", "5000", "--daemon-rate", "367000", "--config", "config/demo.toml"]) == 0
     printed = capsys.readouterr().out
     assert columns(printed, "events a second, mean") == ["5,000", "50,000", "500,000", "5,000,000"]
     assert columns(printed, "daemons") == ["2", "2", "9", "82"]
