@@ -10,6 +10,7 @@ import pytest
 
 from ingestd import status
 from ingestd.sinks import local, s3
+from tests.chaos.all_faults import FAULTS
 
 ROOT = Path(__file__).parent.parent
 RUNBOOK = (ROOT / "deploy" / "runbook.md").read_text()
@@ -86,6 +87,11 @@ def test_every_message_has_its_place(file: str, text: str) -> None:
 def test_nothing_is_in_the_runbook_that_is_never_said(message: str) -> None:
     code = " ".join(file.read_text() for file in CODE.rglob("*.py"))
     assert message in re.sub(r'"\s+f?"', "", code)
+
+
+def test_every_fault_of_the_matrix_has_its_remedy() -> None:
+    rows = re.findall(r"^\| (`\w+`[^|]*) \|", section("Procedures"), re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(FAULTS)
 
 
 def test_every_link_leads_somewhere() -> None:
