@@ -38,7 +38,7 @@ demo: $(RUNTIME) ## Run the daemon on simulated events, with a live page (DURATI
 
 test: lint ## Lint, check types, then run every test against real Kafka and S3
 	$(BIN)/python -m tests.services --check
-	$(BIN)/pytest --numprocesses 2 --dist worksteal
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: setup ## Check style, format and types
 	$(BIN)/ruff check

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -205,7 +206,7 @@ async def send(bootstrap: str, topic: str, values: Mapping[str, bytes | None]) -
 @pytest.fixture(scope="module")
 def outcome(kafka: Broker, s3: S3Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     """One of each kind, a good event before and after it, brought by one daemon."""
-    name = "bad-input"
+    name = f"bad-input-{uuid.uuid4().hex}"
     s3.create_bucket(name)
     keys = settings(kafka.bootstrap, s3, name, name)
     daemon = Daemon(name, tmp_path_factory.mktemp(name), keys, credentials(s3))

@@ -132,7 +132,7 @@ class Written:
 
 @pytest.fixture(scope="module")
 def outcome(kafka: Broker, s3: S3Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Written]:
-    name = f"verified-{uuid.uuid4().hex}"  # it may be made again: tests are divided among processes as they come
+    name = f"verified-{uuid.uuid4().hex}"
     s3.create_bucket(name)
     keys = {**settings(kafka.bootstrap, s3, name, name), **BATCHES}
     daemon = Daemon(name, tmp_path_factory.mktemp(name), keys, credentials(s3))
