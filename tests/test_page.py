@@ -230,6 +230,14 @@ async def test_a_viewer_gets_the_state_and_then_its_changes(served: Served) -> N
         }  # fmt: skip
 
 
+async def test_a_viewer_begins_with_the_state_of_now(served: Served) -> None:
+    async with served.stream() as first:
+        await next_state(first)
+        served.status = msgspec.structs.replace(RUNNING, totals=Totals(consumed=5, in_flight=5))
+        async with served.stream() as second:
+            assert (await next_state(second))["status"]["totals"]["consumed"] == 5
+
+
 async def test_viewers_are_bounded_and_those_who_look_on_stay(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_STREAMS", 2)
     async with served.stream() as first, served.stream() as second:

@@ -160,7 +160,11 @@ class Board:
         self._show(status)
 
     async def states(self) -> AsyncGenerator[bytes, None]:
-        """Server-sent events, from now to the end."""
+        """Server-sent events, from now to the end.
+
+        Who joins gets the state of now: by that of up to a tick ago the run may not have begun, and keys do nothing.
+        """
+        self.look()
         seen = -1
         while True:
             if seen != self._version:
