@@ -20,7 +20,7 @@ from ingestd.config import Batch as Limits
 from ingestd.errors import BreakerOpen
 from ingestd.keeper import Keeper, Tools
 from ingestd.quarantine import encode
-from ingestd.records import Record, TopicPartition
+from ingestd.records import Record, TopicPartition, value_bytes
 from ingestd.validate import Validator
 
 CHUNK_BYTES = 1 << 20  # of values that are decoded at once: bounds how long the loop is held, however large records are
@@ -177,8 +177,10 @@ class Pipeline:
 
     def _most(self, batch: Batch | None, records: Sequence[Record]) -> int:
         """How many of these records are taken at once: at most what the open batch still takes."""
-        sizes = [len(record.value or b"") for record in records]
-        most = len(records) if sum(sizes) <= CHUNK_BYTES else max(1, bisect_right([*accumulate(sizes)], CHUNK_BYTES))
+        most = len(records)
+        if value_bytes(records) > CHUNK_BYTES:
+            sizes = accumulate(len(record.value or b"") for record in records)
+            most = max(1, bisect_right([*sizes], CHUNK_BYTES))
         if self.limits.records is None:
             return most
         return min(most, self.limits.records - (batch.records if batch else 0))

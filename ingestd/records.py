@@ -1,6 +1,7 @@
 """The words every part shares: a partition, a record, a position in the log."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -17,7 +18,7 @@ class TopicPartition(NamedTuple):
 
 
 class Record(Protocol):
-    """What the pipeline reads of a record. aiokafka's ``ConsumerRecord`` has this shape, so none is copied."""
+    """What the pipeline reads of a record. aiokafka's records have this shape, so none is copied."""
 
     @property
     def offset(self) -> int: ...
@@ -42,6 +43,17 @@ class PlainRecord(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     key: bytes | None = None
     headers: Sequence[tuple[str, bytes]] = ()
+
+
+_value_of = attrgetter("value")
+
+
+def value_bytes(records: Sequence[Record]) -> int:
+    """The bytes of all their values."""
+    try:
+        return sum(map(len, map(_value_of, records)))  # no step of it is Python's
+    except TypeError:  # a tombstone has no value
+        return sum(len(record.value or b"") for record in records)
 
 
 class Position(NamedTuple):

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -31,6 +31,8 @@ GENERIC = "generic"  # stands for all unknown types in counts
 
 _CONTAINERS = (dict, list, tuple)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECONDS = [timedelta(milliseconds=number) for number in range(1000)]
+_BLOCK = 32  # records that are decoded at once, and anew where one is refused
 _BEYOND_DOUBLE = 2**1024 - 2**970  # the first integer that rounds to a double's infinity
 _BELOW_DOUBLE = -_BEYOND_DOUBLE
 # A row can be almost four times as long as its event: 1e15 in a list of a user's floats is 1000000000000000.0 there.
@@ -85,6 +87,7 @@ class Validator:
 
     def __init__(self, config: Events, model: Model) -> None:
         self._size_max = int(config.max_bytes)  # comparing with a subclass takes twice as long
+        self._ordinary_max = min(self._size_max, _LARGE)
         self._accept_unknown = config.unknown_types == "accept"
         self._naive_is_utc = config.naive_timestamps == "utc"
         self._timestamps = model.timestamps
@@ -99,46 +102,79 @@ class Validator:
 
     def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
         """Rows and rejects of `records`, which are of `partition`. Raises for nothing that a producer can send."""
-        decode, size_max, check_all = self._decode, self._size_max, self._check_all
         topic, number = partition
+        check_all = self._check_all
         events: list[Event] = []
         rejected: list[Rejected] = []
-        timestamp, received_at = -1, None
-        for record in records:
-            try:
-                value = record.value
-                if value is None:
-                    raise _Refused(Reason.NULL_VALUE, "$", "the record has no value")
-                if len(value) > size_max:
-                    raise _Refused(Reason.TOO_LARGE, "$", f"{len(value)} bytes, above events.max_bytes = {size_max}")
-                try:
-                    event = decode(value)
-                except Exception:  # noqa: BLE001 - a user's type may raise anything; the second look says what it was
-                    event = self._decode_again(value)
+        second = 0  # in milliseconds, and what it is as a time: neighbours mostly share it
+        whole: datetime | None = _EPOCH
+
+        def reject(record: Record, refused: _Refused) -> None:
+            rejected.append(Rejected(len(events) + len(rejected), record, *refused.args))
+
+        for begin in range(0, len(records), _BLOCK):
+            for record, event in self._decoded(records[begin : begin + _BLOCK], reject):
                 time = event.event_timestamp
                 if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
-                    self._check(event)
-                if len(value) > _LARGE:
-                    _check_row(event)
-            except _Refused as refused:
-                rejected.append(Rejected(len(events) + len(rejected), record, *refused.args))
-                continue
-            if record.timestamp != timestamp:
-                timestamp = record.timestamp
-                received_at = _kafka_time(timestamp)
-            if event.event_category is None:
-                event.event_category = event.default_category
-            if event.channel is None:
-                event.channel = event.default_channel
-            event.source_topic = topic
-            event.source_partition = number
-            event.source_offset = record.offset
-            event.received_at = received_at
-            events.append(event)
+                    try:
+                        self._check(event)
+                    except _Refused as refused:
+                        reject(record, refused)
+                        continue
+                past = record.timestamp - second
+                if not 0 <= past < 1000:
+                    second, past = record.timestamp // 1000 * 1000, record.timestamp % 1000
+                    whole = _kafka_time(second)
+                event.received_at = whole + _MILLISECONDS[past] if whole is not None else None
+                if event.event_category is None:
+                    event.event_category = event.default_category
+                if event.channel is None:
+                    event.channel = event.default_channel
+                event.source_topic = topic
+                event.source_partition = number
+                event.source_offset = record.offset
+                events.append(event)
         accepted: Counter[str] = Counter()
         for kind, count in Counter(map(type, events)).items():
             accepted[self._counted_as[kind]] += count  # a user's tag may be "generic", too
         return Validated(_ENCODER.encode_lines(events), accepted, rejected)
+
+    def _decoded(
+        self, block: Sequence[Record], reject: Callable[[Record, "_Refused"], None]
+    ) -> Iterable[tuple[Record, Event]]:
+        """The events of those records that are not rejected: at once, or one by one where any is refused."""
+        values = [record.value for record in block]
+        try:
+            if max(map(len, values)) <= self._ordinary_max:  # type: ignore[arg-type] # None raises, like all that is odd
+                return zip(block, list(map(self._decode, values)), strict=True)  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001, S110 - a user's type may raise anything; the second look says what it was
+            pass
+        return self._one_by_one(block, reject)
+
+    def _one_by_one(
+        self, block: Sequence[Record], reject: Callable[[Record, "_Refused"], None]
+    ) -> Iterator[tuple[Record, Event]]:
+        for record in block:
+            try:
+                event = self._decode_any(record.value)
+            except _Refused as refused:
+                reject(record, refused)
+            else:
+                yield record, event
+
+    def _decode_any(self, value: bytes | None) -> Event:
+        if value is None:
+            raise _Refused(Reason.NULL_VALUE, "$", "the record has no value")
+        if len(value) > self._size_max:
+            raise _Refused(Reason.TOO_LARGE, "$", f"{len(value)} bytes, above events.max_bytes = {self._size_max}")
+        try:
+            event = self._decode(value)
+        except Exception:  # noqa: BLE001 - a user's type may raise anything; the second look says what it was
+            event = self._decode_again(value)
+        if len(value) > _LARGE:
+            self._check(event)  # before what follows, which cannot encode everything
+            _check_row(event)
+        return event
 
     def _check(self, event: Event) -> None:
         """Bring times to UTC, and refuse what the decoder lets pass."""

@@ -13,7 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from ingestd.config import Kafka
 from ingestd.errors import SourceError
-from ingestd.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.records import LogRange, Position, Record, TopicPartition
 from ingestd.sources.kafka import Reader, open_reader
 from ingestd.sources.kafka import reader as reader_module
 from tests.conftest import MakeTopic
@@ -64,9 +64,9 @@ async def member(broker: Broker, topic: str) -> AsyncIterator[Any]:
         await consumer.stop()
 
 
-async def take(reader: Reader, count: int, most: int = 100) -> dict[TopicPartition, list[PlainRecord]]:
+async def take(reader: Reader, count: int, most: int = 100) -> dict[TopicPartition, list[Record]]:
     """So many records, however many polls they take."""
-    found: dict[TopicPartition, list[PlainRecord]] = {}
+    found: dict[TopicPartition, list[Record]] = {}
     async with asyncio.timeout(DEADLINE):
         while sum(map(len, found.values())) < count:
             polled = await reader.poll(0.2, most)

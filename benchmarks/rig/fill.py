@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any, Literal
 
 import msgspec
@@ -139,6 +139,8 @@ class _Writer:
         self._most = min(load.batch, -(-load.events // load.partitions))
         self._turn = cycle(range(load.partitions))
         self._underway: deque[asyncio.Future[Any]] = deque()
+        # One a millisecond, up to now: of those that share a timestamp, only the first would take what each takes.
+        self._timestamps = count(int(time.time() * 1000) - load.events)
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap,
             enable_idempotence=True,  # each event once, so that an offset is a number of events
@@ -160,12 +162,12 @@ class _Writer:
 
     async def write(self, values: Iterator[bytes], most: int) -> int:
         """One batch; how many events are in it."""
-        builder, now, size, written = self._producer.create_batch(), int(time.time() * 1000), 0, 0
+        builder, size, written = self._producer.create_batch(), 0, 0
         most = min(most, self._most)
         # By our own count: the builder refuses what does not fit, and then the event would be lost.
         while written < most and size < _BATCH_BYTES - 16384:
             value = next(values)
-            builder.append(timestamp=now, key=None, value=value)
+            builder.append(timestamp=next(self._timestamps), key=None, value=value)
             size += len(value) + 20
             written += 1
         self._underway.append(await self._producer.send_batch(builder, self._topic, partition=next(self._turn)))

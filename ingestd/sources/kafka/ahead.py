@@ -6,16 +6,21 @@ can be set: the method that decides what to fetch is replaced on one fetcher, th
 module.
 """
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from itertools import islice
 from typing import Any
 
 from aiokafka.consumer import fetcher as module
 from aiokafka.consumer.fetcher import FetchResult
 
-BLOCK = 16  # records between two looks at the allowance
+from ingestd.records import Record, value_bytes
+from ingestd.sources.kafka.lean import Blocks
+
+HANDOUT_BYTES = 4 << 20  # of all partitions together
+FIRST = 16  # records until their size is known
+BLOCK = 128  # records between two looks at the allowance, at most
 
 
 def bound(fetcher: Any, most: int) -> None:
@@ -32,6 +37,13 @@ def bound(fetcher: Any, most: int) -> None:
 def _held(fetcher: Any) -> int:
     parts = [found._partition_records for found in fetcher._records.values() if isinstance(found, FetchResult)]
     return sum(part._records.size_in_bytes() for part in parts if part is not None)
+
+
+async def take(consumer: Any, wait: float, most: int) -> Mapping[Any, list[Record]]:
+    """The next records of a consumer with the mark of ``lean``, at most so many; waits for so many seconds for any."""
+    with at_most(HANDOUT_BYTES):
+        taken: Mapping[Any, list[Record]] = await consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
+    return taken
 
 
 @contextmanager
@@ -56,22 +68,28 @@ class _Result(FetchResult):  # type: ignore[misc]  # aiokafka has no types
     _partition_records: Any
 
     def getall(self, max_records: int | None = None) -> list[Any]:
-        allowance = _allowance.get(None)
-        if allowance is None or max_records is None:
+        part = self._partition_records
+        if part is None or not isinstance(part._records, Blocks):
             found: list[Any] = super().getall(max_records)
             return found
-        if not self.check_assignment(self._topic_partition) or not self.has_more() or allowance.left <= 0:
+        allowance = _allowance.get()
+        if not self.check_assignment(self._topic_partition) or allowance.left <= 0:
             return []
         taken: list[Any] = []
-        while allowance.left > 0 and len(taken) < max_records:
-            wanted = min(BLOCK, max_records - len(taken))
-            block = list(islice(self._partition_records, wanted))
-            taken += block
-            allowance.left -= sum(len(record.value or b"") for record in block)
-            if len(block) < wanted:
+        wanted, size, most = FIRST, 0, max_records or sys.maxsize
+        while allowance.left > 0 and len(taken) < most:
+            part._records.wanted = min(wanted, most - len(taken))
+            block = next(part, None)
+            if block is None:
                 self._update_position()
                 self._partition_records = None
                 return taken
+            taken += block
+            used = value_bytes(block)
+            size += used
+            allowance.left -= used
+            # As many as may come by the size of the ones before: only what is much larger than those goes beyond.
+            wanted = min(BLOCK, 1 + allowance.left * len(taken) // max(size, 1))
         self._update_position()
         return taken
 

@@ -15,7 +15,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from ingestd.config import Kafka
-from ingestd.records import PlainRecord, TopicPartition
+from ingestd.records import Record, TopicPartition
 from ingestd.sources import Listener
 from ingestd.sources.kafka import ahead, topic_ids
 from ingestd.sources.kafka.lean import lean
@@ -28,7 +28,6 @@ _MAX_POLL_INTERVAL_MS = 2**31 - 1
 _METADATA_AGE_MS = 60_000  # new partitions are found within this time
 _FETCH_WAIT_MS = 500
 _BACKOFF_MS = 250
-_HANDOUT_BYTES = 4 << 20
 
 
 class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -174,12 +173,9 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     # -- reading
 
-    async def poll(self, wait: float) -> Mapping[KafkaPartition, list[PlainRecord]]:
+    async def poll(self, wait: float) -> Mapping[KafkaPartition, list[Record]]:
         """What aiokafka has; waits for `wait` seconds, but through all of a rebalance. Never to be cancelled."""
-        with ahead.at_most(_HANDOUT_BYTES):
-            polled: Mapping[KafkaPartition, list[PlainRecord]] = await self._consumer.getmany(
-                timeout_ms=int(wait * 1000), max_records=self._config.max_records
-            )
+        polled = await ahead.take(self._consumer, wait, self._config.max_records)
         for partition, records in polled.items():
             self.upcoming[TopicPartition(*partition)] = records[-1].offset + 1
         return polled

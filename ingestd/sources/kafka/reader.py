@@ -14,8 +14,8 @@ from aiokafka.protocol.group import HeartbeatRequest
 
 from ingestd.config import Kafka
 from ingestd.errors import SourceError
-from ingestd.records import GroupState, LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources.kafka import offsets
+from ingestd.records import GroupState, LogRange, Position, Record, TopicPartition
+from ingestd.sources.kafka import ahead, offsets
 from ingestd.sources.kafka.client import (
     FAILURES,
     RETRY_INITIAL_S,
@@ -190,10 +190,10 @@ class Reader(Outside):
         for partition, offset in positions.items():
             self._consumer.seek(KafkaPartition(*partition), offset)
 
-    async def poll(self, wait: float, most: int) -> dict[TopicPartition, Sequence[PlainRecord]]:
+    async def poll(self, wait: float, most: int) -> dict[TopicPartition, Sequence[Record]]:
         """At most so many records, in the order of offsets; none where none came within `wait` seconds."""
         try:
-            polled = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
+            polled = await ahead.take(self._consumer, wait, most)
         except FAILURES as error:
             raise meaning(error) or SourceError(f"reading records fails: {describe(error)}") from error
         return {TopicPartition(*partition): records for partition, records in polled.items()}
