@@ -28,6 +28,7 @@ from ingestd.followers import Follower
 from ingestd.guard import Guard
 from ingestd.health import HealthServer
 from ingestd.keeper import Tools
+from ingestd.memory import calm_collector
 from ingestd.metrics import Metrics
 from ingestd.notify import Notifier
 from ingestd.pipeline import Pipeline
@@ -155,6 +156,7 @@ class Daemon:
             pipeline = self._pipeline(executor)
             self._snapshots.pipeline = pipeline
             beside.append(group.create_task(self._watch(pipeline), name="watchdog"))
+            calm_collector()
             await pipeline.run()
             for follower in self._followers:
                 await follower.settled()

@@ -1,12 +1,26 @@
-"""Memory that was freed goes back to the system, where the C library has a word for that (glibc)."""
+"""Memory that was freed goes back to the system, and is not looked for where there is none."""
 
 import ctypes
+import gc
 from collections.abc import Callable
 
 EVERY_BYTES = 16 << 20
+COLLECT_AFTER = 50_000  # objects
 
 
-def _find() -> Callable[[int], int] | None:
+def calm_collector() -> None:
+    """Let Python look for cycles seldom. To be called once all that stays is there.
+
+    aiokafka's records are what it looks for cycles in, and they are in none: thousands that come and go with each fetch
+    would make it look all the time, which takes as much as decoding them. What is in cycles, mostly what is left of a
+    failure, is some objects for each.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 10, 10)
+
+
+def _find_trim() -> Callable[[int], int] | None:
     try:
         return ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):
@@ -14,14 +28,14 @@ def _find() -> Callable[[int], int] | None:
 
 
 class Heap:
-    """Counts what is freed, and gives it back now and then. For one thread.
+    """Counts what is freed, and gives it back now and then, where the C library has a word for that. For one thread.
 
     The parts of a compressed body are small blocks. Once they are joined they leave holes all over the heap, which
     glibc keeps: with hundreds of batches several times as much as is held. The same goes for a body that has landed.
     """
 
     def __init__(self) -> None:
-        self._trim = _find()
+        self._trim = _find_trim()
         self._freed = 0
 
     def freed(self, count: int) -> None:

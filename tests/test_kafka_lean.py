@@ -115,11 +115,12 @@ def read(data: bytes, aborted: Sequence[tuple[int, int]], begin: int, wanted: in
     except KafkaError as failure:
         error = type(failure)
     flat = found if wanted is None else chain.from_iterable(found)
-    records = [
-        PlainRecord(it.offset, -1 if it.timestamp is None else it.timestamp, it.value, it.key, tuple(it.headers))
-        for it in flat
-    ]
-    return Outcome(records, part.next_fetch_offset, error)
+    return Outcome([copied(it) for it in flat], part.next_fetch_offset, error)
+
+
+def copied(record: Any) -> PlainRecord:
+    timestamp = -1 if record.timestamp is None else record.timestamp
+    return PlainRecord(record.offset, timestamp, record.value, record.key, tuple(record.headers))
 
 
 @given(fetches, st.integers(1, 20), st.data())

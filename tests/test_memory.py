@@ -1,25 +1,37 @@
-"""Freed memory goes back now and then, not each time."""
+"""The collector of cycles, while records come and go."""
+
+import gc
+from collections.abc import Iterator
 
 import pytest
 
-from ingestd import memory
-from ingestd.memory import EVERY_BYTES, Heap
+from ingestd.memory import COLLECT_AFTER, calm_collector
 
 
-def test_it_is_given_back_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    given_back: list[int] = []
-
-    def malloc_trim(pad: int) -> int:
-        given_back.append(pad)
-        return 1
-
-    monkeypatch.setattr(memory, "_find", lambda: malloc_trim)
-    heap = Heap()
-    for _ in range(8):
-        heap.freed(EVERY_BYTES // 4)
-    assert given_back == [0, 0]
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
-def test_a_system_without_the_word_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_find", lambda: None)
-    Heap().freed(2 * EVERY_BYTES)
+def looks() -> int:
+    return sum(generation["collections"] for generation in gc.get_stats())
+
+
+def test_records_that_come_and_go_are_not_looked_at() -> None:
+    calm_collector()
+    before = looks()
+    for _ in range(20):
+        assert len([[number] for number in range(COLLECT_AFTER // 2)]) == COLLECT_AFTER // 2
+    assert looks() == before
+
+
+def test_cycles_are_found_in_the_end() -> None:
+    calm_collector()
+    before = looks()
+    for _ in range(COLLECT_AFTER + 10):
+        cycle: list[object] = []
+        cycle.append(cycle)
+    assert looks() > before
