@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ingestd.build_data import build, in_words
+from ingestd.refusals import Reason
 from ingestd.settings import Flag
-from ingestd.validate import Reason
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,8 @@ from msgspec import Meta
 from ingestd import __version__
 from ingestd.errors import IngestdError
 from ingestd.records import TopicPartition
-from ingestd.validate import Reason, Rejected
+from ingestd.refusals import Reason
+from ingestd.validate import Rejected
 
 
 class QuarantineError(IngestdError):

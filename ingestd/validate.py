@@ -6,14 +6,10 @@ is decoded again: an unknown field moves into ``properties``, an unknown type be
 is neither is rejected.
 """
 
-import json
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
-from enum import StrEnum
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,47 +17,18 @@ import msgspec
 from ingestd.config import Events
 from ingestd.events import ORIGIN_FIELDS, Event, GenericEvent, Model
 from ingestd.records import Record, TopicPartition
+from ingestd.refusals import MESSAGES, Reason, Refused, check_sound, explain, parse
 
-DEPTH_MAX = 100  # objects and arrays within each other, the event itself included
 ROW_MAX = 16 << 20  # bytes; what a column of Snowflake's holds where nobody has altered it
 FIRST_YEAR = 1582  # what Snowflake's timestamps begin with
-MESSAGE_MAX = 500  # characters
-PATH_MAX = 300  # characters
 GENERIC = "generic"  # stands for all unknown types in counts
 
-_CONTAINERS = (dict, list, tuple)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS = [timedelta(milliseconds=number) for number in range(1000)]
 _BLOCK = 32  # records that are decoded at once, and anew where one is refused
-_BEYOND_DOUBLE = 2**1024 - 2**970  # the first integer that rounds to a double's infinity
-_BELOW_DOUBLE = -_BEYOND_DOUBLE
 # A row can be almost four times as long as its event: 1e15 in a list of a user's floats is 1000000000000000.0 there.
 _LARGE = ROW_MAX // 4
 _ORIGIN_BYTES = 1024  # more than the longest origin, category and channel
-
-
-class Reason(StrEnum):
-    """Why a record was rejected."""
-
-    NULL_VALUE = "null_value"  # a tombstone: the record has no value
-    EMPTY_VALUE = "empty_value"  # a value of no bytes
-    TOO_LARGE = "too_large"  # more than events.max_bytes, or a row of more than 16 MiB
-    NOT_JSON = "not_json"  # not JSON by its grammar
-    TRUNCATED = "truncated"  # JSON that stops before its end
-    INVALID_UTF8 = "invalid_utf8"  # a string is not UTF-8
-    LONE_SURROGATE = "lone_surrogate"  # half of an escaped surrogate pair: a string that no UTF-8 can hold
-    TOO_DEEP = "too_deep"  # more than DEPTH_MAX objects and arrays within each other
-    WRONG_TYPE = "wrong_type"  # a field, or the value itself, is of another JSON type
-    MISSING_FIELD = "missing_field"  # a required field is not there
-    UNKNOWN_FIELD = "unknown_field"  # within a nested type of a user's model; elsewhere it moves into properties
-    UNKNOWN_TYPE = "unknown_type"  # the model has no such event_type, and events.unknown_types is "reject"
-    TOO_LONG = "too_long"  # more characters or items than the field holds
-    TOO_SHORT = "too_short"  # fewer characters or items than the field needs
-    NUMBER_OUT_OF_RANGE = "number_out_of_range"  # beyond a double's range, or beyond the field's
-    INVALID_TIMESTAMP = "invalid_timestamp"  # not an RFC 3339 time
-    NAIVE_TIMESTAMP = "naive_timestamp"  # without an offset, and events.naive_timestamps is "reject"
-    TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"  # before 1582 or after 9999, in UTC
-    INVALID = "invalid"  # anything else that the type refuses
 
 
 class Rejected(NamedTuple):
@@ -109,7 +76,7 @@ class Validator:
         second = 0  # in milliseconds, and what it is as a time: neighbours mostly share it
         whole: datetime | None = _EPOCH
 
-        def reject(record: Record, refused: _Refused) -> None:
+        def reject(record: Record, refused: Refused) -> None:
             rejected.append(Rejected(len(events) + len(rejected), record, *refused.args))
 
         for begin in range(0, len(records), _BLOCK):
@@ -118,7 +85,7 @@ class Validator:
                 if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
                     try:
                         self._check(event)
-                    except _Refused as refused:
+                    except Refused as refused:
                         reject(record, refused)
                         continue
                 past = record.timestamp - second
@@ -140,7 +107,7 @@ class Validator:
         return Validated(_ENCODER.encode_lines(events), accepted, rejected)
 
     def _decoded(
-        self, block: Sequence[Record], reject: Callable[[Record, "_Refused"], None]
+        self, block: Sequence[Record], reject: Callable[[Record, Refused], None]
     ) -> Iterable[tuple[Record, Event]]:
         """The events of those records that are not rejected: at once, or one by one where any is refused."""
         values = [record.value for record in block]
@@ -152,21 +119,21 @@ class Validator:
         return self._one_by_one(block, reject)
 
     def _one_by_one(
-        self, block: Sequence[Record], reject: Callable[[Record, "_Refused"], None]
+        self, block: Sequence[Record], reject: Callable[[Record, Refused], None]
     ) -> Iterator[tuple[Record, Event]]:
         for record in block:
             try:
                 event = self._decode_any(record.value)
-            except _Refused as refused:
+            except Refused as refused:
                 reject(record, refused)
             else:
                 yield record, event
 
     def _decode_any(self, value: bytes | None) -> Event:
         if value is None:
-            raise _Refused(Reason.NULL_VALUE, "$", "the record has no value")
+            raise Refused(Reason.NULL_VALUE, "$", "the record has no value")
         if len(value) > self._size_max:
-            raise _Refused(Reason.TOO_LARGE, "$", f"{len(value)} bytes, above events.max_bytes = {self._size_max}")
+            raise Refused(Reason.TOO_LARGE, "$", f"{len(value)} bytes, above events.max_bytes = {self._size_max}")
         try:
             event = self._decode(value)
         except Exception:  # noqa: BLE001 - a user's type may raise anything; the second look says what it was
@@ -180,7 +147,7 @@ class Validator:
         """Bring times to UTC, and refuse what the decoder lets pass."""
         event.event_timestamp = self._utc(event.event_timestamp, "event_timestamp")
         if event.properties is not None:
-            _check_sound(event.properties, "$.properties", depth=2)
+            check_sound(event.properties, "$.properties", depth=2)
         if self._check_all:
             self._check_fields(event)
 
@@ -192,28 +159,28 @@ class Validator:
             try:
                 plain = msgspec.to_builtins(getattr(event, name), builtin_types=(Decimal,), str_keys=True)
             except RecursionError:
-                raise _Refused(Reason.TOO_DEEP, f"$.{name}", _MESSAGES[Reason.TOO_DEEP]) from None
-            _check_sound(plain, f"$.{name}", depth=2)
+                raise Refused(Reason.TOO_DEEP, f"$.{name}", MESSAGES[Reason.TOO_DEEP]) from None
+            check_sound(plain, f"$.{name}", depth=2)
 
     def _utc(self, time: datetime, name: str) -> datetime:
         if time.tzinfo is None:
             if not self._naive_is_utc:
-                raise _Refused(Reason.NAIVE_TIMESTAMP, f"$.{name}", "the time has no offset from UTC")
+                raise Refused(Reason.NAIVE_TIMESTAMP, f"$.{name}", "the time has no offset from UTC")
             time = datetime.combine(time, time.time(), UTC)  # as time.replace(tzinfo=UTC), in a sixth of its time
         elif time.tzinfo is not UTC:
             try:
                 time = time.astimezone(UTC)
             except OverflowError:
                 message = "not within the years 1 to 9999 in UTC"
-                raise _Refused(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", message) from None
+                raise Refused(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", message) from None
         if time.year < FIRST_YEAR:
-            raise _Refused(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", f"before the year {FIRST_YEAR} in UTC")
+            raise Refused(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", f"before the year {FIRST_YEAR} in UTC")
         return time
 
     def _decode_again(self, value: bytes) -> Event:
-        """The event in what the model's decoder refused, its unknown fields in ``properties``. Raises ``_Refused``."""
-        data = _parse(value)
-        _check_sound(data, "$", depth=1)
+        """The event in what the model's decoder refused, its unknown fields in ``properties``. Raises ``Refused``."""
+        data = parse(value)
+        check_sound(data, "$", depth=1)
         event_type = data.get("event_type")
         decode, known = self._decode, self._known_generic
         if isinstance(event_type, str):
@@ -222,24 +189,17 @@ class Validator:
             elif self._accept_unknown:
                 decode = self._decode_generic
             else:
-                raise _Refused(Reason.UNKNOWN_TYPE, "$.event_type", f"the model has no event_type {event_type!r}")
+                raise Refused(Reason.UNKNOWN_TYPE, "$.event_type", f"the model has no event_type {event_type!r}")
         # Through bytes and not by msgspec.convert, which differs from the decoder: it makes 1e400 an infinite float.
         again = _ENCODER.encode(_gather(data, known))
         try:
             return decode(again)
         except msgspec.ValidationError as error:
-            raise _explain(error, data) from error
+            raise explain(error, data) from error
         except MemoryError:
             raise
         except Exception as error:
-            raise _Refused(Reason.INVALID, "$", f"{type(error).__name__}: {error}") from error
-
-
-class _Refused(Exception):
-    """A record makes no row: reason, path, message."""
-
-    def __init__(self, reason: Reason, path: str, message: str) -> None:
-        super().__init__(reason, path[:PATH_MAX], message[:MESSAGE_MAX])
+            raise Refused(Reason.INVALID, "$", f"{type(error).__name__}: {error}") from error
 
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -264,50 +224,6 @@ def _kafka_time(milliseconds: int) -> datetime | None:
         return None
 
 
-def _any_decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:  # an exponent of more than 18 digits
-        return Decimal("Infinity")
-
-
-_PARSER = msgspec.json.Decoder(Any, float_hook=_any_decimal)
-
-
-def _parse(value: bytes) -> dict[str, Any]:
-    """The JSON object in `value`; of keys that are there twice, the last. Raises ``_Refused``."""
-    if not value:
-        raise _Refused(Reason.EMPTY_VALUE, "$", "the record's value has no bytes")
-    try:
-        data = _PARSER.decode(value)
-    except UnicodeDecodeError as error:
-        raise _Refused(Reason.INVALID_UTF8, "$", str(error)) from error
-    except RecursionError as error:
-        raise _Refused(Reason.TOO_DEEP, "$", _MESSAGES[Reason.TOO_DEEP]) from error
-    except msgspec.ValidationError as error:
-        raise _explain(error, {}) from error
-    except msgspec.DecodeError as error:
-        if _is_json_but_for_surrogates(value):
-            raise _Refused(Reason.LONE_SURROGATE, "$", str(error)) from error
-        reason = Reason.TRUNCATED if "truncated" in str(error) else Reason.NOT_JSON
-        raise _Refused(reason, "$", str(error)) from error
-    if not isinstance(data, dict):
-        raise _Refused(Reason.WRONG_TYPE, "$", "Expected `object`")
-    return data
-
-
-def _is_json_but_for_surrogates(value: bytes) -> bool:
-    """Whether the standard library, which lets a lone surrogate pass, reads what msgspec does not."""
-    if b"\\u" not in value:
-        return False
-    try:
-        # Numbers stay text, because int() refuses the longest ones.
-        json.loads(value.decode(), parse_int=str, parse_float=str, parse_constant=int)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
 def _gather(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """`data` with its unknown keys moved into ``properties``: a key that is taken there gets a "_" before it."""
     unknown = [key for key in data if key not in known]
@@ -327,96 +243,6 @@ def _gather(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return rest | {"properties": properties}
 
 
-_REASONS = (
-    (re.compile(r"Object missing required field "), Reason.MISSING_FIELD),
-    (re.compile(r"Object contains unknown field "), Reason.UNKNOWN_FIELD),
-    (re.compile(r"Expected `[^`]*`(, got `[^`]*`)?$"), Reason.WRONG_TYPE),
-    (re.compile(r"Expected `\w+` of length <= "), Reason.TOO_LONG),
-    (re.compile(r"Expected `\w+` of length >= "), Reason.TOO_SHORT),
-    (re.compile(r"Expected `\w+` [<>]=? "), Reason.NUMBER_OUT_OF_RANGE),
-    (re.compile(r"(Integer value|Number) out of range"), Reason.NUMBER_OUT_OF_RANGE),
-    (re.compile(r"Expected `datetime` with a timezone"), Reason.NAIVE_TIMESTAMP),
-    (re.compile(r"Invalid RFC3339 encoded datetime"), Reason.INVALID_TIMESTAMP),
-)
-_MESSAGES = {
-    Reason.TOO_DEEP: f"more than {DEPTH_MAX} objects and arrays within each other",
-    Reason.NUMBER_OUT_OF_RANGE: "number beyond a double's range",
-}
-_FAR_YEAR = re.compile(r"([+-]?\d{5,}|0000)-\d\d-\d\d")
-
-
-def _explain(error: msgspec.ValidationError, data: Mapping[str, Any]) -> _Refused:
-    """What msgspec says in English about `data`, as a reason and a path."""
-    message, separator, path = str(error).rpartition(" - at `")
-    if separator:
-        path = path.removesuffix("`")
-    else:
-        message, path = path, "$"
-    reason = next((reason for pattern, reason in _REASONS if pattern.match(message)), Reason.INVALID)
-    if reason is Reason.MISSING_FIELD:
-        path = f"{path}.{message.split('`')[1]}"
-    elif reason is Reason.INVALID_TIMESTAMP and _FAR_YEAR.match(str(data.get(path.removeprefix("$.")))):
-        reason = Reason.TIMESTAMP_OUT_OF_RANGE
-    return _Refused(reason, path, message)
-
-
 def _check_row(event: Event) -> None:
     if (size := len(_ENCODER.encode(event)) + _ORIGIN_BYTES) > ROW_MAX:
-        raise _Refused(Reason.TOO_LARGE, "$", f"a row of {size} bytes, above the {ROW_MAX} that a column holds")
-
-
-def _check_sound(value: Any, path: str, depth: int) -> None:
-    """Refuse what Snowflake could not hold: numbers beyond a double's range, and too many containers within each other.
-
-    The decoder has a limit on depth, too, but it is the stack that its caller happens to have left.
-    """
-    if not _is_sound(value, depth) and (fault := _find_fault(value, depth)):
-        reason, steps = fault
-        raise _Refused(reason, path + steps, _MESSAGES[reason])
-
-
-def _is_sound(value: Any, depth: int) -> bool:
-    level = [value] if isinstance(value, _CONTAINERS) else [[value]]
-    while level:
-        if depth > DEPTH_MAX:
-            return False
-        below = []
-        for container in level:
-            for item in container.values() if type(container) is dict else container:
-                kind = type(item)
-                if kind is str:
-                    continue
-                if kind is int:
-                    if not _BELOW_DOUBLE < item < _BEYOND_DOUBLE:
-                        return False
-                elif kind is dict or kind is list or kind is tuple:
-                    below.append(item)
-                elif not _is_in_range(item):
-                    return False
-        level = below
-        depth += 1
-    return True
-
-
-def _is_in_range(value: object) -> bool:
-    if isinstance(value, int):
-        return _BELOW_DOUBLE < value < _BEYOND_DOUBLE
-    if isinstance(value, Decimal):
-        if -308 < value.adjusted() < 308:
-            return value.is_finite()
-        return 0.0 < abs(float(value)) < math.inf
-    return True
-
-
-def _find_fault(value: Any, depth: int) -> tuple[Reason, str] | None:
-    """The reason why `value` is not sound, and the path from it to where."""
-    if not isinstance(value, _CONTAINERS):
-        return None if _is_in_range(value) else (Reason.NUMBER_OUT_OF_RANGE, "")
-    if depth > DEPTH_MAX:
-        return Reason.TOO_DEEP, ""
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if fault := _find_fault(item, depth + 1):
-            reason, steps = fault
-            is_plain = isinstance(key, str) and key.isidentifier()
-            return reason, (f".{key}" if is_plain else f"[{json.dumps(key)}]") + steps
-    return None
+        raise Refused(Reason.TOO_LARGE, "$", f"a row of {size} bytes, above the {ROW_MAX} that a column holds")

@@ -10,8 +10,9 @@ from ingestd import quarantine
 from ingestd.encode import pack
 from ingestd.layout import Landed, Layout, digest_of
 from ingestd.records import PlainRecord, TopicPartition
+from ingestd.refusals import Reason
 from ingestd.sinks.memory import MemorySink
-from ingestd.validate import Reason, Rejected
+from ingestd.validate import Rejected
 
 P0, P1 = TopicPartition("marketing_events", 0), TopicPartition("marketing_events", 1)
 DAY = 86_400_000

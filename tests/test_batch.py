@@ -15,7 +15,8 @@ from ingestd.config import Size
 from ingestd.encode import pack
 from ingestd.layout import Layout
 from ingestd.records import PlainRecord, TopicPartition
-from ingestd.validate import Reason, Rejected, Validated
+from ingestd.refusals import Reason
+from ingestd.validate import Rejected, Validated
 
 TP = TopicPartition("t", 0)
 LAYOUT = Layout()

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from ingestd import config
 from ingestd.breaker import Breaker
 from ingestd.records import PlainRecord, TopicPartition
-from ingestd.validate import Reason, Rejected
+from ingestd.refusals import Reason
+from ingestd.validate import Rejected
 
 ONE, OTHER = TopicPartition("t", 0), TopicPartition("t", 1)
 

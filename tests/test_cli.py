@@ -22,8 +22,8 @@ from ingestd.errors import (
     SinkForbidden,
     SourceError,
 )
+from ingestd.refusals import Reason
 from ingestd.settings import Settings
-from ingestd.validate import Reason
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[[Settings], int]

@@ -17,7 +17,8 @@ from ingestd.encode import pack, unpack
 from ingestd.gzip_extra import embed
 from ingestd.layout import Landed, digest_of
 from ingestd.records import PlainRecord
-from ingestd.validate import Reason, Rejected
+from ingestd.refusals import Reason
+from ingestd.validate import Rejected
 from tests.archive import NOON, P0, P1, Archive, rejects, rows
 
 REJECTED = (3, 4, 8)

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 import ingestd
-from ingestd import chain, cli, flags, metrics, status, validate
+from ingestd import chain, cli, flags, metrics, refusals, status
 from ingestd.batch import Trigger
 from ingestd.checks import KEYS, variable
 from ingestd.commands import PROBLEMS
@@ -80,9 +80,9 @@ def keys_table() -> str:
 
 def bad_events_table() -> str:
     """The comment beside each reason is its meaning."""
-    described = re.findall(r'^    [A-Z_0-9]+ = "(\w+)"  # (.+)$', inspect.getsource(validate.Reason), re.MULTILINE)
-    assert [name for name, _ in described] == list(validate.Reason), "each reason has its meaning beside it"
-    meanings = {name: text.replace("DEPTH_MAX", str(validate.DEPTH_MAX)) for name, text in described}
+    described = re.findall(r'^    [A-Z_0-9]+ = "(\w+)"  # (.+)$', inspect.getsource(refusals.Reason), re.MULTILINE)
+    assert [name for name, _ in described] == list(refusals.Reason), "each reason has its meaning beside it"
+    meanings = {name: text.replace("DEPTH_MAX", str(refusals.DEPTH_MAX)) for name, text in described}
     return table(["Reason", "Meaning"], [[f"`{name}`", _sentence(text)] for name, text in meanings.items()])
 
 

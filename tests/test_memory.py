@@ -1,14 +1,34 @@
-"""The collector of cycles, while records come and go."""
+"""Freed memory goes back now and then, not each time; and the collector of cycles looks seldom."""
 
 import gc
 from collections.abc import Iterator
 
 import pytest
 
-from ingestd.memory import COLLECT_AFTER, calm_collector
+from ingestd import memory
+from ingestd.memory import COLLECT_AFTER, EVERY_BYTES, Heap, calm_collector
 
 
-@pytest.fixture(autouse=True)
+def test_it_is_given_back_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+
+    def malloc_trim(pad: int) -> int:
+        given_back.append(pad)
+        return 1
+
+    monkeypatch.setattr(memory, "_find_trim", lambda: malloc_trim)
+    heap = Heap()
+    for _ in range(8):
+        heap.freed(EVERY_BYTES // 4)
+    assert given_back == [0, 0]
+
+
+def test_a_system_without_the_word_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_find_trim", lambda: None)
+    Heap().freed(2 * EVERY_BYTES)
+
+
+@pytest.fixture
 def as_it_was() -> Iterator[None]:
     thresholds = gc.get_threshold()
     yield
@@ -20,6 +40,7 @@ def looks() -> int:
     return sum(generation["collections"] for generation in gc.get_stats())
 
 
+@pytest.mark.usefixtures("as_it_was")
 def test_records_that_come_and_go_are_not_looked_at() -> None:
     calm_collector()
     before = looks()
@@ -28,6 +49,7 @@ def test_records_that_come_and_go_are_not_looked_at() -> None:
     assert looks() == before
 
 
+@pytest.mark.usefixtures("as_it_was")
 def test_cycles_are_found_in_the_end() -> None:
     calm_collector()
     before = looks()

@@ -9,7 +9,8 @@ from ingestd.config import Events
 from ingestd.events import load_model
 from ingestd.quarantine import Quarantined, QuarantineError
 from ingestd.records import PlainRecord, TopicPartition
-from ingestd.validate import Reason, Rejected, Validator
+from ingestd.refusals import Reason
+from ingestd.validate import Rejected, Validator
 
 PARTITION = TopicPartition("marketing_events", 3)
 

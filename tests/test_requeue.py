@@ -18,12 +18,12 @@ from ingestd.config import Sink as SinkConfig
 from ingestd.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
 from ingestd.guard import Guard
 from ingestd.layout import QUARANTINE
+from ingestd.refusals import Reason
 from ingestd.requeue import parcels
 from ingestd.requeue.parcels import SPAN
 from ingestd.settings import Settings
 from ingestd.sinks.local import LocalSink
 from ingestd.sinks.memory import Call, Fault, MemorySink
-from ingestd.validate import Reason
 from tests.requeue_world import DAY_MS, NOON, TOPIC, Killed, Life, Place, World, event
 
 BROKEN = b"<html>502 Bad Gateway</html>"

@@ -10,9 +10,9 @@ from ingestd import layout as layout_module
 from ingestd.layout import Layout
 from ingestd.quarantine import Quarantined
 from ingestd.records import TopicPartition
+from ingestd.refusals import Reason
 from ingestd.requeue import parcels
 from ingestd.requeue.parcels import SPAN, Names, Parcel, Produced, Selection, to_produce, to_validate
-from ingestd.validate import Reason
 
 PLACE = TopicPartition("marketing_events", 3)
 NOTE_MAX = 4096  # offset.metadata.max.bytes, a broker's default

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from ingestd import quarantine, validate
+from ingestd import quarantine, refusals, validate
 from ingestd.config import Events, Size
 from ingestd.errors import ConfigError
 from ingestd.events import Event, load_model, make_model
 from ingestd.pipeline import CHUNK_BYTES
 from ingestd.records import PlainRecord, Record, TopicPartition
-from ingestd.validate import DEPTH_MAX, ROW_MAX, Reason, Rejected, Validated, Validator
+from ingestd.refusals import DEPTH_MAX, Reason
+from ingestd.validate import ROW_MAX, Rejected, Validated, Validator
 from tests.simulation import virtual_time
 from tests.test_pipeline import DAY, TP, Flow, ended, event
 from tests.test_validate import GOOD, OWN, PARTITION, assert_sound, chunk, nested, raw, rejection, row, why, with_fields
@@ -181,7 +182,7 @@ def test_no_row_is_larger_than_a_column_of_snowflake_s(value: bytes, validator: 
 
 
 def _steps(value: bytes, validator: Validator) -> int:
-    """How many lines of validate.py it takes."""
+    """How many lines of validate.py and refusals.py it takes."""
     count = 0
 
     def on_line(frame: FrameType, kind: str, _: object) -> Callable[..., Any] | None:
@@ -190,7 +191,7 @@ def _steps(value: bytes, validator: Validator) -> int:
         return on_line
 
     def on_call(frame: FrameType, kind: str, argument: object) -> Callable[..., Any] | None:
-        return on_line if frame.f_code.co_filename == validate.__file__ else None
+        return on_line if frame.f_code.co_filename in {validate.__file__, refusals.__file__} else None
 
     before = sys.gettrace()
     sys.settrace(on_call)
@@ -321,7 +322,7 @@ def test_a_quarantine_line_is_one_line_and_at_most_six_times_its_record(records:
     lines = quarantine.encode(PARTITION, rejected).split(b"\n")
     assert lines.pop() == b""
     for one, line in zip(rejected, lines, strict=True):
-        assert len(line) <= 6 * _wire_bytes(one.record) + 6 * (validate.MESSAGE_MAX + validate.PATH_MAX) + 500
+        assert len(line) <= 6 * _wire_bytes(one.record) + 6 * (refusals.MESSAGE_MAX + refusals.PATH_MAX) + 500
         assert quarantine.decode(line).value == one.record.value
 
 

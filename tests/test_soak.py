@@ -15,7 +15,8 @@ from ingestd.batch import Batch
 from ingestd.layout import Layout
 from ingestd.quarantine import encode
 from ingestd.records import PlainRecord, TopicPartition
-from ingestd.validate import Reason, Rejected, Validated
+from ingestd.refusals import Reason
+from ingestd.validate import Rejected, Validated
 from tests.services.seaweed import S3Store
 
 HOUR = 3600.0

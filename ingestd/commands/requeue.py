@@ -19,6 +19,7 @@ from ingestd.errors import ConfigError, SourceError
 from ingestd.events import load_model
 from ingestd.guard import Guard
 from ingestd.records import TopicPartition
+from ingestd.refusals import Reason
 from ingestd.requeue.flow import Requeuer, Tally, Target, read_note
 from ingestd.requeue.parcels import Names, Produced, Selection
 from ingestd.requeue.receipts import Receipts
@@ -27,7 +28,7 @@ from ingestd.settings import Settings
 from ingestd.sinks import Sink
 from ingestd.sinks.names import MAX_KEY
 from ingestd.sources.kafka import find_topic, open_transactions
-from ingestd.validate import Reason, Validator
+from ingestd.validate import Validator
 from ingestd.words import number
 
 log = logging.getLogger(__name__)

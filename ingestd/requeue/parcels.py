@@ -20,7 +20,7 @@ from msgspec import Meta
 from ingestd.layout import QUARANTINE, REQUEUED, Layout
 from ingestd.quarantine import Quarantined
 from ingestd.records import PlainRecord, TopicPartition
-from ingestd.validate import Reason
+from ingestd.refusals import Reason
 
 SPAN = 1_000_000  # offsets; what is known of so many is held at once, a bit each
 ORIGIN = "ingestd-origin-"  # begins the headers that say where a record came from

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from ingestd import quarantine
 from ingestd.layout import QUARANTINE
 from ingestd.quarantine import Quarantined
-from ingestd.validate import Reason
+from ingestd.refusals import Reason
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import Daemon, credentials, settings
