@@ -66,7 +66,7 @@ def cases(scale: float) -> list[Case]:
     def load(events: int, **more: object) -> Load:
         return msgspec.structs.replace(Load(events=max(1000, int(events * scale))), **more)
 
-    first = load(1_000_000)
+    first = load(3_000_000)
     return [
         Case(FIRST, "lz4, 6 partitions, 335 B", first),
         Case("daemons", "2", first, 2),

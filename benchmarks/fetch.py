@@ -21,6 +21,7 @@ from benchmarks.rig.meter import tree
 from benchmarks.yardstick import Result
 from ingestd import compose
 from ingestd.config import Config, Kafka
+from ingestd.memory import calm_collector
 from ingestd.records import TopicPartition
 from ingestd.sources import Source
 
@@ -79,6 +80,7 @@ async def main(options: argparse.Namespace) -> Result:
         numbers = by_ingestd(options.bootstrap, options.topic)
     else:
         numbers = by_aiokafka(options.bootstrap, options.topic, options.partitions)
+    calm_collector()  # as the daemon does, for all of them
     done, wall, cpu = 0, 0.0, 0.0
     begin = None
     async with aclosing(numbers):

@@ -32,10 +32,12 @@ from isal import isal_zlib
 
 from benchmarks.rig.meter import tree
 from ingestd import compose
+from ingestd.memory import calm_collector
 
 STAGES = ("fetch", "decode", "encode", "gzip", "put")
 _GZIP = 31  # window bits: 15, and 16 more for a gzip header
 _SEAL = 100 << 20  # bytes of rows in an object
+_ENOUGH = 1000  # records in a list
 _UNDERWAY = 32  # chunks that wait for a thread
 
 
@@ -58,19 +60,27 @@ class Event(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fields=
 
 
 class WholeBatches(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
-    """Yields lists of records: aiokafka's own object for each record is half the cost of its fetch path."""
+    """Yields lists of records, of several batches where these are small.
+
+    aiokafka's own object for each record is half the cost of its fetch path.
+    """
 
     next_fetch_offset: int
 
     def _unpack_records(self) -> Iterator[list[Any]]:
+        held: list[Any] = []
         while self._records.has_next():
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 raise ValueError("a damaged batch")
-            records = [] if batch.is_control_batch else [it for it in batch if it.offset >= self.next_fetch_offset]
+            if not batch.is_control_batch:
+                held += [it for it in batch if it.offset >= self.next_fetch_offset]
             self.next_fetch_offset = batch.next_offset
-            if records:
-                yield records
+            if len(held) >= _ENOUGH:
+                yield held
+                held = []
+        if held:
+            yield held
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +203,7 @@ async def main(options: argparse.Namespace) -> Result:
         ends = await consumer.end_offsets(partitions)
         yardstick = Yardstick(consumer, store, options.bucket, options.until)
         consumer.assign(partitions)
+        calm_collector()
         return await yardstick.run(ends)
 
 

@@ -1,6 +1,6 @@
 """`make bench-peers`: ours and other systems, side by side on the same broker, store and events.
 
-    python -m benchmarks.peers --events 1800000 --rounds 2 --systems ingestd,bento-parsed
+    python -m benchmarks.peers --events 3000000 --rounds 2 --systems ingestd,bento-parsed
 
 Leaves peers.md, peers.png and peers.json in benchmarks/results. The peers are installed below .cache the first time.
 """
@@ -29,10 +29,10 @@ BATCH = 1000  # records in a producer's batch
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__.split("\n")[0])
-    parser.add_argument("--events", type=int, default=1_800_000, help="to drain; a multiple of partitions x rows")
+    parser.add_argument("--events", type=int, default=3_000_000, help="to drain; a multiple of partitions x rows")
     parser.add_argument("--rows", type=int, default=50_000, help="in a file")
     parser.add_argument("--rounds", type=int, default=2, help="of the race; 0: only what becomes of the rows")
-    parser.add_argument("--seconds", type=float, default=30.0, help="for one drain at most")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for one drain at most")
     parser.add_argument("--kills", type=int, default=4, help="of each system; 0: only the race")
     parser.add_argument("--systems", default=",".join(it.key for it in SYSTEMS), help="keys, with commas between them")
     parser.add_argument("--connect-plugins", type=Path, help="a directory that has Aiven's S3 sink for Kafka Connect")
