@@ -16,7 +16,7 @@ from aiokafka.consumer import fetcher as module
 from aiokafka.consumer.fetcher import FetchResult
 
 from ingestd.records import Record, value_bytes
-from ingestd.sources.kafka.lean import Blocks
+from ingestd.sources.kafka.lean import is_lean
 
 HANDOUT_BYTES = 4 << 20  # of all partitions together
 FIRST = 16  # records until their size is known
@@ -69,7 +69,7 @@ class _Result(FetchResult):  # type: ignore[misc]  # aiokafka has no types
 
     def getall(self, max_records: int | None = None) -> list[Any]:
         part = self._partition_records
-        if part is None or not isinstance(part._records, Blocks):
+        if part is None or not is_lean(part):
             found: list[Any] = super().getall(max_records)
             return found
         allowance = _allowance.get()
@@ -78,7 +78,7 @@ class _Result(FetchResult):  # type: ignore[misc]  # aiokafka has no types
         taken: list[Any] = []
         wanted, size, most = FIRST, 0, max_records or sys.maxsize
         while allowance.left > 0 and len(taken) < most:
-            part._records.wanted = min(wanted, most - len(taken))
+            part.wanted = min(wanted, most - len(taken))
             block = next(part, None)
             if block is None:
                 self._update_position()

@@ -1,27 +1,25 @@
-"""Records as aiokafka cuts them out of a batch, many at a time: one by one, and copied, they take half of the time that
+"""Records as aiokafka cuts them out of batches, many at a time: one by one, and copied, they take most of the time that
 reading a backlog takes.
 
 For each record aiokafka steps through two generators and fills a ``ConsumerRecord`` of eleven fields. It offers no
-place to choose otherwise, so that for consumers that carry our mark, and for no others in the process, what its loop
-takes for one record is a ``_Block`` of them. The loop itself stays aiokafka's, and with it all that it knows of
-checksums, control batches, aborted transactions, and offsets that compaction has left out.
+place to choose otherwise, so that one of the generators is replaced: for consumers that carry our mark, and for no
+others in the process.
 
 The name of a header that is not UTF-8, which no broker refuses, makes aiokafka fail for the whole fetch, again and
 again. What failed so is read once more by its slow reader in Python, which is made to forgive that.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka.consumer import fetcher
-from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
 from ingestd.records import PlainRecord, Record, TopicPartition
-
-_FEW = 4  # a batch of no more records goes through aiokafka's loop as it is: a block would cost more than it saves
 
 
 def lean(key: bytes | None) -> bytes | None:
@@ -29,55 +27,73 @@ def lean(key: bytes | None) -> bytes | None:
     return key
 
 
+def is_lean(part: Any) -> bool:
+    """Whether one partition's part of a fetch comes in blocks: lists of at most `part.wanted` records."""
+    return part._key_deserializer is lean
+
+
 def forgive(partition: TopicPartition) -> None:
-    """Read the next fetch of this partition with header names as they are: ``\\xff`` for a byte that is not UTF-8."""
+    """Read the next fetch of this partition with header names as they are: ``\xff`` for a byte that is not UTF-8."""
     _forgiven.add(partition)
 
 
-class Blocks:
-    """One partition's part of a fetch, in place of aiokafka's own: its batches hand out blocks."""
-
-    def __init__(self, records: Any) -> None:
-        self.wanted = 1  # the most records of the next block
-        self.has_next = records.has_next
-        self.size_in_bytes = records.size_in_bytes
-        self._next_batch = records.next_batch
-
-    def next_batch(self) -> Any:
-        batch = self._next_batch()
-        return _Batch(batch, self) if _is_large(batch) else batch
+def _unpack(part: Any) -> Iterator[Any]:
+    return _blocks(part) if is_lean(part) else _original_unpack(part)
 
 
-def _is_large(batch: Any) -> bool:
-    """Only of the format that aiokafka reads in C, and never one that ends a transaction."""
-    return type(batch) is DefaultRecordBatch and batch.last_offset_delta >= _FEW and not batch.is_control_batch
+def _blocks(part: Any) -> Iterator[list[Record]]:
+    """What aiokafka's generator gives, in lists that go over the ends of batches.
+
+    `part.next_fetch_offset` is, as there, where reading goes on after what was given.
+    """
+    block: list[Record] = []
+    while part._records.has_next():
+        batch = part._records.next_batch()
+        if part._check_crcs and not batch.validate_crc():
+            if block:
+                yield block
+            raise CorruptRecordException(f"Invalid CRC - {part._tp}")
+        if not _is_left_out(part, batch):
+            records = _records(batch, part.next_fetch_offset)
+            while True:
+                block += islice(records, part.wanted - len(block))
+                if len(block) < part.wanted:
+                    break
+                part.next_fetch_offset = block[-1].offset + 1
+                yield block
+                block = []
+        part.next_fetch_offset = batch.next_offset  # beyond the last record, where compaction has taken those behind it
+    if block:
+        yield block
 
 
-class _Batch:
-    """A batch of records as aiokafka's loop sees it, and blocks when it asks for records."""
-
-    __slots__ = ("_batch", "_blocks")
-
-    is_control_batch = False
-
-    def __init__(self, batch: Any, blocks: Blocks) -> None:
-        self._batch = batch
-        self._blocks = blocks
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batch, name)
-
-    def __iter__(self) -> Iterator["_Block"]:
-        blocks, records = self._blocks, chain(self._batch)  # a batch may be asked for an iterator only once
-        while block := list(islice(records, blocks.wanted)):
-            yield _Block(block[-1].offset, block)
+def _is_left_out(part: Any, batch: Any) -> bool:
+    """Of what ends transactions, and what was in those that were aborted."""
+    if not (batch.is_control_batch or batch.is_transactional):
+        return False
+    if part._isolation_level == READ_COMMITTED:
+        part._consume_aborted_up_to(batch.base_offset)
+        if batch.is_control_batch and part._contains_abort_marker(batch):
+            part._aborted_producers.discard(batch.producer_id)
+        if batch.producer_id in part._aborted_producers:
+            return True
+    return bool(batch.is_control_batch)
 
 
-class _Block(NamedTuple):
-    """Consecutive records. The offset is that of the last one, by which aiokafka tells where it is."""
+def _records(batch: Any, offset: int) -> Iterator[Record]:
+    """From `offset` on: a broker sends whole batches."""
+    if batch.producer_id is None:  # one of the formats before 2, of which the first has no timestamps
+        return (_dated(it) for it in batch if it.offset >= offset)
+    if batch.base_offset < offset:
+        return (it for it in batch if it.offset >= offset)
+    return chain(batch)  # and not the batch, which may be asked for an iterator only once
 
-    offset: int
-    records: list[Record]
+
+def _dated(record: Any) -> Record:
+    if record.timestamp is None:
+        return PlainRecord(record.offset, -1, record.value, record.key)
+    found: Record = record
+    return found
 
 
 class _Fetched(MemoryRecords):  # type: ignore[misc]  # aiokafka has no types
@@ -113,34 +129,17 @@ class _Buffer(bytearray):
         return super().decode(encoding, errors)
 
 
-def _consumer_record(self: Any, partition: Any, record: Any) -> Any:
-    """For a marked consumer a list of records, of which the first may have been asked for."""
-    if self._key_deserializer is not lean:
-        return _original(self, partition, record)
-    if type(record) is _Block:
-        return _from(record.records, self.next_fetch_offset)
-    if record.timestamp is None:  # the oldest format has none; later ones have -1 where there is none
-        return [PlainRecord(record.offset, -1, record.value, record.key)]
-    return [record]
-
-
-def _from(records: list[Record], offset: int) -> Sequence[Record]:
-    """Without those before `offset`: a broker sends whole batches."""
-    return records if records[0].offset >= offset else [it for it in records if it.offset >= offset]
-
-
-def _init(self: Any, partition: Any, records: Any, *rest: Any) -> None:
-    if lean in rest:
-        if partition in _forgiven:
-            _forgiven.discard(partition)
-            records = _Forgiving(records.data)
-        records = Blocks(records)
-    _original_init(self, partition, records, *rest)
+def _init(part: Any, partition: Any, records: Any, *rest: Any) -> None:
+    if partition in _forgiven and lean in rest:
+        _forgiven.discard(partition)
+        records = _Forgiving(records.data)
+    part.wanted = 1
+    _original_init(part, partition, records, *rest)
 
 
 _forgiven: set[TopicPartition] = set()
-_original = PartitionRecords._consumer_record
 _original_init = PartitionRecords.__init__
-PartitionRecords._consumer_record = _consumer_record
+_original_unpack = PartitionRecords._unpack_records
 PartitionRecords.__init__ = _init
+PartitionRecords._unpack_records = _unpack
 fetcher.MemoryRecords = _Fetched
