@@ -16,6 +16,9 @@ import msgspec
 import pytest
 
 import ingestd
+from benchmarks.peers.report import Found
+from benchmarks.peers.systems import SYSTEMS
+from benchmarks.rig.results import median
 from ingestd import chain, cli, flags, metrics, refusals, status
 from ingestd.batch import Trigger
 from ingestd.checks import KEYS, variable
@@ -130,8 +133,29 @@ def kills_text() -> str:
     return textwrap.fill(in_words(report.kills), 120) + "\n"
 
 
+def peers_table() -> str:
+    found = msgspec.json.decode((RESULTS / "peers.json").read_bytes(), type=PeersReport).runs
+    head = ["System", "Events are", "Thousand events/s", "CPU-s per million", "Peak MiB", "Lost / doubled", "Cut off"]
+    rows = []
+    for system in SYSTEMS:
+        runs = [it for it in found.races if it.system == system.key]
+        if runs:
+            (killed,) = [it.by_name for it in found.killed if it.system == system.key]
+            (tried,) = [it.outcomes for it in found.tried if it.system == system.key]
+            rate = median([it.events_per_s for it in runs]) / 1000
+            cost = median([it.cpu_s_per_million for it in runs])
+            peak = median([it.peak_mib for it in runs])
+            figures = [f"{rate:.0f}", f"{cost:.1f}", f"{peak:,.0f}", f"{killed.lost:,} / {killed.doubled:,}"]
+            rows.append([system.name, system.variant, *figures, tried["truncated"]])
+    return table(head, rows)
+
+
 def chaos_report() -> Report:
     return msgspec.json.decode((RESULTS / "chaos.json").read_bytes(), type=Report)
+
+
+class PeersReport(msgspec.Struct):
+    runs: Found
 
 
 #: Document, name: what makes the text of this place.
@@ -142,6 +166,7 @@ GENERATED: dict[tuple[Path, str], Callable[[], str]] = {
     (README, "metrics"): metrics_table,
     (README, "faults"): faults_table,
     (README, "kills"): kills_text,
+    (README, "peers"): peers_table,
     (CONTRIBUTING, "files"): files_table,
 }
 _PLACE = r"(<!-- \w+: {} -->\n)(.*?)(<!-- end -->\n)"
