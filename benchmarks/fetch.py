@@ -80,17 +80,17 @@ async def main(options: argparse.Namespace) -> Result:
         numbers = by_ingestd(options.bootstrap, options.topic)
     else:
         numbers = by_aiokafka(options.bootstrap, options.topic, options.partitions)
-    calm_collector()  # as the daemon does, for all of them
     done, wall, cpu = 0, 0.0, 0.0
     begin = None
-    async with aclosing(numbers):
-        async for number in numbers:
-            if begin is None and number:
-                begin = time.perf_counter(), time.process_time()
-            done += number
-            if begin is not None and done >= options.events:
-                wall, cpu = time.perf_counter() - begin[0], time.process_time() - begin[1]
-                break
+    with calm_collector():  # as the daemon does, for all of them
+        async with aclosing(numbers):
+            async for number in numbers:
+                if begin is None and number:
+                    begin = time.perf_counter(), time.process_time()
+                done += number
+                if begin is not None and done >= options.events:
+                    wall, cpu = time.perf_counter() - begin[0], time.process_time() - begin[1]
+                    break
     peak = sum(tree(os.getpid())[1].values()) / 2**20
     return Result(events=done, wall_s=wall, cpu_s=cpu, peak_mib=peak)
 

@@ -203,8 +203,8 @@ async def main(options: argparse.Namespace) -> Result:
         ends = await consumer.end_offsets(partitions)
         yardstick = Yardstick(consumer, store, options.bucket, options.until)
         consumer.assign(partitions)
-        calm_collector()
-        return await yardstick.run(ends)
+        with calm_collector():
+            return await yardstick.run(ends)
 
 
 if __name__ == "__main__":

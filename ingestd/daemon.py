@@ -156,8 +156,8 @@ class Daemon:
             pipeline = self._pipeline(executor)
             self._snapshots.pipeline = pipeline
             beside.append(group.create_task(self._watch(pipeline), name="watchdog"))
-            calm_collector()
-            await pipeline.run()
+            with calm_collector():
+                await pipeline.run()
             for follower in self._followers:
                 await follower.settled()
             for task in beside:

@@ -2,22 +2,30 @@
 
 import ctypes
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 EVERY_BYTES = 16 << 20
 COLLECT_AFTER = 50_000  # objects
 
 
-def calm_collector() -> None:
-    """Let Python look for cycles seldom. To be called once all that stays is there.
+@contextmanager
+def calm_collector() -> Iterator[None]:
+    """Let Python look for cycles seldom, within this. To be entered once all that stays is there.
 
     aiokafka's records are what it looks for cycles in, and they are in none: thousands that come and go with each fetch
     would make it look all the time, which takes as much as decoding them. What is in cycles, mostly what is left of a
     failure, is some objects for each.
     """
+    thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER, 10, 10)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()  # or a library that looks for leaks at the end, as DuckDB does, finds them
 
 
 def _find_trim() -> Callable[[int], int] | None:

@@ -1,7 +1,6 @@
 """Freed memory goes back now and then, not each time; and the collector of cycles looks seldom."""
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 
@@ -28,32 +27,29 @@ def test_a_system_without_the_word_is_left_alone(monkeypatch: pytest.MonkeyPatch
     Heap().freed(2 * EVERY_BYTES)
 
 
-@pytest.fixture
-def as_it_was() -> Iterator[None]:
-    thresholds = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
-
-
 def looks() -> int:
     return sum(generation["collections"] for generation in gc.get_stats())
 
 
-@pytest.mark.usefixtures("as_it_was")
 def test_records_that_come_and_go_are_not_looked_at() -> None:
-    calm_collector()
-    before = looks()
-    for _ in range(20):
-        assert len([[number] for number in range(COLLECT_AFTER // 2)]) == COLLECT_AFTER // 2
-    assert looks() == before
+    with calm_collector():
+        before = looks()
+        for _ in range(20):
+            assert len([[number] for number in range(COLLECT_AFTER // 2)]) == COLLECT_AFTER // 2
+        assert looks() == before
 
 
-@pytest.mark.usefixtures("as_it_was")
 def test_cycles_are_found_in_the_end() -> None:
-    calm_collector()
-    before = looks()
-    for _ in range(COLLECT_AFTER + 10):
-        cycle: list[object] = []
-        cycle.append(cycle)
-    assert looks() > before
+    with calm_collector():
+        before = looks()
+        for _ in range(COLLECT_AFTER + 10):
+            cycle: list[object] = []
+            cycle.append(cycle)
+        assert looks() > before
+
+
+def test_all_is_as_before_in_the_end() -> None:
+    thresholds = gc.get_threshold()
+    with calm_collector():
+        assert gc.get_freeze_count()
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (thresholds, 0)

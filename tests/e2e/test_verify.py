@@ -291,6 +291,11 @@ def iso(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
 
 
+async def until_landed(daemon: Daemon, more_than: int) -> None:
+    """Until so many objects have landed, and one more."""
+    await daemon.until(lambda status: status.totals.objects > more_than)
+
+
 async def test_a_daemon_under_load_raises_no_alarm(
     kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon
 ) -> None:
@@ -310,6 +315,7 @@ async def test_a_daemon_under_load_raises_no_alarm(
         writing = asyncio.create_task(pour())
         seen = 0
         for _ in range(4):
+            await until_landed(daemon, seen)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "ingestd", "verify", "--json", "--read", *flags),
                 stdout=subprocess.PIPE,
