@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EVERY_BYTES = 16 << 20
-COLLECT_AFTER = 50_000  # objects
+COLLECT_AFTER = 20_000  # objects
 
 
 @contextmanager
@@ -47,8 +47,13 @@ class Heap:
         self._freed = 0
 
     def freed(self, count: int) -> None:
-        """So many bytes are free. Takes some milliseconds once in a while, without the GIL."""
+        """So many bytes are free. Takes some milliseconds once in a while."""
         self._freed += count
-        if self._freed >= EVERY_BYTES and self._trim is not None:
-            self._freed = 0
+        if self._freed < EVERY_BYTES:
+            return
+        self._freed = 0
+        # A call that failed leaves botocore's error and frames in a cycle, and in them the body: in no budget any more,
+        # once that has landed.
+        gc.collect()
+        if self._trim is not None:
             self._trim(0)

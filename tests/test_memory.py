@@ -1,6 +1,7 @@
 """Freed memory goes back now and then, not each time; and the collector of cycles looks seldom."""
 
 import gc
+import weakref
 
 import pytest
 
@@ -25,6 +26,21 @@ def test_it_is_given_back_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -
 def test_a_system_without_the_word_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_find_trim", lambda: None)
     Heap().freed(2 * EVERY_BYTES)
+
+
+def test_what_a_cycle_holds_is_freed_after_so_many_bytes() -> None:
+    class Body(list[object]): ...
+
+    with calm_collector():
+        body = Body()
+        body.append(body)
+        gone = weakref.ref(body)
+        del body
+        heap = Heap()
+        heap.freed(EVERY_BYTES - 1)
+        assert gone() is not None
+        heap.freed(1)
+        assert gone() is None
 
 
 def looks() -> int:
