@@ -23,7 +23,7 @@ from benchmarks.rig.drain import Drained, drain
 from benchmarks.rig.fill import SMALL, Load, fill
 from benchmarks.rig.results import Table, median, spread
 from benchmarks.rig.services import Services, services
-from ingestd.config import Config
+from ingestd.config.model import Config
 from tests.services.process import ServiceError
 
 Kind = Literal["ingestd", "floor", "yardstick"]

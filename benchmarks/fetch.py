@@ -19,11 +19,11 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from benchmarks.rig.meter import tree
 from benchmarks.yardstick import Result
-from ingestd import compose
-from ingestd.config import Config, Kafka
-from ingestd.memory import calm_collector
-from ingestd.records import TopicPartition
-from ingestd.sources import Source
+from ingestd import wiring as compose
+from ingestd.config.model import Config, Kafka
+from ingestd.core.records import TopicPartition
+from ingestd.ops.gc_tuning import calm_collector
+from ingestd.sources.base import Source
 
 CLIENTS = ("aiokafka", "ingestd")
 

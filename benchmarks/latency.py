@@ -24,8 +24,8 @@ from benchmarks.rig.results import Table
 from benchmarks.rig.services import Services, create, services
 from benchmarks.soak.load import Written
 from benchmarks.soak.samples import buckets, difference, quantile
-from ingestd.config import Config
-from ingestd.status import Status
+from ingestd.config.model import Config
+from ingestd.core.readiness import Status
 from tests.services.process import ServiceError
 
 QUESTION = "How fresh is what has landed, how late is the event loop, how long does stopping take?"

@@ -31,13 +31,13 @@ from benchmarks.rig import picture, results
 from benchmarks.rig.fill import SMALL, TYPICAL, Load, events, fill
 from benchmarks.rig.results import Table, median, spread
 from benchmarks.rig.services import Services, services
-from ingestd.config import Events
-from ingestd.encode import pack
-from ingestd.events import Event, load_model
-from ingestd.layout import Landed, Layout
-from ingestd.quarantine import encode as encode_rejected
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.validate import Validator
+from ingestd.config.model import Events
+from ingestd.core.events import Event, load_model
+from ingestd.core.gzip import pack
+from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.quarantine import encode as encode_rejected
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.validation import Validator
 from tests.services.process import ServiceError
 
 QUESTION = "What does each stage cost by itself?"

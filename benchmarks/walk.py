@@ -13,12 +13,12 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import date
 
-from ingestd import compose
-from ingestd.commands.verify import Options, verify
-from ingestd.layout import Landed, Layout
-from ingestd.records import TopicPartition
-from ingestd.settings import load
-from ingestd.sinks import ObjectInfo, Stored
+from ingestd import wiring as compose
+from ingestd.cli.verify import Options, verify
+from ingestd.config.load import load
+from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.records import TopicPartition
+from ingestd.sinks.base import ObjectInfo, Stored
 
 DAYS = 365
 ROWS = 1000  # of an object

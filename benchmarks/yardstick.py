@@ -31,8 +31,8 @@ from aiokafka.structs import OffsetAndMetadata
 from isal import isal_zlib
 
 from benchmarks.rig.meter import tree
-from ingestd import compose
-from ingestd.memory import calm_collector
+from ingestd import wiring as compose
+from ingestd.ops.gc_tuning import calm_collector
 
 STAGES = ("fetch", "decode", "encode", "gzip", "put")
 _GZIP = 31  # window bits: 15, and 16 more for a gzip header

@@ -2,6 +2,6 @@
 
 import sys
 
-from ingestd.cli import main
+from ingestd.cli.main import main
 
 sys.exit(main())

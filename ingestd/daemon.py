@@ -18,27 +18,29 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from ingestd import __version__, compose, logs
-from ingestd.audit.findings import Report
-from ingestd.commands import PROBLEMS
-from ingestd.commands.verify import Options, verify
-from ingestd.errors import DeadlineExceeded, SourceError
-from ingestd.events import Model, load_model
-from ingestd.followers import Follower
-from ingestd.guard import Guard
-from ingestd.health import HealthServer
-from ingestd.keeper import Tools
-from ingestd.memory import calm_collector
-from ingestd.metrics import Metrics
-from ingestd.notify import Notifier
-from ingestd.pipeline import Pipeline
-from ingestd.probe import require_create_only
-from ingestd.settings import Settings
-from ingestd.snapshot import Snapshots
-from ingestd.status import Status
-from ingestd.terminal import LiveView, summary
-from ingestd.validate import Validator
-from ingestd.watchdog import Verdict, Watchdog
+from ingestd import __version__
+from ingestd import wiring as compose
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.cli.verify import Options, verify
+from ingestd.config.load import Settings
+from ingestd.core.errors import DeadlineExceeded, SourceError
+from ingestd.core.events import Model, load_model
+from ingestd.core.readiness import Status
+from ingestd.core.validation import Validator
+from ingestd.ops import logs
+from ingestd.ops.gc_tuning import calm_collector
+from ingestd.ops.health import HealthServer
+from ingestd.ops.metrics import Metrics
+from ingestd.ops.status import Snapshots
+from ingestd.ops.systemd import Notifier
+from ingestd.ops.terminal import LiveView, summary
+from ingestd.pipeline.ingest import Pipeline
+from ingestd.pipeline.partition_writer import Tools
+from ingestd.pipeline.subscribers import Follower
+from ingestd.pipeline.watchdog import Verdict, Watchdog
+from ingestd.sinks.create_only import require_create_only
+from ingestd.sinks.retry import Guard
+from ingestd.verify.findings import Report
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from ingestd import quarantine
-from ingestd.encode import pack
-from ingestd.layout import Landed, Layout, digest_of
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.refusals import Reason
-from ingestd.sinks.memory import MemorySink
-from ingestd.validate import Rejected
+from ingestd.core import quarantine
+from ingestd.core.gzip import pack
+from ingestd.core.object_keys import Landed, Layout, digest_of
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.rejections import Reason
+from ingestd.core.validation import Rejected
+from tests.fakes.memory_sink import MemorySink
 
 P0, P1 = TopicPartition("marketing_events", 0), TopicPartition("marketing_events", 1)
 DAY = 86_400_000

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-from ingestd.features.model import MODEL
+from ingestd.snowflake.features.model import MODEL
 
 NOW = datetime(2026, 3, 1, 12)  # noqa: DTZ001 (UTC without a zone, as in the table)
 NOW_SQL = "'2026-03-01 12:00:00'::TIMESTAMP_NTZ"

@@ -11,20 +11,21 @@ from typing import Any
 
 import pytest
 
-from ingestd import compose, quarantine
-from ingestd.batch import Batch
-from ingestd.commands import requeue as command
-from ingestd.commands.requeue import Options, Requeue
-from ingestd.config import Config, Events, Kafka, Sink
-from ingestd.errors import SourceError
-from ingestd.events import load_model
-from ingestd.layout import Layout
-from ingestd.records import PlainRecord, Position, TopicPartition
-from ingestd.requeue.flow import Tally
-from ingestd.sinks import ObjectInfo, Stored
-from ingestd.sinks.memory import MemorySink
-from ingestd.sources.kafka.client import Cluster
-from ingestd.validate import Validator
+from ingestd import wiring as compose
+from ingestd.cli import requeue as command
+from ingestd.cli.requeue import Options, Requeue
+from ingestd.config.model import Config, Events, Kafka, Sink
+from ingestd.core import quarantine
+from ingestd.core.batch import Batch
+from ingestd.core.errors import SourceError
+from ingestd.core.events import load_model
+from ingestd.core.object_keys import Layout
+from ingestd.core.records import PlainRecord, Position, TopicPartition
+from ingestd.core.validation import Validator
+from ingestd.requeue.requeuer import Tally
+from ingestd.sinks.base import ObjectInfo, Stored
+from ingestd.sources.kafka.bootstrap import Cluster
+from tests.fakes.memory_sink import MemorySink
 
 TOPIC = "marketing_events"
 CLUSTER = "a-cluster"

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.audit.ranges import Range, Ranges
+from ingestd.verify.ranges import Range, Ranges
 
 some = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 12)).map(lambda it: Range(it[0], it[0] + it[1])))
 

@@ -9,14 +9,14 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.batch import Batch, Edge, Trigger
-from ingestd.config import Batch as Limits
-from ingestd.config import Size
-from ingestd.encode import pack
-from ingestd.layout import Layout
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.refusals import Reason
-from ingestd.validate import Rejected, Validated
+from ingestd.config.model import Batch as Limits
+from ingestd.config.model import Size
+from ingestd.core.batch import Batch, Edge, Trigger
+from ingestd.core.gzip import pack
+from ingestd.core.object_keys import Layout
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.rejections import Reason
+from ingestd.core.validation import Rejected, Validated
 
 TP = TopicPartition("t", 0)
 LAYOUT = Layout()

@@ -20,10 +20,10 @@ from benchmarks.rig.meter import Metered
 from benchmarks.rig.results import Report, Table
 from benchmarks.rig.services import services
 from benchmarks.soak.samples import Sample
-from ingestd.config import Events
-from ingestd.events import load_model
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.validate import Validated, Validator
+from ingestd.config.model import Events
+from ingestd.core.events import load_model
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.validation import Validated, Validator
 
 COUNT = 2000
 

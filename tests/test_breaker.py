@@ -5,11 +5,11 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import config
-from ingestd.breaker import Breaker
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.refusals import Reason
-from ingestd.validate import Rejected
+from ingestd.config import model as config
+from ingestd.core.breaker import Breaker
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.rejections import Reason
+from ingestd.core.validation import Rejected
 
 ONE, OTHER = TopicPartition("t", 0), TopicPartition("t", 1)
 

@@ -5,12 +5,9 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from ingestd.batch import Batch, Edge, Sealed, Trigger
-from ingestd.chain import Chain, Policy
-from ingestd.layout import Landed, Layout
-from ingestd.records import LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sinks import ObjectInfo, Stored
-from ingestd.steps import (
+from ingestd.core.batch import Batch, Edge, Sealed, Trigger
+from ingestd.core.chain import Chain, Policy
+from ingestd.core.chain_steps import (
     Adoption,
     AwaitFirst,
     AwaitSealed,
@@ -30,7 +27,10 @@ from ingestd.steps import (
     Upload,
     Wait,
 )
-from ingestd.validate import Validated
+from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.core.validation import Validated
+from ingestd.sinks.base import ObjectInfo, Stored
 
 S = TypeVar("S")
 

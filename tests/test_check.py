@@ -9,21 +9,24 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ingestd import logs
-from ingestd.commands import PROBLEMS, output, try_kafka, try_sink
-from ingestd.commands.check import Report
-from ingestd.config import S3, Config, Kafka
-from ingestd.config import Sink as SinkConfig
-from ingestd.encode import pack
-from ingestd.errors import SinkForbidden, SourceError
-from ingestd.layout import OWN, Layout
+from ingestd.cli import output
+from ingestd.cli.check import Report
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.config.model import S3, Config, Kafka
+from ingestd.config.model import Sink as SinkConfig
+from ingestd.core.errors import SinkForbidden, SourceError
+from ingestd.core.gzip import pack
+from ingestd.core.object_keys import OWN, Layout
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.ops import logs
 from ingestd.preflight import Finding, Verdict, not_tried, note, ok, wrong
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.sinks import Sink, Stored
+from ingestd.preflight import kafka_probe as try_kafka
+from ingestd.preflight import sink_probe as try_sink
+from ingestd.sinks.base import Sink, Stored
 from ingestd.sinks.local import LocalSink
-from ingestd.sinks.memory import Fault, MemorySink
-from ingestd.sources.kafka import contact
-from ingestd.sources.memory import MemoryLog, MemorySource
+from ingestd.sources.kafka import bootstrap_check as contact
+from tests.fakes.memory_sink import Fault, MemorySink
+from tests.fakes.memory_source import MemoryLog, MemorySource
 from tests.services.ports import HOST, free_port
 from tests.simulation import virtual_time
 

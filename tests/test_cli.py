@@ -12,18 +12,12 @@ from types import ModuleType
 import pytest
 
 import ingestd
-from ingestd import cli, logs
-from ingestd.commands import check, produce, requeue, verify
-from ingestd.errors import (
-    BreakerOpen,
-    ConfigError,
-    DeadlineExceeded,
-    IngestdError,
-    SinkForbidden,
-    SourceError,
-)
-from ingestd.refusals import Reason
-from ingestd.settings import Settings
+from ingestd.cli import check, produce, requeue, verify
+from ingestd.cli import main as cli
+from ingestd.config.load import Settings
+from ingestd.core.errors import BreakerOpen, ConfigError, DeadlineExceeded, IngestdError, SinkForbidden, SourceError
+from ingestd.core.rejections import Reason
+from ingestd.ops import logs
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[[Settings], int]
@@ -270,7 +264,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(argument: str) -> None:
 
 def test_config_and_help_load_no_client_library() -> None:
     code = (
-        "import sys; from ingestd.cli import main; main(['config']); main(['--help']);"
+        "import sys; from ingestd.cli.main import main; main(['config']); main(['--help']);"
         "sys.exit(bool({'aiokafka', 'aiobotocore', 'aiohttp', 'prometheus_client', 'rich'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0

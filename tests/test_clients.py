@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.clients import Clients, calls, clicks, interest, invests, pages
-from ingestd.config import Simulator
-from ingestd.simulation import history
+from ingestd.config.model import Simulator
+from ingestd.sources.simulator.clients import Clients, calls, clicks, interest, invests, pages
+from ingestd.sources.simulator.events import history
 
 MONDAY = 1_740_355_200_000  # 2025-02-24T00:00:00Z
 DAY = 86_400_000

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.checks import KEYS, value_of
-from ingestd.config import Config, Seconds
-from ingestd.errors import ConfigError
-from ingestd.settings import load
+from ingestd.config.load import load
+from ingestd.config.model import Config, Seconds
+from ingestd.config.validate import KEYS, value_of
+from ingestd.core.errors import ConfigError
 
 FOLDER = Path(__file__).parent.parent / "config"
 REFERENCE = FOLDER / "ingestd.toml"

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import quarantine
-from ingestd.audit import contents
-from ingestd.audit.contents import ContentError, check_rejected, check_rows
-from ingestd.encode import pack, unpack
-from ingestd.gzip_extra import embed
-from ingestd.layout import Landed, digest_of
-from ingestd.records import PlainRecord
-from ingestd.refusals import Reason
-from ingestd.validate import Rejected
+from ingestd.core import quarantine
+from ingestd.core.gzip import pack, unpack
+from ingestd.core.gzip_extra import embed
+from ingestd.core.object_keys import Landed, digest_of
+from ingestd.core.records import PlainRecord
+from ingestd.core.rejections import Reason
+from ingestd.core.validation import Rejected
+from ingestd.verify import contents
+from ingestd.verify.contents import ContentError, check_rejected, check_rows
 from tests.archive import NOON, P0, P1, Archive, rejects, rows
 
 REJECTED = (3, 4, 8)

@@ -19,16 +19,21 @@ import ingestd
 from benchmarks.peers.report import Found
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.rig.results import median
-from ingestd import chain, cli, flags, metrics, refusals, status
-from ingestd.batch import Trigger
-from ingestd.checks import KEYS, variable
-from ingestd.commands import PROBLEMS
-from ingestd.config import Config, Health
-from ingestd.events import Event
-from ingestd.health import HealthServer
-from ingestd.layout import Landed
-from ingestd.quarantine import Quarantined
-from ingestd.settings import load
+from ingestd.cli import flags
+from ingestd.cli import main as cli
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.config.load import load
+from ingestd.config.model import Config, Health
+from ingestd.config.validate import KEYS, variable
+from ingestd.core import chain
+from ingestd.core import readiness as status
+from ingestd.core import rejections as refusals
+from ingestd.core.batch import Trigger
+from ingestd.core.events import Event
+from ingestd.core.object_keys import Landed
+from ingestd.core.quarantine import Quarantined
+from ingestd.ops import metrics
+from ingestd.ops.health import HealthServer
 from tests.chaos.report import RESULTS, Report, in_words
 
 ROOT = Path(__file__).parent.parent

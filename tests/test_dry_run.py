@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ingestd import compose
-from ingestd.commands.dry_run import DryRun, Summary, WouldBe
-from ingestd.config import Batch, Breaker, Config, Events, Seconds
-from ingestd.config import Sink as SinkConfig
-from ingestd.errors import SinkUnavailable
-from ingestd.events import load_model
-from ingestd.guard import Guard
-from ingestd.keeper import Tools
-from ingestd.layout import Landed
-from ingestd.metrics import Metrics
-from ingestd.records import PlainRecord, Position, TopicPartition
-from ingestd.sinks import ObjectInfo, Sink, Stored
-from ingestd.sinks import dry as dry_module
-from ingestd.sinks.dry import DrySink
-from ingestd.sinks.memory import Fault, MemorySink
-from ingestd.sources.memory import MemoryLog, MemorySource
-from ingestd.validate import Validator
+from ingestd import wiring as compose
+from ingestd.config.model import Batch, Breaker, Config, Events, Seconds
+from ingestd.config.model import Sink as SinkConfig
+from ingestd.core.errors import SinkUnavailable
+from ingestd.core.events import load_model
+from ingestd.core.object_keys import Landed
+from ingestd.core.records import PlainRecord, Position, TopicPartition
+from ingestd.core.validation import Validator
+from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.partition_writer import Tools
+from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
+from ingestd.sinks import dry_run as dry_module
+from ingestd.sinks.base import ObjectInfo, Sink, Stored
+from ingestd.sinks.dry_run import DrySink
+from ingestd.sinks.retry import Guard
 from tests.contract.sink_contract import BAD_KEYS, BAD_METADATA, BODY, KEY, METADATA
+from tests.fakes.memory_sink import Fault, MemorySink
+from tests.fakes.memory_source import MemoryLog, MemorySource
 from tests.test_pipeline import records
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)

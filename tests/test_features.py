@@ -16,14 +16,14 @@ from sklearn.metrics import roc_auc_score
 from sqlglot import exp
 
 from benchmarks.propensity.history import DAY, investors, look_back, simulated
-from ingestd import features
-from ingestd.config import Simulator, Snowflake
-from ingestd.events import load_model
-from ingestd.features import RELATIONS, SCORE, relations
-from ingestd.features.model import MODEL, PropensityModel, Term
-from ingestd.features.score import score
+from ingestd.config.model import Simulator, Snowflake
+from ingestd.core.events import load_model
+from ingestd.demo.warehouse.database import Warehouse
+from ingestd.snowflake import features
+from ingestd.snowflake.features import RELATIONS, SCORE, relations
+from ingestd.snowflake.features.model import MODEL, PropensityModel, Term
+from ingestd.snowflake.features.score import score
 from ingestd.snowflake.table import columns
-from ingestd.warehouse.database import Warehouse
 from tests import feature_reference as reference
 from tests.feature_reference import NOW, NOW_SQL, Row, random_rows
 

@@ -5,15 +5,15 @@ import random
 
 import pytest
 
-from ingestd.config import Seconds
-from ingestd.config import Sink as SinkConfig
-from ingestd.errors import ConfigError, SinkForbidden, SinkUnavailable
-from ingestd.guard import Guard
-from ingestd.layout import Layout
-from ingestd.probe import require_create_only
-from ingestd.records import TopicPartition
-from ingestd.sinks.memory import MemorySink
-from ingestd.survey import neighbours
+from ingestd.config.model import Seconds
+from ingestd.config.model import Sink as SinkConfig
+from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
+from ingestd.core.object_keys import Layout
+from ingestd.core.records import TopicPartition
+from ingestd.sinks.create_only import require_create_only
+from ingestd.sinks.listing import neighbours
+from ingestd.sinks.retry import Guard
+from tests.fakes.memory_sink import MemorySink
 from tests.simulation import virtual_time
 
 TP = TopicPartition("t", 0)
@@ -36,7 +36,7 @@ def test_a_call_is_repeated_for_as_long_as_it_takes(caplog: pytest.LogCaptureFix
                 raise failures.pop(0)
             return "done"
 
-        with caplog.at_level(logging.INFO, "ingestd.guard"):
+        with caplog.at_level(logging.INFO, "ingestd.sinks.retry"):
             answer = await keeper.call(operation)
         assert keeper.error is None
         return answer

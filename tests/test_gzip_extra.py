@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.encode import pack
-from ingestd.gzip_extra import MAX_HEADER, embed, extract, without
+from ingestd.core.gzip import pack
+from ingestd.core.gzip_extra import MAX_HEADER, embed, extract, without
 
 METADATA = st.dictionaries(st.text(), st.text())
 

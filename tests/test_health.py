@@ -12,11 +12,11 @@ import aiohttp
 import msgspec
 import pytest
 
-from ingestd import http
-from ingestd.config import Health
-from ingestd.errors import ConfigError
-from ingestd.health import HealthServer
-from ingestd.status import Reason, Status
+from ingestd.config.model import Health
+from ingestd.core.errors import ConfigError
+from ingestd.core.readiness import Reason, Status
+from ingestd.ops import http
+from ingestd.ops.health import HealthServer
 
 RUNNING = Status(
     version="1.2.3",

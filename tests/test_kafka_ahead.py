@@ -11,8 +11,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sources.kafka import ahead
-from ingestd.sources.kafka.lean import lean
+from ingestd.sources.kafka import prefetch_limit as ahead
+from ingestd.sources.kafka.fast_records import lean
 
 TP = TopicPartition("t", 0)
 REQUESTS = [(1, "a fetch")]

@@ -12,11 +12,11 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from ingestd.compose import run
-from ingestd.config import Kafka, Secret
-from ingestd.errors import ConfigError, SourceError
-from ingestd.records import LogRange, Position
+from ingestd.config.model import Kafka, Secret
+from ingestd.core.errors import ConfigError, SourceError
+from ingestd.core.records import LogRange, Position
 from ingestd.sources.kafka import KafkaSource, produce
+from ingestd.wiring import run
 from tests.chaos.tcp_proxy import TcpProxy
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import LIMIT, Reader, RecordingListener, values

@@ -13,8 +13,8 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.sources.kafka.lean import lean
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.sources.kafka.fast_records import lean
 
 TP = TopicPartition("t", 0)
 READ_COMMITTED = 1

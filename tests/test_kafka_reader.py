@@ -11,11 +11,11 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
-from ingestd.config import Kafka
-from ingestd.errors import SourceError
-from ingestd.records import LogRange, Position, Record, TopicPartition
+from ingestd.config.model import Kafka
+from ingestd.core.errors import SourceError
+from ingestd.core.records import LogRange, Position, Record, TopicPartition
 from ingestd.sources.kafka import Reader, open_reader
-from ingestd.sources.kafka import reader as reader_module
+from ingestd.sources.kafka import inspector as reader_module
 from tests.conftest import MakeTopic
 from tests.e2e.group import reset
 from tests.services.kafka import KafkaAddress, KafkaBroker, topic_admin
@@ -211,7 +211,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
 
     async with open_reader(config(kafka, await make_topic(2))) as reader:
         monkeypatch.setattr(reader_module, "WITHIN_S", 0.2)
-        monkeypatch.setattr("ingestd.sources.kafka.offsets.committed", silent)
+        monkeypatch.setattr("ingestd.sources.kafka.requests.committed", silent)
         with pytest.raises(SourceError, match="reading committed offsets: no answer, after"):
             await reader.committed(reader.partitions)
 

@@ -25,15 +25,15 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetCommitRequest_v3
 
-from ingestd.errors import ConfigError, SourceError
-from ingestd.records import Position, TopicPartition
+from ingestd.core.errors import ConfigError, SourceError
+from ingestd.core.records import Position, TopicPartition
 from ingestd.sources.kafka import commits as commits_module
-from ingestd.sources.kafka import offsets as offsets_module
+from ingestd.sources.kafka import requests as offsets_module
 from ingestd.sources.kafka.commits import Commits
-from ingestd.sources.kafka.member import Member
+from ingestd.sources.kafka.error_state import Troubles
+from ingestd.sources.kafka.group_consumer import Member
 from ingestd.sources.kafka.oauth import TokenProvider
-from ingestd.sources.kafka.offsets import Answers, Questions, committed
-from ingestd.sources.kafka.troubles import Troubles
+from ingestd.sources.kafka.requests import Answers, Questions, committed
 
 T = TypeVar("T")
 
@@ -394,7 +394,7 @@ async def test_a_token_is_asked_for_once_while_it_is_good(token_server: TokenSer
 
 async def test_a_token_is_renewed_before_its_end(token_server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("ingestd.sources.kafka.oauth.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ingestd.sources.base.kafka.oauth.time.monotonic", lambda: now[0])
     tokens = provider(token_server)
     for moment, expected in ((0.0, "token-1"), (2879.0, "token-1"), (2881.0, "token-2")):
         now[0] = moment

@@ -13,9 +13,9 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from ingestd.config import Kafka, Seconds
-from ingestd.errors import ConfigError, SourceError
-from ingestd.records import LogRange, Position, TopicPartition
+from ingestd.config.model import Kafka, Seconds
+from ingestd.core.errors import ConfigError, SourceError
+from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.sources.kafka import KafkaSource
 from ingestd.sources.kafka import source as source_module
 from tests.conftest import MakeTopic

@@ -9,9 +9,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka_errors
 
-from ingestd.config import Kafka
-from ingestd.errors import SourceError
-from ingestd.records import PlainRecord
+from ingestd.config.model import Kafka
+from ingestd.core.errors import SourceError
+from ingestd.core.records import PlainRecord
 from ingestd.sources.kafka.transactions import Transactions, _refusal, find_topic, open_transactions
 from tests.conftest import MakeTopic
 from tests.services.kafka import KafkaAddress, KafkaBroker

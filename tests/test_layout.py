@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.layout import Landed, Layout, Name, QuarantineName, digest_of
-from ingestd.records import TopicPartition
+from ingestd.core.object_keys import Landed, Layout, Name, QuarantineName, digest_of
+from ingestd.core.records import TopicPartition
 
 TOPICS = st.text("abcXYZ019._-", min_size=1, max_size=30).filter(lambda topic: topic not in {".", ".."})
 OFFSETS = st.integers(0, 2**63 - 1)

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from ingestd.encode import pack
-from ingestd.errors import SinkError, SinkForbidden, SinkUnavailable
-from ingestd.gzip_extra import extract
-from ingestd.sinks import Stored
+from ingestd.core.errors import SinkError, SinkForbidden, SinkUnavailable
+from ingestd.core.gzip import pack
+from ingestd.core.gzip_extra import extract
+from ingestd.sinks.base import Stored
 from ingestd.sinks.local import LocalSink
 
 ROWS = b'{"event_id":"1"}\n'
@@ -103,7 +103,7 @@ async def test_a_crash_at_any_step_leaves_all_or_nothing(tmp_path: Path) -> None
 WRITER = """
 import asyncio, hashlib, random, sys, gzip
 from pathlib import Path
-from ingestd.sinks.local import LocalSink
+from ingestd.sinks.base.local import LocalSink
 
 async def main(root, writer, begin):
     sink = LocalSink(Path(root))

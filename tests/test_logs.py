@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd import logs
-from ingestd.config import Log, Seconds, Size
+from ingestd.config.model import Log, Seconds, Size
+from ingestd.ops import logs
 
 SECRET = "correct-\\horse"
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]

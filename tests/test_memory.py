@@ -5,8 +5,8 @@ import weakref
 
 import pytest
 
-from ingestd import memory
-from ingestd.memory import COLLECT_AFTER, EVERY_BYTES, Heap, calm_collector
+from ingestd.ops import gc_tuning as memory
+from ingestd.ops.gc_tuning import COLLECT_AFTER, EVERY_BYTES, Heap, calm_collector
 
 
 def test_it_is_given_back_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

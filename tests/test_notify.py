@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.notify import Notifier
+from ingestd.ops.systemd import Notifier
 
 
 class Manager:

@@ -13,29 +13,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd import http
-from ingestd.audit.findings import Finding, Report, Tally
-from ingestd.commands.verify import Options, verify
-from ingestd.config import Config, Health, Log, Page, Sink
-from ingestd.errors import IngestdError, SinkForbidden, SinkUnavailable
-from ingestd.health import HealthServer
-from ingestd.layout import Layout
-from ingestd.page import proof
-from ingestd.page.board import Board
-from ingestd.page.controls import Controls
-from ingestd.page.proof import conclude
-from ingestd.page.questions import Questions
-from ingestd.page.routes import STATIC
-from ingestd.page.stage import Stage
-from ingestd.page.tap import MAX_EVENTS, MAX_ROW, Outage, Tap, TappedSink
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.settings import Settings
-from ingestd.sinks import Stored
-from ingestd.sinks.memory import MemorySink
-from ingestd.sources.simulator import Director
-from ingestd.status import Status, Totals
-from ingestd.validate import Validated
+from ingestd.cli.verify import Options, verify
+from ingestd.config.load import Settings
+from ingestd.config.model import Config, Health, Log, Page, Sink
+from ingestd.core.errors import IngestdError, SinkForbidden, SinkUnavailable
+from ingestd.core.object_keys import Layout
+from ingestd.core.readiness import Status, Totals
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.validation import Validated
+from ingestd.demo.page import verification as proof
+from ingestd.demo.page.demo import Stage
+from ingestd.demo.page.page_state import Board
+from ingestd.demo.page.queries import Questions
+from ingestd.demo.page.recent_activity import MAX_EVENTS, MAX_ROW, Outage, Tap, TappedSink
+from ingestd.demo.page.routes import STATIC
+from ingestd.demo.page.simulator_controls import Controls
+from ingestd.demo.page.verification import conclude
+from ingestd.ops import http
+from ingestd.ops.health import HealthServer
+from ingestd.sinks.base import Stored
+from ingestd.sources.simulator.source import Director
+from ingestd.verify.findings import Finding, Report, Tally
 from tests.e2e.daemon import DEADLINE
+from tests.fakes.memory_sink import MemorySink
 
 P0 = TopicPartition("marketing_events", 0)
 DEMO = Config(page=Page(enabled=True, controls=True))

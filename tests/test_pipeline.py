@@ -11,22 +11,22 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from ingestd.breaker import Breaker
-from ingestd.chain import Policy
-from ingestd.config import Batch, Events, Seconds, Size
-from ingestd.config import Breaker as BreakerConfig
-from ingestd.config import Sink as SinkConfig
-from ingestd.errors import BreakerOpen
-from ingestd.events import load_model
-from ingestd.guard import Guard
-from ingestd.keeper import Tools
-from ingestd.layout import Landed, Layout
-from ingestd.metrics import Metrics
-from ingestd.pipeline import Pipeline
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.sinks.memory import Fault, MemorySink
-from ingestd.sources.memory import MemoryLog, MemorySource
-from ingestd.validate import Validator
+from ingestd.config.model import Batch, Events, Seconds, Size
+from ingestd.config.model import Breaker as BreakerConfig
+from ingestd.config.model import Sink as SinkConfig
+from ingestd.core.breaker import Breaker
+from ingestd.core.chain import Policy
+from ingestd.core.errors import BreakerOpen
+from ingestd.core.events import load_model
+from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.validation import Validator
+from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.ingest import Pipeline
+from ingestd.pipeline.partition_writer import Tools
+from ingestd.sinks.retry import Guard
+from tests.fakes.memory_sink import Fault, MemorySink
+from tests.fakes.memory_source import MemoryLog, MemorySource
 from tests.simulation import virtual_time
 
 TP = TopicPartition("t", 0)

@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ingestd import cli
-from ingestd.commands.plan import Options
-from ingestd.config import Batch, Events, Seconds, Simulator, Size
-from ingestd.encode import Packer
-from ingestd.events import load_model
-from ingestd.measured import MEASURED
-from ingestd.planning import FEWEST, MOST_USED, OUTAGE, Load, Plan, capacity, lateness, notes, plan
+from ingestd.capacity.defaults import MEASURED
+from ingestd.capacity.planning import FEWEST, MOST_USED, OUTAGE, Load, Plan, capacity, lateness, notes, plan
+from ingestd.cli import main as cli
+from ingestd.cli.plan import Options
+from ingestd.config.model import Batch, Events, Seconds, Simulator, Size
+from ingestd.core.events import load_model
+from ingestd.core.gzip import Packer
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.validation import Validator
 from ingestd.preflight import estimate
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.simulation import Simulation
-from ingestd.validate import Validator
+from ingestd.sources.simulator.events import Simulation
 
 ROOT = Path(__file__).parent.parent
 MINUTE = Batch(interval=Seconds(60), memory=Size(64 << 30))

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ingestd.batch import Batch
-from ingestd.config import S3, Breaker, Config, Events, Health, Kafka, Seconds, Sink, Size
-from ingestd.config import Batch as Limits
-from ingestd.encode import pack
-from ingestd.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
-from ingestd.events import load_model
-from ingestd.layout import Layout
+from ingestd.config.model import S3, Breaker, Config, Events, Health, Kafka, Seconds, Sink, Size
+from ingestd.config.model import Batch as Limits
+from ingestd.core.batch import Batch
+from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
+from ingestd.core.events import load_model
+from ingestd.core.gzip import pack
+from ingestd.core.object_keys import Layout
+from ingestd.core.records import GroupState, LogRange, PlainRecord, Position, TopicPartition
+from ingestd.core.validation import Validator
 from ingestd.preflight import Finding, Verdict, cluster, estimate, records, store, values
-from ingestd.records import GroupState, LogRange, PlainRecord, Position, TopicPartition
-from ingestd.validate import Validator
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 MARK = "ingestd:1:here"

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import __version__, quarantine
-from ingestd.config import Events
-from ingestd.events import load_model
-from ingestd.quarantine import Quarantined, QuarantineError
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.refusals import Reason
-from ingestd.validate import Rejected, Validator
+from ingestd import __version__
+from ingestd.config.model import Events
+from ingestd.core import quarantine
+from ingestd.core.events import load_model
+from ingestd.core.quarantine import Quarantined, QuarantineError
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.rejections import Reason
+from ingestd.core.validation import Rejected, Validator
 
 PARTITION = TopicPartition("marketing_events", 3)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.cli import main
-from ingestd.commands import query
-from ingestd.warehouse.database import Result
+from ingestd.cli import query
+from ingestd.cli.main import main
+from ingestd.demo.warehouse.database import Result
 from tests.warehouse_world import batch, key, loader, opened
 
 GUIDE = "SELECT COUNT(*) FROM marketing_events WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"

@@ -10,20 +10,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ingestd import compose
-from ingestd.commands import requeue as command
-from ingestd.commands.requeue import Options
-from ingestd.config import Config, Events
-from ingestd.config import Sink as SinkConfig
-from ingestd.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
-from ingestd.guard import Guard
-from ingestd.layout import QUARANTINE
-from ingestd.refusals import Reason
-from ingestd.requeue import parcels
-from ingestd.requeue.parcels import SPAN
-from ingestd.settings import Settings
+from ingestd import wiring as compose
+from ingestd.cli import requeue as command
+from ingestd.cli.requeue import Options
+from ingestd.config.load import Settings
+from ingestd.config.model import Config, Events
+from ingestd.config.model import Sink as SinkConfig
+from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
+from ingestd.core.object_keys import QUARANTINE
+from ingestd.core.rejections import Reason
+from ingestd.requeue import batches as parcels
+from ingestd.requeue.batches import SPAN
 from ingestd.sinks.local import LocalSink
-from ingestd.sinks.memory import Call, Fault, MemorySink
+from ingestd.sinks.retry import Guard
+from tests.fakes.memory_sink import Call, Fault, MemorySink
 from tests.requeue_world import DAY_MS, NOON, TOPIC, Killed, Life, Place, World, event
 
 BROKEN = b"<html>502 Bad Gateway</html>"

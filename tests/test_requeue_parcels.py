@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import layout as layout_module
-from ingestd.layout import Layout
-from ingestd.quarantine import Quarantined
-from ingestd.records import TopicPartition
-from ingestd.refusals import Reason
-from ingestd.requeue import parcels
-from ingestd.requeue.parcels import SPAN, Names, Parcel, Produced, Selection, to_produce, to_validate
+from ingestd.core import object_keys as layout_module
+from ingestd.core.object_keys import Layout
+from ingestd.core.quarantine import Quarantined
+from ingestd.core.records import TopicPartition
+from ingestd.core.rejections import Reason
+from ingestd.requeue import batches as parcels
+from ingestd.requeue.batches import SPAN, Names, Parcel, Produced, Selection, to_produce, to_validate
 
 PLACE = TopicPartition("marketing_events", 3)
 NOTE_MAX = 4096  # offset.metadata.max.bytes, a broker's default

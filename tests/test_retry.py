@@ -3,7 +3,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.retry import backoff
+from ingestd.core.backoff import backoff
 
 SECONDS = st.floats(min_value=0.001, max_value=3600)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd import status
+from ingestd.core import readiness as status
 from ingestd.sinks import local, s3
 from tests.chaos.all_faults import FAULTS
 

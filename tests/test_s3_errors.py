@@ -6,7 +6,7 @@ import pytest
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from ingestd.errors import SinkForbidden, SinkUnavailable
+from ingestd.core.errors import SinkForbidden, SinkUnavailable
 from ingestd.sinks.s3 import classify
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import trustme
 
-from ingestd.config import S3, Seconds
-from ingestd.encode import pack
-from ingestd.errors import ConfigError, SinkForbidden, SinkUnavailable
-from ingestd.sinks import Sink, Stored
+from ingestd.config.model import S3, Seconds
+from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
+from ingestd.core.gzip import pack
+from ingestd.sinks.base import Sink, Stored
 from ingestd.sinks.s3 import S3Sink
 from tests.scripted_s3 import Request, ScriptedServer, answer, broken_off, refusal, stored
 from tests.services.seaweed import REGION, S3Store, SeaweedFS

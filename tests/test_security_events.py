@@ -14,14 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from ingestd import quarantine, refusals, validate
-from ingestd.config import Events, Size
-from ingestd.errors import ConfigError
-from ingestd.events import Event, load_model, make_model
-from ingestd.pipeline import CHUNK_BYTES
-from ingestd.records import PlainRecord, Record, TopicPartition
-from ingestd.refusals import DEPTH_MAX, Reason
-from ingestd.validate import ROW_MAX, Rejected, Validated, Validator
+from ingestd.config.model import Events, Size
+from ingestd.core import quarantine
+from ingestd.core import rejections as refusals
+from ingestd.core import validation as validate
+from ingestd.core.errors import ConfigError
+from ingestd.core.events import Event, load_model, make_model
+from ingestd.core.records import PlainRecord, Record, TopicPartition
+from ingestd.core.rejections import DEPTH_MAX, Reason
+from ingestd.core.validation import ROW_MAX, Rejected, Validated, Validator
+from ingestd.pipeline.ingest import CHUNK_BYTES
 from tests.simulation import virtual_time
 from tests.test_pipeline import DAY, TP, Flow, ended, event
 from tests.test_validate import GOOD, OWN, PARTITION, assert_sound, chunk, nested, raw, rejection, row, why, with_fields

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ingestd import http
-from ingestd.http import MAX_CONNECTIONS, MAX_HEADERS, MAX_LINE_BYTES
+from ingestd.ops import http
+from ingestd.ops.http import MAX_CONNECTIONS, MAX_HEADERS, MAX_LINE_BYTES
 from tests.test_health import Daemon
 
 HOST = b"Host: x\r\n"

@@ -10,8 +10,8 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.sources.kafka import lean
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.sources.kafka import fast_records as lean
 
 TP = TopicPartition("t", 0)
 READ_COMMITTED = 1

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ingestd.checks import PREFIX_MAX, TOPIC_MAX
-from ingestd.config import Config
-from ingestd.encode import pack
-from ingestd.errors import ConfigError, SinkForbidden
-from ingestd.layout import EVENTS, QUARANTINE, Layout, Name, digest_of
-from ingestd.records import TopicPartition
-from ingestd.settings import Flag, load
-from ingestd.sinks import Stored
+from ingestd.config.load import Flag, load
+from ingestd.config.model import Config
+from ingestd.config.validate import PREFIX_MAX, TOPIC_MAX
+from ingestd.core.errors import ConfigError, SinkForbidden
+from ingestd.core.gzip import pack
+from ingestd.core.object_keys import EVENTS, QUARANTINE, Layout, Name, digest_of
+from ingestd.core.records import TopicPartition
+from ingestd.sinks.base import Stored
 from ingestd.sinks.local import LocalSink
 from ingestd.sinks.names import check_key
 

@@ -12,9 +12,10 @@ from botocore import exceptions as boto
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd import cli, logs
-from ingestd.checks import KEYS, shown
-from ingestd.config import Config, Log, Secret
+from ingestd.cli import main as cli
+from ingestd.config.model import Config, Log, Secret
+from ingestd.config.validate import KEYS, shown
+from ingestd.ops import logs
 from ingestd.sinks.s3 import classify
 
 SECRET = 'hunter2-p%ss"w/rd'

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import settings as settings_module
-from ingestd.checks import KEYS, check, problems, value_of, variable
-from ingestd.config import S3, Batch, Config, Kafka, Seconds, Secret, Sink, Size
-from ingestd.errors import ConfigError
-from ingestd.logs import Redaction
-from ingestd.settings import MAX_FILE_BYTES, MAX_SECRET_BYTES, Flag, Settings, as_json, as_toml, load, secret
+from ingestd.config import load as settings_module
+from ingestd.config.load import MAX_FILE_BYTES, MAX_SECRET_BYTES, Flag, Settings, as_json, as_toml, load, secret
+from ingestd.config.model import S3, Batch, Config, Kafka, Seconds, Secret, Sink, Size
+from ingestd.config.validate import KEYS, check, problems, value_of, variable
+from ingestd.core.errors import ConfigError
+from ingestd.ops.logs import Redaction
 
 PASSWORD = "correct-horse"
 

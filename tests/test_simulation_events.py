@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd import simulation
-from ingestd.config import Events, Seconds, Simulator
-from ingestd.errors import ConfigError
-from ingestd.events import AdvisorCall, EmailClick, EmailOpen, Event, WebVisit, load_model
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.simulation import MALFORMATIONS, MAX_EVENTS, Message, Simulation, check, history
-from ingestd.validate import Validator
+from ingestd.config.model import Events, Seconds, Simulator
+from ingestd.core.errors import ConfigError
+from ingestd.core.events import AdvisorCall, EmailClick, EmailOpen, Event, WebVisit, load_model
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.validation import Validator
+from ingestd.sources.simulator import events as simulation
+from ingestd.sources.simulator.events import MALFORMATIONS, MAX_EVENTS, Message, Simulation, check, history
 
 MONDAY_NOON = 1_740_398_400_000  # 2025-02-24T12:00:00Z
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000

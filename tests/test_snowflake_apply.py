@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ingestd.commands import PROBLEMS
-from ingestd.commands.snowflake import apply
-from ingestd.commands.snowflake.apply import Options
-from ingestd.config import S3, Config, Sink, Snowflake
-from ingestd.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.events import load_model
-from ingestd.settings import Settings
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.cli.snowflake import apply
+from ingestd.cli.snowflake.apply import Options
+from ingestd.config.load import Settings
+from ingestd.config.model import S3, Config, Sink, Snowflake
+from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.core.events import load_model
 from ingestd.sinks import s3_notification
 from ingestd.snowflake.connection import Result
 from ingestd.snowflake.drift import of_table

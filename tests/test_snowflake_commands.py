@@ -7,14 +7,14 @@ from typing import Any, Self
 
 import pytest
 
-from ingestd.commands import PROBLEMS
-from ingestd.commands.snowflake import reconcile, status
-from ingestd.config import Config
-from ingestd.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.records import TopicPartition
-from ingestd.settings import Flag, Settings, load
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.cli.snowflake import reconcile, status
+from ingestd.config.load import Flag, Settings, load
+from ingestd.config.model import Config
+from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.core.records import TopicPartition
 from ingestd.snowflake.connection import Connection, Result
-from ingestd.snowflake.history import _COLUMNS, MAX_LINES
+from ingestd.snowflake.copy_history import _COLUMNS, MAX_LINES
 from ingestd.snowflake.reconcile import Report
 from tests.archive import Archive
 

@@ -12,16 +12,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from ingestd import compose, config
-from ingestd.config import Config, Seconds
-from ingestd.errors import IngestdError, SnowflakeUnavailable
-from ingestd.guard import Guard
-from ingestd.metrics import Metrics
-from ingestd.records import TopicPartition
-from ingestd.snowflake import confirm, following
-from ingestd.snowflake.aside import aside
-from ingestd.snowflake.confirm import Confirmation
-from ingestd.snowflake.history import Load
+from ingestd import wiring as compose
+from ingestd.config import model as config
+from ingestd.config.model import Config, Seconds
+from ingestd.core.errors import IngestdError, SnowflakeUnavailable
+from ingestd.core.records import TopicPartition
+from ingestd.ops.metrics import Metrics
+from ingestd.sinks.retry import Guard
+from ingestd.snowflake import load_monitor as confirm
+from ingestd.snowflake import object_tracker as following
+from ingestd.snowflake.copy_history import Load
+from ingestd.snowflake.detached_thread import aside
+from ingestd.snowflake.load_monitor import Confirmation
 from tests.archive import Archive
 
 TP = TopicPartition("t", 0)
@@ -377,7 +379,7 @@ async def test_an_object_of_somebody_else_is_not_followed() -> None:
 def test_a_call_that_hangs_does_not_hold_up_the_end() -> None:
     program = """
 import asyncio, contextlib, threading
-from ingestd.snowflake.aside import aside
+from ingestd.snowflake.detached_thread import aside
 
 async def main():
     with contextlib.suppress(TimeoutError):

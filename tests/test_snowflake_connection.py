@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import Secret, Snowflake
-from ingestd.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.settings import Flag, load
+from ingestd.config.load import Flag, load
+from ingestd.config.model import Secret, Snowflake
+from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
 from ingestd.snowflake import connection
 from ingestd.snowflake.connection import classify, open_connection
 from tests.services.snowflake import Snowflake as Server

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config import Snowflake
-from ingestd.snowflake import history
+from ingestd.config.model import Snowflake
+from ingestd.snowflake import copy_history as history
 from ingestd.snowflake.connection import Result
-from ingestd.snowflake.history import Fate, Load, fates, key_of
+from ingestd.snowflake.copy_history import Fate, Load, fates, key_of
 from ingestd.snowflake.reconcile import (
     MAX_FILES,
     MAX_KEPT,

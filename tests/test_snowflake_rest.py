@@ -15,9 +15,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from ingestd.config import Secret, Snowflake
-from ingestd.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.logs import REDACTION
+from ingestd.config.model import Secret, Snowflake
+from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.ops.logs import REDACTION
 from ingestd.snowflake.rest import Endpoint
 from ingestd.snowflake.token import LIFETIME, subject, token
 from tests.services.ports import HOST

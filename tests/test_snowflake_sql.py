@@ -16,15 +16,15 @@ from msgspec import Meta
 from msgspec.structs import replace
 from sqlglot import exp
 
-from ingestd.commands.snowflake import sql as command
-from ingestd.config import S3, Config, Sink, Snowflake
-from ingestd.errors import ConfigError
-from ingestd.events import Event, load_model, make_model
-from ingestd.settings import Settings, load
+from ingestd.cli.snowflake import sql as command
+from ingestd.config.load import Settings, load
+from ingestd.config.model import S3, Config, Sink, Snowflake
+from ingestd.core.errors import ConfigError
+from ingestd.core.events import Event, load_model, make_model
 from ingestd.snowflake import bucket
 from ingestd.snowflake.pipe import Style, copy
-from ingestd.snowflake.place import Place, place_of
 from ingestd.snowflake.sql import setup
+from ingestd.snowflake.stage_location import Place, place_of
 from ingestd.snowflake.statements import Part, Statement, script, text, whole
 from ingestd.snowflake.table import columns
 
@@ -426,7 +426,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_it_needs_neither_the_connector_nor_a_warehouse() -> None:
     """Nothing of it is loaded by printing."""
     code = (
-        "import sys; from ingestd.cli import main; "
+        "import sys; from ingestd.cli.main import main; "
         "main(['snowflake', 'sql', '--sink', 's3://bucket', '--set', 'snowflake.aws_role_arn=" + ROLE + "']); "
         "assert not {'snowflake.connector', 'duckdb', 'sqlglot', 'aiobotocore'} & set(sys.modules)"
     )

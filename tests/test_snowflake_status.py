@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.snowflake.history import Load
+from ingestd.snowflake.copy_history import Load
 from ingestd.snowflake.pipe_status import MAX_FAILED, STATES, PipeReport, judge, parse, query, text
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

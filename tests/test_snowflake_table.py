@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from msgspec import Meta
 from sqlglot import exp
 
-from ingestd.config import Events
-from ingestd.errors import ConfigError
-from ingestd.events import Event, load_model, make_model
-from ingestd.records import PlainRecord, TopicPartition
+from ingestd.config.model import Events
+from ingestd.core.errors import ConfigError
+from ingestd.core.events import Event, load_model, make_model
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.validation import Validator
 from ingestd.snowflake.table import Column, columns, create_table, definition, identifier, literal
-from ingestd.validate import Validator
 
 OURS = columns(load_model(None))
 NOW = 1_795_421_052_327

@@ -11,12 +11,12 @@ from benchmarks.soak.load import Written
 from benchmarks.soak.plan import BURST, EVERY, FACTOR, FIRST, LAST, Plan, Span
 from benchmarks.soak.samples import Sample, Written2Landed, buckets, difference, quantile
 from benchmarks.soak.verdict import WARM_UP, memory, recoveries, theil_sen
-from ingestd.batch import Batch
-from ingestd.layout import Layout
-from ingestd.quarantine import encode
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.refusals import Reason
-from ingestd.validate import Rejected, Validated
+from ingestd.core.batch import Batch
+from ingestd.core.object_keys import Layout
+from ingestd.core.quarantine import encode
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.rejections import Reason
+from ingestd.core.validation import Rejected, Validated
 from tests.services.seaweed import S3Store
 
 HOUR = 3600.0

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config import Batch, Config, Health, Kafka, Seconds, Sink
-from ingestd.status import REASONS, PartitionStatus, Status, Totals, judged, reasons
+from ingestd.config.model import Batch, Config, Health, Kafka, Seconds, Sink
+from ingestd.core.readiness import REASONS, PartitionStatus, Status, Totals, judged, reasons
 
 CONFIG = Config(
     batch=Batch(interval=Seconds(30)),

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.console import Console
 
-from ingestd.config import S3, Batch, Config, Seconds, Simulator, Sink
-from ingestd.status import PartitionStatus, Status, Totals
-from ingestd.terminal import LiveView, ProgressBar, summary
+from ingestd.config.model import S3, Batch, Config, Seconds, Simulator, Sink
+from ingestd.core.readiness import PartitionStatus, Status, Totals
+from ingestd.ops.terminal import LiveView, ProgressBar, summary
 
 MIDNIGHT = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp())
 CONFIG = Config(source="simulator", duration=Seconds(300), batch=Batch(interval=Seconds(30)))

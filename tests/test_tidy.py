@@ -39,7 +39,16 @@ PURE = {
     "snowflake/sql.py", "snowflake/statements.py", "snowflake/table.py", "status.py", "steps.py",
     "validate.py", "watchdog.py",
 }  # fmt: skip
-IMPURE = {"asyncio", "logging", "socket", "threading", "time", "ingestd.metrics", "ingestd.logs", "ingestd.daemon"}
+IMPURE = {
+    "asyncio",
+    "logging",
+    "socket",
+    "threading",
+    "time",
+    "ingestd.ops.metrics",
+    "ingestd.ops.logs",
+    "ingestd.daemon",
+}
 OURS_OR_STANDARD = {"ingestd", *sys.stdlib_module_names}
 
 
@@ -76,8 +85,8 @@ def test_the_core_is_pure(file: str) -> None:
 def test_sources_know_no_sinks_and_sinks_no_batches(file: Path) -> None:
     kind = name(file).split("/")[0]
     strangers = {
-        "sources": ("ingestd.sinks", "ingestd.batch", "ingestd.chain"),
-        "sinks": ("ingestd.sources", "ingestd.batch", "ingestd.chain", "ingestd.layout"),
+        "sources": ("ingestd.sinks.base", "ingestd.core.batch", "ingestd.core.chain"),
+        "sinks": ("ingestd.sources.base", "ingestd.core.batch", "ingestd.core.chain", "ingestd.core.object_keys"),
     }.get(kind, ())
     assert not [module for module in imports(file) if strangers and module.startswith(strangers)]
 
@@ -90,9 +99,9 @@ def test_only_the_composition_knows_concrete_parts(file: Path) -> None:
         or name(file).startswith(("sources/", "sinks/"))
     ):
         return
-    concrete = ("ingestd.sources.", "ingestd.sinks.")
-    named = {"ingestd.sources.Source", "ingestd.sources.Listener", "ingestd.sources.Fetched"}
-    named |= {"ingestd.sinks.Sink", "ingestd.sinks.Stored", "ingestd.sinks.ObjectInfo"}
+    concrete = ("ingestd.sources.base.", "ingestd.sinks.base.")
+    named = {"ingestd.sources.base.Source", "ingestd.sources.base.Listener", "ingestd.sources.base.Fetched"}
+    named |= {"ingestd.sinks.base.Sink", "ingestd.sinks.base.Stored", "ingestd.sinks.base.ObjectInfo"}
     assert not [module for module in imports(file) if module.startswith(concrete) and module not in named]
 
 

@@ -12,11 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from ingestd.config import Events, Size
-from ingestd.events import ORIGIN_FIELDS, Event, load_model, make_model
-from ingestd.records import PlainRecord, TopicPartition
-from ingestd.refusals import DEPTH_MAX, MESSAGE_MAX, PATH_MAX, Reason
-from ingestd.validate import Rejected, Validated, Validator
+from ingestd.config.model import Events, Size
+from ingestd.core.events import ORIGIN_FIELDS, Event, load_model, make_model
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.rejections import DEPTH_MAX, MESSAGE_MAX, PATH_MAX, Reason
+from ingestd.core.validation import Rejected, Validated, Validator
 
 PARTITION = TopicPartition("marketing_events", 3)
 KAFKA_TIME = 1_795_000_000_123  # 2026-11-18T11:06:40.123Z

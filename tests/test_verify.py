@@ -11,20 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import compose
-from ingestd.audit import chains, reading
-from ingestd.audit.chains import AuditError
-from ingestd.audit.findings import Finding, Report
-from ingestd.commands import PROBLEMS
-from ingestd.commands.verify import Options, run, verify
-from ingestd.config import Config
-from ingestd.encode import pack
-from ingestd.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
-from ingestd.records import LogRange, Position, TopicPartition
-from ingestd.settings import Flag, Settings, load
-from ingestd.sinks import ObjectInfo
-from ingestd.sinks.memory import Fault, MemorySink
+from ingestd import wiring as compose
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.cli.verify import Options, run, verify
+from ingestd.config.load import Flag, Settings, load
+from ingestd.config.model import Config
+from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
+from ingestd.core.gzip import pack
+from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.sinks.base import ObjectInfo
+from ingestd.verify import body_verifier as reading
+from ingestd.verify import chains
+from ingestd.verify.chains import AuditError
+from ingestd.verify.findings import Finding, Report
 from tests.archive import CLUSTER, DAY, NOON, P0, P1, Archive, rejects, rows
+from tests.fakes.memory_sink import Fault, MemorySink
 from tests.simulation import virtual_time
 
 ALL = Options()
@@ -750,7 +751,7 @@ class Breaking(MemorySink):
 
 
 async def test_a_listing_that_breaks_off_goes_on_behind_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestd.survey._PAGE", 4)
+    monkeypatch.setattr("ingestd.sinks.listing._PAGE", 4)
     archive = Archive(sink=Breaking())
     archive.chain(P0, *range(0, 200, 10), step=1)
     report = await look(archive, sink__retry_initial="1ms", sink__retry_max="2ms")
@@ -874,7 +875,7 @@ def test_one_error_of_a_store_is_told_not_one_for_each_call(archive: Archive, mo
     archive.chain(P0, *range(0, 500, 10))
     archive.sink.fail_when(lambda call: Fault(SinkForbidden) if call.operation == "head" else None)
     the_sink(archive, monkeypatch)
-    monkeypatch.setattr("ingestd.audit.walk.PATIENCE", 0.05)
+    monkeypatch.setattr("ingestd.verify.scanner.PATIENCE", 0.05)
     with pytest.raises(SinkForbidden):
         run(settings(), ALONE)
 

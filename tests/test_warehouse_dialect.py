@@ -2,9 +2,9 @@
 
 import pytest
 
-from ingestd.config import Snowflake
-from ingestd.errors import WarehouseError
-from ingestd.warehouse.dialect import MAX_SQL, Dialect
+from ingestd.config.model import Snowflake
+from ingestd.core.errors import WarehouseError
+from ingestd.demo.warehouse.dialect import MAX_SQL, Dialect
 
 DIALECT = Dialect(Snowflake())
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ingestd.errors import WarehouseError
-from ingestd.warehouse.database import QUERIES, Warehouse
-from ingestd.warehouse.door import MAX_LINE, Answer, Door, Question, ask, beside
+from ingestd.core.errors import WarehouseError
+from ingestd.demo.warehouse.database import QUERIES, Warehouse
+from ingestd.demo.warehouse.query_server import MAX_LINE, Answer, Door, Question, ask, beside
 from tests.warehouse_world import batch, key, loader, opened
 
 COUNT = "SELECT COUNT(*) FROM marketing_events"

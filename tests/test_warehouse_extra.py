@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from ingestd.config import Config, Warehouse
-from ingestd.errors import ConfigError
-from ingestd.events import load_model
-from ingestd.sinks.memory import MemorySink
-from ingestd.warehouse import needed_by
+from ingestd.config.model import Config, Warehouse
+from ingestd.core.errors import ConfigError
+from ingestd.core.events import load_model
+from ingestd.demo.warehouse import needed_by
+from tests.fakes.memory_sink import MemorySink
 
 HEAVY = "{'duckdb', 'sqlglot', 'numpy'}"
 
@@ -22,7 +22,7 @@ def test_its_libraries_are_not_loaded_without_it(module: str) -> None:
 
 
 def test_without_it_no_pipe_is_made() -> None:
-    from ingestd import compose  # noqa: PLC0415
+    from ingestd import wiring as compose  # noqa: PLC0415
 
     assert compose.make_pipe(Config(), load_model(None), MemorySink()) is None
 
@@ -31,7 +31,7 @@ def test_without_it_no_pipe_is_made() -> None:
 def test_a_missing_library_is_said_with_what_to_install(library: str) -> None:
     program = (
         f"import sys; sys.modules[{library!r}] = None\n"
-        "from ingestd.cli import main\n"
+        "from ingestd.cli.main import main\n"
         "sys.exit(main(['run', '--source', 'simulator', '--warehouse', 'local', '--sink', sys.argv[1]]))"
     )
     done = subprocess.run([sys.executable, "-c", program, "never-made"], capture_output=True, text=True, check=False)
@@ -51,7 +51,7 @@ def test_a_missing_library_is_a_matter_of_configuration() -> None:
 
 
 def test_a_queue_is_of_no_use_without_a_bucket() -> None:
-    from ingestd.checks import check  # noqa: PLC0415
+    from ingestd.config.validate import check  # noqa: PLC0415
 
     warehouse = Warehouse(kind="local", queue_url="http://127.0.0.1:4566/0/q")
     with pytest.raises(ConfigError, match=r"warehouse\.queue_url = \S+ is of no use"):

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestd.errors import WarehouseError
-from ingestd.warehouse import loading
-from ingestd.warehouse.database import Warehouse
-from ingestd.warehouse.loading import Loader
+from ingestd.core.errors import WarehouseError
+from ingestd.demo.warehouse import loading
+from ingestd.demo.warehouse.database import Warehouse
+from ingestd.demo.warehouse.loading import Loader
 from tests.warehouse_world import ago, batch, body, key, loader, only, opened, row, text
 
 

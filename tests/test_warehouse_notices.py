@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ingestd import config
-from ingestd.config import S3, Seconds, Snowflake
+from ingestd.config import model as config
+from ingestd.config.model import S3, Seconds, Snowflake
+from ingestd.demo.warehouse.database import Warehouse
+from ingestd.demo.warehouse.local_loader import LocalPipe, PipeState
+from ingestd.demo.warehouse.sqs_events import Notices, named
 from ingestd.sinks.s3 import S3Sink
-from ingestd.warehouse.database import Warehouse
-from ingestd.warehouse.notices import Notices, named
-from ingestd.warehouse.pipe import LocalPipe, PipeState
 from tests.services.ministack import Ministack, Queue
 from tests.services.seaweed import REGION
 from tests.warehouse_world import COLUMNS, batch, key, only

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ingestd import config
-from ingestd.config import Seconds, Snowflake
-from ingestd.errors import ConfigError, SinkForbidden, SinkUnavailable
-from ingestd.sinks.memory import Call, Fault, MemorySink
-from ingestd.warehouse import pipe as pipes
-from ingestd.warehouse.database import Warehouse
-from ingestd.warehouse.notices import Notices
-from ingestd.warehouse.pipe import LocalPipe, PipeState
+from ingestd.config import model as config
+from ingestd.config.model import Seconds, Snowflake
+from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
+from ingestd.demo.warehouse import local_loader as pipes
+from ingestd.demo.warehouse.database import Warehouse
+from ingestd.demo.warehouse.local_loader import LocalPipe, PipeState
+from ingestd.demo.warehouse.sqs_events import Notices
+from tests.fakes.memory_sink import Call, Fault, MemorySink
 from tests.warehouse_world import COLUMNS, batch, body, key, only, row
 
 SLOW, QUICK = Seconds(3600), Seconds(0.1)
@@ -122,7 +122,7 @@ async def test_goes_on_when_the_sink_is_back(
     kind: type[SinkUnavailable],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "ingestd.warehouse")
+    caplog.set_level(logging.INFO, "ingestd.demo.warehouse")
 
     def down(call: Call) -> Fault | None:
         return Fault(kind) if call.operation in {operation, "head"} else None

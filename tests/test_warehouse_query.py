@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import Snowflake
-from ingestd.errors import ConfigError, WarehouseError
+from ingestd.config.model import Snowflake
+from ingestd.core.errors import ConfigError, WarehouseError
+from ingestd.demo.warehouse.database import Warehouse
 from ingestd.snowflake.table import Column
-from ingestd.warehouse.database import Warehouse
 from tests.warehouse_world import COLUMNS, ago, batch, body, key, loader, only, opened, row
 
 GUIDE = "SELECT COUNT(*) FROM marketing_events WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"
@@ -179,7 +179,7 @@ def test_any_name_can_be_the_table_s(tmp_path: Path) -> None:
 def test_a_file_has_one_writer(warehouse: Warehouse) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.warehouse_world import opened\n"
-        "from ingestd.warehouse import database\n"
+        "from ingestd.demo.warehouse import database\n"
         "database._LOCK_PATIENCE = 0.0\n"
         "opened(Path(sys.argv[1]))"
     )

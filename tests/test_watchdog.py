@@ -1,6 +1,6 @@
 """The watchdog judges progress, not signs of life."""
 
-from ingestd.watchdog import Verdict, Watchdog
+from ingestd.pipeline.watchdog import Verdict, Watchdog
 
 
 def test_is_well_while_no_partition_waits_for_long() -> None:

@@ -5,12 +5,12 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ingestd.config import Snowflake
-from ingestd.events import load_model
-from ingestd.features import NOW
+from ingestd.config.model import Snowflake
+from ingestd.core.events import load_model
+from ingestd.demo.warehouse.database import Warehouse
+from ingestd.demo.warehouse.loading import Loader
+from ingestd.snowflake.features import NOW
 from ingestd.snowflake.table import columns
-from ingestd.warehouse.database import Warehouse
-from ingestd.warehouse.loading import Loader
 
 COLUMNS = columns(load_model(None))
 NAME = "events/year=2026/month=11/day=23/marketing_events+{:05d}+{:020d}.jsonl.gz"

@@ -15,7 +15,7 @@ import msgspec
 from benchmarks.propensity import report
 from benchmarks.propensity.sample import ACTIVITY, DAYS, Sample, draw
 from benchmarks.propensity.training import FEATURES, fit
-from ingestd.config import Simulator
+from ingestd.config.model import Simulator
 
 MODEL = Path(__file__).parents[2] / "ingestd" / "features" / "model.json"
 RESULTS = Path(__file__).parents[1] / "results"

@@ -9,9 +9,9 @@ from pathlib import Path
 import duckdb
 import sqlglot
 
-from ingestd.config import Simulator
-from ingestd.features import SCORE, relations
-from ingestd.simulation import history
+from ingestd.config.model import Simulator
+from ingestd.snowflake.features import SCORE, relations
+from ingestd.sources.simulator.events import history
 
 DAY = 86_400_000
 COLUMNS = {

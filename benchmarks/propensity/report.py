@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
 from benchmarks.propensity.sample import ACTIVITY, HORIZON, Sample
-from ingestd.features.model import MODEL
+from ingestd.snowflake.features.model import MODEL
 
 _BINS = 10
 _RESAMPLED = 100

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.propensity.history import DAY, investors, look_back, simulated
-from ingestd.clients import Clients, calls, invests
-from ingestd.config import Simulator
+from ingestd.config.model import Simulator
+from ingestd.sources.simulator.clients import Clients, calls, invests
 
 ACTIVITY = "events_30d"
 HORIZON = 7  # days in which the outcome may come

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.propensity.sample import HORIZON, Sample
-from ingestd.features.model import PropensityModel, Term
+from ingestd.snowflake.features.model import PropensityModel, Term
 
 #: More of them gain less than 0.005 of AUC, and the signs of their coefficients say nothing to people any more.
 FEATURES = ("web_visits_30d", "email_opens_30d", "email_clicks_30d", "advisor_calls_30d")

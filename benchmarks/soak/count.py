@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ingestd.encode import unpack
-from ingestd.layout import EVENTS, Landed, Layout
-from ingestd.records import TopicPartition
+from ingestd.core.gzip import unpack
+from ingestd.core.object_keys import EVENTS, Landed, Layout
+from ingestd.core.records import TopicPartition
 from tests.e2e.ledger import Tally
 from tests.services.seaweed import S3Store
 

@@ -1,4 +1,4 @@
-"""What `ingestd check` concludes from what it has tried. Pure: the trials are in ``ingestd.commands``.
+"""What `ingestd check` concludes from what it has tried. Pure: the trials are in ``ingestd.cli.exit_codes``.
 
 cluster    brokers, topics, the group
 records    a sample of the topics' records
@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ingestd.errors import IngestdError
+from ingestd.core.errors import IngestdError
 
 T = TypeVar("T")
 

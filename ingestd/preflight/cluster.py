@@ -5,12 +5,12 @@ from typing import TypeVar
 
 import msgspec
 
-from ingestd.config import Config, Kafka, Seconds
-from ingestd.errors import ConfigError, IngestdError, SourceError
+from ingestd.config.model import Config, Kafka, Seconds
+from ingestd.core.errors import ConfigError, IngestdError, SourceError
+from ingestd.core.formatting import number
+from ingestd.core.records import GroupState, LogRange, Position, Record, TopicPartition
 from ingestd.preflight import Finding, failed, not_tried, note, ok, some, wrong
 from ingestd.preflight.estimate import Traffic
-from ingestd.records import GroupState, LogRange, Position, Record, TopicPartition
-from ingestd.words import number
 
 OUTAGE = Seconds(3 * 86400)  # a weekend with nobody there: what a log should bridge
 #: The settings of a topic that matter to us.

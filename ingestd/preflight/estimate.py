@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from ingestd.batch import Batch
-from ingestd.config import Batch as Limits
-from ingestd.config import Seconds
+from ingestd.config.model import Batch as Limits
+from ingestd.config.model import Seconds
+from ingestd.core.batch import Batch
+from ingestd.core.formatting import number, size
+from ingestd.core.records import LogRange, TopicPartition
 from ingestd.preflight import Finding, note, ok
 from ingestd.preflight.records import Sample
-from ingestd.records import LogRange, TopicPartition
-from ingestd.words import number, size
 
 S3_PUT_USD_PER_1000 = 0.005  # AWS, us-east-1; LIST costs the same, HEAD and GET a twelfth
 SNOWPIPE_CREDITS_PER_GB = 0.0037  # of uncompressed rows; since December 2025, with no fee for a file

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from ingestd.config import Breaker
-from ingestd.encode import pack
+from ingestd.config.model import Breaker
+from ingestd.core.formatting import number, size
+from ingestd.core.gzip import pack
+from ingestd.core.records import Record, TopicPartition
+from ingestd.core.validation import Rejected, Validator
 from ingestd.preflight import Finding, note, ok, wrong
-from ingestd.records import Record, TopicPartition
-from ingestd.validate import Rejected, Validator
-from ingestd.words import number, size
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

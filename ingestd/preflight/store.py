@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from ingestd.config import Config
-from ingestd.errors import SinkError
-from ingestd.layout import OWN, REQUEUED, Layout
+from ingestd.config.model import Config
+from ingestd.core.errors import SinkError
+from ingestd.core.formatting import size
+from ingestd.core.object_keys import OWN, REQUEUED, Layout
 from ingestd.preflight import Finding, note, ok, wrong
 from ingestd.preflight.estimate import Estimate
-from ingestd.words import size
 
 _ACTION = re.compile(r"\b(?:s3|kms):[A-Z][A-Za-z]+")
 _NO_ROOM = 1 << 30  # bytes on a disk that are as good as none

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from ingestd.batch import Batch
-from ingestd.config import Config, Size
+from ingestd.config.model import Config, Size
+from ingestd.core.batch import Batch
+from ingestd.core.formatting import number, size
 from ingestd.preflight import Finding, note, ok
 from ingestd.preflight.cluster import is_local
 from ingestd.preflight.estimate import DAY, Estimate
-from ingestd.words import number, size
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 

@@ -11,14 +11,14 @@ from typing import TypeVar
 
 import msgspec
 
-from ingestd.encode import pack
-from ingestd.errors import ConfigError, IngestdError
-from ingestd.guard import Guard
-from ingestd.layout import Layout
-from ingestd.records import TopicPartition
-from ingestd.requeue.parcels import SPAN, Identity, Names, Produced, Receipt
-from ingestd.sinks import Sink
-from ingestd.survey import keys
+from ingestd.core.errors import ConfigError, IngestdError
+from ingestd.core.gzip import pack
+from ingestd.core.object_keys import Layout
+from ingestd.core.records import TopicPartition
+from ingestd.requeue.batches import SPAN, Identity, Names, Produced, Receipt
+from ingestd.sinks.base import Sink
+from ingestd.sinks.listing import keys
+from ingestd.sinks.retry import Guard
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from ingestd import gzip_extra
-from ingestd.errors import SinkForbidden, SinkUnavailable
-from ingestd.sinks import ObjectInfo, Stored
+from ingestd.core import gzip_extra
+from ingestd.core.errors import SinkForbidden, SinkUnavailable
+from ingestd.sinks.base import ObjectInfo, Stored
 from ingestd.sinks.names import check_folder, check_key, check_metadata
 
 _TEMPORARY = ".tmp"

@@ -17,9 +17,9 @@ from aiobotocore.session import AioSession
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from ingestd.config import S3
-from ingestd.errors import ConfigError, SinkError, SinkForbidden, SinkUnavailable
-from ingestd.sinks import ObjectInfo, Stored
+from ingestd.config.model import S3
+from ingestd.core.errors import ConfigError, SinkError, SinkForbidden, SinkUnavailable
+from ingestd.sinks.base import ObjectInfo, Stored
 from ingestd.sinks.names import check_folder, check_key, check_metadata
 
 if TYPE_CHECKING:

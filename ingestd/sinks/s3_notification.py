@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from ingestd.config import S3
+from ingestd.config.model import S3
 from ingestd.sinks.s3 import S3Sink
 
 if TYPE_CHECKING:

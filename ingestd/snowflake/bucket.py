@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingestd.config import S3
-from ingestd.layout import EVENTS, OWN, QUARANTINE, REQUEUED
-from ingestd.snowflake.place import SUFFIX, Place
+from ingestd.config.model import S3
+from ingestd.core.object_keys import EVENTS, OWN, QUARANTINE, REQUEUED
+from ingestd.snowflake.stage_location import SUFFIX, Place
 
 NOTIFICATION = "SnowpipeAutoIngest"  # the guide's id of the rule
 USER_ARN, EXTERNAL_ID = "STORAGE_AWS_IAM_USER_ARN", "STORAGE_AWS_EXTERNAL_ID"

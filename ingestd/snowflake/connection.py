@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from ingestd.checks import refusal, snowflake_problems
-from ingestd.config import Snowflake
-from ingestd.errors import ConfigError, SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.logs import REDACTION
-from ingestd.settings import secret
+from ingestd.config.load import secret
+from ingestd.config.model import Snowflake
+from ingestd.config.validate import refusal, snowflake_problems
+from ingestd.core.errors import ConfigError, SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.ops.logs import REDACTION
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection

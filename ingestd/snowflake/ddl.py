@@ -6,10 +6,10 @@ pipe needs, the reader's role only selects.
 
 from collections.abc import Iterator, Sequence
 
-from ingestd.config import Snowflake
-from ingestd.features import SCORE, relations
+from ingestd.config.model import Snowflake
+from ingestd.snowflake.features import SCORE, relations
 from ingestd.snowflake.pipe import CHANGING, STYLES, Style, create_pipe, errors_name, file_format_name
-from ingestd.snowflake.place import Place
+from ingestd.snowflake.stage_location import Place
 from ingestd.snowflake.statements import Statement
 from ingestd.snowflake.table import Column, create_table, deduplicated, definition, identifier, literal, qualified
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ingestd.config import Snowflake
+from ingestd.config.model import Snowflake
 from ingestd.snowflake.bucket import QUEUE_ARN
 from ingestd.snowflake.pipe import CHANGING, Style, copy
-from ingestd.snowflake.place import Place
+from ingestd.snowflake.stage_location import Place
 from ingestd.snowflake.table import TEXT_MAX, Column, identifier, literal, qualified
 
 _PARTS = re.compile(r"(\w+)(?:\((\d+)(?:,(\d+))?\))?")

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from ingestd.guard import Guard
-from ingestd.layout import Landed, Layout, day_folder
-from ingestd.sinks import ObjectInfo, Sink
+from ingestd.core.object_keys import Landed, Layout, day_folder
+from ingestd.sinks.base import ObjectInfo, Sink
+from ingestd.sinks.listing import days, keys
+from ingestd.sinks.retry import Guard
 from ingestd.snowflake.reconcile import Object
-from ingestd.survey import days, keys
 
 AT_ONCE = 32  # calls
 PATIENCE = 60.0  # seconds for an answer, with all tries

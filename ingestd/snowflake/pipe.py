@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from ingestd.config import Snowflake
+from ingestd.config.model import Snowflake
 from ingestd.snowflake.table import FILE_NAME, FILE_ROW_NUMBER, LOADED_AT, Column, identifier, literal, qualified
 
 Style = Literal["select", "match"]

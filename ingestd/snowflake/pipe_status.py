@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from ingestd.snowflake.history import Load
-from ingestd.words import clean, number
+from ingestd.core.formatting import clean, number
+from ingestd.snowflake.copy_history import Load
 
 PENDING_MAX = timedelta(minutes=10)  # a file that waits longer is worth a look: a minute is usual
 MAX_FAILED = 20  # files that are told of

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from ingestd.snowflake.history import REFRESHED, Fate
+from ingestd.core.formatting import clean, number
+from ingestd.snowflake.copy_history import REFRESHED, Fate
 from ingestd.snowflake.table import FILE_NAME, literal
-from ingestd.words import clean, number
 
 MAX_KEPT = 5000  # findings; the rest is counted
 MAX_SHOWN = 10  # of one kind, in words

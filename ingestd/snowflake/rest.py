@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from http.client import HTTPException
 from typing import Any
 
-from ingestd.config import Snowflake
-from ingestd.errors import SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.logs import REDACTION
+from ingestd.config.model import Snowflake
+from ingestd.core.errors import SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.ops.logs import REDACTION
 from ingestd.snowflake.table import qualified
 from ingestd.snowflake.token import LIFETIME, token
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from ingestd.config import Config
-from ingestd.errors import ConfigError
-from ingestd.events import Model, make_model
+from ingestd.config.model import Config
+from ingestd.core.errors import ConfigError
+from ingestd.core.events import Model, make_model
 from ingestd.snowflake import bucket, ddl
 from ingestd.snowflake.pipe import Style
-from ingestd.snowflake.place import Place, place_of
+from ingestd.snowflake.stage_location import Place, place_of
 from ingestd.snowflake.statements import Document, Part
 from ingestd.snowflake.table import columns, qualified
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from msgspec import inspect
 
-from ingestd.config import Snowflake
-from ingestd.errors import ConfigError
-from ingestd.events import ORIGIN_FIELDS, Event, Model
+from ingestd.config.model import Snowflake
+from ingestd.core.errors import ConfigError
+from ingestd.core.events import ORIGIN_FIELDS, Event, Model
 
 FILE_NAME, FILE_ROW_NUMBER, LOADED_AT = "file_name", "file_row_number", "loaded_at"
 TEXT_MAX = 16 << 20  # characters: what VARCHAR holds, at the least, where it is given no length

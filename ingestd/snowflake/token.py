@@ -5,9 +5,9 @@ import hashlib
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ingestd.config import Snowflake
-from ingestd.errors import ConfigError
-from ingestd.logs import REDACTION
+from ingestd.config.model import Snowflake
+from ingestd.core.errors import ConfigError
+from ingestd.ops.logs import REDACTION
 
 LIFETIME = timedelta(minutes=59)  # an hour is the most that is accepted
 _KEY_BYTES_MAX = 64 << 10

@@ -16,7 +16,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, T
 from multidict import CIMultiDict
 from yarl import URL
 
-from ingestd.layout import EVENTS
+from ingestd.core.object_keys import EVENTS
 from tests.services.ports import HOST
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}  # the last is answered here, and not signed

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from ingestd.encode import pack
-from ingestd.errors import SinkUnavailable
-from ingestd.sinks import Sink, Stored
+from ingestd.core.errors import SinkUnavailable
+from ingestd.core.gzip import pack
+from ingestd.sinks.base import Sink, Stored
 
 ROWS = b'{"event_id":"1"}\n'
 BODY = pack(ROWS).data

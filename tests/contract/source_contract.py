@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ingestd.records import Position, Record, TopicPartition
-from ingestd.sources import Source
+from ingestd.core.records import Position, Record, TopicPartition
+from ingestd.sources.base import Source
 
 LIMIT = 60  # seconds until a promise counts as broken; never waited for when it is kept
 
@@ -93,7 +93,7 @@ def values(records: Sequence[Record]) -> list[bytes | None]:
 
 
 class SourceContract:
-    """The promises of `ingestd.sources.Source`.
+    """The promises of `ingestd.sources.base.Source`.
 
     Subclass it in a test module, named ``Test...``, with an async fixture ``world`` that yields a `World` and stops
     the source afterwards. A promise that a source cannot keep is overridden there with a strict xfail and the reason.

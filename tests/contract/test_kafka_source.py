@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from ingestd.config import Kafka
-from ingestd.records import TopicPartition
+from ingestd.config.model import Kafka
+from ingestd.core.records import TopicPartition
 from ingestd.sources.kafka import KafkaSource, Onlooker
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import RecordingListener, SourceContract, World

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Collection, Sequence
 
 import pytest
 
-from ingestd.errors import SourceError
-from ingestd.records import PlainRecord, Position, TopicPartition
-from ingestd.sources.memory import MemoryLog, MemorySource
+from ingestd.core.errors import SourceError
+from ingestd.core.records import PlainRecord, Position, TopicPartition
 from tests.contract.source_contract import Reader, RecordingListener, SourceContract, World, offsets
+from tests.fakes.memory_source import MemoryLog, MemorySource
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 

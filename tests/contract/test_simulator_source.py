@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.config import Events, Seconds, Simulator
-from ingestd.errors import ConfigError, SourceError
-from ingestd.events import load_model
-from ingestd.records import PlainRecord, Position, TopicPartition
-from ingestd.simulation import MAX_EVENTS
-from ingestd.sources.simulator import BAD_EVENTS, BURST, BURST_SECONDS, EventStream, Pace, SimulatorSource
-from ingestd.validate import Validator
+from ingestd.config.model import Events, Seconds, Simulator
+from ingestd.core.errors import ConfigError, SourceError
+from ingestd.core.events import load_model
+from ingestd.core.records import PlainRecord, Position, TopicPartition
+from ingestd.core.validation import Validator
+from ingestd.sources.simulator.events import MAX_EVENTS
+from ingestd.sources.simulator.source import BAD_EVENTS, BURST, BURST_SECONDS, EventStream, Pace, SimulatorSource
 from tests.contract.source_contract import Reader, RecordingListener, SourceContract, World, offsets
 
 P0, P1 = TopicPartition("marketing_events", 0), TopicPartition("marketing_events", 1)

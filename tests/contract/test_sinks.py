@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import S3
-from ingestd.errors import SinkForbidden, SinkUnavailable
-from ingestd.sinks import Sink, Stored
+from ingestd.config.model import S3
+from ingestd.core.errors import SinkForbidden, SinkUnavailable
+from ingestd.sinks.base import Sink, Stored
 from ingestd.sinks.local import LocalSink
-from ingestd.sinks.memory import Call, Fault, MemorySink
 from ingestd.sinks.s3 import S3Sink
 from tests.contract.sink_contract import BODY, KEY, METADATA, SinkContract
+from tests.fakes.memory_sink import Call, Fault, MemorySink
 from tests.services.seaweed import REGION, S3Store
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
-from ingestd.config import Config
-from ingestd.settings import load
+from ingestd.config.load import load
+from ingestd.config.model import Config
 from tests.services.helm import ensure_helm, ensure_types
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

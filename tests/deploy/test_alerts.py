@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ingestd import metrics, status
+from ingestd.core import readiness as status
+from ingestd.ops import metrics
 from tests.deploy.alert_cases import CASES, Case, Series
 from tests.services.prometheus import amtool, promtool
 

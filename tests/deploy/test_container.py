@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ingestd import __version__
-from ingestd.settings import load
+from ingestd.config.load import load
 from tests.deploy import image
 from tests.deploy.image import COMMIT, CONTEXT, DOCKERFILE, Image
 from tests.deploy.root import Confined

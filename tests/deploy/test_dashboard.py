@@ -8,7 +8,7 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from ingestd import metrics
+from ingestd.ops import metrics
 from tests.deploy.board import BOARD, Panel
 from tests.deploy.dashboard import DASHBOARD, text
 from tests.deploy.picture import asked

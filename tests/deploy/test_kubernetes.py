@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 import ingestd
-from ingestd.checks import KEYS, variable
-from ingestd.config import Health
-from ingestd.health import HealthServer
-from ingestd.measured import MEASURED
+from ingestd.capacity.defaults import MEASURED
+from ingestd.config.model import Health
+from ingestd.config.validate import KEYS, variable
+from ingestd.ops.health import HealthServer
 from tests.deploy.chart import (
     CHART,
     DEPLOY,

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import ingestd
-from ingestd.build_data import Build, build, in_words
+from ingestd.ops.build_info import Build, build, in_words
 from tests.e2e.loader import in_directory
 
 REPOSITORY = Path(__file__).parents[2]

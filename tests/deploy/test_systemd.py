@@ -14,8 +14,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from ingestd.cli import USAGE
-from ingestd.settings import load
+from ingestd.cli.main import USAGE
+from ingestd.config.load import load
 from tests.conftest import MakeTopic
 from tests.deploy import image
 from tests.deploy.root import Confined, Root

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import S3, Config
-from ingestd.events import load_model
-from ingestd.settings import load
+from ingestd.config.load import load
+from ingestd.config.model import S3, Config
+from ingestd.core.events import load_model
 from ingestd.snowflake import bucket
-from ingestd.snowflake.place import Place, place_of
 from ingestd.snowflake.sql import setup
+from ingestd.snowflake.stage_location import Place, place_of
 from ingestd.snowflake.statements import text
 from tests.e2e.iam import Need, allowed, listed
 from tests.services.terraform import Block, blocks, evaluate, failed_checks

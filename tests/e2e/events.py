@@ -9,8 +9,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from ingestd.config import Simulator
-from ingestd.simulation import MALFORMATIONS, Simulation
+from ingestd.config.model import Simulator
+from ingestd.sources.simulator.events import MALFORMATIONS, Simulation
 
 BAD_EVERY = 100  # one event of so many is malformed
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ingestd import gzip_extra, quarantine
-from ingestd.layout import PROBE, QUARANTINE, Landed, Layout
-from ingestd.records import TopicPartition
+from ingestd.core import gzip_extra, quarantine
+from ingestd.core.object_keys import PROBE, QUARANTINE, Landed, Layout
+from ingestd.core.records import TopicPartition
 from tests.services.seaweed import S3Store
 
 _MAX_PROBLEMS = 20  # that are put in words

@@ -9,8 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ingestd import gzip_extra
-from ingestd.layout import EVENTS, PROBE, QUARANTINE, REQUEUED, Landed, Layout
+from ingestd.core import gzip_extra
+from ingestd.core.object_keys import EVENTS, PROBE, QUARANTINE, REQUEUED, Landed, Layout
 from tests.services.seaweed import S3Store
 
 Row = dict[str, Any]

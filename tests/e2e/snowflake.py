@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ingestd.config import Config
-from ingestd.events import make_model
-from ingestd.settings import Flag, load
+from ingestd.config.load import Flag, load
+from ingestd.config.model import Config
+from ingestd.core.events import make_model
 from ingestd.snowflake import ddl
 from ingestd.snowflake.connection import Connection, open_connection
-from ingestd.snowflake.place import place_of
+from ingestd.snowflake.stage_location import place_of
 from ingestd.snowflake.table import columns
 from tests.e2e.daemon import Daemon, credentials
 from tests.services.ministack import Ministack, Queue

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from ingestd import quarantine
-from ingestd.layout import QUARANTINE
-from ingestd.quarantine import Quarantined
-from ingestd.refusals import Reason
+from ingestd.core import quarantine
+from ingestd.core.object_keys import QUARANTINE
+from ingestd.core.quarantine import Quarantined
+from ingestd.core.rejections import Reason
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import Daemon, credentials, settings

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from ingestd.config import Snowflake as Names
-from ingestd.events import load_model
-from ingestd.features import SCORE, relations
-from ingestd.settings import Flag, load
+from ingestd.config.load import Flag, load
+from ingestd.config.model import Snowflake as Names
+from ingestd.core.events import load_model
+from ingestd.demo.warehouse.database import Warehouse
 from ingestd.snowflake.connection import Connection, open_connection
+from ingestd.snowflake.features import SCORE, relations
 from ingestd.snowflake.table import columns
-from ingestd.warehouse.database import Warehouse
 from tests import feature_reference as reference
 from tests.feature_reference import NOW_SQL, Row, random_rows
 from tests.services.snowflake import Snowflake

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
-from ingestd.http import MAX_CONNECTIONS
+from ingestd.ops.http import MAX_CONNECTIONS
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import Daemon

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from ingestd.layout import QUARANTINE, Layout
+from ingestd.core.object_keys import QUARANTINE, Layout
 from ingestd.sinks import s3 as s3_sink
 from tests.conftest import MakeTopic
 from tests.e2e.daemon import Daemon, credentials, settings

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingestd.layout import Landed, Layout
-from ingestd.records import TopicPartition
+from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.records import TopicPartition
 from tests.e2e.ledger import Ledger, Link, Tally
 
 TOPIC = "t"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config import Snowflake
-from ingestd.warehouse.database import Warehouse
+from ingestd.config.model import Snowflake
+from ingestd.demo.warehouse.database import Warehouse
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import DEADLINE, Daemon

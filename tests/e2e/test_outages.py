@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingestd.layout import EVENTS, PROBE
+from ingestd.core.object_keys import EVENTS, PROBE
 from tests.conftest import MakeTopic
 from tests.e2e.careless_s3 import CarelessS3
 from tests.e2e.conftest import MakeDaemon

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from ingestd.status import Status
+from ingestd.core.readiness import Status
 from tests.e2e.daemon import DEADLINE, Daemon
 from tests.services.chromium import open_browser
 from tests.services.ports import HOST
@@ -261,8 +261,8 @@ async def test_it_fits_the_screen(demo: Demo, browser: Browser, screen: str, sch
 
 def test_without_demo_there_is_no_page_and_nothing_of_it_is_loaded(tmp_path: Path) -> None:
     program = (
-        "import sys; from ingestd.cli import main; code = main(sys.argv[1:]); "
-        "print(sorted(name for name in sys.modules if name.startswith(('ingestd.page', 'duckdb', 'sqlglot')))); "
+        "import sys; from ingestd.cli.main import main; code = main(sys.argv[1:]); "
+        "print(sorted(name for name in sys.modules if name.startswith(('ingestd.demo.page', 'duckdb', 'sqlglot')))); "
         "sys.exit(code)"
     )
     arguments = ["--source", "simulator", "--duration", "1s", "--sink", "data", "--set", "health.port=0"]

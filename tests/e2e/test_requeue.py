@@ -32,7 +32,7 @@ UNKNOWN, BROKEN, GOOD = 300, 20, 30
 _PROGRAM = """
 from ingestd.requeue import parcels
 parcels._RECORDS_MAX = 2
-from ingestd.cli import main
+from ingestd.cli.main import main
 raise SystemExit(main())
 """
 

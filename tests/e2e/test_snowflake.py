@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.commands import PROBLEMS
-from ingestd.commands.snowflake.reconcile import stage_of
-from ingestd.layout import EVENTS
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.cli.snowflake.reconcile import stage_of
+from ingestd.core.object_keys import EVENTS
 from ingestd.snowflake.connection import Connection
 from ingestd.snowflake.pipe_status import parse, query
 from tests.conftest import MakeTopic

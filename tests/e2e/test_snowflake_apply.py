@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from ingestd.commands import PROBLEMS
-from ingestd.config import S3
-from ingestd.config import Snowflake as SnowflakeConfig
-from ingestd.errors import SinkForbidden, SnowflakeError
-from ingestd.events import load_model
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.config.model import S3
+from ingestd.config.model import Snowflake as SnowflakeConfig
+from ingestd.core.errors import SinkForbidden, SnowflakeError
+from ingestd.core.events import load_model
 from ingestd.sinks.s3_notification import change_notification
 from ingestd.snowflake.connection import Connection, open_connection
 from ingestd.snowflake.table import columns

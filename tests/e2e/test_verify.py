@@ -16,10 +16,10 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from ingestd.audit.findings import Finding, Report
-from ingestd.encode import pack
-from ingestd.layout import Landed, Layout
-from ingestd.records import TopicPartition
+from ingestd.core.gzip import pack
+from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.records import TopicPartition
+from ingestd.verify.findings import Finding, Report
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import DEADLINE, Daemon, credentials, settings

@@ -4,8 +4,8 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from ingestd.records import LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources import Fetched, Listener
+from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.sources.base import Fetched, Listener
 
 REBALANCE_TIMEOUT = 4.0
 

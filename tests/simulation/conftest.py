@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingestd.batch import Batch
+from ingestd.core.batch import Batch
 
 BLOCK = 25  # seeds a test
 

@@ -5,8 +5,8 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 
-from ingestd.errors import SinkForbidden, SinkUnavailable
-from ingestd.sinks import ObjectInfo, Stored
+from ingestd.core.errors import SinkForbidden, SinkUnavailable
+from ingestd.sinks.base import ObjectInfo, Stored
 
 T = TypeVar("T")
 

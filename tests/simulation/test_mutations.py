@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from ingestd import layout
-from ingestd.batch import Edge
-from ingestd.chain import Chain
-from ingestd.keeper import Keeper
-from ingestd.layout import Layout
-from ingestd.pipeline import Pipeline
-from ingestd.records import Position, TopicPartition
-from ingestd.sinks import Stored
-from ingestd.steps import Commit, Steps, Upload
+from ingestd.core import object_keys as layout
+from ingestd.core.batch import Edge
+from ingestd.core.chain import Chain
+from ingestd.core.chain_steps import Commit, Steps, Upload
+from ingestd.core.object_keys import Layout
+from ingestd.core.records import Position, TopicPartition
+from ingestd.pipeline.ingest import Pipeline
+from ingestd.pipeline.partition_writer import Keeper
+from ingestd.sinks.base import Stored
 from tests.simulation import virtual_time
 from tests.simulation.broker import Member
 from tests.simulation.store import Store

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from ingestd import compose
-from ingestd.audit.findings import Report
-from ingestd.commands import verify as verify_module
-from ingestd.commands.verify import Options, verify
-from ingestd.config import Config
-from ingestd.errors import SinkForbidden
-from ingestd.guard import Guard
-from ingestd.records import LogRange, Position, TopicPartition
-from ingestd.settings import Flag, load
+from ingestd import wiring as compose
+from ingestd.cli import verify as verify_module
+from ingestd.cli.verify import Options, verify
+from ingestd.config.load import Flag, load
+from ingestd.config.model import Config
+from ingestd.core.errors import SinkForbidden
+from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.sinks.retry import Guard
+from ingestd.verify.findings import Report
 from tests.simulation import virtual_time
 from tests.simulation.broker import Broker
 from tests.simulation.store import Connection

@@ -10,21 +10,21 @@ from itertools import pairwise
 
 import msgspec
 
-from ingestd.batch import Batch
-from ingestd.breaker import Breaker
-from ingestd.chain import Policy
-from ingestd.config import Batch as Limits
-from ingestd.config import Breaker as BreakerConfig
-from ingestd.config import Events, Seconds, Size
-from ingestd.config import Sink as SinkConfig
-from ingestd.events import load_model
-from ingestd.guard import Guard
-from ingestd.keeper import Tools
-from ingestd.layout import Landed, Layout
-from ingestd.metrics import Metrics
-from ingestd.pipeline import Pipeline
-from ingestd.records import PlainRecord, Position, TopicPartition
-from ingestd.validate import Validator
+from ingestd.config.model import Batch as Limits
+from ingestd.config.model import Breaker as BreakerConfig
+from ingestd.config.model import Events, Seconds, Size
+from ingestd.config.model import Sink as SinkConfig
+from ingestd.core.batch import Batch
+from ingestd.core.breaker import Breaker
+from ingestd.core.chain import Policy
+from ingestd.core.events import load_model
+from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.records import PlainRecord, Position, TopicPartition
+from ingestd.core.validation import Validator
+from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.ingest import Pipeline
+from ingestd.pipeline.partition_writer import Tools
+from ingestd.sinks.retry import Guard
 from tests.simulation.broker import Broker, Member
 from tests.simulation.store import Connection, Store
 from tests.simulation.virtual_time import SlowExecutor

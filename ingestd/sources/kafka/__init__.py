@@ -14,9 +14,9 @@ producer   writes messages into a topic
 transactions   produces records in transactions
 """
 
-from ingestd.sources.kafka.onlooker import Onlooker
+from ingestd.sources.kafka.inspector import Reader, open_reader
 from ingestd.sources.kafka.producer import produce
-from ingestd.sources.kafka.reader import Reader, open_reader
+from ingestd.sources.kafka.read_only import Onlooker
 from ingestd.sources.kafka.source import KafkaSource
 from ingestd.sources.kafka.transactions import find_topic, open_transactions
 

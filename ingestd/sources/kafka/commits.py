@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from aiokafka import errors as kafka_errors
 from aiokafka.protocol.commit import OffsetCommitRequest
 
-from ingestd.records import Position, TopicPartition
-from ingestd.retry import backoff
-from ingestd.sources.kafka import offsets
-from ingestd.sources.kafka.client import FAILURES, RETRY_INITIAL_S, describe, level, meaning
-from ingestd.sources.kafka.member import Member
-from ingestd.sources.kafka.troubles import Troubles
+from ingestd.core.backoff import backoff
+from ingestd.core.records import Position, TopicPartition
+from ingestd.sources.kafka import requests as offsets
+from ingestd.sources.kafka.bootstrap import FAILURES, RETRY_INITIAL_S, describe, level, meaning
+from ingestd.sources.kafka.error_state import Troubles
+from ingestd.sources.kafka.group_consumer import Member
 
 # Short: while one partition's commit is refused for a while, those of others go with its next try.
 _RETRY_MAX_S = 1.0

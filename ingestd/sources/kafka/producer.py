@@ -7,10 +7,10 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ingestd.config import Kafka
-from ingestd.errors import SourceError
-from ingestd.sources.kafka.client import client_options, connect, describe, meaning
-from ingestd.sources.kafka.troubles import Troubles
+from ingestd.config.model import Kafka
+from ingestd.core.errors import SourceError
+from ingestd.sources.kafka.bootstrap import client_options, connect, describe, meaning
+from ingestd.sources.kafka.error_state import Troubles
 
 _LINGER_MS = 100
 _BATCH_BYTES = 512 << 10

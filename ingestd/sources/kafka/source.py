@@ -9,13 +9,14 @@ from typing import Any
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka import errors as kafka_errors
 
-from ingestd.config import Kafka
-from ingestd.errors import SourceError
-from ingestd.records import LogRange, Position, TopicPartition
-from ingestd.retry import backoff
-from ingestd.sources import Fetched, Listener
-from ingestd.sources.kafka import offsets, topic_ids
-from ingestd.sources.kafka.client import (
+from ingestd.config.model import Kafka
+from ingestd.core.backoff import backoff
+from ingestd.core.errors import SourceError
+from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.sources.base import Fetched, Listener
+from ingestd.sources.kafka import requests as offsets
+from ingestd.sources.kafka import topic_ids
+from ingestd.sources.kafka.bootstrap import (
     FAILURES,
     RETRY_INITIAL_S,
     RETRY_MAX_S,
@@ -27,10 +28,10 @@ from ingestd.sources.kafka.client import (
     meaning,
 )
 from ingestd.sources.kafka.commits import Commits
-from ingestd.sources.kafka.lean import forgive
-from ingestd.sources.kafka.member import Member
-from ingestd.sources.kafka.offsets import Answers, Questions
-from ingestd.sources.kafka.troubles import Troubles
+from ingestd.sources.kafka.error_state import Troubles
+from ingestd.sources.kafka.fast_records import forgive
+from ingestd.sources.kafka.group_consumer import Member
+from ingestd.sources.kafka.requests import Answers, Questions
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ _DAMAGE = (kafka_errors.CorruptRecordException, kafka_errors.UnsupportedCodecErr
 
 
 class KafkaSource:
-    """Reads the configured topics. See ``ingestd.sources.Source``; what is said here is beyond it."""
+    """Reads the configured topics. See ``ingestd.sources.base.Source``; what is said here is beyond it."""
 
     def __init__(self, config: Kafka) -> None:
         self._config = config

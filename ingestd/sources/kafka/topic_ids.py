@@ -28,9 +28,9 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from ingestd.records import TopicPartition
-from ingestd.sources.kafka.client import FAILURES
-from ingestd.sources.kafka.offsets import Answers, Brokers
+from ingestd.core.records import TopicPartition
+from ingestd.sources.kafka.bootstrap import FAILURES
+from ingestd.sources.kafka.requests import Answers, Brokers
 
 _NONE = bytes(16)  # the id of a topic that has none
 _UNKNOWN_TOPIC_ID, _INCONSISTENT_TOPIC_ID = 100, 103

@@ -26,10 +26,10 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from ingestd.config import Kafka
-from ingestd.errors import SourceError
-from ingestd.records import PlainRecord
-from ingestd.sources.kafka.client import (
+from ingestd.config.model import Kafka
+from ingestd.core.errors import SourceError
+from ingestd.core.records import PlainRecord
+from ingestd.sources.kafka.bootstrap import (
     FAILURES,
     RETRY_INITIAL_S,
     Cluster,
@@ -39,7 +39,7 @@ from ingestd.sources.kafka.client import (
     level,
     meaning,
 )
-from ingestd.sources.kafka.troubles import Troubles
+from ingestd.sources.kafka.error_state import Troubles
 
 # Until the broker aborts a transaction that was begun and left. Readers of what is committed wait for as long.
 TIMEOUT_S = 60.0

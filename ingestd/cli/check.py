@@ -1,0 +1,203 @@
+"""`ingestd check`: tries everything that a run needs, with its own settings, and says of each what was seen."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from ingestd import wiring as compose
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.cli.output import say, say_json, say_line
+from ingestd.config.load import Settings
+from ingestd.config.model import Config
+from ingestd.core.errors import ConfigError, SourceError
+from ingestd.core.events import load_model
+from ingestd.core.formatting import number, size
+from ingestd.core.records import GroupState
+from ingestd.core.validation import Validator
+from ingestd.ops import logs
+from ingestd.preflight import (
+    Finding,
+    Verdict,
+    cluster,
+    estimate,
+    failed,
+    not_tried,
+    note,
+    ok,
+    records,
+    store,
+    values,
+    wrong,
+)
+from ingestd.preflight import sink_probe as try_sink
+from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
+from ingestd.sinks.base import Sink
+
+_HEADS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "-"}
+_NAMES = {Verdict.OK: "ok", Verdict.NOTE: "to note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "not tried"}
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the flags say."""
+
+    dry_run: bool = False
+    json: bool = False
+
+
+def run(settings: Settings, options: Options) -> int:
+    """Check, and print the report as it grows. Returns 0, or PROBLEMS where something is wrong."""
+    config = settings.config
+    if config.log.level != "DEBUG":
+        logs.setup(replace(config.log, level="ERROR"))  # what is below that is in the report
+    report = Report(json=options.json)
+    compose.run(_check(config, report, dry_run=options.dry_run))
+    return report.end()
+
+
+class Report:
+    """Prints findings and counts them."""
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+        self._counts: Counter[Verdict] = Counter()
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self._counts[finding.verdict] += 1
+            if self.json:
+                say_json("check", finding)
+            else:
+                todo = f" -> {finding.todo}" if finding.todo else ""
+                say_line(_HEADS[finding.verdict], f"{finding.check}: {finding.seen}{todo}")
+
+    def end(self) -> int:
+        """The last line, and the exit code."""
+        counts = {verdict: self._counts[verdict] for verdict in Verdict}
+        if self.json:
+            say_json("result", counts)
+        else:
+            say("\n" + ", ".join(f"{count} {_NAMES[verdict]}" for verdict, count in counts.items() if count) + "\n")
+        return PROBLEMS if counts[Verdict.WRONG] else 0
+
+
+async def _check(config: Config, report: Report, *, dry_run: bool) -> None:
+    layout = compose.make_layout(config)
+    sink = compose.make_sink(config)
+    validator = _validator(config, report)
+    report.add(values.findings(config))
+    place = try_sink.Store(config, sink, layout)
+    try:
+        facts, _ = await asyncio.gather(_kafka(config), place.look())
+        if facts is not None:
+            report.add(cluster.findings(facts, config, layout.mark(sink.url), in_sink=place.holds_objects))
+        else:
+            report.add([not_tried("kafka", f"source = {config.source}")])
+        found = _records(config, report, facts, validator)
+        report.add(place.findings)
+        if (free := await asyncio.to_thread(try_sink.free_space, config)) is not None:
+            report.add([store.space(free, config, found)])
+        if dry_run:
+            why_not = _why_not(facts, place, validator)
+            if validator is None or why_not:
+                report.add([not_tried("dry_run", why_not)])
+            else:
+                await _dry_run(config, report, sink, validator)
+    finally:
+        await sink.close()
+
+
+def _validator(config: Config, report: Report) -> Validator | None:
+    try:
+        model = load_model(config.events.model)
+    except ConfigError as error:
+        report.add([wrong("events.model", error.args[0], error.hint)])
+        return None
+    report.add([ok("events.model", f"{config.events.model or 'marketing events'}: {', '.join(sorted(model.types))}")])
+    return Validator(config.events, model)
+
+
+async def _kafka(config: Config) -> cluster.Facts | None:
+    if config.source != "kafka":
+        return None
+    from ingestd.preflight import kafka_probe as try_kafka  # noqa: PLC0415  it takes its time to load
+
+    return await try_kafka.look(config)
+
+
+def _records(
+    config: Config, report: Report, facts: cluster.Facts | None, validator: Validator | None
+) -> estimate.Estimate | None:
+    """What the records themselves tell, and what follows from their number and size."""
+    if facts is None:
+        return None
+    sample = None
+    if facts.records is None or validator is None:
+        why = "there is no model" if facts.records is not None else "Kafka cannot be read"
+        report.add([not_tried("kafka.read", why)])
+    elif isinstance(facts.records, SourceError):
+        report.add([failed("kafka.read", facts.records)])
+    else:
+        sample = records.take(facts.records, validator)
+        report.add(records.findings(sample, config.breaker))
+    if not isinstance(facts.traffic, Mapping):
+        return None
+    found = estimate.estimate(facts.traffic, sample, config.batch) if sample is not None else None
+    members = len(facts.group.members) if isinstance(facts.group, GroupState) else 0
+    report.add([values.memory(config, len(facts.traffic), members, found)])
+    report.add(estimate.findings(facts.traffic, found, config.batch))
+    if found is not None and report.json:
+        say_json("estimate", found)
+    return found
+
+
+def _why_not(facts: cluster.Facts | None, place: try_sink.Store, validator: Validator | None) -> str:
+    """Why a dry run cannot be tried; empty where it can."""
+    if validator is None:
+        return "events.model cannot be used"
+    if not place.readable:
+        return "the sink cannot be read"
+    if facts is not None and not cluster.readable(facts):
+        return "Kafka cannot be read"
+    return ""
+
+
+async def _dry_run(config: Config, report: Report, sink: Sink, validator: Validator) -> None:
+    def tell(object_: WouldBe) -> None:
+        if report.json:
+            say_json("object", object_)
+        else:
+            say_line("would", _would(object_))
+
+    if not report.json:
+        say("\nDry run: reads on from where the group is; writes and commits nothing.\n\n")
+    summary = await DryRun(config, compose.make_onlooker(config), sink, validator, tell).run()
+    if report.json:
+        say_json("summary", summary)
+    report.add(_summary(summary))
+
+
+def _would(it: WouldBe) -> str:
+    if it.quarantine:
+        return f"write {it.key}: {number(it.rejected, 'record')} rejected, {size(it.bytes)}"
+    rejected = f" ({it.rejected:,} rejected)" if it.rejected else ""
+    return f"write {it.key}: {number(it.rows, 'row')}{rejected}, offsets {it.start}-{it.end}, {size(it.bytes)}"
+
+
+def _summary(summary: Summary) -> Iterator[Finding]:
+    check = "dry_run"
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.rejected_by_reason.items()))
+    seen = f"{number(summary.records, 'record')} in {summary.seconds:g} s: {number(summary.rows, 'row')}, "
+    seen += f"{summary.rejected:,} rejected" + (f" ({reasons})" if reasons else "")
+    seen += f"; {number(summary.objects, 'object')} of {size(summary.object_bytes)}"
+    seen += "; the log's end was reached" if summary.caught_up else "; the log's end was not reached"
+    yield ok(check, seen)
+    if summary.adopted:
+        seen = f"{number(summary.adopted, 'object')} there already: another daemon has written them"
+        yield note(check, seen)
+    for partition, why in summary.halted.items():
+        yield wrong("dry_run.halted", f"a run would halt {partition}: {why}", "")
+    if summary.problem is not None:
+        yield wrong("dry_run.end", summary.problem, "")

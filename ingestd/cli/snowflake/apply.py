@@ -1,0 +1,179 @@
+"""`ingestd snowflake apply`: runs over a connection what `sql` prints. All of it can be run again: so it resumes."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from ingestd import wiring as compose
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.cli.output import say, say_line
+from ingestd.config.load import Settings
+from ingestd.config.model import Config, Snowflake
+from ingestd.core.errors import ConfigError, SnowflakeError, SnowflakeRefused
+from ingestd.core.events import load_model
+from ingestd.core.formatting import number
+from ingestd.snowflake import bucket, drift
+from ingestd.snowflake.connection import Connection, Result, open_connection
+from ingestd.snowflake.drift import Drift
+from ingestd.snowflake.pipe import Style
+from ingestd.snowflake.sql import setup, trust
+from ingestd.snowflake.stage_location import SUFFIX, place_of
+from ingestd.snowflake.statements import Part, Statement, text
+from ingestd.snowflake.table import Column, columns, qualified
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the flags say."""
+
+    style: Style = "select"
+    dry_run: bool = False
+    notify: bool = False
+
+
+def run(settings: Settings, options: Options) -> int:
+    """Run all statements in order. Returns 0, or PROBLEMS where something is left to do."""
+    config = settings.config
+    if options.notify and config.snowflake.delivery != "notification":
+        raise ConfigError(
+            f"--notify: snowflake.delivery = {config.snowflake.delivery} needs no notification",
+            hint="leave it out, or set snowflake.delivery to notification",
+        )
+    model = load_model(config.events.model)
+    parts = setup(config, model, options.style)
+    if options.dry_run:
+        for part in parts:
+            for statement in part.statements:
+                _show(statement)
+                say_line("would", f"run it as {statement.role}")
+        return 0
+    # Each statement names its role; the configured one may be yet to be made.
+    with open_connection(replace(config.snowflake, role=None)) as connection:
+        application = Application(config, columns(model), options.style, connection)
+        application.run(parts)
+    if options.notify:
+        application.notify()
+    return application.end()
+
+
+class Application:
+    """One run over one connection; stops at the first statement that fails."""
+
+    def __init__(self, config: Config, columns: Sequence[Column], style: Style, connection: Connection) -> None:
+        self._config = config
+        self._columns = columns
+        self._style = style
+        self._connection = connection
+        self._role = ""
+        self._missing_roles: dict[str, str] = {}  # and why we may not use them
+        self._identities: list[dict[str, str]] = []
+        self._done = 0
+        self._left: list[str] = []
+        self._drifts: list[Drift] = []
+        self._queue_arn = ""
+
+    def run(self, parts: Sequence[Part]) -> None:
+        """Errors: ``SnowflakeError``, after the statement that failed was shown."""
+        for part in parts:
+            say(f"\n-- {part.title}\n")
+            for statement in part.statements:
+                self._run(statement)
+            if any(statement.asks in {"storage", "errors"} for statement in part.statements) and self._identities:
+                document = trust(self._config, self._identities)
+                say_line("AWS", f"{document.comment}:")
+                say(textwrap.indent(text(document), "       "))
+
+    def notify(self) -> None:
+        """Have the bucket notify the pipe's queue. Errors: ``SinkError``."""
+        # Imported here: S3's client takes its time to load.
+        from ingestd.sinks.s3_notification import change_notification  # noqa: PLC0415
+
+        place, config = place_of(self._config), self._config
+        if not self._queue_arn:
+            self._left.append(f"the notification of s3://{place.bucket}: the pipe says no queue")
+            return
+        ours = bucket.notification(place, self._queue_arn)
+        change = partial(bucket.merged, ours=ours)
+        changed = compose.run(change_notification(config.sink.url, config.s3, change))
+        verb = "now notifies" if changed else "notifies"
+        say_line("ok", f"s3://{place.bucket} {verb} {self._queue_arn} of {place.events}*{SUFFIX}")
+
+    def end(self) -> int:
+        """Say what is left to do, and the exit code."""
+        say(f"\n{number(self._done, 'statement')} done, {len(self._left)} left to others\n")
+        for role, why in self._missing_roles.items():
+            say_line("left", f"all that {role} has to run, which we may not use: {why}")
+        for left in self._left:
+            say_line("left", left)
+        for it in self._drifts:
+            say_line("WRONG", f"{it.seen} -> {it.todo}")
+        return PROBLEMS if self._left or self._drifts else 0
+
+    def _run(self, statement: Statement) -> None:
+        _show(statement)
+        if not self._has_role(statement.role):
+            say_line("left", f"to whoever may use {statement.role}")
+            self._left.append(statement.name)
+            return
+        try:
+            result = self._answer(statement)
+        except SnowflakeError:
+            say_line("FAILED", f"{statement.name}: mend it and run this again; what is there already stays as it is")
+            raise
+        self._done += 1
+        said = str(result.rows[0][0]) if len(result.rows) == 1 and not statement.asks else ""
+        say_line("ok", said or statement.name)
+        self._drifts += self._compare(statement, result)
+
+    def _answer(self, statement: Statement) -> Result:
+        if not statement.proof:
+            return self._connection.execute(statement.text)
+        try:
+            return self._connection.execute(statement.proof)
+        except SnowflakeRefused as error:
+            hint = "run it by hand, with keys that can only read, and then this again"
+            raise SnowflakeRefused(f"{statement.name} is not there", code=error.code, hint=hint) from error
+
+    def _has_role(self, role: str) -> bool:
+        if role in self._missing_roles or role == self._role:
+            return role == self._role
+        try:
+            self._connection.execute(f"USE ROLE {role}")
+        except SnowflakeRefused as error:
+            self._missing_roles[role] = str(error)
+            return False
+        self._role = role
+        return True
+
+    def _compare(self, statement: Statement, result: Result) -> Iterable[Drift]:
+        """What the answer says of the object, against what we would have."""
+        config, snowflake = self._config, self._config.snowflake
+        rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+        match statement.asks:
+            case "storage" | "errors":
+                properties = {str(row["property"]): str(row["property_value"]) for row in rows}
+                self._identities.append(properties)
+                if statement.asks == "storage":
+                    return drift.of_storage(properties, snowflake, place_of(config))
+            case "table":
+                return drift.of_table(rows, snowflake, self._columns)
+            case "pipe":
+                pipe = next((row for row in rows if _is_ours(row, snowflake)), None)
+                if pipe is None:
+                    return [Drift(f"{snowflake.pipe} is not shown", "see whether the role owns it")]
+                self._queue_arn = str(pipe.get("notification_channel") or "")
+                return drift.of_pipe(pipe, snowflake, self._columns, self._style)
+        return ()
+
+
+def _is_ours(row: dict[str, Any], snowflake: Snowflake) -> bool:
+    """Of what SHOW PIPES gives: LIKE takes "_" for any character."""
+    names = (row["database_name"], row["schema_name"], row["name"])
+    return ".".join(map(str, names)).upper() == qualified(snowflake, snowflake.pipe).upper()
+
+
+def _show(statement: Statement) -> None:
+    say(f"\n{textwrap.indent(statement.text, '    ')}\n")

@@ -1,0 +1,119 @@
+"""`ingestd snowflake reconcile`: compares the objects of a range of time with what Snowflake has loaded."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from ingestd import wiring as compose
+from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.cli.output import say, say_document
+from ingestd.config.load import Settings
+from ingestd.config.model import Config, Seconds
+from ingestd.core.errors import ConfigError
+from ingestd.core.events import load_model
+from ingestd.ops import logs
+from ingestd.sinks.base import Sink
+from ingestd.sinks.retry import Guard
+from ingestd.snowflake import copy_history as history
+from ingestd.snowflake import reconcile
+from ingestd.snowflake.connection import Connection, open_connection
+from ingestd.snowflake.load_queries import loaded_since, understood
+from ingestd.snowflake.objects import AT_ONCE, DAY_MS, EPOCH, Objects
+from ingestd.snowflake.pipe import copy
+from ingestd.snowflake.reconcile import Reconciliation, Report, Stage
+from ingestd.snowflake.stage_location import place_of
+from ingestd.snowflake.table import FILE_NAME, columns, literal, qualified
+
+BY_DEFAULT = timedelta(days=13)  # the history is kept for a day longer
+RETRY_MAX = 5.0  # seconds between two tries: a command gives up after a minute
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Its flags. Times are Kafka timestamps, milliseconds."""
+
+    since: int | None = None
+    until: int | None = None
+    json: bool = False
+
+
+def run(settings: Settings, options: Options) -> int:
+    """Print the report; the exit code says whether there are problems. Errors are ``IngestdError``."""
+    if options.since is not None and options.until is not None and options.since >= options.until:
+        raise ConfigError("--since is not before --until")
+    report = compose.run(_reconcile(settings.config, options))
+    if options.json:
+        say_document(report)
+    else:
+        say(logs.REDACTION.clean(reconcile.text(report)))
+    return 0 if report.ok else PROBLEMS
+
+
+async def _reconcile(config: Config, options: Options) -> Report:
+    stage = stage_of(config)
+    sink = compose.make_sink(_many_calls(config), connections=0)
+    # Before the objects are listed: what is loaded by now is there to be listed.
+    connection = await asyncio.to_thread(open_connection, config.snowflake)
+    try:
+        return await compared(config, options, connection, sink, stage)
+    finally:
+        await sink.close()
+        await asyncio.to_thread(connection.close)
+
+
+async def compared(config: Config, options: Options, connection: Connection, sink: Sink, stage: Stage) -> Report:
+    """The report. `sink` is not started: to start one is to prepare it for writing."""
+    now = datetime.now(UTC)
+    asked = options.since if options.since is not None else _milliseconds(now - BY_DEFAULT)
+    # A load is after its object, which is after its records, but clocks differ and producers may set any time.
+    since = max(EPOCH + timedelta(milliseconds=max(0, asked - DAY_MS)), now - history.KEPT)
+    fates = await asyncio.to_thread(_fates, config, connection, stage, since, now)
+    work = Reconciliation(fates, now=now, late_s=config.snowflake.late, since=since)
+    guard = Guard(_many_calls(config).sink, lambda _: None)
+    async for thing in Objects(sink, guard, compose.make_layout(config), asked, options.until).each():
+        work.take(thing)
+    if suspects := work.suspects():
+        work.settle(await asyncio.to_thread(_counted, connection, stage, suspects))
+    return work.report(sink.url, stage, strangers=options.since is None and options.until is None)
+
+
+def _fates(
+    config: Config, connection: Connection, stage: Stage, since: datetime, now: datetime
+) -> dict[str, history.Fate]:
+    with understood():
+        return history.fates(loaded_since(connection, config.snowflake, since, now), stage.root, stage.events)
+
+
+def stage_of(config: Config) -> Stage:
+    """The names that statements have. ConfigError where the sink is no bucket."""
+    place, snowflake = place_of(config), config.snowflake
+    return Stage(
+        table=qualified(snowflake, snowflake.table),
+        pipe=qualified(snowflake, snowflake.pipe),
+        root=place.root,
+        events=place.events.removeprefix(place.root),
+        copy=copy(snowflake, columns(load_model(config.events.model)), "select"),
+    )
+
+
+def _counted(connection: Connection, stage: Stage, keys: list[str]) -> dict[str, int]:
+    """How many rows of each object are in the table."""
+    found: dict[str, int] = {}
+    for some in reconcile.batches(keys):
+        names = ", ".join(literal(stage.root + key) for key in some)
+        # Names that the configuration has checked, and escaped keys.
+        sql = f"SELECT {FILE_NAME}, COUNT(*) FROM {stage.table} WHERE {FILE_NAME} IN ({names}) GROUP BY 1"  # noqa: S608
+        rows = connection.execute(sql).rows
+        found |= {str(name).removeprefix(stage.root): int(count) for name, count in rows}
+    return found
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def _many_calls(config: Config) -> Config:
+    """The same with as many calls at once as a look at a batch makes."""
+    replace = msgspec.structs.replace
+    retry_max = Seconds(min(config.sink.retry_max, RETRY_MAX))
+    return replace(config, sink=replace(config.sink, concurrency=AT_ONCE, retry_max=retry_max))

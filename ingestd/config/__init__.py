@@ -1,0 +1,1 @@
+"""The configuration: its types, where values come from, and what is checked."""

@@ -1,0 +1,1 @@
+"""The pure core: events, batches, the chain, object names. No I/O, no clock, no event loop."""

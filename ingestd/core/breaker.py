@@ -1,0 +1,52 @@
+"""The breaker: stops the daemon when so much of the input is bad that something else than the input must be wrong."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from ingestd.config import model as config
+from ingestd.core.records import TopicPartition
+from ingestd.core.validation import Rejected
+
+
+class Breaker:
+    """Counts rejected records, and opens for good once there are too many.
+
+    It opens when more than `max_share` of a whole window are rejected (records that did not come yet count as good,
+    so the first few never open it alone), or `max_consecutive` in a row of one partition.
+    """
+
+    def __init__(self, settings: config.Breaker) -> None:
+        self._settings = settings
+        self._rejected_max = settings.max_share * settings.window
+        self._seen = 0
+        self._recent: deque[int] = deque()  # when the rejected of the window were seen, counted in records
+        self._in_a_row: dict[TopicPartition, int] = {}  # partitions that ended with a rejected record
+        self._reason: str | None = None
+
+    def observe(self, partition: TopicPartition, total: int, rejected: Sequence[Rejected]) -> str | None:
+        """Count a chunk of `total` records, of which these were rejected. A sentence once the breaker is open."""
+        in_a_row = self._in_a_row.pop(partition, 0)
+        next_position = 0
+        for one in rejected:
+            in_a_row = in_a_row + 1 if one.position == next_position else 1
+            next_position = one.position + 1
+            self._count(partition, self._seen + one.position, in_a_row)
+        self._seen += total
+        if in_a_row and next_position == total:
+            self._in_a_row[partition] = in_a_row
+        return self._reason
+
+    def _count(self, partition: TopicPartition, seen: int, in_a_row: int) -> None:
+        window = self._settings.window
+        self._recent.append(seen)
+        while self._recent[0] <= seen - window:
+            self._recent.popleft()
+        if self._reason is not None:
+            return
+        if len(self._recent) > self._rejected_max:
+            self._reason = (
+                f"{len(self._recent)} of the last {window} records were rejected, "
+                f"more than breaker.max_share = {self._settings.max_share:g} allows"
+            )
+        elif in_a_row >= self._settings.max_consecutive:
+            self._reason = f"{in_a_row} records in a row were rejected in {partition} (breaker.max_consecutive)"

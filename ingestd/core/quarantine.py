@@ -1,0 +1,67 @@
+"""The quarantine's format: JSON lines, one for each rejected record, with all that is needed to send it again."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ingestd import __version__
+from ingestd.core.errors import IngestdError
+from ingestd.core.records import TopicPartition
+from ingestd.core.rejections import Reason
+from ingestd.core.validation import Rejected
+
+
+class QuarantineError(IngestdError):
+    """A line that is not one of a quarantine object."""
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """One line. Bytes are base64 in JSON, and null where Kafka has null; `timestamp` is Kafka's, in milliseconds."""
+
+    topic: str
+    partition: Annotated[int, Meta(ge=0)]
+    offset: Annotated[int, Meta(ge=0)]
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    reason: Reason
+    path: str
+    message: str
+    ingestd_version: str
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Quarantined)
+
+
+def encode(partition: TopicPartition, rejected: Sequence[Rejected]) -> bytes:
+    """Lines for `rejected`, all of `partition`, each ended by a newline."""
+    return _ENCODER.encode_lines([_line(partition, one) for one in rejected])
+
+
+def decode(line: bytes) -> Quarantined:
+    """One line as it was written. Errors: ``QuarantineError``."""
+    try:
+        return _DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise QuarantineError(f"not a line of a quarantine object: {error}") from error
+
+
+def _line(partition: TopicPartition, rejected: Rejected) -> Quarantined:
+    record = rejected.record
+    return Quarantined(
+        topic=partition.topic,
+        partition=partition.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+        key=record.key,
+        value=record.value,
+        headers=list(record.headers),
+        reason=rejected.reason,
+        path=rejected.path,
+        message=rejected.message,
+        ingestd_version=__version__,
+    )

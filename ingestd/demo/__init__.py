@@ -1,0 +1,1 @@
+"""The demo: live page and local warehouse (`ingestd[demo]`)."""

@@ -1,6 +1,0 @@
-"""Features and predictions of each client, as SQL that both warehouses run. Pure."""
-
-from ingestd.features.relations import NOW, RELATIONS, Relation, relations
-from ingestd.features.score import SCORE, Udf
-
-__all__ = ["NOW", "RELATIONS", "SCORE", "Relation", "Udf", "relations"]

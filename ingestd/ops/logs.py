@@ -1,0 +1,236 @@
+"""Logging: JSON lines for machines, text for people, and levels that tell the consequence.
+
+INFO is the life cycle; WARNING: nothing is lost, we recover; ERROR: an operator must act, and the line says what to do.
+"""
+
+import base64
+import copy
+import json
+import logging
+import math
+import re
+import sys
+from datetime import UTC, datetime
+from typing import NamedTuple, TextIO
+from urllib.parse import quote, quote_plus
+
+from ingestd.config.model import Log
+
+MAX_FIELD = 16 << 10
+MAX_HIDDEN = 64
+MAX_KINDS = 1000
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_OURS = ("ts", "level", "logger", "message", "exception")
+# What moves a cursor, ends a line, or turns the direction of what follows.
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
+    code: f"\\u{code:04x}" for code in (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
+_MULTILINE = {code: text for code, text in _CONTROL.items() if code not in {0x09, 0x0A}}
+
+
+def _is_number(value: object) -> bool:
+    """True where JSON has a number, or a boolean, for `value`."""
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+class Redaction:
+    """Removes known secrets from text. Of those that change while we run it keeps the latest `MAX_HIDDEN`."""
+
+    def __init__(self) -> None:
+        self._fixed: set[str] = set()
+        self._passing: dict[str, None] = {}
+        self._pattern: re.Pattern[str] | None = None
+
+    def hide(self, secret: str | None, *, fixed: bool = False) -> None:
+        """Remove `secret` from now on; a `fixed` one for ever. None, and what is too short to be one, is ignored."""
+        if secret is None or len(secret) < 4 or secret in self._fixed or secret in self._passing:
+            return
+        if fixed:
+            self._fixed.add(secret)
+        else:
+            self._passing[secret] = None
+        if len(self._passing) > MAX_HIDDEN:
+            del self._passing[next(iter(self._passing))]
+        # The longest first, or a secret that contains another would be left in part.
+        forms = {form for known in (*self._fixed, *self._passing) for form in _forms(known)}
+        self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
+
+    def clean(self, text: str) -> str:
+        return self._pattern.sub("<redacted>", text) if self._pattern else text
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """As it is, and as repr(), JSON, URLs and headers write it."""
+    plain = secret.encode(errors="surrogateescape")
+    url = quote(plain, safe=""), quote_plus(plain), quote(plain)
+    return secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], *url, base64.b64encode(plain).decode()
+
+
+REDACTION = Redaction()
+"""The process's own: `setup` writes every line through it."""
+
+
+class _Formatter(logging.Formatter):
+    """What both forms share: fields that are redacted, bounded, and free of control characters where asked."""
+
+    def text(self, value: object) -> str:
+        text = REDACTION.clean(str(value))
+        return text if len(text) <= MAX_FIELD else f"{text[:MAX_FIELD]}… ({len(text)} characters)"
+
+    def time(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+        return {
+            name: value if value is None or _is_number(value) else self.text(value)
+            for name, value in record.__dict__.items()
+            if name not in _STANDARD and name not in _OURS
+        }
+
+    def exception(self, record: logging.LogRecord) -> str:
+        """The traceback; its end matters most, so that is what is kept of a long one."""
+        parts = [self.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
+        if record.stack_info:
+            parts.append(record.stack_info)
+        return REDACTION.clean("\n".join(parts))[-MAX_FIELD:]
+
+
+class JsonFormatter(_Formatter):
+    """One JSON object a line: ts (UTC, RFC 3339), level, logger, message, the record's `extra`, exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {
+            "ts": self.time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": self.text(record.getMessage()),
+            **self.fields(record),
+        }
+        if exception := self.exception(record):
+            fields["exception"] = exception
+        return json.dumps(fields)
+
+
+class TextFormatter(_Formatter):
+    """One line for a person: time, level, message, name=value of each extra, logger; then the traceback.
+
+    Control characters are escaped: what an event brings must not move a terminal's cursor or forge a line.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = "".join(f" {name}={value}" for name, value in self.fields(record).items())
+        line = f"{self.time(record)} {record.levelname:<7} {self.text(record.getMessage())}{extra} ({record.name})"
+        exception = self.exception(record)
+        return line.translate(_CONTROL) + (f"\n{exception.translate(_MULTILINE)}" if exception else "")
+
+
+class ConsequenceFilter(logging.Filter):
+    """Passes aiokafka's errors as warnings: it retries, and what it cannot mend reaches us as an exception.
+
+    Tracebacks of the S3 client are left out: the last line of one may be what a credential process printed.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] == "aiokafka" and record.levelno > logging.WARNING:
+            record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+        if record.name.partition(".")[0] in {"botocore", "aiobotocore"}:
+            record.exc_info = record.exc_text = None
+        return record.levelno >= self._level
+
+
+class RepeatFilter(logging.Filter):
+    """Passes one of aiokafka's lines a minute of each kind: while a broker is down it writes several a second."""
+
+    QUIET = 60.0  # seconds
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}  # by logger and unformatted message: as many as aiokafka has
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] != "aiokafka":
+            return True
+        kind = record.name, str(record.msg)
+        if record.created - self._last.get(kind, -self.QUIET) < self.QUIET:
+            return False
+        if len(self._last) >= MAX_KINDS:
+            self._last.clear()
+        self._last[kind] = record.created
+        return True
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, to be told from others on the root logger. Works on a copy, because filters and levels change a record."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        return bool(super().handle(copy.copy(record)))
+
+
+def setup(log: Log, *, quiet_console: bool = False, stream: TextIO | None = None) -> None:
+    """Send all logging to `stream` (stderr) in the configured form; a second call replaces the first.
+
+    Libraries are heard from WARNING up. With `quiet_console` so are we, because something else draws on the terminal.
+    """
+    stream = stream or sys.stderr
+    level = logging.getLevelNamesMapping()[log.level]
+    libraries = max(level, logging.WARNING)
+    shown = libraries if quiet_console else level
+    text = stream.isatty() if log.format == "auto" else log.format == "text"
+    handler = _Handler(stream)
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    handler.addFilter(ConsequenceFilter(shown))
+    if level > logging.DEBUG:
+        handler.addFilter(RepeatFilter())
+    root = logging.getLogger()
+    for previous in [known for known in root.handlers if isinstance(known, _Handler)]:
+        root.removeHandler(previous)
+    root.addHandler(handler)
+    root.setLevel(libraries)
+    logging.getLogger("ingestd").setLevel(level)
+    for library in ("aiokafka", "botocore", "aiobotocore", "aiohttp.access", "asyncio"):
+        logging.getLogger(library).setLevel(libraries)
+
+
+class Ended(NamedTuple):
+    """A state that is over: how long it lasted, in seconds, and how many tries it saw."""
+
+    seconds: float
+    tries: int
+
+    def __str__(self) -> str:
+        return f"after {self.seconds:.1f} s and {self.tries} {'try' if self.tries == 1 else 'tries'}"
+
+
+class Flap:
+    """One log line when a state begins and one when it ends, however many tries it sees between.
+
+    ``if flap.begin(now): log.warning("the sink is down")`` and ``if ended := flap.end(now): log.info("… %s", ended)``;
+    `now` is any monotonic time in seconds.
+    """
+
+    __slots__ = ("_since", "_tries")
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._tries = 0
+
+    def begin(self, now: float) -> bool:
+        """Count a try in the state; true where the state begins with it."""
+        self._tries += 1
+        if self._since is not None:
+            return False
+        self._since = now
+        return True
+
+    def end(self, now: float) -> Ended | None:
+        """What is over now; None where nothing had begun."""
+        if self._since is None:
+            return None
+        ended = Ended(now - self._since, self._tries)
+        self._since, self._tries = None, 0
+        return ended

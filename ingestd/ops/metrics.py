@@ -1,0 +1,393 @@
+"""What Prometheus reads: every number the daemon exports, and the one place where its totals are counted.
+
+All numbers are plain integers and floats of this object; nothing is counted twice. What changes per chunk or per object
+is counted when it happens, what is a state is read from the snapshot when somebody looks.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Literal, NamedTuple
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ingestd import __version__
+from ingestd.core.readiness import REASONS, Loading, PartitionStatus, Status, Totals
+from ingestd.core.records import TopicPartition
+from ingestd.ops.histogram import Histogram
+
+PREFIX = "ingestd_"
+
+#: What comes from outside (error codes, event types) may take this many values as a label; later ones count as "other".
+MAX_LABEL_VALUES = 30
+MAX_LABEL_LENGTH = 64
+OTHER = "other"
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_AGES = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+_RECORDS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
+_BYTES = tuple(float(1 << power) for power in range(10, 31, 2))  # 1 KiB ... 1 GiB
+
+
+class Row(NamedTuple):
+    """One line of the table of metrics."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+    bounds: tuple[float, ...] = ()
+
+
+def _counter(name: str, help_text: str, *labels: str) -> Row:
+    return Row(f"{PREFIX}{name}_total", "counter", labels, help_text)
+
+
+def _gauge(name: str, help_text: str, *labels: str) -> Row:
+    return Row(PREFIX + name, "gauge", labels, help_text)
+
+
+def _histogram(name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> Row:
+    return Row(PREFIX + name, "histogram", labels, help_text, bounds)
+
+
+class M(Enum):
+    """Every metric. Members are in the order in which they are shown."""
+
+    # consumed = landed + quarantined + released + in flight, at every scrape
+    CONSUMED = _counter("records_consumed", "Records taken from the source.", "topic")
+    LANDED = _counter("records_landed", "Records that are rows in objects written by this process.", "topic")
+    QUARANTINED = _counter("records_quarantined", "Rejected records that are in quarantine objects.", "topic")
+    RELEASED = _counter(
+        "records_released", "Records given up to another owner: landed by it, or to be read again.", "topic"
+    )
+    IN_FLIGHT = _gauge("records_in_flight", "Records that are held and have not landed.", "topic")
+    LOST = _counter("records_lost_upstream", "Records that retention removed before they were read.", "topic")
+    ACCEPTED = _counter("events_accepted", "Events that passed validation; beyond 30 types: other.", "event_type")
+    REJECTED = _counter("events_rejected", "Events that failed validation, by reason.", "reason")
+
+    SEALED = _counter("batches_sealed", "Batches closed, by what closed them.", "trigger")
+    BATCH_RECORDS = _histogram("batch_records", "Records of a sealed batch.", _RECORDS, "trigger")
+    BATCH_AGE = _histogram("batch_age_seconds", "From a batch's first record to its sealing.", _AGES, "trigger")
+
+    OBJECTS = _counter("objects_landed", "Data objects written by this process.", "topic")
+    ADOPTED = _counter(
+        "objects_adopted", "Data objects of another writer that was first; we went on from its end.", "topic"
+    )
+    OBJECT_BYTES = _histogram("object_size_bytes", "Size of a data object, compressed.", _BYTES)
+    ROW_BYTES = _counter("row_bytes", "Rows landed, uncompressed: what Snowpipe is billed on.", "topic")
+    UPLOAD = _histogram("upload_duration_seconds", "Upload of a batch, quarantine and retries included.", _SECONDS)
+    UPLOAD_RETRIES = _counter("upload_retries", "Calls to the sink that failed and are repeated.", "code")
+    FRESHNESS = _histogram(
+        "landing_delay_seconds", "Landing time minus Kafka timestamp of a batch's last record.", _AGES
+    )
+
+    COMMIT = _histogram("commit_duration_seconds", "Commits that were accepted, request to answer.", _SECONDS)
+    COMMITS = _counter("commits", "Commits that were accepted.", "topic")
+    REFUSED = _counter("commits_refused", "Commits refused because the partition was no longer ours.", "topic")
+    ASSIGNMENTS = _counter("partition_assignments", "Partitions that became ours.", "topic")
+    REVOCATIONS = _counter("partition_revocations", "Partitions that ceased to be ours.", "topic")
+    HALTS = _counter("partition_halts", "Partitions halted because going on was not safe.", "topic", "code")
+    REBALANCES = _counter("rebalances", "Changes of the group's assignment seen.")
+    SOURCE_RESTARTS = _counter("source_restarts", "Times the source was rebuilt for want of progress.")
+    LOOP_LAG = _histogram("loop_lag_seconds", "How late the event loop wakes a sleeper.", _SECONDS)
+
+    ROWS_LOADED = _counter("snowflake_rows_loaded", "Rows of objects whose rows are all in Snowflake's table.")
+    NAMED = _counter("snowflake_objects_named", "Objects that the pipe was told of (snowflake.delivery = rest).")
+    LOADING = _histogram(
+        "snowflake_loading_delay_seconds", "Load time in Snowflake minus Kafka timestamp of an object's last record.",
+        _AGES,
+    )  # fmt: skip
+    UNLOADED = _gauge("snowflake_unloaded_objects", "Objects that landed and are not known to be in the table.")
+    UNLOADED_ROWS = _gauge("snowflake_unloaded_rows", "Their rows: rows landed minus rows loaded.")
+    OLDEST_UNLOADED = _gauge(
+        "snowflake_oldest_unloaded_seconds", "How long ago the oldest of them landed; 0 without one."
+    )
+    FAILED_FILES = _gauge("snowflake_failed_files", "Files that Snowflake could not load, or not wholly.")
+    UNNAMED = _gauge("snowflake_unnamed_objects", "Objects that the pipe was not told of yet.")
+    COMPARED = _gauge("snowflake_compared_seconds", "How long ago we last compared with Snowflake: how old these are.")
+
+    PARTITIONS = _gauge("partitions", "Partitions that are ours.")
+    POSITION = _gauge("partition_position_offset", "Next offset to take.", "topic", "partition")
+    LANDED_OFFSET = _gauge("partition_landed_offset", "All offsets below are in objects.", "topic", "partition")
+    COMMITTED = _gauge("partition_committed_offset", "Committed offset.", "topic", "partition")
+    LOG_END = _gauge("partition_log_end_offset", "End of the log.", "topic", "partition")
+    LAG = _gauge("partition_lag_records", "Offsets that have not landed, up to the log's end.", "topic", "partition")
+    OLDEST = _gauge(
+        "partition_oldest_unlanded_seconds", "How long the oldest unlanded record has been held; 0 without one.",
+        "topic", "partition",
+    )  # fmt: skip
+    HALTED = _gauge(
+        "partition_halted", "1 while the partition is halted and an operator must act.", "topic", "partition"
+    )
+    BUFFERED = _gauge("buffered_bytes", "Bytes that are held and have not landed.")
+    BUDGET = _gauge("buffer_budget_bytes", "The most that is held (batch.memory).")
+    READY = _gauge("ready", "1 while /readyz answers 200.")
+    NOT_READY = _gauge("not_ready", "1 for each reason not to be ready.", "reason")
+    START = _gauge("start_time_seconds", "When the daemon started, seconds since the epoch.")
+    BUILD = _gauge("build_info", "Always 1; versions are in the labels.", "version", "python")
+
+
+def table() -> list[tuple[str, str, tuple[str, ...], str]]:
+    """All metrics: name, type, labels, help. Beside them are the usual ``process_`` metrics of this process."""
+    return [(row.name, row.type, row.labels, row.help) for row in (member.value for member in M)]
+
+
+class Metrics:
+    """Counts, and shows what it counted. Methods are for one thread: the event loop's."""
+
+    def __init__(self) -> None:
+        self._values: dict[M, dict[tuple[str, ...], int]] = {
+            member: {} if member.value.labels else {(): 0}
+            for member in (*(m for m in M if m.value.type == "counter"), M.IN_FLIGHT)
+        }
+        self._histograms: dict[M, dict[tuple[str, ...], Histogram]] = {
+            member: {} if member.value.labels else {(): Histogram(member.value.bounds)}
+            for member in M
+            if member.value.type == "histogram"
+        }
+        self._snapshot: Callable[[], Status] | None = None
+        self._registry = CollectorRegistry()
+        self._registry.register(_Families(self._families))
+        ProcessCollector(registry=self._registry)
+
+    def bind(self, snapshot: Callable[[], Status]) -> None:
+        """Where the gauges come from; it is called once for each scrape."""
+        self._snapshot = snapshot
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The body and content type of an answer to a scrape."""
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def totals(self) -> Totals:
+        """The sums since the start."""
+        sizes = self._histograms[M.OBJECT_BYTES][()]
+        return Totals(
+            consumed=self._sum(M.CONSUMED),
+            landed=self._sum(M.LANDED),
+            quarantined=self._sum(M.QUARANTINED),
+            released=self._sum(M.RELEASED),
+            in_flight=self._sum(M.IN_FLIGHT),
+            objects=self._sum(M.OBJECTS),
+            object_bytes=int(sizes.total),
+            adopted=self._sum(M.ADOPTED),
+            rejected_by_reason={reason: count for (reason,), count in self._values[M.REJECTED].items()},
+            accepted_by_type={kind: count for (kind,), count in self._values[M.ACCEPTED].items()},
+        )
+
+    # -- ownership
+
+    def rebalanced(self) -> None:
+        self._add(M.REBALANCES, 1)
+
+    def assigned(self, partition: TopicPartition) -> None:
+        """Counters of its topic appear with 0 now: a rate over a counter that appears with 1 misses that one."""
+        for member, values in self._values.items():
+            if member.value.labels == ("topic",):
+                values.setdefault((partition.topic,), 0)
+        self._add(M.ASSIGNMENTS, 1, partition.topic)
+
+    def revoked(self, partition: TopicPartition) -> None:
+        """Its gauges are gone once the snapshot does not list it."""
+        self._add(M.REVOCATIONS, 1, partition.topic)
+
+    def halted(self, partition: TopicPartition, reason_code: str) -> None:
+        self._add(M.HALTS, 1, partition.topic, reason_code)
+
+    # -- records in
+
+    def consumed(self, partition: TopicPartition, records: int) -> None:
+        self._add(M.CONSUMED, records, partition.topic)
+        self._add(M.IN_FLIGHT, records, partition.topic)
+
+    def accepted(self, by_type: Mapping[str, int]) -> None:
+        for event_type, count in by_type.items():
+            self._add_bounded(M.ACCEPTED, count, event_type)
+
+    def rejected(self, by_reason: Mapping[str, int]) -> None:
+        for reason, count in by_reason.items():
+            self._add_bounded(M.REJECTED, count, reason)
+
+    def lost_upstream(self, partition: TopicPartition, records: int) -> None:
+        """Retention has removed these before they were read: they are not part of what was consumed."""
+        self._add(M.LOST, records, partition.topic)
+
+    def sealed(self, trigger: str, records: int, age: float) -> None:
+        self._add(M.SEALED, 1, trigger)
+        self._observe(M.BATCH_RECORDS, records, trigger)
+        self._observe(M.BATCH_AGE, age, trigger)
+
+    # -- objects out
+
+    def uploaded(self, seconds: float) -> None:
+        self._observe(M.UPLOAD, seconds)
+
+    def upload_retried(self, code: str) -> None:
+        self._add_bounded(M.UPLOAD_RETRIES, 1, code)
+
+    def landed(
+        self,
+        partition: TopicPartition,
+        *,
+        rows: int,
+        rejected: int,
+        body_bytes: int,
+        row_bytes: int,
+        freshness: float,
+    ) -> None:
+        """A data object was written, and before it the quarantine object of its rejects.
+
+        `body_bytes` is compressed, `row_bytes` is not; `freshness` is now minus the last record's Kafka timestamp (s).
+        """
+        topic = partition.topic
+        self._add(M.LANDED, rows, topic)
+        self._add(M.QUARANTINED, rejected, topic)
+        self._add(M.IN_FLIGHT, -rows - rejected, topic)
+        self._add(M.OBJECTS, 1, topic)
+        self._add(M.ROW_BYTES, row_bytes, topic)
+        self._observe(M.OBJECT_BYTES, body_bytes)
+        self._observe(M.FRESHNESS, freshness)
+
+    def adopted(self, partition: TopicPartition, records_released: int) -> None:
+        """Another writer's object takes the place of these records of ours."""
+        self._add(M.ADOPTED, 1, partition.topic)
+        self.released(partition, records_released)
+
+    def released(self, partition: TopicPartition, records: int) -> None:
+        self._add(M.RELEASED, records, partition.topic)
+        self._add(M.IN_FLIGHT, -records, partition.topic)
+
+    def committed(self, partition: TopicPartition, seconds: float) -> None:
+        self._add(M.COMMITS, 1, partition.topic)
+        self._observe(M.COMMIT, seconds)
+
+    def commit_refused(self, partition: TopicPartition) -> None:
+        self._add(M.REFUSED, 1, partition.topic)
+
+    # -- Snowflake
+
+    def loaded(self, rows: int, delay: float | None) -> None:
+        """All rows of an object are in the table; `delay` is load time minus its last record's Kafka timestamp (s)."""
+        self._add(M.ROWS_LOADED, rows)
+        if delay is not None:
+            self._observe(M.LOADING, delay)
+
+    def named(self, objects: int) -> None:
+        self._add(M.NAMED, objects)
+
+    # -- the process
+
+    def source_restarted(self) -> None:
+        self._add(M.SOURCE_RESTARTS, 1)
+
+    def loop_lag(self, seconds: float) -> None:
+        self._observe(M.LOOP_LAG, seconds)
+
+    # -- how it is kept and shown
+
+    def _add(self, member: M, amount: int, *labels: str) -> None:
+        values = self._values[member]
+        values[labels] = values.get(labels, 0) + amount
+
+    def _observe(self, member: M, value: float, *labels: str) -> None:
+        known = self._histograms[member]
+        if (histogram := known.get(labels)) is None:
+            histogram = known[labels] = Histogram(member.value.bounds)
+        histogram.observe(value)
+
+    def _add_bounded(self, member: M, amount: int, label: str) -> None:
+        """As ``_add``, for labels that somebody else chooses: a lone surrogate would fail every scrape from then on."""
+        values = self._values[member]
+        fit = len(label) <= MAX_LABEL_LENGTH and label.isprintable()
+        if (label,) not in values and not (fit and len(values) < MAX_LABEL_VALUES):
+            label = OTHER
+        self._add(member, amount, label)
+
+    def _sum(self, member: M) -> int:
+        return sum(self._values[member].values())
+
+    def _families(self) -> Iterator[Metric]:
+        gauges = _gauges(self._snapshot()) if self._snapshot is not None else {}
+        gauges[M.IN_FLIGHT] = self._values[M.IN_FLIGHT].items()
+        for member in M:
+            row = member.value
+            if row.type == "histogram":
+                yield _distributions(row, self._histograms[member])
+            elif row.type == "counter":
+                counter = CounterMetricFamily(row.name, row.help, labels=row.labels)
+                for labels, value in self._values[member].items():
+                    counter.add_metric(labels, value)
+                yield counter
+            else:
+                gauge = GaugeMetricFamily(row.name, row.help, labels=row.labels)
+                for names, level in gauges.get(member, ()):
+                    gauge.add_metric(names, level)
+                yield gauge
+
+
+Samples = Iterable[tuple[Sequence[str], float]]
+
+
+def _gauges(status: Status) -> dict[M, Samples]:
+    """What the snapshot says. A number that is not known yet has no sample."""
+    active = {reason.code for reason in status.reasons}
+    python = ".".join(map(str, sys.version_info[:3]))
+
+    def per_partition(value: Callable[[PartitionStatus], float | None]) -> Samples:
+        return [((it.topic, str(it.partition)), level) for it in status.partitions if (level := value(it)) is not None]
+
+    return {
+        M.PARTITIONS: [((), len(status.partitions))],
+        M.POSITION: per_partition(lambda it: it.position),
+        M.LANDED_OFFSET: per_partition(lambda it: it.landed),
+        M.COMMITTED: per_partition(lambda it: it.committed),
+        M.LOG_END: per_partition(lambda it: it.log_end),
+        M.LAG: per_partition(lambda it: it.lag),
+        M.OLDEST: per_partition(lambda it: it.oldest_unlanded or 0.0),
+        M.HALTED: per_partition(lambda it: it.halted is not None),
+        M.BUFFERED: [((), status.buffered_bytes)],
+        M.BUDGET: [((), status.budget_bytes)],
+        M.READY: [((), status.ready)],
+        M.NOT_READY: [((code,), code in active) for code in REASONS],
+        **_loading(status.loading),
+        M.START: [((), status.started_at.timestamp())],
+        M.BUILD: [((__version__, python), 1)],
+    }
+
+
+def _loading(loading: Loading | None) -> dict[M, Samples]:
+    if loading is None:
+        return {}
+    found: dict[M, Samples] = {
+        M.UNLOADED: [((), loading.unloaded_objects)],
+        M.UNLOADED_ROWS: [((), loading.unloaded_rows)],
+        M.OLDEST_UNLOADED: [((), loading.oldest_unloaded or 0.0)],
+        M.FAILED_FILES: [((), loading.failed_files)],
+        M.UNNAMED: [((), loading.unnamed_objects)],
+    }
+    if loading.compared_age is not None:
+        found[M.COMPARED] = [((), loading.compared_age)]
+    return found
+
+
+def _distributions(row: Row, histograms: Mapping[tuple[str, ...], Histogram]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(row.name, row.help, labels=row.labels)
+    for labels, histogram in histograms.items():
+        family.add_metric(labels, histogram.buckets(), histogram.total)
+    return family
+
+
+class _Families(Collector):
+    """The library asks an object for its families."""
+
+    def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that registering does not take a snapshot."""
+        return ()

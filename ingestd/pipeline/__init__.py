@@ -1,0 +1,1 @@
+"""The flow from a source to a sink."""

@@ -1,0 +1,204 @@
+"""`ingestd check --dry-run`: the daemon's own pipeline from where the group is, which writes and commits nothing."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from ingestd import wiring as compose
+from ingestd.config.model import Config
+from ingestd.core.errors import BreakerOpen, SourceError
+from ingestd.core.object_keys import QUARANTINE, Landed
+from ingestd.core.records import TopicPartition
+from ingestd.core.validation import Validator
+from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.ingest import Pipeline
+from ingestd.pipeline.partition_writer import Tools
+from ingestd.sinks.base import ObjectInfo, Sink
+from ingestd.sinks.dry_run import DrySink
+from ingestd.sinks.retry import Guard
+from ingestd.sources.base import Source
+
+LONGEST_S = 60.0  # where no duration is given
+LOOK_S = 0.1  # between two looks at how far it is
+
+
+class WouldBe(msgspec.Struct, frozen=True):
+    """An object that a run would write. `quarantine` says which kind; offsets ``[start, end)`` are of its batch."""
+
+    key: str
+    quarantine: bool
+    bytes: int
+    topic: str
+    partition: int
+    start: int
+    end: int
+    rows: int
+    rejected: int
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What the dry run saw. `problem` is why it ended early; `halted` tells of each partition that a run would halt."""
+
+    seconds: float
+    caught_up: bool  # with the log's end as it was at the start
+    records: int
+    rows: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+    objects: int
+    object_bytes: int
+    adopted: int  # objects that were there already
+    unfinished: int  # records whose objects were not complete at the end
+    halted: dict[str, str]
+    problem: str | None = None
+
+
+class DryRun:
+    """One dry run. `source` is an onlooker; `tell` hears of each object as it would be written."""
+
+    def __init__(
+        self, config: Config, source: Source, sink: Sink, validator: Validator, tell: Callable[[WouldBe], None]
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._metrics = Metrics()
+        self._sink = DrySink(sink, self._would_write)
+        self._guard = Guard(config.sink, self._metrics.upload_retried)
+        self._validator = validator
+        self._tell = tell
+        self._caught_up = False
+        self._objects = self._object_bytes = 0
+
+    async def run(self) -> Summary:
+        """For ``duration``, else until it has caught up or `LONGEST_S`; then at most ``grace`` for what is held."""
+        loop = asyncio.get_running_loop()
+        began, duration = loop.time(), self._config.duration or LONGEST_S
+        problem: str | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="compress") as executor:
+            pipeline = compose.make_pipeline(self._config, self._tools(executor), self._validator)
+            try:
+                async with asyncio.timeout(duration + self._config.grace):
+                    await self._flow(pipeline, duration)
+                if not self._caught_up and (trouble := self._trouble()):
+                    problem = f"it did not get to the log's end: {trouble}"
+            except TimeoutError:
+                problem = f"it did not end in time: {self._trouble() or 'neither the sink nor the source says why'}"
+            except BaseExceptionGroup as errors:
+                problem = _expected(errors)
+            finally:
+                await self._source.stop()
+        return self._summary(pipeline, loop.time() - began, problem)
+
+    def _trouble(self) -> object:
+        return self._guard.error or self._source.error
+
+    async def _flow(self, pipeline: Pipeline, duration: float) -> None:
+        with self._signals():
+            async with asyncio.TaskGroup() as group:
+                ending = group.create_task(self._end(pipeline, duration))
+                await pipeline.run()
+                ending.cancel()
+
+    async def _end(self, pipeline: Pipeline, duration: float) -> None:
+        """Look on until it has run for long enough, and then let the stream end."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + duration
+        await pipeline.started.wait()
+        partitions = list(pipeline.keepers)
+        logs = await asyncio.gather(*(self._source.log_range(partition) for partition in partitions))
+        ends = {partition: log.end for partition, log in zip(partitions, logs, strict=True)}
+        while loop.time() < until:
+            self._caught_up = all(self._is_at(pipeline, partition, end) for partition, end in ends.items())
+            if self._caught_up and self._config.duration is None:
+                break
+            await asyncio.sleep(min(LOOK_S, max(0.0, until - loop.time())))
+        self._source.finish()
+
+    def _is_at(self, pipeline: Pipeline, partition: TopicPartition, end: int) -> bool:
+        """Whether all that the log held up to `end` was taken, or never will be."""
+        keeper = pipeline.keepers.get(partition)
+        if keeper is None or keeper.halted is not None:
+            return True
+        position, readable = keeper.chain.position, self._source.end_offset(partition)
+        # Markers of transactions take offsets at the end that no record comes for.
+        return position is not None and (position >= end or (readable is not None and position >= readable))
+
+    def _tools(self, executor: ThreadPoolExecutor) -> Tools:
+        return Tools(
+            source=self._source,
+            sink=self._sink,
+            guard=self._guard,
+            metrics=self._metrics,
+            executor=executor,
+            wall_clock=time.time,
+        )
+
+    def _would_write(self, info: ObjectInfo) -> None:
+        landed = Landed.from_metadata(info.metadata)
+        assert landed is not None
+        quarantine = info.key.startswith(QUARANTINE)
+        self._objects += 1
+        self._object_bytes += info.size
+        self._tell(
+            WouldBe(
+                key=info.key,
+                quarantine=quarantine,
+                bytes=info.size,
+                topic=landed.topic,
+                partition=landed.partition,
+                start=landed.start,
+                end=landed.end,
+                rows=0 if quarantine else landed.rows,
+                rejected=landed.rejected,
+            )
+        )
+
+    def _summary(self, pipeline: Pipeline, seconds: float, problem: str | None) -> Summary:
+        totals = self._metrics.totals()
+        return Summary(
+            seconds=round(seconds, 1),
+            caught_up=self._caught_up,
+            records=totals.consumed,
+            rows=sum(totals.accepted_by_type.values()),
+            rejected=sum(totals.rejected_by_reason.values()),
+            rejected_by_reason=totals.rejected_by_reason,
+            objects=self._objects,
+            object_bytes=self._object_bytes,
+            adopted=totals.adopted,
+            unfinished=totals.in_flight,
+            halted={str(it): keeper.halted.message for it, keeper in pipeline.keepers.items() if keeper.halted},
+            problem=problem,
+        )
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first ends the stream, a second one everything."""
+        loop = asyncio.get_running_loop()
+
+        def stop(number: signal.Signals) -> None:
+            loop.remove_signal_handler(number)
+            self._source.finish()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+def _expected(errors: BaseExceptionGroup[BaseException]) -> str:
+    """What ends a run for a reason of its own; anything else is raised."""
+    known, rest = errors.split((BreakerOpen, SourceError))
+    if known is None or rest is not None:
+        raise errors
+    first: BaseException = known
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return str(first)

@@ -1,0 +1,66 @@
+"""The port to where objects go: names that can be written once, each with a body and a little metadata.
+
+A sink knows nothing of batches, partitions or Kafka.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+
+
+class Stored(Enum):
+    """What became of a create-only write."""
+
+    CREATED = "created"
+    EXISTS = "exists"  # the name is taken; nothing was changed, and whose bytes they are is not said
+
+
+class ObjectInfo(msgspec.Struct, frozen=True):
+    """An object without its body. `metadata` keys are lower case ASCII, values printable ASCII and not empty."""
+
+    key: str
+    size: int
+    metadata: Mapping[str, str]
+    landed_at: float | None = None  # by the store's clock, in seconds since the epoch; None where it does not say
+
+
+class Sink(Protocol):
+    """A store of write-once objects. Keys are relative to the sink's root and use "/".
+
+    Errors: ``SinkUnavailable`` (try again, the write may have been applied), ``SinkForbidden`` (the same, but an
+    operator must act first). Nothing else is raised for what a store can answer.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the root is, for people and for the mark in commits: ``s3://bucket/prefix`` or ``file:///dir``."""
+        ...
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
+        """Create the object unless the name is taken: atomic and durable when this returns CREATED.
+
+        Body and metadata appear together or not at all. `body` is gzip.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """The object's metadata, or None where there is no such object. Read-after-write."""
+        ...
+
+    async def get(self, key: str) -> bytes:
+        """The object's body as it was stored. ``SinkUnavailable`` where there is none."""
+        ...
+
+    async def folders(self, prefix: str) -> list[str]:
+        """The distinct next path segments below `prefix` (which is "" or ends with "/"), each as prefix + "name/"."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[str]:
+        """The keys that begin with `prefix`, at any depth, each folder's in code-point order. Read-after-write."""
+        ...

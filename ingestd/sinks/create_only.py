@@ -1,0 +1,19 @@
+"""Whether the store honours create-only writes: everything rests on it, so it is tried before anything is consumed."""
+
+from ingestd.core.errors import ConfigError
+from ingestd.core.gzip import pack
+from ingestd.core.object_keys import PROBE
+from ingestd.sinks.base import Sink, Stored
+from ingestd.sinks.retry import Guard
+
+
+async def require_create_only(sink: Sink, guard: Guard) -> None:
+    """Raises ``ConfigError`` for a store that overwrites. One key serves all starts, so that no litter is left."""
+    body = pack(b"").data
+    for _ in range(2):
+        if await guard.call(lambda: sink.put_new(PROBE, body, {"purpose": "create-only probe"})) is Stored.EXISTS:
+            return
+    raise ConfigError(
+        f"the store at {sink.url} ignores If-None-Match: it has overwritten {PROBE}, so two writers would lose rows",
+        hint='use a store with conditional writes, or ask for duplicates with sink.delivery = "at-least-once"',
+    )

@@ -1,0 +1,55 @@
+"""A sink that writes nothing: what would be written is told, what is there already is read from another sink."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from ingestd.sinks.base import ObjectInfo, Sink, Stored
+from ingestd.sinks.names import check_key, check_metadata
+
+MAX_NAMES = 10_000
+
+
+class DrySink:
+    """`would_write` hears of each object that `sink` does not have: its name, size in bytes and metadata.
+
+    The latest `MAX_NAMES` of them are taken names from then on, and ``head`` answers for them; their bodies are gone.
+    """
+
+    def __init__(self, sink: Sink, would_write: Callable[[ObjectInfo], None]) -> None:
+        self._sink = sink
+        self._would_write = would_write
+        self._names: dict[str, ObjectInfo] = {}
+
+    @property
+    def url(self) -> str:
+        return self._sink.url
+
+    async def start(self) -> None:
+        await self._sink.start()
+
+    async def close(self) -> None:
+        await self._sink.close()
+
+    async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
+        check_key(key)
+        check_metadata(metadata)
+        # Twice, because a name may be taken while the sink is asked.
+        if key in self._names or await self._sink.head(key) is not None or key in self._names:
+            return Stored.EXISTS
+        info = ObjectInfo(key, len(body), dict(metadata))
+        self._names[key] = info
+        if len(self._names) > MAX_NAMES:
+            del self._names[next(iter(self._names))]
+        self._would_write(info)
+        return Stored.CREATED
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        return self._names.get(key) or await self._sink.head(key)
+
+    async def get(self, key: str) -> bytes:
+        return await self._sink.get(key)
+
+    async def folders(self, prefix: str) -> list[str]:
+        return await self._sink.folders(prefix)
+
+    def list(self, prefix: str) -> AsyncIterator[str]:
+        return self._sink.list(prefix)

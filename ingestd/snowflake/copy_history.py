@@ -1,0 +1,159 @@
+"""What Snowflake has loaded: COPY_HISTORY as it is asked and read, and what became of each file. Pure."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from ingestd.config.model import Snowflake
+from ingestd.snowflake.connection import Result
+from ingestd.snowflake.table import qualified
+
+KEPT = timedelta(days=14)  # how far back COPY_HISTORY goes
+REFRESHED = timedelta(days=7)  # how far back ALTER PIPE ... REFRESH looks
+SLICE = timedelta(days=1)
+MAX_LINES = 500_000  # of one answer
+MAX_FILES = 2_000_000  # whose fate is known at once
+_NOT_YET = datetime(9999, 12, 31, tzinfo=UTC)  # the time of a load that goes on
+_MARGIN = timedelta(minutes=5)  # two clocks
+
+_COLUMNS = (
+    "file_name", "stage_location", "last_load_time", "row_count", "row_parsed", "error_count", "first_error_message",
+    "first_error_line_number", "status", "pipe_name",
+)  # fmt: skip
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the history: a file, and what became of it in one go."""
+
+    file_name: str
+    stage_location: str
+    at: datetime  # UTC
+    rows: int
+    errors: int
+    error: str | None
+    line: int | None  # of the first error
+    status: str
+    pipe: str | None  # None: a COPY statement
+
+    @property
+    def failed(self) -> bool:
+        return _word(self.status) == "load failed"
+
+    @property
+    def partial(self) -> bool:
+        return _word(self.status) == "partially loaded"
+
+    @property
+    def in_progress(self) -> bool:
+        return _word(self.status) == "load in progress"
+
+    @property
+    def skipped(self) -> bool:
+        return _word(self.status) == "load skipped"
+
+
+class Fate(msgspec.Struct):
+    """What all lines of the history say of one file."""
+
+    loads: dict[tuple[datetime, str | None], int] = msgspec.field(
+        default_factory=dict
+    )  # rows, by line: one may come again
+    failed: Load | None = None  # the last failure
+    last: Load | None = None
+    in_progress: bool = False
+
+    @property
+    def rows(self) -> int:
+        return sum(self.loads.values())
+
+    def add(self, load: Load) -> None:
+        """One more line; in any order."""
+        if load.skipped:
+            return
+        if not load.in_progress:
+            self.loads[load.at, load.pipe] = load.rows
+        if self.last is None or load.at >= self.last.at:
+            self.last = load
+            self.in_progress = load.in_progress
+        if load.failed and (self.failed is None or load.at >= self.failed.at):
+            self.failed = load
+
+
+def slices(since: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
+    """The time from `since` to `now`, as far back as the history goes, in parts that are asked for one by one."""
+    begin, found = max(since, now - KEPT + _MARGIN), []
+    while begin < now:
+        end = min(begin + SLICE, now)
+        found.append((begin, end))
+        begin = end
+    return found
+
+
+def query(snowflake: Snowflake, start: datetime, end: datetime) -> str:
+    """The statement that asks what was loaded from `start` to `end`, both included."""
+    table = qualified(snowflake, snowflake.table).upper()
+    times = f"START_TIME => {_time(start)}, END_TIME => {_time(end)}"
+    arguments = f"TABLE_NAME => '{table}', {times}"
+    function = f"{snowflake.database}.INFORMATION_SCHEMA.COPY_HISTORY({arguments})"
+    return f"SELECT {', '.join(_COLUMNS)} FROM TABLE({function}) LIMIT {MAX_LINES}"  # noqa: S608  checked names
+
+
+def loads(result: Result) -> list[Load]:
+    """The lines of the answer. ValueError where it is not one, or is cut."""
+    if len(result.rows) >= MAX_LINES:
+        raise ValueError(f"COPY_HISTORY has more than {MAX_LINES:,} files of a day: batches are too small")
+    missing = set(_COLUMNS) - set(result.columns)
+    if missing:
+        raise ValueError(f"COPY_HISTORY has no {', '.join(sorted(missing))}")
+    return [_load(dict(zip(result.columns, row, strict=True))) for row in result.rows]
+
+
+def _load(row: dict[str, Any]) -> Load:
+    at = row["last_load_time"] or _NOT_YET
+    return Load(
+        file_name=str(row["file_name"]),
+        stage_location=str(row["stage_location"] or ""),
+        at=at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC),
+        rows=int(row["row_count"] or 0),
+        errors=int(row["error_count"] or 0),
+        error=row["first_error_message"] or None,
+        line=int(row["first_error_line_number"]) if row["first_error_line_number"] else None,
+        status=str(row["status"]),
+        pipe=row["pipe_name"] or None,
+    )
+
+
+def fates(history: Iterable[Load], root: str, events: str) -> dict[str, Fate]:
+    """What became of each file, by its key in the sink. `root` is what all keys of the sink begin with in the bucket,
+    `events` what those of the stage begin with in the sink; both end with "/" or are "".
+    """
+    found: dict[str, Fate] = {}
+    for load in history:
+        if len(found) >= MAX_FILES:
+            raise ValueError(f"the history names more than {MAX_FILES:,} files: look at less of it")
+        found.setdefault(key_of(load, root, events), Fate()).add(load)
+    return found
+
+
+def key_of(load: Load, root: str, events: str) -> str:
+    """The key in the sink. A file's name in the history is relative to its stage; a whole key is taken as one, too."""
+    name = load.file_name.lstrip("/")
+    if "://" in name:
+        name = name.partition("://")[2].partition("/")[2]
+    if name.startswith(root + events):
+        return name.removeprefix(root)
+    folder = root + events
+    if "://" in load.stage_location:
+        folder = load.stage_location.partition("://")[2].partition("/")[2].strip("/")
+        folder = f"{folder}/" if folder else ""
+    return (folder + name).removeprefix(root)
+
+
+def _time(moment: datetime) -> str:
+    return f"'{moment.astimezone(UTC).isoformat(timespec='milliseconds')}'::TIMESTAMP_LTZ"
+
+
+def _word(status: str) -> str:
+    return status.replace("_", " ").casefold()

@@ -1,0 +1,57 @@
+"""The place in a bucket that Snowflake loads from, as Snowflake and AWS name it. Pure."""
+
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from ingestd.config.model import Config
+from ingestd.core.errors import ConfigError
+from ingestd.core.object_keys import Layout
+
+SUFFIX = ".jsonl.gz"
+# Of AWS's partitions: how Snowflake's URLs begin, and the provider of an integration.
+_PARTITIONS = {"aws": ("s3", "S3"), "aws-cn": ("s3china", "S3CHINA"), "aws-us-gov": ("s3gov", "S3GOV")}
+
+
+class Place(NamedTuple):
+    """`root` and `events` end with "/" or are "": what all our keys begin with, and those of the data objects."""
+
+    bucket: str
+    root: str
+    events: str
+    partition: str  # of AWS: "aws", "aws-cn", ...
+    endpoint: str  # host of an S3-compatible store; "" is AWS
+
+    @property
+    def url(self) -> str:
+        """What a stage points to; it ends with "/", or it would also stand for names that go on differently."""
+        scheme = "s3compat" if self.endpoint else _PARTITIONS.get(self.partition, _PARTITIONS["aws"])[0]
+        return f"{scheme}://{self.bucket}/{self.events}"
+
+    @property
+    def provider(self) -> str:
+        return _PARTITIONS.get(self.partition, _PARTITIONS["aws"])[1]
+
+    @property
+    def arn(self) -> str:
+        return f"arn:{self.partition}:s3:::{self.bucket}"
+
+
+def place_of(config: Config) -> Place:
+    """Where ``sink.url`` points to. Errors: ``ConfigError`` where that is no bucket."""
+    match = re.fullmatch(r"s3://([^/]+)(?:/(.*?))?/*", config.sink.url)
+    if match is None:
+        raise ConfigError(
+            f"sink.url = {config.sink.url} is no bucket: Snowflake loads from S3", hint="give --sink s3://bucket/prefix"
+        )
+    root = f"{match[2]}/" if match[2] else ""
+    layout = Layout(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+    role = config.snowflake.aws_role_arn
+    return Place(
+        match[1], root, root + layout.events, role.split(":")[1] if role else "aws", _endpoint(config.s3.endpoint_url)
+    )
+
+
+def _endpoint(url: str | None) -> str:
+    host = urlsplit(url or "").netloc
+    return "" if re.search(r"(^|\.)amazonaws\.com(\.cn)?(:\d+)?$", host) else host

@@ -1,0 +1,1 @@
+"""Simulated events as a source."""

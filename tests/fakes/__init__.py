@@ -1,0 +1,1 @@
+"""In-memory source and sink: they keep every promise of the ports."""

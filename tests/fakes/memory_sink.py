@@ -1,0 +1,124 @@
+"""A sink in memory, for tests: the same contract, faults on request, and a memory of every promise it broke."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import NamedTuple
+
+from ingestd.core.errors import SinkError, SinkUnavailable
+from ingestd.sinks.base import ObjectInfo, Stored
+from ingestd.sinks.names import check_folder, check_key, check_metadata
+
+
+class Call(NamedTuple):
+    """One request, as a fault's rule sees it. `operation` is the method's name, `key` its key or prefix."""
+
+    operation: str
+    key: str
+
+
+class Fault(NamedTuple):
+    """How a call fails: before anything happened, or `applied` but with the reply lost."""
+
+    kind: type[SinkError] = SinkUnavailable
+    code: str = "Fault"
+    applied: bool = False
+
+    def error(self) -> SinkError:
+        return self.kind("the reply was lost" if self.applied else "the request was lost", code=self.code)
+
+
+class MemorySink:
+    """Objects in a dict. `conditional=False` makes it a store that ignores the create-only condition.
+
+    `objects` may be read and changed by tests; `calls` counts by operation; `overwritten` keeps the bodies that an
+    unconditional write replaced with other bytes, so a test can assert that there are none.
+    """
+
+    def __init__(self, *, conditional: bool = True) -> None:
+        self.conditional = conditional
+        self.objects: dict[str, tuple[bytes, dict[str, str]]] = {}
+        self.calls: Counter[str] = Counter()
+        self.overwritten: dict[str, list[bytes]] = {}
+        self._faults: deque[Fault] = deque()
+        self._rule: Callable[[Call], Fault | None] | None = None
+
+    @property
+    def url(self) -> str:
+        return "memory:///"
+
+    def fail(self, calls: int = 1, *, applied: bool = False, kind: type[SinkError] = SinkUnavailable) -> None:
+        """The next `calls` calls, of any operation, fail. Adds to what was asked for before."""
+        self._faults.extend([Fault(kind, applied=applied)] * calls)
+
+    def fail_when(self, rule: Callable[[Call], Fault | None] | None) -> None:
+        """From now on `rule` decides for each call that ``fail`` leaves alone; None ends that."""
+        self._rule = rule
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
+        check_key(key)
+        check_metadata(metadata)
+        fault = await self._call("put_new", key)
+        stored = self._apply(key, body, metadata)
+        _lose_reply(fault)
+        return stored
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        check_key(key)
+        _lose_reply(await self._call("head", key))
+        if (found := self.objects.get(key)) is None:
+            return None
+        body, metadata = found
+        return ObjectInfo(key, len(body), dict(metadata))
+
+    async def get(self, key: str) -> bytes:
+        check_key(key)
+        _lose_reply(await self._call("get", key))
+        if (found := self.objects.get(key)) is None:
+            raise SinkUnavailable(f"there is no {key}", code="NoSuchKey")
+        return found[0]
+
+    async def folders(self, prefix: str) -> list[str]:
+        check_folder(prefix)
+        _lose_reply(await self._call("folders", prefix))
+        below = (key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
+        return sorted({f"{prefix}{rest.partition('/')[0]}/" for rest in below if "/" in rest})
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        _lose_reply(await self._call("list", prefix))
+        for key in sorted(self.objects):
+            if key.startswith(prefix):
+                yield key
+
+    async def _call(self, operation: str, key: str) -> Fault | None:
+        """Count the call and give way to other tasks, as a network would. A fault of afterwards is returned."""
+        self.calls[operation] += 1
+        fault: Fault | None = None
+        if self._faults:
+            fault = self._faults.popleft()
+        elif self._rule is not None:
+            fault = self._rule(Call(operation, key))
+        await asyncio.sleep(0)
+        if fault is not None and not fault.applied:
+            raise fault.error()
+        return fault
+
+    def _apply(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
+        existing = self.objects.get(key)
+        if existing is not None and self.conditional:
+            return Stored.EXISTS
+        if existing is not None and existing[0] != body:
+            self.overwritten.setdefault(key, []).append(existing[0])
+        self.objects[key] = (body, dict(metadata))
+        return Stored.CREATED
+
+
+def _lose_reply(fault: Fault | None) -> None:
+    if fault is not None:
+        raise fault.error()

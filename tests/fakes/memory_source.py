@@ -1,0 +1,209 @@
+"""A source whose log is in memory, for tests: it keeps every promise of the port and rebalances when told to."""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from operator import attrgetter
+
+from ingestd.core.errors import SourceError
+from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.sources.base import Listener
+
+
+class MemoryLog:
+    """What a broker keeps: records, and the committed positions of one group. It outlives the sources that read it.
+
+    Offsets of a partition ascend and may have gaps. `commits` may be changed from outside, as another tool would.
+    """
+
+    def __init__(self, records: Mapping[TopicPartition, Sequence[PlainRecord]]) -> None:
+        self.commits: dict[TopicPartition, Position] = {}
+        self.topic_id = "1"
+        self._records = {partition: list(some) for partition, some in records.items()}
+        self._starts = {partition: some[0].offset if some else 0 for partition, some in self._records.items()}
+        self._ends = {partition: some[-1].offset + 1 if some else 0 for partition, some in self._records.items()}
+        self._changed: set[asyncio.Event] = set()
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        return list(self._records)
+
+    def range(self, partition: TopicPartition) -> LogRange:
+        return LogRange(self._starts[partition], self._ends[partition])
+
+    def append(self, partition: TopicPartition, *records: PlainRecord) -> None:
+        """Offsets go on from the end, with gaps if wished. Wakes whoever waits for records."""
+        for record in records:
+            end = self._ends[partition]
+            if record.offset < end:
+                raise ValueError(f"offset {record.offset} of {partition} is below the log's end {end}")
+            self._records[partition].append(record)
+            self._ends[partition] = record.offset + 1
+        for event in self._changed:
+            event.set()
+
+    def trim(self, partition: TopicPartition, start: int) -> None:
+        """Retention: the log begins at `start` now."""
+        records = self._records[partition]
+        del records[: bisect_left(records, start, key=attrgetter("offset"))]
+        self._starts[partition] = start
+        self._ends[partition] = max(self._ends[partition], start)
+
+    def create_again(self) -> None:
+        """The topic is deleted and created again under its name, with as many partitions."""
+        self.topic_id = str(int(self.topic_id) + 1)
+        self._records = {partition: [] for partition in self._records}
+        self._starts, self._ends = dict.fromkeys(self._records, 0), dict.fromkeys(self._records, 0)
+        self.commits.clear()
+
+    def read(self, partition: TopicPartition, offset: int, count: int) -> list[PlainRecord]:
+        """At most `count` records from `offset` on. ``SourceError`` where the log does not reach."""
+        start, end = self.range(partition)
+        if not start <= offset <= end:
+            raise SourceError(f"offset {offset} of {partition} is outside of the log, which holds [{start}, {end})")
+        records = self._records[partition]
+        first = bisect_left(records, offset, key=attrgetter("offset"))
+        return records[first : first + count]
+
+    def watch(self, event: asyncio.Event) -> None:
+        self._changed.add(event)
+
+    def unwatch(self, event: asyncio.Event) -> None:
+        self._changed.discard(event)
+
+
+class MemorySource:
+    """One member of the group. It is given all partitions at start unless `assign` names others."""
+
+    def __init__(
+        self,
+        log: MemoryLog | Mapping[TopicPartition, Sequence[PlainRecord]],
+        *,
+        cluster_id: str = "memory",
+        assign: Collection[TopicPartition] | None = None,
+        max_records: int = 500,
+        moment: float = 0.01,
+    ) -> None:
+        """`max_records` is the most of one partition in one fetch, `moment` how many seconds an empty one waits."""
+        self.log = log if isinstance(log, MemoryLog) else MemoryLog(log)
+        self._cluster_id = cluster_id
+        self._first = self.log.partitions if assign is None else list(assign)
+        self._max_records = max_records
+        self._moment = moment
+        self._listener: Listener | None = None
+        self._owned: set[TopicPartition] = set()
+        self._next: dict[TopicPartition, int] = {}  # only where records may be handed out: owned, sought, not paused
+        self._topic_ids: dict[TopicPartition, str] = {}
+        self._rebalancing = False
+        self._finished = False
+        self._wake = asyncio.Event()
+
+    @property
+    def cluster_id(self) -> str:
+        return self._cluster_id
+
+    @property
+    def error(self) -> str | None:
+        return None
+
+    async def start(self, listener: Listener) -> None:
+        self._listener = listener
+        self.log.watch(self._wake)
+        self.assign(self._first)
+
+    async def stop(self) -> None:
+        self.log.unwatch(self._wake)
+        self._owned.clear()
+        self._next.clear()
+
+    def assign(self, partitions: Collection[TopicPartition]) -> None:
+        """A rebalance gives these to us."""
+        self._owned |= set(partitions)
+        self._hears().on_assigned(partitions)
+
+    async def revoke(self, partitions: Collection[TopicPartition]) -> None:
+        """A rebalance takes these from us once the listener has let go of them; nothing is fetched meanwhile."""
+        self._rebalancing = True
+        try:
+            await self._hears().on_revoked(partitions)
+        finally:
+            self._rebalancing = False
+        self.lose(partitions)
+
+    def _hears(self) -> Listener:
+        if self._listener is None:
+            raise RuntimeError("start() comes first")
+        return self._listener
+
+    def lose(self, partitions: Collection[TopicPartition]) -> None:
+        """These became somebody else's without a word, as after a session time-out: commits are refused."""
+        for partition in partitions:
+            self._owned.discard(partition)
+            self._next.pop(partition, None)
+
+    async def fetch(self) -> dict[TopicPartition, list[PlainRecord]] | None:
+        if not self._finished:
+            self._wake.clear()
+            if fetched := self._take():
+                return fetched
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._moment):
+                    await self._wake.wait()
+        return None if self._finished else self._take()
+
+    def _take(self) -> dict[TopicPartition, list[PlainRecord]]:
+        fetched: dict[TopicPartition, list[PlainRecord]] = {}
+        if self._rebalancing:
+            return fetched
+        for partition, offset in list(self._next.items()):
+            start, end = self.log.range(partition)
+            another = self._topic_ids.get(partition, self.log.topic_id) != self.log.topic_id
+            if another or not start <= offset <= end:
+                self.pause(partition)
+                self._hears().on_out_of_range(partition)
+            elif records := self.log.read(partition, offset, self._max_records):
+                fetched[partition] = records
+        for partition, records in fetched.items():
+            self._next[partition] = records[-1].offset + 1
+        return fetched
+
+    def finish(self) -> None:
+        self._finished = True
+        self._wake.set()
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        if partition not in self._owned:
+            raise SourceError(f"{partition} is not ours to seek")
+        self._next[partition] = offset
+        self._wake.set()
+
+    def pause(self, partition: TopicPartition) -> None:
+        self._next.pop(partition, None)
+
+    async def topic_id(self, partition: TopicPartition) -> str:
+        self._topic_ids[partition] = self.log.topic_id
+        return self.log.topic_id
+
+    async def committed(self, partition: TopicPartition) -> Position | None:
+        return self.log.commits.get(partition)
+
+    async def log_range(self, partition: TopicPartition) -> LogRange:
+        return self.log.range(partition)
+
+    async def resolve_start(self, partition: TopicPartition) -> int:
+        return self.log.range(partition).start
+
+    async def commit(self, partition: TopicPartition, position: Position) -> bool:
+        if partition not in self._owned:
+            return False
+        self.log.commits[partition] = position
+        return True
+
+    async def rebuild(self) -> None:
+        owned = list(self._owned)
+        await self.revoke(owned)
+        self.assign(owned)
+
+    def end_offset(self, partition: TopicPartition) -> int | None:
+        return self.log.range(partition).end
