@@ -19,8 +19,8 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from benchmarks.rig.meter import tree
 from benchmarks.yardstick import Result
-from ingestd import wiring as compose
-from ingestd.config.model import Config, Kafka
+from ingestd import wiring
+from ingestd.config.model import Config, KafkaConfig
 from ingestd.core.records import TopicPartition
 from ingestd.ops.gc_tuning import calm_collector
 from ingestd.sources.base import Source
@@ -30,7 +30,7 @@ CLIENTS = ("aiokafka", "ingestd")
 
 async def by_aiokafka(bootstrap: str, topic: str, partitions: int) -> AsyncGenerator[int, None]:
     """Numbers of records, as they come."""
-    config = Kafka()
+    config = KafkaConfig()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         auto_offset_reset="earliest",
@@ -65,8 +65,8 @@ class _Everything:
 
 async def by_ingestd(bootstrap: str, topic: str) -> AsyncGenerator[int, None]:
     """Numbers of records, as they come."""
-    kafka = Kafka(bootstrap_servers=(bootstrap,), topics=(topic,), group_id=f"fetch-{uuid.uuid4().hex[:8]}")
-    source = compose.make_source(Config(kafka=kafka))
+    kafka = KafkaConfig(bootstrap_servers=(bootstrap,), topics=(topic,), group_id=f"fetch-{uuid.uuid4().hex[:8]}")
+    source = wiring.make_source(Config(kafka=kafka))
     await source.start(_Everything(source))
     try:
         while (fetched := await source.fetch()) is not None:
@@ -102,4 +102,4 @@ if __name__ == "__main__":
     parser.add_argument("partitions", type=int)
     parser.add_argument("events", type=int, help="how many there are")
     parser.add_argument("--client", choices=CLIENTS, default=CLIENTS[-1])
-    print(msgspec.json.encode(compose.run(main(parser.parse_args()))).decode())
+    print(msgspec.json.encode(wiring.run(main(parser.parse_args()))).decode())

@@ -25,7 +25,7 @@ from benchmarks.rig.services import Services, create, services
 from benchmarks.soak.load import Written
 from benchmarks.soak.samples import buckets, difference, quantile
 from ingestd.config.model import Config
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.services.process import ServiceError
 
 QUESTION = "How fresh is what has landed, how late is the event loop, how long does stopping take?"

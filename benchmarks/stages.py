@@ -31,10 +31,10 @@ from benchmarks.rig import picture, results
 from benchmarks.rig.fill import SMALL, TYPICAL, Load, events, fill
 from benchmarks.rig.results import Table, median, spread
 from benchmarks.rig.services import Services, services
-from ingestd.config.model import Events
+from ingestd.config.model import EventsConfig
 from ingestd.core.events import Event, load_model
-from ingestd.core.gzip import pack
-from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.gzip import compress
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.quarantine import encode as encode_rejected
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
@@ -151,7 +151,7 @@ def validating(values: Sequence[bytes]) -> Iterator[Stage]:
         "rejected: wrong type": changed(client_id=17),
         "rejected: not JSON": [b"2026-11-22 INFO hello " * 15] * len(values),
     }
-    validator = Validator(Events(), load_model(None))
+    validator = Validator(EventsConfig(), load_model(None))
     for label, kind in kinds.items():
         records = [PlainRecord(number, TIMESTAMP + number // 50, value) for number, value in enumerate(kind)]
         yield Stage("validate", label, partial(validate, validator, records), len(records))
@@ -169,7 +169,7 @@ def validate(validator: Validator, records: Sequence[PlainRecord]) -> None:
 
 def rows_of(values: Sequence[bytes]) -> bytes:
     records = [PlainRecord(number, TIMESTAMP + number // 50, value) for number, value in enumerate(values)]
-    return Validator(Events(), load_model(None)).chunk(PARTITION, records).rows
+    return Validator(EventsConfig(), load_model(None)).chunk(PARTITION, records).rows
 
 
 def compressing(rows: bytes, count: int) -> Iterator[Stage]:
@@ -182,7 +182,7 @@ def compressing(rows: bytes, count: int) -> Iterator[Stage]:
         return deflate.compress(rows) + deflate.flush()
 
     def packed() -> bytes:
-        return pack(rows).data
+        return compress(rows).data
 
     ways: dict[str, Callable[[], bytes]] = {"ingestd (isal level 1, with the sha256)": packed}
     ways |= {f"isal level {level}": partial(isal, level) for level in (0, 1, 2, 3)}
@@ -197,8 +197,8 @@ def compressing(rows: bytes, count: int) -> Iterator[Stage]:
 
 
 def naming() -> Iterator[Stage]:
-    layout = Layout()
-    landed = Landed(
+    layout = ObjectKeys()
+    landed = ObjectMetadata(
         topic=PARTITION.topic,
         partition=PARTITION.partition,
         start=0,

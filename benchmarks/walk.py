@@ -13,12 +13,12 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import date
 
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.cli.verify import Options, verify
 from ingestd.config.load import load
-from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import TopicPartition
-from ingestd.sinks.base import ObjectInfo, Stored
+from ingestd.core.stored import ObjectInfo, Stored
 
 DAYS = 365
 ROWS = 1000  # of an object
@@ -32,7 +32,7 @@ class MadeUpStore:
     url = "made-up"
 
     def __init__(self, objects: int, partitions: int) -> None:
-        self._layout = Layout()
+        self._layout = ObjectKeys()
         self._partitions = partitions
         self._daily = max(1, objects // (DAYS * partitions))  # of a partition
         self._folders = [self._key(0, day * self._daily).rpartition("/")[0] + "/" for day in range(DAYS)]
@@ -73,7 +73,7 @@ class MadeUpStore:
         name = self._layout.parse(key)
         assert name is not None
         timestamp = self._timestamp(name.start // ROWS)
-        landed = Landed(
+        landed = ObjectMetadata(
             topic="t",
             partition=name.partition.partition,
             start=name.start,
@@ -97,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     store = MadeUpStore(options.objects, options.partitions)
-    report = compose.run(verify(load(environ={}), Options(objects_only=True), store))
+    report = wiring.run(verify(load(environ={}), Options(objects_only=True), store))
     seconds, objects = time.perf_counter() - began, report.totals.objects
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -31,7 +31,7 @@ from aiokafka.structs import OffsetAndMetadata
 from isal import isal_zlib
 
 from benchmarks.rig.meter import tree
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.ops.gc_tuning import calm_collector
 
 STAGES = ("fetch", "decode", "encode", "gzip", "put")
@@ -215,4 +215,4 @@ if __name__ == "__main__":
     parser.add_argument("--endpoint", required=True, help="of the store; AWS's environment variables have credentials")
     parser.add_argument("--bucket", required=True)
     parser.add_argument("--until", choices=STAGES, default=STAGES[-1])
-    print(msgspec.json.encode(compose.run(main(parser.parse_args()))).decode())
+    print(msgspec.json.encode(wiring.run(main(parser.parse_args()))).decode())

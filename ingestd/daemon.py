@@ -18,29 +18,27 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from ingestd import __version__
-from ingestd import wiring as compose
-from ingestd.cli.exit_codes import PROBLEMS
+from ingestd import __version__, wiring
 from ingestd.cli.verify import Options, verify
 from ingestd.config.load import Settings
-from ingestd.core.errors import DeadlineExceeded, SourceError
+from ingestd.core.errors import EXIT_PROBLEMS, DeadlineExceeded, SourceError
 from ingestd.core.events import Model, load_model
-from ingestd.core.readiness import Status
 from ingestd.core.validation import Validator
 from ingestd.ops import logs
 from ingestd.ops.gc_tuning import calm_collector
 from ingestd.ops.health import HealthServer
 from ingestd.ops.metrics import Metrics
-from ingestd.ops.status import Snapshots
+from ingestd.ops.readiness import Status
 from ingestd.ops.systemd import Notifier
 from ingestd.ops.terminal import LiveView, summary
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Tools
-from ingestd.pipeline.subscribers import Follower
+from ingestd.pipeline.partition_writer import Dependencies
+from ingestd.pipeline.status import StatusCollector
+from ingestd.pipeline.subscribers import Subscriber
 from ingestd.pipeline.watchdog import Verdict, Watchdog
 from ingestd.sinks.create_only import require_create_only
-from ingestd.sinks.retry import Guard
-from ingestd.verify.findings import Report
+from ingestd.sinks.retry import SinkRetrier
+from ingestd.verify.findings import VerifyReport
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +50,8 @@ COMPRESSORS = 1  # threads; it keeps up with the event loop, which takes five ti
 
 
 def run(settings: Settings) -> int:
-    """Run until stopped. Errors are ``IngestdError``; returns 0, or PROBLEMS where the proof of a demo has failed."""
-    return compose.run(Daemon(settings).run())
+    """Run until stopped. Returns 0, or EXIT_PROBLEMS if a demo's verification failed. Raises ``IngestdError``."""
+    return wiring.run(Daemon(settings).run())
 
 
 class Daemon:
@@ -65,29 +63,29 @@ class Daemon:
         model = load_model(config.events.model)
         self._validator = Validator(config.events, model)
         self._metrics = Metrics()
-        self._source = compose.make_source(config)
-        self._sink = compose.make_sink(config)
-        self._stage = compose.make_stage(config, self._source, self._sink)
+        self._source = wiring.make_source(config)
+        self._sink = wiring.make_sink(config)
+        self._stage = wiring.make_stage(config, self._source, self._sink)
         if self._stage is not None:
             self._sink, self._validator = self._stage.sink, self._stage.validator
-        self._guard = Guard(config.sink, self._metrics.upload_retried)
+        self._guard = SinkRetrier(config.sink, self._metrics.upload_retried)
         self._notifier = Notifier.from_environment(os.environ)
-        self._snapshots = Snapshots(config, self._source, self._sink.url, self._guard, self._metrics)
+        self._snapshots = StatusCollector(config, self._source, self._sink.url, self._guard, self._metrics)
         self._metrics.bind(self._snapshots.take)
         self._followers = self._make_followers(model)
         if self._stage is not None:
             self._stage.board.bind(self._snapshots.take)
-        self._layout = compose.make_layout(config)
+        self._layout = wiring.make_layout(config)
         self._deadline: asyncio.Timeout | None = None
 
-    def _make_followers(self, model: Model) -> list[Follower]:
+    def _make_followers(self, model: Model) -> list[Subscriber]:
         """What goes along with the flow, and those who show how it is."""
-        found: list[Follower] = []
-        if (pipe := compose.make_pipe(self._config, model, self._sink)) is not None:
+        found: list[Subscriber] = []
+        if (pipe := wiring.make_pipe(self._config, model, self._sink)) is not None:
             found.append(pipe)
             if self._stage is not None:
                 self._stage.attach(pipe.state, pipe.warehouse)
-        confirmation = compose.make_confirmation(self._config, self._sink, self._guard, self._metrics)
+        confirmation = wiring.make_confirmation(self._config, self._sink, self._guard, self._metrics)
         if confirmation is not None:
             found.append(confirmation)
             self._snapshots.loading = confirmation.state
@@ -135,7 +133,7 @@ class Daemon:
                     sys.stdout.write(summary(status, config, self._sink.url))
                     if proof is not None:
                         sys.stdout.write(f"\n{proof.text()}")
-        return PROBLEMS if proof is not None and not proof.ok else 0
+        return EXIT_PROBLEMS if proof is not None and not proof.ok else 0
 
     async def _serve(self, executor: ThreadPoolExecutor, view: LiveView | None) -> None:
         """Everything that runs, in one group."""
@@ -167,7 +165,7 @@ class Daemon:
 
     def _pipeline(self, executor: ThreadPoolExecutor) -> Pipeline:
         config = self._config
-        tools = Tools(
+        tools = Dependencies(
             source=self._source,
             sink=self._sink,
             guard=self._guard,
@@ -176,13 +174,13 @@ class Daemon:
             wall_clock=time.time,
             landed=self._landed,
         )
-        return compose.make_pipeline(config, tools, self._validator)
+        return wiring.make_pipeline(config, tools, self._validator)
 
     def _landed(self, key: str) -> None:
         for follower in self._followers:
             follower.landed(key)
 
-    async def _verify(self) -> Report:
+    async def _verify(self) -> VerifyReport:
         """As `ingestd verify` does, without its bar that shows progress: the terminal has its table."""
         replace, (config, origins) = msgspec.structs.replace, self._settings
         quiet = Settings(replace(config, log=replace(config.log, format="json")), origins)

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ingestd.config.model import Config
 from ingestd.core.breaker import Breaker
-from ingestd.core.chain import Policy
+from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import Model
-from ingestd.core.object_keys import Layout
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.validation import Validator
 from ingestd.demo.warehouse import needed_by
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Tools
+from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.sinks.base import Sink
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
 if TYPE_CHECKING:
-    from ingestd.demo.page.demo import Stage
-    from ingestd.demo.warehouse.local_loader import LocalPipe
-    from ingestd.snowflake.load_monitor import Confirmation
-    from ingestd.sources.kafka import Reader
+    from ingestd.demo.page.demo import Demo
+    from ingestd.demo.warehouse.local_loader import LocalLoader
+    from ingestd.snowflake.load_monitor import LoadMonitor
+    from ingestd.sources.kafka import Inspector
 
 T = TypeVar("T")
 
@@ -62,20 +62,22 @@ def make_onlooker(config: Config) -> Source:
     """The one that ``source`` names, leaving no trace there: neither a member of the group nor a commit."""
     if config.source == "simulator":
         return make_source(config)
-    from ingestd.sources.kafka import Onlooker  # noqa: PLC0415
+    from ingestd.sources.kafka import ReadOnlySource  # noqa: PLC0415
 
-    return Onlooker(config.kafka)
+    return ReadOnlySource(config.kafka)
 
 
-def make_layout(config: Config) -> Layout:
+def make_layout(config: Config) -> ObjectKeys:
     """The names of objects."""
-    return Layout(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+    return ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
 
 
-def make_pipeline(config: Config, tools: Tools, validator: Validator) -> Pipeline:
+def make_pipeline(config: Config, tools: Dependencies, validator: Validator) -> Pipeline:
     """The flow from one to the other."""
     layout = make_layout(config)
-    policy = Policy(layout, layout.mark(tools.sink.url), config.kafka.skip_lost, keeps_log=config.source != "simulator")
+    policy = ChainPolicy(
+        layout, layout.mark(tools.sink.url), config.kafka.skip_lost, replayable=config.source != "simulator"
+    )
     return Pipeline(
         config.batch,
         tools,
@@ -99,37 +101,37 @@ def make_sink(config: Config, *, connections: int = 2) -> Sink:
     return LocalSink(Path(url))
 
 
-def make_pipe(config: Config, model: Model, sink: Sink) -> "LocalPipe | None":
+def make_pipe(config: Config, model: Model, sink: Sink) -> "LocalLoader | None":
     """The local Snowpipe with its warehouse; None where there is none. ConfigError where it is not installed."""
     if config.warehouse.kind == "none":
         return None
     with needed_by("warehouse.kind = local"):
         from ingestd.demo.warehouse.database import Warehouse  # noqa: PLC0415
-        from ingestd.demo.warehouse.local_loader import LocalPipe  # noqa: PLC0415
-        from ingestd.demo.warehouse.sqs_events import Notices  # noqa: PLC0415
+        from ingestd.demo.warehouse.local_loader import LocalLoader  # noqa: PLC0415
+        from ingestd.demo.warehouse.sqs_events import SqsEvents  # noqa: PLC0415
     from ingestd.snowflake.table import columns  # noqa: PLC0415
 
     settings = config.warehouse
     warehouse = Warehouse(Path(settings.path), config.snowflake)
-    notices = Notices(settings.queue_url, sink.url, config.s3.region) if settings.queue_url is not None else None
-    return LocalPipe(settings, warehouse, columns(model), sink, notices)
+    notices = SqsEvents(settings.queue_url, sink.url, config.s3.region) if settings.queue_url is not None else None
+    return LocalLoader(settings, warehouse, columns(model), sink, notices)
 
 
-def make_confirmation(config: Config, sink: Sink, guard: Guard, metrics: Metrics) -> "Confirmation | None":
+def make_confirmation(config: Config, sink: Sink, guard: SinkRetrier, metrics: Metrics) -> "LoadMonitor | None":
     """What follows objects into Snowflake's table; None where it is not wanted. ConfigError without the extra."""
     settings = config.snowflake
     if not settings.confirm and settings.delivery != "rest":
         return None
     from ingestd.snowflake.connection import load_connector  # noqa: PLC0415
-    from ingestd.snowflake.load_monitor import Confirmation  # noqa: PLC0415
+    from ingestd.snowflake.load_monitor import LoadMonitor  # noqa: PLC0415
     from ingestd.snowflake.load_queries import ask_once  # noqa: PLC0415
     from ingestd.snowflake.rest import Endpoint  # noqa: PLC0415
-    from ingestd.snowflake.stage_location import place_of  # noqa: PLC0415
+    from ingestd.snowflake.stage_location import stage_location  # noqa: PLC0415
 
     load_connector()
-    return Confirmation(
+    return LoadMonitor(
         settings,
-        root=place_of(config).root,
+        root=stage_location(config).root,
         sink=sink,
         layout=make_layout(config),
         guard=guard,
@@ -139,20 +141,20 @@ def make_confirmation(config: Config, sink: Sink, guard: Guard, metrics: Metrics
     )
 
 
-def make_stage(config: Config, source: Source, sink: Sink) -> "Stage | None":
+def make_stage(config: Config, source: Source, sink: Sink) -> "Demo | None":
     """The page's place around the flow; None where there is no page."""
     if not config.page.enabled:
         return None
-    from ingestd.demo.page.demo import Stage  # noqa: PLC0415
+    from ingestd.demo.page.demo import Demo  # noqa: PLC0415
     from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
     is_live = config.simulator.history is None
     director = source.director if isinstance(source, SimulatorSource) and is_live else None
-    return Stage(config, sink, make_layout(config), director)
+    return Demo(config, sink, make_layout(config), director)
 
 
-def open_reader(config: Config) -> "AbstractAsyncContextManager[Reader]":
+def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":
     """Who looks at the topics and the group from outside."""
-    from ingestd.sources.kafka import open_reader  # noqa: PLC0415
+    from ingestd.sources.kafka import open_inspector  # noqa: PLC0415
 
-    return open_reader(config.kafka)
+    return open_inspector(config.kafka)

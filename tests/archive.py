@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from ingestd.core import quarantine
-from ingestd.core.gzip import pack
-from ingestd.core.object_keys import Landed, Layout, digest_of
+from ingestd.core.gzip import compress
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata, digest_of
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.validation import Rejected
@@ -34,7 +34,7 @@ def rejects(partition: TopicPartition, offsets: Collection[int]) -> bytes:
     """A quarantine object's body."""
     records = [PlainRecord(offset, NOON, b"{") for offset in offsets]
     lines = [Rejected(0, record, Reason.TRUNCATED, "$", "it stops") for record in records]
-    return pack(quarantine.encode(partition, lines)).data
+    return compress(quarantine.encode(partition, lines)).data
 
 
 class Archive:
@@ -44,7 +44,7 @@ class Archive:
         self, lineage: str | None = None, *, exactly_once: bool = True, sink: MemorySink | None = None
     ) -> None:
         self.sink = sink or MemorySink()
-        self.layout = Layout(lineage, exactly_once=exactly_once)
+        self.layout = ObjectKeys(lineage, exactly_once=exactly_once)
 
     def add(
         self,
@@ -61,7 +61,7 @@ class Archive:
         Of `rejected` those count that are in it; `changes` are what its metadata says otherwise.
         """
         rejected = [offset for offset in rejected if start <= offset < end]
-        body = pack(rows(partition, [offset for offset in range(start, end) if offset not in rejected]))
+        body = compress(rows(partition, [offset for offset in range(start, end) if offset not in rejected]))
         bad = rejects(partition, sorted(rejected))
         fields: dict[str, Any] = {
             "topic": partition.topic,
@@ -78,7 +78,7 @@ class Archive:
             "version": "0",
             "quarantine": digest_of(bad) if rejected else None,
         }
-        landed = Landed(**{**fields, **changes})
+        landed = ObjectMetadata(**{**fields, **changes})
         if rejected:
             self.put(self.layout.quarantine_key(partition, start, time, digest_of(bad)), bad, landed)
         key = self.layout.data_key(partition, start, time, end)
@@ -87,7 +87,7 @@ class Archive:
 
     def hole(self, partition: TopicPartition, start: int, end: int, time: int = NOON) -> str:
         """An object that stands for offsets which retention had removed."""
-        nothing = pack(b"")
+        nothing = compress(b"")
         says: dict[str, Any] = {"rows": 0, "first_offset": end, "last_timestamp": time, "sha256": nothing.sha256}
         key = self.add(partition, start, end, time, **says)
         self.overwrite(key, nothing.data)
@@ -98,13 +98,13 @@ class Archive:
         spans = enumerate(pairwise(bounds))
         return [self.add(partition, start, end, NOON + at * step, **more) for at, (start, end) in spans]
 
-    def put(self, key: str, body: bytes, landed: Landed | None) -> None:
+    def put(self, key: str, body: bytes, landed: ObjectMetadata | None) -> None:
         """Any object."""
         self.sink.objects[key] = (body, landed.metadata() if landed is not None else {})
 
-    def landed(self, key: str) -> Landed:
+    def landed(self, key: str) -> ObjectMetadata:
         """What an object says of itself."""
-        found = Landed.from_metadata(self.sink.objects[key][1])
+        found = ObjectMetadata.from_metadata(self.sink.objects[key][1])
         assert found is not None
         return found
 

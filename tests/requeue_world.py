@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.cli import requeue as command
 from ingestd.cli.requeue import Options, Requeue
-from ingestd.config.model import Config, Events, Kafka, Sink
+from ingestd.config.model import Config, EventsConfig, KafkaConfig, SinkConfig
 from ingestd.core import quarantine
 from ingestd.core.batch import Batch
 from ingestd.core.errors import SourceError
 from ingestd.core.events import load_model
-from ingestd.core.object_keys import Layout
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, Position, TopicPartition
+from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validator
 from ingestd.requeue.requeuer import Tally
-from ingestd.sinks.base import ObjectInfo, Stored
 from ingestd.sources.kafka.bootstrap import Cluster
 from tests.fakes.memory_sink import MemorySink
 
@@ -32,12 +32,12 @@ CLUSTER = "a-cluster"
 DAY_MS = 86_400_000
 NOON = 20_000 * DAY_MS + DAY_MS // 2  # 2024-10-04
 
-STRICT = Events(unknown_types="reject")
+STRICT = EventsConfig(unknown_types="reject")
 MODEL = load_model(None)  # once: making it takes longer than all the rest of a run
 
 
 @cache
-def validator(events: Events) -> Validator:
+def validator(events: EventsConfig) -> Validator:
     """With the model that is built in."""
     return Validator(events, MODEL)
 
@@ -168,19 +168,20 @@ class World:
         self.sink = MemorySink()
         self.log = Log(**topics)
         self.config = Config(
-            kafka=Kafka(topics=(TOPIC,)), sink=Sink(url="./nowhere", lineage=lineage, retry_max=Config().sink.retry_max)
+            kafka=KafkaConfig(topics=(TOPIC,)),
+            sink=SinkConfig(url="./nowhere", lineage=lineage, retry_max=Config().sink.retry_max),
         )
         self._lives: dict[asyncio.Task[Any] | None, Life] = {}
-        monkeypatch.setattr(compose, "make_sink", lambda _: MortalSink(self.sink, self._life()))
+        monkeypatch.setattr(wiring, "make_sink", lambda _: MortalSink(self.sink, self._life()))
         monkeypatch.setattr(command, "find_topic", self._find_topic)
         monkeypatch.setattr(command, "open_transactions", self._open)
-        monkeypatch.setattr(compose, "open_reader", self._open_reader)
+        monkeypatch.setattr(wiring, "open_inspector", self._open_inspector)
         monkeypatch.setattr(command, "load_model", lambda _: MODEL)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> ObjectKeys:
         sink = self.config.sink
-        return Layout(sink.lineage, exactly_once=sink.delivery == "exactly-once")
+        return ObjectKeys(sink.lineage, exactly_once=sink.delivery == "exactly-once")
 
     # -- what a daemon leaves
 
@@ -190,7 +191,7 @@ class World:
         start: int,
         values: Sequence[bytes | None],
         *,
-        events: Events = STRICT,
+        events: EventsConfig = STRICT,
         lands: bool = True,
         time: int = NOON,
         step: int = 0,
@@ -241,13 +242,13 @@ class World:
     def _life(self) -> Life:
         return self._lives[asyncio.current_task()]
 
-    async def _find_topic(self, _: Kafka, topic: str) -> Cluster:
+    async def _find_topic(self, _: KafkaConfig, topic: str) -> Cluster:
         if topic not in self.log.partitions:
             raise SourceError(f"topic {topic} does not exist", hint="create it, or correct kafka.topics")
         return Cluster(CLUSTER, {topic: self.log.partitions[topic]})
 
     @asynccontextmanager
-    async def _open(self, _: Kafka, topic: str, name: str) -> AsyncIterator[Producer]:
+    async def _open(self, _: KafkaConfig, topic: str, name: str) -> AsyncIterator[Producer]:
         life = self._life()
         await life.step()
         producer = Producer(self.log, life, topic, name)
@@ -255,7 +256,7 @@ class World:
         yield producer
 
     @asynccontextmanager
-    async def _open_reader(self, config: Config) -> AsyncIterator["Onlooker"]:
+    async def _open_inspector(self, config: Config) -> AsyncIterator["Onlooker"]:
         yield Onlooker(self.log, config.kafka.group_id)
 
 

@@ -9,17 +9,17 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config.model import Batch as Limits
-from ingestd.config.model import Size
-from ingestd.core.batch import Batch, Edge, Trigger
-from ingestd.core.gzip import pack
-from ingestd.core.object_keys import Layout
+from ingestd.config.model import BatchConfig, Size
+from ingestd.core.batch import Batch, RecordRef
+from ingestd.core.flush_policy import FlushPolicy, FlushReason
+from ingestd.core.gzip import compress
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.validation import Rejected, Validated
 
 TP = TopicPartition("t", 0)
-LAYOUT = Layout()
+LAYOUT = ObjectKeys()
 
 
 def add(batch: Batch, start: int, rows: list[bytes], rejected: int = 0, now: float = 0.0) -> None:
@@ -82,29 +82,29 @@ def test_a_batch_whose_every_record_was_rejected_is_a_valid_empty_gzip() -> None
 
 
 def test_a_hole_has_the_name_of_the_first_record_after_it() -> None:
-    sealed = Batch.hole(TP, 10, 50, Edge(52, 1000)).finish(LAYOUT, "cluster", "1")
+    sealed = Batch.hole(TP, 10, 50, RecordRef(52, 1000)).finish(LAYOUT, "cluster", "1")
     assert sealed.data_key == LAYOUT.data_key(TP, 10, 1000, 50)
     assert (sealed.landed.end, sealed.landed.rows) == (50, 0)
 
 
 def test_the_size_limit_is_of_compressed_bytes() -> None:
     batch = Batch(TP, 0)
-    limits = Limits(bytes=Size(1000))
+    limits = BatchConfig(bytes=Size(1000))
     add(batch, 0, [b"a" * 100_000 + b"\n"])
     batch.write(batch.take_piece() or b"")
-    assert batch.full(limits) is None
+    assert FlushPolicy(limits).reached(batch) is None
     noise = hashlib.shake_256(b"noise").hexdigest(100_000).encode()
     add(batch, 1, [noise + b"\n"])
     batch.write(batch.take_piece() or b"")
-    assert batch.full(limits) is Trigger.BYTES
+    assert FlushPolicy(limits).reached(batch) is FlushReason.BYTES
 
 
 def test_the_record_limit_counts_the_rejected() -> None:
     batch = Batch(TP, 0)
     add(batch, 0, [b"{}\n"] * 3, rejected=1)
-    assert batch.full(Limits(records=5)) is None
+    assert FlushPolicy(BatchConfig(records=5)).reached(batch) is None
     add(batch, 4, [b"{}\n"])
-    assert batch.full(Limits(records=5)) is Trigger.RECORDS
+    assert FlushPolicy(BatchConfig(records=5)).reached(batch) is FlushReason.RECORDS
 
 
 def test_what_is_held_is_counted_on_its_way_through_a_thread() -> None:
@@ -137,4 +137,4 @@ def test_what_is_held_grows_only_by_what_comes_in(chunks: list[tuple[int, bool, 
 
 
 def test_equal_rows_make_equal_bytes() -> None:
-    assert pack(b"row\n" * 1000) == pack(b"row\n" * 1000)
+    assert compress(b"row\n" * 1000) == compress(b"row\n" * 1000)

@@ -20,7 +20,7 @@ from benchmarks.rig.meter import Metered
 from benchmarks.rig.results import Report, Table
 from benchmarks.rig.services import services
 from benchmarks.soak.samples import Sample
-from ingestd.config.model import Events
+from ingestd.config.model import EventsConfig
 from ingestd.core.events import load_model
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validated, Validator
@@ -34,7 +34,7 @@ def made(load: Load) -> list[bytes]:
 
 def validated(values: list[bytes]) -> Validated:
     records = [PlainRecord(number, 0, value) for number, value in enumerate(values)]
-    return Validator(Events(), load_model(None)).chunk(TopicPartition("t", 0), records)
+    return Validator(EventsConfig(), load_model(None)).chunk(TopicPartition("t", 0), records)
 
 
 # -- events

@@ -23,7 +23,7 @@ def observe(breaker: Breaker, partition: TopicPartition, flags: list[bool]) -> s
 
 chunks = st.lists(st.tuples(st.sampled_from([ONE, OTHER]), st.lists(st.booleans(), max_size=12)), max_size=12)
 settings = st.builds(
-    config.Breaker,
+    config.BreakerConfig,
     max_share=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
     window=st.integers(1, 12),
     max_consecutive=st.integers(1, 12),
@@ -32,7 +32,7 @@ settings = st.builds(
 
 @given(settings, chunks)
 def test_opens_exactly_when_a_record_by_record_count_says_so(
-    given_settings: config.Breaker, given_chunks: list[tuple[TopicPartition, list[bool]]]
+    given_settings: config.BreakerConfig, given_chunks: list[tuple[TopicPartition, list[bool]]]
 ) -> None:
     breaker = Breaker(given_settings)
     history = [False] * given_settings.window
@@ -48,7 +48,7 @@ def test_opens_exactly_when_a_record_by_record_count_says_so(
 
 
 def test_names_the_share_and_the_setting() -> None:
-    breaker = Breaker(config.Breaker(max_share=0.5, window=4, max_consecutive=100))
+    breaker = Breaker(config.BreakerConfig(max_share=0.5, window=4, max_consecutive=100))
     assert observe(breaker, ONE, [True, True, False, False]) is None
     assert observe(breaker, OTHER, [True, True, False, True]) == (
         "3 of the last 4 records were rejected, more than breaker.max_share = 0.5 allows"
@@ -56,26 +56,26 @@ def test_names_the_share_and_the_setting() -> None:
 
 
 def test_names_the_partition_with_too_many_in_a_row() -> None:
-    breaker = Breaker(config.Breaker(max_share=1.0, window=5000, max_consecutive=3))
+    breaker = Breaker(config.BreakerConfig(max_share=1.0, window=5000, max_consecutive=3))
     assert observe(breaker, ONE, [True, True]) is None
     assert observe(breaker, OTHER, [False] * 100) is None
     assert observe(breaker, ONE, [True]) == "3 records in a row were rejected in t[0] (breaker.max_consecutive)"
 
 
 def test_first_few_bad_records_do_not_open_it() -> None:
-    breaker = Breaker(config.Breaker(max_share=0.5, window=100, max_consecutive=100))
+    breaker = Breaker(config.BreakerConfig(max_share=0.5, window=100, max_consecutive=100))
     assert observe(breaker, ONE, [True] * 50) is None
 
 
 def test_stays_open_whatever_comes() -> None:
-    breaker = Breaker(config.Breaker(max_share=0.5, window=10, max_consecutive=2))
+    breaker = Breaker(config.BreakerConfig(max_share=0.5, window=10, max_consecutive=2))
     reason = observe(breaker, ONE, [True, True])
     assert reason is not None
     assert observe(breaker, ONE, [False] * 1000) == reason
 
 
 def test_a_good_record_ends_a_row_of_bad_ones_also_between_chunks() -> None:
-    breaker = Breaker(config.Breaker(max_share=1.0, window=5000, max_consecutive=3))
+    breaker = Breaker(config.BreakerConfig(max_share=1.0, window=5000, max_consecutive=3))
     for flags in ([True, True, False], [True, True], [False], [True, True]):
         assert observe(breaker, ONE, flags) is None
     assert observe(breaker, ONE, []) is None

@@ -5,37 +5,38 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from ingestd.core.batch import Batch, Edge, Sealed, Trigger
-from ingestd.core.chain import Chain, Policy
+from ingestd.core.batch import Batch, EncodedBatch, RecordRef
+from ingestd.core.chain import Chain, ChainPolicy
 from ingestd.core.chain_steps import (
-    Adoption,
+    Adopted,
+    AwaitBatch,
     AwaitFirst,
-    AwaitSealed,
     Commit,
+    Encode,
+    FindNeighbours,
+    GetTopicId,
     Halt,
-    Identify,
-    Inspect,
-    Landing,
+    HeadObject,
+    Landed,
     Neighbours,
-    Pack,
     ReadCommitted,
     ReadLog,
     ResolveStart,
-    Resume,
+    Seek,
     Step,
-    Survey,
     Upload,
     Wait,
 )
-from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.flush_policy import FlushReason
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validated
-from ingestd.sinks.base import ObjectInfo, Stored
 
 S = TypeVar("S")
 
 TP = TopicPartition("t", 0)
-LAYOUT = Layout()
+LAYOUT = ObjectKeys()
 MARK = LAYOUT.mark("s3://b")
 LOG = LogRange(0, 1000)
 NOON = 1_795_348_800_000
@@ -45,13 +46,13 @@ class Play:
     """Answers the chain's steps in turn, and notes them."""
 
     def __init__(
-        self, *, exactly_once: bool = True, skip_lost: bool = False, keeps_log: bool = True, topic_id: str = ""
+        self, *, exactly_once: bool = True, skip_lost: bool = False, replayable: bool = True, topic_id: str = ""
     ) -> None:
-        self.layout = Layout(exactly_once=exactly_once)
-        self.chain = Chain(TP, Policy(self.layout, MARK, skip_lost, keeps_log), "cluster")
+        self.layout = ObjectKeys(exactly_once=exactly_once)
+        self.chain = Chain(TP, ChainPolicy(self.layout, MARK, skip_lost, replayable), "cluster")
         self.steps = self.chain.run()
         self._step: Step = next(self.steps)
-        self.answer(Identify, topic_id)
+        self.answer(GetTopicId, topic_id)
 
     def answer(self, kind: type, answer: Any = None) -> "Play":
         assert isinstance(self._step, kind), f"expected {kind.__name__}, is {self._step}"
@@ -71,20 +72,25 @@ class Play:
 
     def filling(self, start: int = 10) -> "Play":
         """At the end of a probe that found nothing."""
-        return self.at(Position(start, MARK)).answer(Resume).answer(AwaitFirst, Edge(start, NOON)).answer(Inspect, None)
+        return (
+            self.at(Position(start, MARK))
+            .answer(Seek)
+            .answer(AwaitFirst, RecordRef(start, NOON))
+            .answer(HeadObject, None)
+        )
 
     def fill(self, *offsets: int) -> Batch:
         batch = self.chain.batch_for(offsets[0])
         records = [PlainRecord(offset, NOON, b"{}") for offset in offsets]
         batch.add(records, Validated(b"{}\n" * len(offsets), {"t": len(offsets)}, []), b"", 0.0)
-        self.chain.took(Edge(offsets[0], NOON), batch.end)
+        self.chain.advance(RecordRef(offsets[0], NOON), batch.end)
         return batch
 
-    def uploading(self, *offsets: int) -> Sealed:
+    def uploading(self, *offsets: int) -> EncodedBatch:
         batch = self.fill(*offsets)
-        self.chain.seal(Trigger.AGE)
+        self.chain.seal(FlushReason.AGE)
         sealed = batch.finish(self.layout, "cluster", "1", self.chain.topic_id)
-        self.answer(AwaitSealed, batch).answer(Pack, sealed)
+        self.answer(AwaitBatch, batch).answer(Encode, sealed)
         return sealed
 
 
@@ -97,7 +103,7 @@ def thing(
     first: int | None = None,
     topic_id: str | None = None,
 ) -> ObjectInfo:
-    landed = Landed(
+    landed = ObjectMetadata(
         topic="t", partition=0, start=start, end=end, rows=end - start, rejected=0, sha256="s", cluster=cluster,
         topic_id=topic_id, version="1", first_offset=start if first is None else first,
         first_timestamp=timestamp, last_timestamp=timestamp,
@@ -114,30 +120,30 @@ def test_extends_the_chain_from_what_is_committed() -> None:
     play.uploading(10, 11, 14)
     play.asked(Upload)
     play.answer(Upload, Stored.CREATED)
-    play.asked(Landing)
-    play.answer(Landing)
+    play.asked(Landed)
+    play.answer(Landed)
     assert play.asked(Commit) == Commit(Position(15, MARK))
     play.answer(Commit)
-    assert play.asked(AwaitSealed) == AwaitSealed()
+    assert play.asked(AwaitBatch) == AwaitBatch()
     assert (play.chain.landed, play.chain.committed, play.chain.held_records) == (15, 15, 0)
 
 
 def test_resumes_where_the_committed_position_is_not_where_the_first_record_is() -> None:
     play = Play().at(Position(10, MARK))
-    assert play.asked(Resume) == Resume(10)
-    play.answer(Resume).answer(AwaitFirst, Edge(13, NOON))
-    assert play.asked(Inspect) == Inspect(key(10))
+    assert play.asked(Seek) == Seek(10)
+    play.answer(Seek).answer(AwaitFirst, RecordRef(13, NOON))
+    assert play.asked(HeadObject) == HeadObject(key(10))
 
 
 def test_probe_adopts_an_object_that_is_there_already() -> None:
-    play = Play().at(Position(10, MARK)).answer(Resume)
+    play = Play().at(Position(10, MARK)).answer(Seek)
     play.fill(10, 11)
-    play.answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, thing(10, 30)).answer(ReadLog, LOG)
-    assert play.asked(Adoption).released == 2
-    play.answer(Adoption)
+    play.answer(AwaitFirst, RecordRef(10, NOON)).answer(HeadObject, thing(10, 30)).answer(ReadLog, LOG)
+    assert play.asked(Adopted).released == 2
+    play.answer(Adopted)
     assert play.asked(Commit) == Commit(Position(30, MARK))
     play.answer(Commit).answer(ReadLog, LOG)
-    assert play.asked(Resume) == Resume(30)
+    assert play.asked(Seek) == Seek(30)
 
 
 def test_adopts_the_winner_on_exists() -> None:
@@ -146,11 +152,11 @@ def test_adopts_the_winner_on_exists() -> None:
     play.fill(12, 13)
     epoch = play.chain.epoch
     play.answer(Upload, Stored.EXISTS)
-    assert play.asked(Inspect) == Inspect(key(10))
-    play.answer(Inspect, thing(10, 11)).answer(ReadLog, LOG)
-    assert play.asked(Adoption).released == 4
+    assert play.asked(HeadObject) == HeadObject(key(10))
+    play.answer(HeadObject, thing(10, 11)).answer(ReadLog, LOG)
+    assert play.asked(Adopted).released == 4
     assert play.chain.epoch != epoch
-    play.answer(Adoption)
+    play.answer(Adopted)
     assert play.asked(Commit) == Commit(Position(11, MARK))
 
 
@@ -158,9 +164,9 @@ def test_an_object_with_our_end_is_our_own_attempt_whose_answer_was_lost() -> No
     play = Play().filling(10)
     play.uploading(10, 11)
     held = play.fill(12)
-    play.answer(Upload, Stored.EXISTS).answer(Inspect, thing(10, 12)).answer(ReadLog, LOG)
-    play.asked(Landing)
-    play.answer(Landing)
+    play.answer(Upload, Stored.EXISTS).answer(HeadObject, thing(10, 12)).answer(ReadLog, LOG)
+    play.asked(Landed)
+    play.answer(Landed)
     assert play.asked(Commit) == Commit(Position(12, MARK))
     assert play.chain.open is held
 
@@ -168,73 +174,73 @@ def test_an_object_with_our_end_is_our_own_attempt_whose_answer_was_lost() -> No
 def test_uploads_again_where_the_winner_has_vanished() -> None:
     play = Play().filling(10)
     sealed = play.uploading(10)
-    play.answer(Upload, Stored.EXISTS).answer(Inspect, None)
+    play.answer(Upload, Stored.EXISTS).answer(HeadObject, None)
     assert play.asked(Upload).sealed is sealed
 
 
 def test_without_a_mark_the_neighbours_are_asked() -> None:
-    play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
-    assert play.asked(Survey) == Survey(10)
-    play.answer(Survey, Neighbours())
-    assert play.asked(AwaitSealed) == AwaitSealed()
+    play = Play().at(Position(10)).answer(Seek).answer(AwaitFirst, RecordRef(10, NOON)).answer(HeadObject, None)
+    assert play.asked(FindNeighbours) == FindNeighbours(10)
+    play.answer(FindNeighbours, Neighbours())
+    assert play.asked(AwaitBatch) == AwaitBatch()
 
 
 def test_halts_inside_of_an_object_and_names_the_right_offset() -> None:
-    play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
-    play.answer(Survey, Neighbours(before=key(5))).answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    play = Play().at(Position(10)).answer(Seek).answer(AwaitFirst, RecordRef(10, NOON)).answer(HeadObject, None)
+    play.answer(FindNeighbours, Neighbours(before=key(5))).answer(HeadObject, thing(5, 17)).answer(ReadLog, LOG)
     assert play.asked(Halt).code == "misaligned"
     assert "to 17" in play.asked(Halt).message
 
 
 def test_halts_past_the_end_of_the_chain_and_names_it() -> None:
     """Going on would leave out what is between, and nothing would tell of it."""
-    play = Play().at(Position(20)).answer(Resume).answer(AwaitFirst, Edge(20, NOON)).answer(Inspect, None)
-    play.answer(Survey, Neighbours(before=key(5))).answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    play = Play().at(Position(20)).answer(Seek).answer(AwaitFirst, RecordRef(20, NOON)).answer(HeadObject, None)
+    play.answer(FindNeighbours, Neighbours(before=key(5))).answer(HeadObject, thing(5, 17)).answer(ReadLog, LOG)
     assert play.asked(Halt).code == "misaligned"
     assert "reset the group's offset for this partition to 17" in play.asked(Halt).message
 
 
 def test_halts_before_objects_that_exist() -> None:
-    play = Play().at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, None)
-    play.answer(Survey, Neighbours(after=key(12)))
+    play = Play().at(Position(10)).answer(Seek).answer(AwaitFirst, RecordRef(10, NOON)).answer(HeadObject, None)
+    play.answer(FindNeighbours, Neighbours(after=key(12)))
     assert play.asked(Halt).code == "misaligned"
 
 
 def test_a_mark_of_another_place_counts_as_none() -> None:
-    play = Play().at(Position(10, "ingestd:1:elsewhere")).answer(Resume).answer(AwaitFirst, Edge(10, NOON))
-    play.answer(Inspect, None)
-    assert play.asked(Survey) == Survey(10)
+    play = Play().at(Position(10, "ingestd:1:elsewhere")).answer(Seek).answer(AwaitFirst, RecordRef(10, NOON))
+    play.answer(HeadObject, None)
+    assert play.asked(FindNeighbours) == FindNeighbours(10)
 
 
 def without_offsets() -> Play:
     """At the probe of the chain's last object, 5 to 17."""
-    play = Play().answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
-    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    play = Play().answer(ReadCommitted, None).answer(FindNeighbours, Neighbours(before=key(5)))
+    play.answer(HeadObject, thing(5, 17)).answer(ReadLog, LOG)
     assert play.asked(Commit) == Commit(Position(5))
     play.answer(Commit).answer(ReadLog, LOG)
-    assert play.asked(Resume) == Resume(5)
-    return play.answer(Resume)
+    assert play.asked(Seek) == Seek(5)
+    return play.answer(Seek)
 
 
 def test_a_group_without_offsets_goes_on_at_the_end_of_the_chain() -> None:
-    play = without_offsets().answer(AwaitFirst, Edge(5, NOON))
-    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LOG).answer(Adoption)
+    play = without_offsets().answer(AwaitFirst, RecordRef(5, NOON))
+    play.answer(HeadObject, thing(5, 17)).answer(ReadLog, LOG).answer(Adopted)
     assert play.asked(Commit) == Commit(Position(17, MARK))
 
 
 def test_a_source_that_keeps_no_log_goes_on_at_the_end_of_the_chain_without_looking_back() -> None:
-    play = Play(keeps_log=False).answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
-    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    play = Play(replayable=False).answer(ReadCommitted, None).answer(FindNeighbours, Neighbours(before=key(5)))
+    play.answer(HeadObject, thing(5, 17)).answer(ReadLog, LOG)
     assert play.asked(Commit) == Commit(Position(17))
 
 
 @pytest.mark.parametrize("later", [1, 86_400_000], ids=["same day", "another day"])
 def test_a_group_without_offsets_halts_at_a_topic_that_was_created_again_and_is_longer(later: int) -> None:
-    play = without_offsets().answer(AwaitFirst, Edge(5, NOON + later))
+    play = without_offsets().answer(AwaitFirst, RecordRef(5, NOON + later))
     if later == 1:
-        play.answer(Inspect, thing(5, 17))
+        play.answer(HeadObject, thing(5, 17))
     else:
-        play.answer(Inspect, None).answer(Survey, Neighbours(at=key(5))).answer(Inspect, thing(5, 17))
+        play.answer(HeadObject, None).answer(FindNeighbours, Neighbours(at=key(5))).answer(HeadObject, thing(5, 17))
     play.answer(ReadLog, LOG)
     assert play.asked(Halt).code == "recreated_topic"
 
@@ -242,7 +248,7 @@ def test_a_group_without_offsets_halts_at_a_topic_that_was_created_again_and_is_
 def test_commits_and_writes_down_which_topic_it_is() -> None:
     play = Play(topic_id="A").filling(10)
     sealed = play.uploading(10, 11)
-    play.answer(Upload, Stored.CREATED).answer(Landing)
+    play.answer(Upload, Stored.CREATED).answer(Landed)
     assert play.asked(Commit) == Commit(Position(12, MARK, "A"))
     assert sealed.landed.topic_id == "A"
 
@@ -250,7 +256,7 @@ def test_commits_and_writes_down_which_topic_it_is() -> None:
 @pytest.mark.parametrize("before", ["", "A"], ids=["not known then", "the same"])
 def test_a_boundary_of_this_topic_is_trusted(before: str) -> None:
     play = Play(topic_id="A").at(Position(10, MARK, before))
-    assert play.asked(Resume) == Resume(10)
+    assert play.asked(Seek) == Seek(10)
 
 
 def test_halts_where_the_committed_offset_is_of_another_topic_of_that_name() -> None:
@@ -266,22 +272,22 @@ def test_what_another_tool_commits_says_nothing_of_the_topic() -> None:
 
 
 def test_halts_where_the_tip_is_of_another_topic_of_that_name_whatever_its_records() -> None:
-    play = Play(topic_id="B").answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
-    play.answer(Inspect, thing(5, 17, topic_id="A"))
+    play = Play(topic_id="B").answer(ReadCommitted, None).answer(FindNeighbours, Neighbours(before=key(5)))
+    play.answer(HeadObject, thing(5, 17, topic_id="A"))
     assert play.asked(Halt).code == "recreated_topic"
 
 
 def test_an_object_without_a_topics_id_is_judged_by_its_records() -> None:
-    play = Play(topic_id="B").answer(ReadCommitted, None).answer(Survey, Neighbours(before=key(5)))
-    play.answer(Inspect, thing(5, 17)).answer(ReadLog, LOG)
+    play = Play(topic_id="B").answer(ReadCommitted, None).answer(FindNeighbours, Neighbours(before=key(5)))
+    play.answer(HeadObject, thing(5, 17)).answer(ReadLog, LOG)
     assert play.asked(Commit) == Commit(Position(5))
 
 
 def test_the_start_policy_applies_where_there_is_no_chain_and_is_committed_first() -> None:
-    play = Play().answer(ReadCommitted, None).answer(Survey, Neighbours()).answer(ResolveStart, 40)
+    play = Play().answer(ReadCommitted, None).answer(FindNeighbours, Neighbours()).answer(ResolveStart, 40)
     assert play.asked(Commit) == Commit(Position(40, ""))
     play.answer(Commit).answer(ReadLog, LOG)
-    assert play.asked(Resume) == Resume(40)
+    assert play.asked(Seek) == Seek(40)
 
 
 def test_halts_where_the_committed_offset_is_past_the_log() -> None:
@@ -293,31 +299,33 @@ def test_halts_where_the_committed_offset_is_past_the_log() -> None:
 
 def test_waits_for_a_new_leader_that_does_not_know_the_logs_end_yet() -> None:
     play = Play().at(Position(2000, MARK)).answer(Wait).answer(ReadLog, LogRange(0, 2000))
-    assert play.asked(Resume) == Resume(2000)
+    assert play.asked(Seek) == Seek(2000)
 
 
 def test_halts_where_retention_was_faster() -> None:
-    play = Play().at(Position(10, MARK), LogRange(50, 1000)).answer(Survey, Neighbours())
+    play = Play().at(Position(10, MARK), LogRange(50, 1000)).answer(FindNeighbours, Neighbours())
     assert play.asked(Halt).code == "lost_upstream"
     assert "40 offsets" in play.asked(Halt).message
 
 
 def test_seals_the_hole_where_loss_is_allowed() -> None:
-    play = Play(skip_lost=True).at(Position(10, MARK), LogRange(50, 1000)).answer(Survey, Neighbours())
-    assert play.asked(Resume) == Resume(50)
-    play.answer(Resume).answer(AwaitFirst, Edge(52, NOON)).answer(Inspect, None).answer(Survey, Neighbours())
+    play = Play(skip_lost=True).at(Position(10, MARK), LogRange(50, 1000)).answer(FindNeighbours, Neighbours())
+    assert play.asked(Seek) == Seek(50)
+    play.answer(Seek).answer(AwaitFirst, RecordRef(52, NOON)).answer(HeadObject, None).answer(
+        FindNeighbours, Neighbours()
+    )
     hole = play.chain.sealed[0]
-    assert (hole.start, hole.end, hole.records, hole.trigger) == (10, 50, 0, Trigger.HOLE)
+    assert (hole.start, hole.end, hole.records, hole.trigger) == (10, 50, 0, FlushReason.HOLE)
     sealed = hole.finish(LAYOUT, "cluster", "1")
     assert sealed.data_key == key(10)
-    play.answer(AwaitSealed, hole).answer(Pack, sealed).answer(Upload, Stored.CREATED).answer(Landing)
+    play.answer(AwaitBatch, hole).answer(Encode, sealed).answer(Upload, Stored.CREATED).answer(Landed)
     assert play.asked(Commit) == Commit(Position(50, MARK))
 
 
 def test_adopts_what_it_had_written_before_retention_took_the_records() -> None:
     """The day in the name is that of a record which is gone: only a listing finds the object."""
-    play = Play().at(Position(10, MARK), LogRange(50, 1000)).answer(Survey, Neighbours(at=key(10)))
-    play.answer(Inspect, thing(10, 60)).answer(ReadLog, LogRange(50, 1000)).answer(Adoption)
+    play = Play().at(Position(10, MARK), LogRange(50, 1000)).answer(FindNeighbours, Neighbours(at=key(10)))
+    play.answer(HeadObject, thing(10, 60)).answer(ReadLog, LogRange(50, 1000)).answer(Adopted)
     assert play.asked(Commit) == Commit(Position(60, MARK))
 
 
@@ -334,7 +342,9 @@ def test_adopts_what_it_had_written_before_retention_took_the_records() -> None:
     ids=["cluster", "past the log's end", "another timestamp", "no range", "no metadata", "another start"],
 )
 def test_halts_at_an_object_that_is_not_of_this_log(foreign: ObjectInfo) -> None:
-    play = Play().at(Position(10, MARK)).answer(Resume).answer(AwaitFirst, Edge(10, NOON)).answer(Inspect, foreign)
+    play = (
+        Play().at(Position(10, MARK)).answer(Seek).answer(AwaitFirst, RecordRef(10, NOON)).answer(HeadObject, foreign)
+    )
     while not play.at_a(Halt):
         play.answer(Wait if play.at_a(Wait) else ReadLog, LOG)
     assert play.asked(Halt).code in {"foreign_object", "recreated_topic"}
@@ -342,14 +352,14 @@ def test_halts_at_an_object_that_is_not_of_this_log(foreign: ObjectInfo) -> None
 
 def test_an_earlier_first_record_than_the_objects_is_no_sign_of_another_log() -> None:
     """Retention overtook the writer of the object, not us."""
-    play = Play().at(Position(10, MARK)).answer(Resume).answer(AwaitFirst, Edge(10, NOON))
-    play.answer(Inspect, thing(10, 50, first=52)).answer(ReadLog, LOG)
-    play.asked(Adoption)
+    play = Play().at(Position(10, MARK)).answer(Seek).answer(AwaitFirst, RecordRef(10, NOON))
+    play.answer(HeadObject, thing(10, 50, first=52)).answer(ReadLog, LOG)
+    play.asked(Adopted)
 
 
 def test_at_least_once_asks_the_store_for_nothing() -> None:
-    play = Play(exactly_once=False).at(Position(10)).answer(Resume).answer(AwaitFirst, Edge(10, NOON))
-    assert play.asked(AwaitSealed) == AwaitSealed()
+    play = Play(exactly_once=False).at(Position(10)).answer(Seek).answer(AwaitFirst, RecordRef(10, NOON))
+    assert play.asked(AwaitBatch) == AwaitBatch()
     sealed = play.uploading(10, 11)
     assert "+00000000000000000012" in sealed.data_key
 
@@ -365,15 +375,15 @@ def test_a_batch_opens_at_the_position_not_at_the_first_record() -> None:
 def test_void_forgets_all_that_is_held_and_wants_no_records() -> None:
     play = Play().filling(10)
     play.fill(10, 11)
-    play.chain.seal(Trigger.AGE)
+    play.chain.seal(FlushReason.AGE)
     play.fill(12)
-    assert play.chain.void() == 3
+    assert play.chain.reset() == 3
     assert (play.chain.position, play.chain.batches, play.chain.first) == (None, [], None)
 
 
 def test_sealing_nothing_makes_no_batch() -> None:
     play = Play().filling(10)
-    assert play.chain.seal(Trigger.SHUTDOWN) is None
+    assert play.chain.seal(FlushReason.SHUTDOWN) is None
     assert not play.chain.sealed
 
 

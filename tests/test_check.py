@@ -10,21 +10,18 @@ from typing import Any, TypeVar
 import pytest
 
 from ingestd.cli import output
-from ingestd.cli.check import Report
-from ingestd.cli.exit_codes import PROBLEMS
-from ingestd.config.model import S3, Config, Kafka
-from ingestd.config.model import Sink as SinkConfig
-from ingestd.core.errors import SinkForbidden, SourceError
-from ingestd.core.gzip import pack
-from ingestd.core.object_keys import OWN, Layout
+from ingestd.cli.check import CheckReport
+from ingestd.config import secrets
+from ingestd.config.model import Config, KafkaConfig, S3Config, SinkConfig
+from ingestd.core.errors import EXIT_PROBLEMS, SinkForbidden, SourceError
+from ingestd.core.gzip import compress
+from ingestd.core.object_keys import OWN, ObjectKeys
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.ops import logs
-from ingestd.preflight import Finding, Verdict, not_tried, note, ok, wrong
-from ingestd.preflight import kafka_probe as try_kafka
-from ingestd.preflight import sink_probe as try_sink
-from ingestd.sinks.base import Sink, Stored
+from ingestd.core.stored import Stored
+from ingestd.preflight import CheckFinding, Verdict, kafka_probe, not_tried, note, ok, sink_probe, wrong
+from ingestd.sinks.base import Sink
 from ingestd.sinks.local import LocalSink
-from ingestd.sources.kafka import bootstrap_check as contact
+from ingestd.sources.kafka import bootstrap_check
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
 from tests.services.ports import HOST, free_port
@@ -40,8 +37,8 @@ ALL = ("sink.list", "sink.head", *WRITES)
 # -- the sink
 
 
-async def look(sink: Sink, config: Config = Config()) -> try_sink.Store:  # noqa: B008  frozen
-    store = try_sink.Store(config, sink, Layout())
+async def look(sink: Sink, config: Config = Config()) -> sink_probe.Store:  # noqa: B008  frozen
+    store = sink_probe.Store(config, sink, ObjectKeys())
     await store.look()
     return store
 
@@ -80,7 +77,7 @@ def test_a_later_check_of_the_day_tells_when_it_was_written() -> None:
 
 def test_another_way_to_write_is_tried_under_another_name() -> None:
     sink = MemorySink()
-    for s3 in (S3(), S3(encryption="aws:kms"), S3(encryption="aws:kms", kms_key_id="alias/mine")):
+    for s3 in (S3Config(), S3Config(encryption="aws:kms"), S3Config(encryption="aws:kms", kms_key_id="alias/mine")):
         assert set(tried(sink, Config(s3=s3)).values()) == {OK}
     assert len(sink.objects) == 3
 
@@ -118,7 +115,7 @@ class Middleman(MemorySink):
     "sink",
     [
         Middleman(lambda _: b"written by ingestd check\n", dict),
-        Middleman(lambda _: pack(b"other\n").data, dict),
+        Middleman(lambda _: compress(b"other\n").data, dict),
         Middleman(lambda body: body[:-4], dict),
         Middleman(lambda body: body, lambda _: {}),
         Middleman(lambda body: body, lambda metadata: {**metadata, "purpose": "CHECK"}),
@@ -148,7 +145,7 @@ def test_a_write_that_is_refused_leaves_the_others_tried() -> None:
 
 
 def test_encryption_is_not_tried_where_nothing_was_written() -> None:
-    assert tried(denied("put_new"), Config(s3=S3(encryption="aws:kms")))["sink.encryption"] is NOT_TRIED
+    assert tried(denied("put_new"), Config(s3=S3Config(encryption="aws:kms")))["sink.encryption"] is NOT_TRIED
 
 
 def test_a_listing_that_is_refused_leaves_the_others_tried() -> None:
@@ -184,7 +181,7 @@ def test_a_sink_that_stays_away_is_given_up() -> None:
     sink = MemorySink()
     sink.fail_when(lambda _: Fault())
     assert tried(sink) == {**dict.fromkeys(ALL, NOT_TRIED), "sink.list": WRONG}
-    assert sink.calls == {"folders": try_sink.TRIES}
+    assert sink.calls == {"folders": sink_probe.TRIES}
 
 
 def test_a_sink_that_does_not_answer_is_given_up() -> None:
@@ -197,14 +194,14 @@ def test_a_sink_that_does_not_answer_is_given_up() -> None:
         await look(Silent())
         return asyncio.get_running_loop().time()
 
-    assert virtual_time.run(timed()) == try_sink.WITHIN_S
+    assert virtual_time.run(timed()) == sink_probe.WITHIN_S
 
 
 def test_the_space_of_a_directory_is_known(tmp_path: Path) -> None:
     there = Config(sink=SinkConfig(url=str(tmp_path)))
-    assert (try_sink.free_space(there) or 0) > 0
-    assert try_sink.free_space(Config(sink=SinkConfig(url=str(tmp_path / "not yet")))) is None
-    assert try_sink.free_space(Config(sink=SinkConfig(url="s3://bucket"))) is None
+    assert (sink_probe.free_space(there) or 0) > 0
+    assert sink_probe.free_space(Config(sink=SinkConfig(url=str(tmp_path / "not yet")))) is None
+    assert sink_probe.free_space(Config(sink=SinkConfig(url="s3://bucket"))) is None
 
 
 # -- Kafka
@@ -224,7 +221,7 @@ def memory_log(*lengths: int) -> MemoryLog:
 
 def sampled(log: MemoryLog, source: MemorySource | None = None) -> dict[TopicPartition, list[int]]:
     ranges = {partition: log.range(partition) for partition in log.partitions}
-    found = virtual_time.run(try_kafka.sample(source or MemorySource(log), ranges))
+    found = virtual_time.run(kafka_probe.sample(source or MemorySource(log), ranges))
     return {partition: [record.offset for record in some] for partition, some in found.items()}
 
 
@@ -242,7 +239,7 @@ def test_a_sample_of_nothing_is_empty_and_asks_nobody() -> None:
 
 
 def test_a_sample_is_of_some_partitions_only() -> None:
-    assert len(sampled(memory_log(*range(1, 21)))) == try_kafka.SAMPLE_PARTITIONS
+    assert len(sampled(memory_log(*range(1, 21)))) == kafka_probe.SAMPLE_PARTITIONS
 
 
 def test_a_sample_has_something_of_each_topic() -> None:
@@ -297,20 +294,20 @@ def silent_port() -> Iterator[int]:
 
 
 async def test_each_server_that_does_not_answer_is_told(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contact, "WITHIN_S", 0.5)
-    monkeypatch.setattr(contact, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(bootstrap_check, "WITHIN_S", 0.5)
+    monkeypatch.setattr(bootstrap_check, "_PAUSE_S", 0.01)
     closed, silent = f"{HOST}:{free_port()}", f"{HOST}:{silent_port}"
-    found = await contact.bootstrap(Kafka(bootstrap_servers=(closed, silent)))
+    found = await bootstrap_check.bootstrap(KafkaConfig(bootstrap_servers=(closed, silent)))
     assert "ConnectionRefusedError" in str(found[closed])
     assert "has not answered within 0.5 s" in str(found[silent])
-    facts = await try_kafka.look(Config(kafka=Kafka(bootstrap_servers=(closed, silent))))
+    facts = await kafka_probe.look(Config(kafka=KafkaConfig(bootstrap_servers=(closed, silent))))
     assert (facts.topics, facts.logs) == (None, None)
 
 
 async def test_each_broker_that_cannot_be_reached_is_told(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contact, "_ONE_TRY_S", 0.5)
+    monkeypatch.setattr(bootstrap_check, "_ONE_TRY_S", 0.5)
     servers = [f"{HOST}:{free_port()}", f"{HOST}:{silent_port}"]
-    closed, silent = (await contact.reach(Kafka(), servers)).values()
+    closed, silent = (await bootstrap_check.reach(KafkaConfig(), servers)).values()
     assert "ConnectionRefusedError" in str(closed)
     assert str(silent) == "no answer within 0.5 s"
 
@@ -323,8 +320,10 @@ FINDINGS = [
 ]  # fmt: skip
 
 
-def told(capsys: pytest.CaptureFixture[str], findings: Sequence[Finding], *, as_json: bool = False) -> tuple[str, int]:
-    report = Report(json=as_json)
+def told(
+    capsys: pytest.CaptureFixture[str], findings: Sequence[CheckFinding], *, as_json: bool = False
+) -> tuple[str, int]:
+    report = CheckReport(json=as_json)
     report.add(findings)
     code = report.end()
     return capsys.readouterr().out, code
@@ -339,7 +338,7 @@ def test_each_finding_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         "-      e: not tried: d is broken\n"
         "\n1 ok, 1 to note, 1 WRONG, 1 not tried\n"
     )
-    assert code == PROBLEMS == 4
+    assert code == EXIT_PROBLEMS == 4
 
 
 def test_notes_are_no_problem(capsys: pytest.CaptureFixture[str]) -> None:
@@ -352,14 +351,14 @@ def test_each_finding_is_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> N
     assert lines[1] == {"kind": "check", "check": "c", "verdict": "note", "seen": "look", "todo": "think"}
     assert [line["verdict"] for line in lines[:-1]] == ["ok", "note", "wrong", "not_tried"]
     assert lines[-1] == {"kind": "result", "ok": 1, "note": 1, "wrong": 1, "not_tried": 1}
-    assert code == PROBLEMS
+    assert code == EXIT_PROBLEMS
 
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_no_secret_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *, as_json: bool
 ) -> None:
-    redaction = logs.Redaction()
+    redaction = secrets.Redaction()
     redaction.hide('hunter"2')
     monkeypatch.setattr(output, "REDACTION", redaction)
     text, _ = told(capsys, [wrong("a", 'it says hunter"2', 'try hunter"2')], as_json=as_json)

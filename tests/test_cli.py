@@ -17,7 +17,7 @@ from ingestd.cli import main as cli
 from ingestd.config.load import Settings
 from ingestd.core.errors import BreakerOpen, ConfigError, DeadlineExceeded, IngestdError, SinkForbidden, SourceError
 from ingestd.core.rejections import Reason
-from ingestd.ops import logs
+from tests.redaction import fresh_redaction
 
 ROOT = Path(__file__).parent.parent
 Command = Callable[[Settings], int]
@@ -54,7 +54,7 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("INGESTD_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(logs, "REDACTION", logs.Redaction())
+    fresh_redaction(monkeypatch)
 
 
 @pytest.fixture

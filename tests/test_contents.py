@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core import quarantine
-from ingestd.core.gzip import pack, unpack
+from ingestd.core.gzip import compress, decompress
 from ingestd.core.gzip_extra import embed
-from ingestd.core.object_keys import Landed, digest_of
+from ingestd.core.object_keys import ObjectMetadata, digest_of
 from ingestd.core.records import PlainRecord
 from ingestd.core.rejections import Reason
 from ingestd.core.validation import Rejected
@@ -24,19 +24,19 @@ from tests.archive import NOON, P0, P1, Archive, rejects, rows
 REJECTED = (3, 4, 8)
 
 
-def landed(**changes: Any) -> Landed:
+def landed(**changes: Any) -> ObjectMetadata:
     """Of offsets 0 to 9, three of them rejected."""
     archive = Archive()
     return msgspec.structs.replace(archive.landed(archive.add(P0, 0, 10, rejected=REJECTED)), **changes)
 
 
 def body() -> bytes:
-    return pack(rows(P0, [offset for offset in range(10) if offset not in REJECTED])).data
+    return compress(rows(P0, [offset for offset in range(10) if offset not in REJECTED])).data
 
 
 @given(st.binary(max_size=2000), st.integers(1, 300))
 def test_a_body_comes_back_in_pieces(data: bytes, piece: int) -> None:
-    pieces = list(unpack(pack(data * 3).data, piece))
+    pieces = list(decompress(compress(data * 3).data, piece))
     assert b"".join(pieces) == data * 3
     assert all(0 < len(each) <= piece for each in pieces)
 
@@ -44,7 +44,7 @@ def test_a_body_comes_back_in_pieces(data: bytes, piece: int) -> None:
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_gzip_file_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - in isal's words
-        list(unpack(data))
+        list(decompress(data))
 
 
 @given(st.data())
@@ -91,7 +91,7 @@ def test_the_first_and_the_last_record_are_those_of_the_metadata(changes: dict[s
 
 
 def test_the_last_record_may_be_a_rejected_one() -> None:
-    some = pack(rows(P0, range(9)))
+    some = compress(rows(P0, range(9)))
     says = landed(rows=9, rejected=1, sha256=some.sha256)
     check_rows(some.data, says, array("q", (9,)))
     with pytest.raises(ContentError, match="its records are 0-9, and it says 0-10"):
@@ -106,8 +106,8 @@ def test_the_last_record_may_be_a_rejected_one() -> None:
         (rejects(P0, (3, 4, 10)), r"line 2 is of marketing_events\[0\] 10, after 4"),
         (rejects(P0, (4, 3, 8)), r"line 1 is of marketing_events\[0\] 3, after 4"),
         (rejects(P1, (3,)), r"line 0 is of marketing_events\[1\] 3"),
-        (pack(b"{}\n").data, "line 0 is not a line of a quarantine object"),
-        (pack(b"{").data, "its last line has no end"),
+        (compress(b"{}\n").data, "line 0 is not a line of a quarantine object"),
+        (compress(b"{").data, "its last line has no end"),
         (b"x", "it is no gzip file of lines"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_body_takes_little_room_however_much_is_in_it() -> None:
     """A thousandth of what is in it, as it is compressed."""
     record = PlainRecord(3, NOON, b"x" * 500_000)
     line = quarantine.encode(P0, [Rejected(0, record, Reason.NOT_JSON, "$", "no")])
-    bomb = pack(line * 100).data
+    bomb = compress(line * 100).data
     assert len(bomb) < 500_000
     tracemalloc.start()
     with pytest.raises(ContentError, match="line 1 is of"):

@@ -19,20 +19,17 @@ import ingestd
 from benchmarks.peers.report import Found
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.rig.results import median
-from ingestd.cli import flags
-from ingestd.cli import main as cli
-from ingestd.cli.exit_codes import PROBLEMS
+from ingestd.cli import flags, main
 from ingestd.config.load import load
-from ingestd.config.model import Config, Health
+from ingestd.config.model import Config, HealthConfig
 from ingestd.config.validate import KEYS, variable
-from ingestd.core import chain
-from ingestd.core import readiness as status
-from ingestd.core import rejections as refusals
-from ingestd.core.batch import Trigger
+from ingestd.core import chain, rejections
+from ingestd.core.errors import EXIT_PROBLEMS
 from ingestd.core.events import Event
-from ingestd.core.object_keys import Landed
+from ingestd.core.flush_policy import FlushReason
+from ingestd.core.object_keys import ObjectMetadata
 from ingestd.core.quarantine import Quarantined
-from ingestd.ops import metrics
+from ingestd.ops import metrics, readiness
 from ingestd.ops.health import HealthServer
 from tests.chaos.report import RESULTS, Report, in_words
 
@@ -88,14 +85,14 @@ def keys_table() -> str:
 
 def bad_events_table() -> str:
     """The comment beside each reason is its meaning."""
-    described = re.findall(r'^    [A-Z_0-9]+ = "(\w+)"  # (.+)$', inspect.getsource(refusals.Reason), re.MULTILINE)
-    assert [name for name, _ in described] == list(refusals.Reason), "each reason has its meaning beside it"
-    meanings = {name: text.replace("DEPTH_MAX", str(refusals.DEPTH_MAX)) for name, text in described}
+    described = re.findall(r'^    [A-Z_0-9]+ = "(\w+)"  # (.+)$', inspect.getsource(rejections.Reason), re.MULTILINE)
+    assert [name for name, _ in described] == list(rejections.Reason), "each reason has its meaning beside it"
+    meanings = {name: text.replace("DEPTH_MAX", str(rejections.DEPTH_MAX)) for name, text in described}
     return table(["Reason", "Meaning"], [[f"`{name}`", _sentence(text)] for name, text in meanings.items()])
 
 
 def not_ready_table() -> str:
-    return table(["Reason", "Meaning"], [[f"`{code}`", text] for code, text in status.REASONS.items()])
+    return table(["Reason", "Meaning"], [[f"`{code}`", text] for code, text in readiness.REASONS.items()])
 
 
 def metrics_table() -> str:
@@ -209,7 +206,7 @@ def codes(heading: str) -> list[str]:
 
 
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
-    named = [cli.CLEAN, cli.FAILED, cli.USAGE, cli.UNDELIVERED, PROBLEMS, cli.INTERRUPTED]
+    named = [main.CLEAN, main.FAILED, main.USAGE, main.UNDELIVERED, EXIT_PROBLEMS, main.INTERRUPTED]
     assert codes("### Exit codes") == [str(code) for code in named]
     told = re.search(r"exit codes: (.*)\Z", str(flags.parser().epilog), re.DOTALL)
     assert told is not None
@@ -217,7 +214,7 @@ def test_the_exit_codes_are_those_of_the_command_line() -> None:
 
 
 def test_the_endpoints_are_those_that_answer() -> None:
-    server = HealthServer(Health(), lambda: pytest.fail("not asked"), lambda: (b"", ""))
+    server = HealthServer(HealthConfig(), lambda: pytest.fail("not asked"), lambda: (b"", ""))
     assert codes("## Metrics and endpoints") == list(server._routes)
 
 
@@ -230,11 +227,11 @@ def test_the_fields_of_the_quarantine_are_those_of_its_lines() -> None:
 
 
 def test_the_metadata_is_that_of_an_object() -> None:
-    assert codes("### Metadata") == [name.replace("_", "-") for name in Landed.__struct_fields__]
+    assert codes("### Metadata") == [name.replace("_", "-") for name in ObjectMetadata.__struct_fields__]
 
 
 def test_the_triggers_are_those_of_a_batch() -> None:
-    assert codes("What seals a batch, the label `trigger`:") == list(Trigger)
+    assert codes("What seals a batch, the label `trigger`:") == list(FlushReason)
 
 
 def test_the_reasons_for_a_halt_are_those_of_the_chain() -> None:
@@ -302,7 +299,7 @@ def test_every_command_can_be_typed(document: Path, monkeypatch: pytest.MonkeyPa
         if program.endswith("ingestd") and len(arguments) == 1 and not arguments[0].startswith("-"):
             assert arguments[0] in COMMANDS, arguments  # named, not typed: some need more
         elif program.endswith("ingestd"):
-            parsed = flags.parser().parse_args(cli._with_command(arguments))
+            parsed = flags.parser().parse_args(main._with_command(arguments))
             load(path=parsed.config, environ=CREDENTIALS, flags=parsed.flags)
         elif program == "make":
             for word in arguments:

@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ingestd import wiring as compose
-from ingestd.config.model import Batch, Breaker, Config, Events, Seconds
-from ingestd.config.model import Sink as SinkConfig
+from ingestd import wiring
+from ingestd.config.model import BatchConfig, BreakerConfig, Config, EventsConfig, Seconds, SinkConfig
 from ingestd.core.errors import SinkUnavailable
 from ingestd.core.events import load_model
-from ingestd.core.object_keys import Landed
+from ingestd.core.object_keys import ObjectMetadata
 from ingestd.core.records import PlainRecord, Position, TopicPartition
+from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
-from ingestd.pipeline.partition_writer import Tools
+from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
 from ingestd.sinks import dry_run as dry_module
-from ingestd.sinks.base import ObjectInfo, Sink, Stored
+from ingestd.sinks.base import Sink
 from ingestd.sinks.dry_run import DrySink
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from tests.contract.sink_contract import BAD_KEYS, BAD_METADATA, BODY, KEY, METADATA
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
@@ -30,7 +30,9 @@ from tests.test_pipeline import records
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 CONFIG = Config(
-    batch=Batch(records=40), sink=SinkConfig(retry_initial=Seconds(0.01), retry_max=Seconds(0.01)), grace=Seconds(30)
+    batch=BatchConfig(records=40),
+    sink=SinkConfig(retry_initial=Seconds(0.01), retry_max=Seconds(0.01)),
+    grace=Seconds(30),
 )
 
 
@@ -119,7 +121,7 @@ def log() -> MemoryLog:
 
 
 def validator() -> Validator:
-    return Validator(Events(), load_model(None))
+    return Validator(EventsConfig(), load_model(None))
 
 
 async def dry_run(
@@ -134,11 +136,11 @@ async def really(source: MemorySource, sink: Sink, config: Config = CONFIG) -> N
     """As the daemon does it, to the end of the log."""
     metrics = Metrics()
     with ThreadPoolExecutor(1) as executor:
-        tools = Tools(
-            source=source, sink=sink, guard=Guard(config.sink, metrics.upload_retried), metrics=metrics,
+        tools = Dependencies(
+            source=source, sink=sink, guard=SinkRetrier(config.sink, metrics.upload_retried), metrics=metrics,
             executor=executor, wall_clock=lambda: 0.0,
         )  # fmt: skip
-        pipeline = compose.make_pipeline(config, tools, validator())
+        pipeline = wiring.make_pipeline(config, tools, validator())
         task = asyncio.create_task(pipeline.run())
         await pipeline.started.wait()
         async with asyncio.timeout(30):
@@ -155,7 +157,7 @@ async def test_tells_what_a_run_would_write() -> None:
 
     assert {it.key: it.bytes for it in told} == {key: len(body) for key, (body, _) in real.objects.items()}
     for it in told:
-        landed = Landed.from_metadata(real.objects[it.key][1])
+        landed = ObjectMetadata.from_metadata(real.objects[it.key][1])
         assert landed is not None
         assert (it.topic, it.partition, it.start, it.end) == (landed.topic, landed.partition, landed.start, landed.end)
         assert (it.rows, it.rejected) == (0 if it.quarantine else landed.rows, landed.rejected)
@@ -193,14 +195,14 @@ async def test_goes_on_for_as_long_as_it_is_told() -> None:
             read.append(P0, *records(10, start=100))
         told.append(it)
 
-    config = replace(CONFIG, duration=Seconds(0.5), batch=Batch(records=10))
+    config = replace(CONFIG, duration=Seconds(0.5), batch=BatchConfig(records=10))
     summary = await DryRun(config, MemorySource(read), MemorySink(), validator(), append_once).run()
     assert summary.records == 210
 
 
 async def test_objects_that_are_there_already_are_adopted() -> None:
     sink = MemorySink()
-    await really(MemorySource(log()), sink, replace(CONFIG, batch=Batch(records=60)))
+    await really(MemorySource(log()), sink, replace(CONFIG, batch=BatchConfig(records=60)))
     before = dict(sink.objects)
     read = log()
     read.commits[P0] = read.commits[P1] = Position(0)
@@ -223,7 +225,7 @@ async def test_a_partition_that_a_run_would_halt_is_told_and_the_others_go_on() 
 
 async def test_a_storm_of_bad_events_is_told() -> None:
     bad = [PlainRecord(offset, 0, b"bad") for offset in range(100)]
-    config = replace(CONFIG, breaker=Breaker(max_consecutive=50))
+    config = replace(CONFIG, breaker=BreakerConfig(max_consecutive=50))
     summary, _ = await dry_run(MemorySource({P0: bad}), config=config)
     assert "50 records in a row were rejected" in (summary.problem or "")
 
@@ -249,7 +251,7 @@ async def test_an_unexpected_error_is_not_hidden() -> None:
 
 async def test_a_signal_ends_it_with_a_summary() -> None:
     read = log()
-    config = replace(CONFIG, duration=Seconds(600), batch=Batch(records=10))
+    config = replace(CONFIG, duration=Seconds(600), batch=BatchConfig(records=10))
     told: list[WouldBe] = []
 
     def interrupt_once(it: WouldBe) -> None:

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from sqlglot import exp
 
 from benchmarks.propensity.history import DAY, investors, look_back, simulated
-from ingestd.config.model import Simulator, Snowflake
+from ingestd.config.model import SimulatorConfig, SnowflakeConfig
 from ingestd.core.events import load_model
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.snowflake import features
@@ -39,7 +39,7 @@ class Table:
     """The local warehouse, whose clock stands still."""
 
     def __init__(self, directory: Path) -> None:
-        self._warehouse = Warehouse(directory / "warehouse.duckdb", Snowflake(), now=NOW_SQL)
+        self._warehouse = Warehouse(directory / "warehouse.duckdb", SnowflakeConfig(), now=NOW_SQL)
         self._warehouse.open(columns(load_model(None)))
 
     def fill(self, rows: Sequence[Row]) -> None:
@@ -277,7 +277,7 @@ def test_now_is_utc_in_every_session(zone: str) -> None:
 
 def test_the_score_tells_investors_from_others_before_they_invest() -> None:
     at = MONDAY + 33 * DAY + DAY // 2
-    with simulated(Simulator(seed=3, clients=3000, rate=1.2), MONDAY, 40) as connection:
+    with simulated(SimulatorConfig(seed=3, clients=3000, rate=1.2), MONDAY, 40) as connection:
         look_back(connection, at)
         found = connection.execute(
             f"SELECT client_id IN ({investors(at, 7)}), propensity FROM client_scores"  # noqa: S608

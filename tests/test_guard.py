@@ -5,22 +5,21 @@ import random
 
 import pytest
 
-from ingestd.config.model import Seconds
-from ingestd.config.model import Sink as SinkConfig
+from ingestd.config.model import Seconds, SinkConfig
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
-from ingestd.core.object_keys import Layout
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.create_only import require_create_only
 from ingestd.sinks.listing import neighbours
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import MemorySink
 from tests.simulation import virtual_time
 
 TP = TopicPartition("t", 0)
 
 
-def guard(retries: list[str]) -> Guard:
-    return Guard(SinkConfig(retry_initial=Seconds(1), retry_max=Seconds(60)), retries.append, random.Random(1))
+def guard(retries: list[str]) -> SinkRetrier:
+    return SinkRetrier(SinkConfig(retry_initial=Seconds(1), retry_max=Seconds(60)), retries.append, random.Random(1))
 
 
 def test_a_call_is_repeated_for_as_long_as_it_takes(caplog: pytest.LogCaptureFixture) -> None:
@@ -71,11 +70,11 @@ async def test_a_store_that_overwrites_is_refused_with_what_to_do() -> None:
 
 async def test_neighbours_are_found_whatever_their_dates() -> None:
     """A producer's clock decides on the day: a later offset may lie in an earlier folder."""
-    sink, layout, day = MemorySink(), Layout(), 86_400_000
+    sink, layout, day = MemorySink(), ObjectKeys(), 86_400_000
     for start, timestamp in ((0, 9 * day), (10, 2 * day), (20, 400 * day), (30, 3 * day)):
         await sink.put_new(layout.data_key(TP, start, timestamp, 0), b"", {"a": "b"})
     await sink.put_new(layout.data_key(TopicPartition("t", 1), 21, day, 0), b"", {"a": "b"})
-    await sink.put_new(Layout("other").data_key(TP, 22, day, 0), b"", {"a": "b"})
+    await sink.put_new(ObjectKeys("other").data_key(TP, 22, day, 0), b"", {"a": "b"})
     found = await neighbours(sink, layout, TP, 20)
     assert found.before == layout.data_key(TP, 10, 2 * day, 0)
     assert found.at == layout.data_key(TP, 20, 400 * day, 0)

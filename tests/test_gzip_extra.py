@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.gzip import pack
+from ingestd.core.gzip import compress
 from ingestd.core.gzip_extra import MAX_HEADER, embed, extract, without
 
 METADATA = st.dictionaries(st.text(), st.text())
@@ -22,7 +22,7 @@ def named(rows: bytes) -> bytes:
 
 BODIES = st.binary().flatmap(
     lambda rows: st.sampled_from(
-        [pack(rows).data, gzip.compress(rows), named(rows), gzip.compress(b"") + pack(rows).data]
+        [compress(rows).data, gzip.compress(rows), named(rows), gzip.compress(b"") + compress(rows).data]
     )
 )
 
@@ -57,20 +57,20 @@ def test_extract_takes_any_bytes(data: bytes) -> None:
 
 @given(metadata=METADATA, end=st.integers(0, 200))
 def test_half_a_header_carries_none_or_all(metadata: dict[str, str], end: int) -> None:
-    assert extract(embed(pack(b"x").data, metadata)[:end]) in ({}, metadata)
+    assert extract(embed(compress(b"x").data, metadata)[:end]) in ({}, metadata)
 
 
 def test_the_gzip_program_reads_it() -> None:
     rows = b'{"event_id":"1"}\n' * 1000
     result = subprocess.run(
-        ["gzip", "-dc"], input=embed(pack(rows).data, {"end": "7"}), capture_output=True, check=True
+        ["gzip", "-dc"], input=embed(compress(rows).data, {"end": "7"}), capture_output=True, check=True
     )
     assert result.stdout == rows
     assert result.stderr == b""
 
 
 def test_other_subfields_are_passed_over() -> None:
-    file = embed(pack(b"x").data, {"end": "7"})
+    file = embed(compress(b"x").data, {"end": "7"})
     ours = file[12 : 12 + int.from_bytes(file[10:12], "little")]
     both = b"XX\x03\x00abc" + ours
     assert extract(file[:10] + len(both).to_bytes(2, "little") + both + file[12 + len(ours) :]) == {"end": "7"}
@@ -78,15 +78,15 @@ def test_other_subfields_are_passed_over() -> None:
 
 def test_holds_as_much_as_the_field_has_room_for() -> None:
     text = "x" * (0xFFFF - 4 - len('{"a":""}'))
-    file = embed(pack(b"rows").data, {"a": text})
+    file = embed(compress(b"rows").data, {"a": text})
     assert extract(file[:MAX_HEADER]) == {"a": text}
     assert gzip.decompress(file) == b"rows"
     with pytest.raises(ValueError, match="65532 bytes"):
-        embed(pack(b"rows").data, {"a": text + "x"})
+        embed(compress(b"rows").data, {"a": text + "x"})
 
 
 def test_refuses_what_it_would_break() -> None:
-    body = pack(b"rows").data
+    body = compress(b"rows").data
     for bad in (b"", b"\x1f\x8b\x08", b"PK" + body, embed(body, {}), body[:3] + b"\x02" + body[4:]):
         with pytest.raises(ValueError, match="gzip"):
             embed(bad, {})

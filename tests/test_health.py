@@ -12,11 +12,11 @@ import aiohttp
 import msgspec
 import pytest
 
-from ingestd.config.model import Health
+from ingestd.config.model import HealthConfig
 from ingestd.core.errors import ConfigError
-from ingestd.core.readiness import Reason, Status
 from ingestd.ops import http
 from ingestd.ops.health import HealthServer
+from ingestd.ops.readiness import Reason, Status
 
 RUNNING = Status(
     version="1.2.3",
@@ -35,7 +35,7 @@ class Daemon:
 
     def __init__(self) -> None:
         self.status = RUNNING
-        self.server = HealthServer(Health(port=0), self._snapshot, lambda: (b"ingestd_ready 1\n", "text/plain"))
+        self.server = HealthServer(HealthConfig(port=0), self._snapshot, lambda: (b"ingestd_ready 1\n", "text/plain"))
         self.snapshot: Callable[[], Status] = lambda: self.status
         self.port = 0
 
@@ -214,7 +214,7 @@ async def test_stop_without_start_is_harmless() -> None:
 
 
 def test_listens_on_loopback_by_default() -> None:
-    assert Health().host == "127.0.0.1"
+    assert HealthConfig().host == "127.0.0.1"
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
@@ -224,4 +224,4 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def _server(**settings: Any) -> HealthServer:
-    return HealthServer(Health(**settings), lambda: RUNNING, lambda: (b"", "text/plain"))
+    return HealthServer(HealthConfig(**settings), lambda: RUNNING, lambda: (b"", "text/plain"))

@@ -11,7 +11,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.sources.kafka import prefetch_limit as ahead
+from ingestd.sources.kafka import prefetch_limit
 from ingestd.sources.kafka.fast_records import lean
 
 TP = TopicPartition("t", 0)
@@ -55,7 +55,7 @@ def fetched(data: bytes, state: State, mark: object = lean) -> Any:
 
 def bounded(results: dict[TopicPartition, Any], most: int) -> Any:
     fetcher = SimpleNamespace(_records=results, _get_actions_per_node=lambda _: (REQUESTS, "resets", 0.2))
-    ahead.bound(fetcher, most)
+    prefetch_limit.bound(fetcher, most)
     return fetcher
 
 
@@ -73,7 +73,7 @@ def test_what_was_handed_out_is_held_no_more() -> None:
     fetcher = bounded({TP: result}, len(data))
     assert fetcher._get_actions_per_node(None)[0] == []
 
-    with ahead.at_most(10_000):
+    with prefetch_limit.at_most(10_000):
         assert len(result.getall(50)) == 10
 
     assert fetcher._get_actions_per_node(None)[0] == REQUESTS
@@ -86,12 +86,12 @@ def test_all_is_handed_out_in_order_and_never_much_at_once(sizes: list[int | Non
     state = State()
     result, offsets = fetched(data, state), []
     while result.has_more():
-        with ahead.at_most(allowed):
+        with prefetch_limit.at_most(allowed):
             taken = result.getall(most)
             again = result.getall(most) if result.has_more() else []
         values = [len(record.value or b"") for record in taken]
         assert len(taken) <= most
-        assert sum(values[: -ahead.BLOCK]) < allowed
+        assert sum(values[: -prefetch_limit.BLOCK]) < allowed
         assert not again or sum(values) < allowed, "the allowance is for both"
         offsets += [record.offset for record in taken + again]
         assert state.position == (offsets[-1] + 1 if offsets else 0)
@@ -99,12 +99,12 @@ def test_all_is_handed_out_in_order_and_never_much_at_once(sizes: list[int | Non
 
 
 def test_a_record_however_large_is_handed_out() -> None:
-    with ahead.at_most(10):
+    with prefetch_limit.at_most(10):
         assert [len(record.value) for record in fetched(batch(0, [5000]), State()).getall(10)] == [5000]
 
 
 def test_other_consumers_of_the_process_have_no_bound() -> None:
-    with ahead.at_most(10):
+    with prefetch_limit.at_most(10):
         assert len(fetched(batch(0, [1000] * 100), State(), mark=None).getall(None)) == 100
 
 
@@ -112,6 +112,6 @@ def test_nothing_of_a_paused_partition_is_handed_out() -> None:
     state = State()
     result = fetched(batch(0, [10]), state)
     state.paused = True
-    with ahead.at_most(100):
+    with prefetch_limit.at_most(100):
         assert result.getall(10) == []
     assert not result.has_more()

@@ -12,7 +12,7 @@ from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from ingestd.config.model import Kafka, Secret
+from ingestd.config.model import KafkaConfig, Secret
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Position
 from ingestd.sources.kafka import KafkaSource, produce
@@ -35,7 +35,7 @@ async def test_a_missing_topic_is_an_error_that_names_it(kafka: Broker, make_top
 
 
 async def test_waits_for_a_broker_that_is_not_there_and_can_be_stopped() -> None:
-    source = KafkaSource(Kafka(bootstrap_servers=(f"127.0.0.1:{free_port()}",)))
+    source = KafkaSource(KafkaConfig(bootstrap_servers=(f"127.0.0.1:{free_port()}",)))
     starting = asyncio.create_task(source.start(RecordingListener()))
     await until(lambda: source.error is not None)
     starting.cancel()
@@ -64,7 +64,7 @@ async def send_for_ever(connection: Any) -> None:
         await asyncio.sleep(0)
 
 
-def secure(broker: KafkaBroker, topic: str, **changes: Any) -> Kafka:
+def secure(broker: KafkaBroker, topic: str, **changes: Any) -> KafkaConfig:
     settings = {
         "bootstrap_servers": (broker.sasl_bootstrap,),
         "security_protocol": "SASL_SSL",
@@ -144,7 +144,7 @@ async def test_what_is_missing_for_credentials_is_a_configuration_error(
         "sasl_username": "me",
         "sasl_password": Secret("password"),
     }
-    source = KafkaSource(Kafka(**{**settings, **changes}))
+    source = KafkaSource(KafkaConfig(**{**settings, **changes}))
     with pytest.raises(ConfigError, match=message):
         await source.start(RecordingListener())
     await source.stop()

@@ -11,11 +11,10 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import LogRange, Position, Record, TopicPartition
-from ingestd.sources.kafka import Reader, open_reader
-from ingestd.sources.kafka import inspector as reader_module
+from ingestd.sources.kafka import Inspector, inspector, open_inspector
 from tests.conftest import MakeTopic
 from tests.e2e.group import reset
 from tests.services.kafka import KafkaAddress, KafkaBroker, topic_admin
@@ -27,8 +26,8 @@ DEADLINE = 30.0
 TIME = 1_750_000_000_000
 
 
-def config(broker: Broker, topic: str) -> Kafka:
-    return Kafka(bootstrap_servers=(broker.bootstrap,), topics=(topic,), group_id=topic)
+def config(broker: Broker, topic: str) -> KafkaConfig:
+    return KafkaConfig(bootstrap_servers=(broker.bootstrap,), topics=(topic,), group_id=topic)
 
 
 @asynccontextmanager
@@ -64,7 +63,7 @@ async def member(broker: Broker, topic: str) -> AsyncIterator[Any]:
         await consumer.stop()
 
 
-async def take(reader: Reader, count: int, most: int = 100) -> dict[TopicPartition, list[Record]]:
+async def take(reader: Inspector, count: int, most: int = 100) -> dict[TopicPartition, list[Record]]:
     """So many records, however many polls they take."""
     found: dict[TopicPartition, list[Record]] = {}
     async with asyncio.timeout(DEADLINE):
@@ -78,7 +77,7 @@ async def take(reader: Reader, count: int, most: int = 100) -> dict[TopicPartiti
 
 async def test_knows_the_cluster_and_its_partitions(kafka: Broker, make_topic: MakeTopic) -> None:
     topic = await make_topic(3)
-    async with open_reader(config(kafka, topic)) as reader, topic_admin(kafka.bootstrap) as admin:
+    async with open_inspector(config(kafka, topic)) as reader, topic_admin(kafka.bootstrap) as admin:
         assert reader.partitions == [TopicPartition(topic, number) for number in range(3)]
         assert reader.cluster_id == (await admin.describe_cluster())["cluster_id"]
 
@@ -89,7 +88,7 @@ async def test_tells_what_the_group_has_committed_with_its_mark(kafka: Broker, m
     async with member(kafka, topic) as consumer:
         await consumer.commit({KafkaPartition(topic, 0): OffsetAndMetadata(4, "a mark")})
     await reset(kafka.bootstrap, topic, topic, {1: 0})
-    async with open_reader(config(kafka, topic)) as reader:
+    async with open_inspector(config(kafka, topic)) as reader:
         assert await reader.committed(reader.partitions) == {
             TopicPartition(topic, 0): Position(4, "a mark"),
             TopicPartition(topic, 1): Position(0, ""),
@@ -100,7 +99,7 @@ async def test_tells_what_the_group_has_committed_with_its_mark(kafka: Broker, m
 async def test_tells_what_the_logs_hold(kafka: Broker, make_topic: MakeTopic) -> None:
     topic = await make_topic(2)
     await fill(kafka, topic, 5)
-    async with topic_admin(kafka.bootstrap) as admin, open_reader(config(kafka, topic)) as reader:
+    async with topic_admin(kafka.bootstrap) as admin, open_inspector(config(kafka, topic)) as reader:
         first, second = reader.partitions
         assert await reader.log_ranges([first, second]) == {first: LogRange(0, 5), second: LogRange(0, 0)}
         await admin.delete_records({KafkaPartition(topic, 0): RecordsToDelete(before_offset=3)})
@@ -112,7 +111,7 @@ async def test_the_log_ends_behind_a_transaction_that_is_open(kafka: Broker, mak
     async with producing(kafka, transactional_id=topic) as producer:
         await producer.begin_transaction()
         await producer.send_and_wait(topic, b"0", partition=0)
-        async with open_reader(config(kafka, topic)) as reader:
+        async with open_inspector(config(kafka, topic)) as reader:
             assert list((await reader.log_ranges(reader.partitions)).values()) == [LogRange(0, 1)]
         await producer.abort_transaction()
 
@@ -120,7 +119,7 @@ async def test_the_log_ends_behind_a_transaction_that_is_open(kafka: Broker, mak
 async def test_finds_a_time_in_the_log(kafka: Broker, make_topic: MakeTopic) -> None:
     topic = await make_topic(1)
     await fill(kafka, topic, 5)
-    async with open_reader(config(kafka, topic)) as reader:
+    async with open_inspector(config(kafka, topic)) as reader:
         (place,) = reader.partitions
         assert await reader.starts([place], TIME + 1500) == {place: 2}
         assert await reader.starts([place], TIME + 10**6) == {place: 5}
@@ -128,7 +127,7 @@ async def test_finds_a_time_in_the_log(kafka: Broker, make_topic: MakeTopic) -> 
 
 async def test_describes_the_group(kafka: Broker, make_topic: MakeTopic) -> None:
     topic = await make_topic(1)
-    async with open_reader(config(kafka, topic)) as reader:
+    async with open_inspector(config(kafka, topic)) as reader:
         assert await reader.group() == ("Dead", ())
         async with member(kafka, topic):
             state, members = await reader.group()
@@ -140,7 +139,7 @@ async def test_reads_from_where_it_is_told_and_no_more_at_once(kafka: Broker, ma
     topic = await make_topic(2)
     await fill(kafka, topic, 20)
     await fill(kafka, topic, 3, partition=1)
-    async with open_reader(config(kafka, topic)) as reader:
+    async with open_inspector(config(kafka, topic)) as reader:
         first, second = reader.partitions
         reader.assign({first: 12, second: 1})
         found = await take(reader, 10, most=3)
@@ -163,7 +162,7 @@ async def test_does_not_hand_out_what_was_never_committed(kafka: Broker, make_to
         await producer.begin_transaction()
         await producer.send_and_wait(topic, b"committed", partition=0)
         await producer.commit_transaction()
-    async with open_reader(config(kafka, topic)) as reader:
+    async with open_inspector(config(kafka, topic)) as reader:
         (place,) = reader.partitions
         reader.assign({place: 0})
         assert [record.value for record in (await take(reader, 1))[place]] == [b"committed"]
@@ -172,18 +171,18 @@ async def test_does_not_hand_out_what_was_never_committed(kafka: Broker, make_to
 async def test_joins_nothing_and_commits_nothing(kafka: Broker, make_topic: MakeTopic) -> None:
     topic = await make_topic(1)
     await fill(kafka, topic, 5)
-    async with open_reader(config(kafka, topic)) as reader:
+    async with open_inspector(config(kafka, topic)) as reader:
         reader.assign({reader.partitions[0]: 0})
         await take(reader, 5)
         assert (await reader.group()).members == ()
-    async with open_reader(config(kafka, topic)) as reader:
+    async with open_inspector(config(kafka, topic)) as reader:
         assert await reader.committed(reader.partitions) == {reader.partitions[0]: None}
         assert await reader.group() == ("Dead", ())
 
 
 async def test_an_offset_out_of_the_log_is_an_error(kafka: Broker, make_topic: MakeTopic) -> None:
     topic = await make_topic(1)
-    async with open_reader(config(kafka, topic)) as reader:
+    async with open_inspector(config(kafka, topic)) as reader:
         reader.assign({reader.partitions[0]: 7})
         with pytest.raises(SourceError, match="reading records fails"):
             await take(reader, 1)
@@ -191,15 +190,15 @@ async def test_an_offset_out_of_the_log_is_an_error(kafka: Broker, make_topic: M
 
 async def test_a_topic_that_is_not_there_is_an_error(kafka: Broker) -> None:
     with pytest.raises(SourceError, match="topic no-such-topic does not exist"):
-        async with open_reader(config(kafka, "no-such-topic")):
+        async with open_inspector(config(kafka, "no-such-topic")):
             pass
 
 
 async def test_a_broker_that_is_not_there_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "WITHIN_S", 0.5)
-    nobody = Kafka(bootstrap_servers=(f"{HOST}:{free_port()}",))
+    monkeypatch.setattr(inspector, "WITHIN_S", 0.5)
+    nobody = KafkaConfig(bootstrap_servers=(f"{HOST}:{free_port()}",))
     with pytest.raises(SourceError, match=r"connecting to Kafka: .*cannot be used.*after 0\.5 s"):
-        async with open_reader(nobody):
+        async with open_inspector(nobody):
             pass
 
 
@@ -209,8 +208,8 @@ async def test_an_answer_that_does_not_come_is_given_up(
     async def silent(*_: object) -> None:
         await asyncio.Event().wait()
 
-    async with open_reader(config(kafka, await make_topic(2))) as reader:
-        monkeypatch.setattr(reader_module, "WITHIN_S", 0.2)
+    async with open_inspector(config(kafka, await make_topic(2))) as reader:
+        monkeypatch.setattr(inspector, "WITHIN_S", 0.2)
         monkeypatch.setattr("ingestd.sources.kafka.requests.committed", silent)
         with pytest.raises(SourceError, match="reading committed offsets: no answer, after"):
             await reader.committed(reader.partitions)
@@ -219,5 +218,5 @@ async def test_an_answer_that_does_not_come_is_given_up(
 async def test_an_error_of_who_uses_it_stays_what_it_is(kafka: Broker, make_topic: MakeTopic) -> None:
     """A disk that is full is no failure of Kafka's."""
     with pytest.raises(OSError, match="disk"):
-        async with open_reader(config(kafka, await make_topic(1))):
+        async with open_inspector(config(kafka, await make_topic(1))):
             raise OSError("the disk is full")

@@ -30,10 +30,10 @@ from ingestd.core.records import Position, TopicPartition
 from ingestd.sources.kafka import commits as commits_module
 from ingestd.sources.kafka import requests as offsets_module
 from ingestd.sources.kafka.commits import Commits
-from ingestd.sources.kafka.error_state import Troubles
-from ingestd.sources.kafka.group_consumer import Member
+from ingestd.sources.kafka.error_state import ErrorState
+from ingestd.sources.kafka.group_consumer import GroupConsumer
 from ingestd.sources.kafka.oauth import TokenProvider
-from ingestd.sources.kafka.requests import Answers, Questions, committed
+from ingestd.sources.kafka.requests import Answers, RequestBatcher, committed
 
 T = TypeVar("T")
 
@@ -92,12 +92,12 @@ class Group:
     """Commits to a fake coordinator, in the background."""
 
     def __init__(self) -> None:
-        self.coordinator, self.troubles = Coordinator(), Troubles()
+        self.coordinator, self.troubles = Coordinator(), ErrorState()
         self.commits = Commits("g", self.troubles)
         self._tasks: set[asyncio.Task[bool]] = set()
 
     def commit(self, partition: TopicPartition, offset: int) -> asyncio.Task[bool]:
-        member = cast(Member, self.coordinator)
+        member = cast(GroupConsumer, self.coordinator)
         task = asyncio.create_task(self.commits.commit(member, partition, Position(offset, f"m{offset}")))
         self._tasks.add(task)
         return task
@@ -256,8 +256,8 @@ class Asked:
     def __init__(self, *failures: Exception | Mapping[TopicPartition, BaseException]) -> None:
         self.failures = list(failures)
         self.asked: list[set[TopicPartition]] = []
-        self.troubles = Troubles()
-        self.questions = Questions[int]("asking", self, self.troubles)
+        self.troubles = ErrorState()
+        self.questions = RequestBatcher[int]("asking", self, self.troubles)
 
     async def __call__(self, partitions: Collection[TopicPartition]) -> Answers[int]:
         self.asked.append(set(partitions))
@@ -283,7 +283,7 @@ async def test_asks_again_until_there_is_an_answer() -> None:
 
 async def test_no_answer_is_not_taken_for_an_empty_one() -> None:
     asked = Asked()
-    asked.questions = Questions("asking", _nothing_then(asked), asked.troubles)
+    asked.questions = RequestBatcher("asking", _nothing_then(asked), asked.troubles)
     assert await asked.questions.get(P0) == 0
     assert asked.asked == [{P0}]
 
@@ -325,7 +325,7 @@ async def test_an_error_code_is_noticed_where_committed_offsets_are_read(place: 
     async def ask_coordinator(_: Any) -> Any:
         return answer
 
-    member = cast(Member, SimpleNamespace(ask_coordinator=ask_coordinator, forget_coordinator=lambda: None))
+    member = cast(GroupConsumer, SimpleNamespace(ask_coordinator=ask_coordinator, forget_coordinator=lambda: None))
     try:
         found: object = (await committed(member, "g", [P0]))[P0]
     except NotCoordinatorForGroupError as error:
@@ -394,7 +394,7 @@ async def test_a_token_is_asked_for_once_while_it_is_good(token_server: TokenSer
 
 async def test_a_token_is_renewed_before_its_end(token_server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("ingestd.sources.base.kafka.oauth.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ingestd.sources.kafka.oauth.time.monotonic", lambda: now[0])
     tokens = provider(token_server)
     for moment, expected in ((0.0, "token-1"), (2879.0, "token-1"), (2881.0, "token-2")):
         now[0] = moment

@@ -13,7 +13,7 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from ingestd.config.model import Kafka, Seconds
+from ingestd.config.model import KafkaConfig, Seconds
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.sources.kafka import KafkaSource
@@ -26,7 +26,7 @@ Broker = KafkaAddress | KafkaBroker
 Send = Callable[[TopicPartition, Iterable[bytes]], Awaitable[None]]
 
 
-def kafka_config(broker: Broker, *topics: str, **changes: Any) -> Kafka:
+def kafka_config(broker: Broker, *topics: str, **changes: Any) -> KafkaConfig:
     """Quick to notice a rebalance, and of a group of its own unless `changes` names one."""
     settings = {
         "bootstrap_servers": (broker.bootstrap,),
@@ -36,11 +36,11 @@ def kafka_config(broker: Broker, *topics: str, **changes: Any) -> Kafka:
         "session_timeout": Seconds(6),
         "rebalance_timeout": Seconds(20),
     }
-    return Kafka(**{**settings, **changes})
+    return KafkaConfig(**{**settings, **changes})
 
 
 @asynccontextmanager
-async def running(config: Kafka, listener: RecordingListener) -> AsyncIterator[KafkaSource]:
+async def running(config: KafkaConfig, listener: RecordingListener) -> AsyncIterator[KafkaSource]:
     source = KafkaSource(config)
     try:
         await source.start(listener)
@@ -372,7 +372,7 @@ async def test_the_start_policy_says_where_a_new_group_begins(
 @pytest.mark.parametrize("start", ["soon", "2026-01-01T00:00:00"])
 def test_a_start_that_is_no_place_is_a_configuration_error(start: str) -> None:
     with pytest.raises(ConfigError, match=f"kafka.start = {start}"):
-        KafkaSource(Kafka(start=start))
+        KafkaSource(KafkaConfig(start=start))
 
 
 async def trim(broker: Broker, partition: TopicPartition, before: int) -> None:

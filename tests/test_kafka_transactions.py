@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka_errors
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import PlainRecord
 from ingestd.sources.kafka.transactions import Transactions, _refusal, find_topic, open_transactions
@@ -35,8 +35,8 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 
 @pytest.fixture
-def config(kafka: Broker) -> Kafka:
-    return Kafka(bootstrap_servers=(kafka.bootstrap,))
+def config(kafka: Broker) -> KafkaConfig:
+    return KafkaConfig(bootstrap_servers=(kafka.bootstrap,))
 
 
 async def committed(kafka: Broker, topic: str) -> list[Any]:
@@ -58,7 +58,7 @@ async def committed(kafka: Broker, topic: str) -> list[Any]:
 
 
 async def test_a_note_is_committed_with_its_records(
-    kafka: Broker, config: Kafka, topic: str, stack: AsyncExitStack
+    kafka: Broker, config: KafkaConfig, topic: str, stack: AsyncExitStack
 ) -> None:
     transactions: Transactions = await stack.enter_async_context(open_transactions(config, topic, topic))
     assert await transactions.note() is None
@@ -70,7 +70,7 @@ async def test_a_note_is_committed_with_its_records(
 
 
 async def test_whoever_begins_ends_all_others_of_the_name(
-    kafka: Broker, config: Kafka, topic: str, stack: AsyncExitStack
+    kafka: Broker, config: KafkaConfig, topic: str, stack: AsyncExitStack
 ) -> None:
     first = await stack.enter_async_context(open_transactions(config, topic, topic))
     await first.produce([record(1, b"first")], "first")
@@ -83,7 +83,9 @@ async def test_whoever_begins_ends_all_others_of_the_name(
     assert await committed(kafka, topic) == [b"first", b"second"]
 
 
-async def test_what_was_left_open_is_aborted(kafka: Broker, config: Kafka, topic: str, stack: AsyncExitStack) -> None:
+async def test_what_was_left_open_is_aborted(
+    kafka: Broker, config: KafkaConfig, topic: str, stack: AsyncExitStack
+) -> None:
     dead = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=topic)
     await dead.start()
     stack.push_async_callback(dead.stop)
@@ -97,7 +99,7 @@ async def test_what_was_left_open_is_aborted(kafka: Broker, config: Kafka, topic
 
 
 async def test_a_record_that_is_too_large_is_named_and_nothing_is_committed(
-    kafka: Broker, config: Kafka, topic: str, stack: AsyncExitStack
+    kafka: Broker, config: KafkaConfig, topic: str, stack: AsyncExitStack
 ) -> None:
     transactions = await stack.enter_async_context(open_transactions(config, topic, topic))
     large = bytes(time.time_ns() * at % 251 for at in range(200_000))
@@ -107,7 +109,7 @@ async def test_a_record_that_is_too_large_is_named_and_nothing_is_committed(
     assert not await committed(kafka, topic)
 
 
-async def test_finds_the_topic_and_its_cluster(config: Kafka, topic: str) -> None:
+async def test_finds_the_topic_and_its_cluster(config: KafkaConfig, topic: str) -> None:
     cluster = await find_topic(config, topic)
     assert cluster.id
     assert cluster.partitions == {topic: 1}

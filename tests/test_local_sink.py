@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from ingestd.core.errors import SinkError, SinkForbidden, SinkUnavailable
-from ingestd.core.gzip import pack
+from ingestd.core.gzip import compress
 from ingestd.core.gzip_extra import extract
-from ingestd.sinks.base import Stored
+from ingestd.core.stored import Stored
 from ingestd.sinks.local import LocalSink
 
 ROWS = b'{"event_id":"1"}\n'
-BODY = pack(ROWS).data
+BODY = compress(ROWS).data
 KEY = "events/year=2026/t+00000+00000000000000000000.jsonl.gz"
 METADATA = {"end": "17"}
 
@@ -103,7 +103,7 @@ async def test_a_crash_at_any_step_leaves_all_or_nothing(tmp_path: Path) -> None
 WRITER = """
 import asyncio, hashlib, random, sys, gzip
 from pathlib import Path
-from ingestd.sinks.base.local import LocalSink
+from ingestd.sinks.local import LocalSink
 
 async def main(root, writer, begin):
     sink = LocalSink(Path(root))

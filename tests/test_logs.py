@@ -11,8 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingestd.config.model import Log, Seconds, Size
+from ingestd.config import secrets
+from ingestd.config.model import LogConfig, Seconds, Size
 from ingestd.ops import logs
+from tests.redaction import fresh_redaction
 
 SECRET = "correct-\\horse"
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -26,7 +28,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "REDACTION", logs.Redaction())
+    fresh_redaction(monkeypatch)
 
 
 def lines(
@@ -37,7 +39,7 @@ def lines(
 ) -> list[str]:
     """What is written while `tell` is called."""
     stream = io.StringIO()
-    logs.setup(Log(level=level, format=format), quiet_console=quiet, stream=stream)
+    logs.setup(LogConfig(level=level, format=format), quiet_console=quiet, stream=stream)
     for call in tell:
         call()
     return stream.getvalue().splitlines()
@@ -124,14 +126,14 @@ def test_a_field_has_a_maximum() -> None:
 
 def test_auto_is_text_on_a_terminal_and_json_elsewhere() -> None:
     for stream, is_json in ((io.StringIO(), True), (Terminal(), False)):
-        logs.setup(Log(), stream=stream)
+        logs.setup(LogConfig(), stream=stream)
         logging.getLogger("ingestd").info("hello")
         assert stream.getvalue().startswith("{") is is_json
 
 
 def test_a_second_setup_replaces_the_first() -> None:
     first = io.StringIO()
-    logs.setup(Log(), stream=first)
+    logs.setup(LogConfig(), stream=first)
     assert len(lines(say("once"))) == 1
     assert not first.getvalue()
 
@@ -178,24 +180,24 @@ def test_a_hidden_secret_is_removed_from_messages_extras_and_exceptions(format_:
         except ValueError:
             logging.getLogger("ingestd").exception("sent %r", SECRET, extra={"body": f"a{SECRET}b", "all": [SECRET]})
 
-    logs.REDACTION.hide(SECRET)
+    secrets.REDACTION.hide(SECRET)
     text = "\n".join(lines(fail, format=format_))
     assert "horse" not in text
     assert text.count("<redacted>") == 4
 
 
 def test_hidden_secrets_have_a_maximum_and_the_longest_is_removed_first() -> None:
-    redaction = logs.Redaction()
+    redaction = secrets.Redaction()
     for text in (None, "", "abc", "pass", "password"):
         redaction.hide(text)
     assert redaction.clean("abc password pass") == "abc <redacted> <redacted>"
-    for number in range(logs.MAX_HIDDEN):
+    for number in range(secrets.MAX_HIDDEN):
         redaction.hide(f"rotated-{number}")
     assert redaction.clean("pass rotated-0.") == "pass <redacted>."
 
 
 def test_a_state_has_one_line_at_its_begin_and_one_at_its_end() -> None:
-    flap = logs.Flap()
+    flap = logs.Outage()
     assert [flap.begin(now) for now in (10.0, 11.0, 13.0)] == [True, False, False]
     ended = flap.end(22.25)
     assert ended == (12.25, 3)
@@ -207,7 +209,7 @@ def test_a_state_has_one_line_at_its_begin_and_one_at_its_end() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 10))))
 def test_begins_and_ends_alternate_and_count_every_try(steps: list[tuple[bool, float]]) -> None:
-    flap, now, began, tries = logs.Flap(), 0.0, math.nan, 0
+    flap, now, began, tries = logs.Outage(), 0.0, math.nan, 0
     for failed, wait in steps:
         now += wait
         if failed:

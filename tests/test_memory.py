@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from ingestd.ops import gc_tuning as memory
-from ingestd.ops.gc_tuning import COLLECT_AFTER, EVERY_BYTES, Heap, calm_collector
+from ingestd.ops.gc_tuning import COLLECT_AFTER, EVERY_BYTES, HeapTrimmer, calm_collector
 
 
 def test_it_is_given_back_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +17,7 @@ def test_it_is_given_back_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -
         return 1
 
     monkeypatch.setattr(memory, "_find_trim", lambda: malloc_trim)
-    heap = Heap()
+    heap = HeapTrimmer()
     for _ in range(8):
         heap.freed(EVERY_BYTES // 4)
     assert given_back == [0, 0]
@@ -25,7 +25,7 @@ def test_it_is_given_back_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_system_without_the_word_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_find_trim", lambda: None)
-    Heap().freed(2 * EVERY_BYTES)
+    HeapTrimmer().freed(2 * EVERY_BYTES)
 
 
 def test_what_a_cycle_holds_is_freed_after_so_many_bytes() -> None:
@@ -36,7 +36,7 @@ def test_what_a_cycle_holds_is_freed_after_so_many_bytes() -> None:
         body.append(body)
         gone = weakref.ref(body)
         del body
-        heap = Heap()
+        heap = HeapTrimmer()
         heap.freed(EVERY_BYTES - 1)
         assert gone() is not None
         heap.freed(1)

@@ -13,10 +13,10 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingestd import __version__
-from ingestd.core.readiness import REASONS, Loading, PartitionStatus, Reason, Status
 from ingestd.core.records import TopicPartition
 from ingestd.ops import metrics
 from ingestd.ops.metrics import MAX_LABEL_VALUES, OTHER, Metrics, table
+from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Reason, Status
 
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 

@@ -15,31 +15,31 @@ from hypothesis import strategies as st
 
 from ingestd.cli.verify import Options, verify
 from ingestd.config.load import Settings
-from ingestd.config.model import Config, Health, Log, Page, Sink
+from ingestd.config.model import Config, HealthConfig, LogConfig, PageConfig, SinkConfig
 from ingestd.core.errors import IngestdError, SinkForbidden, SinkUnavailable
-from ingestd.core.object_keys import Layout
-from ingestd.core.readiness import Status, Totals
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.stored import Stored
 from ingestd.core.validation import Validated
 from ingestd.demo.page import verification as proof
-from ingestd.demo.page.demo import Stage
-from ingestd.demo.page.page_state import Board
-from ingestd.demo.page.queries import Questions
-from ingestd.demo.page.recent_activity import MAX_EVENTS, MAX_ROW, Outage, Tap, TappedSink
+from ingestd.demo.page.demo import Demo
+from ingestd.demo.page.page_state import PageState
+from ingestd.demo.page.queries import PageQueries
+from ingestd.demo.page.recent_activity import MAX_EVENTS, MAX_ROW, ObservedSink, Outage, RecentActivity
 from ingestd.demo.page.routes import STATIC
 from ingestd.demo.page.simulator_controls import Controls
 from ingestd.demo.page.verification import conclude
 from ingestd.ops import http
 from ingestd.ops.health import HealthServer
-from ingestd.sinks.base import Stored
+from ingestd.ops.readiness import Status, Totals
 from ingestd.sources.simulator.source import Director
-from ingestd.verify.findings import Finding, Report, Tally
+from ingestd.verify.findings import Tally, VerifyFinding, VerifyReport
 from tests.e2e.daemon import DEADLINE
 from tests.fakes.memory_sink import MemorySink
 
 P0 = TopicPartition("marketing_events", 0)
-DEMO = Config(page=Page(enabled=True, controls=True))
-SETTINGS = Settings(msgspec.structs.replace(DEMO, log=Log(format="json")), {"kafka.topics": "default"})
+DEMO = Config(page=PageConfig(enabled=True, controls=True))
+SETTINGS = Settings(msgspec.structs.replace(DEMO, log=LogConfig(format="json")), {"kafka.topics": "default"})
 RUNNING = Status(
     version="1.2.3", started_at=datetime(2026, 1, 2, tzinfo=UTC), uptime=5.0, source="simulator", sink="file:///data",
     phase="running", assigned=True, reasons=[],
@@ -88,10 +88,12 @@ class Served:
 
     def __init__(self, config: Config = DEMO) -> None:
         self.director, self.table, self.store, self.status = Director(), Table(), MemorySink(), RUNNING
-        self.stage = Stage(config, self.store, Layout(), self.director)
+        self.stage = Demo(config, self.store, ObjectKeys(), self.director)
         self.stage.board.bind(lambda: self.status)
         self.stage.attach(PipeState, self.table)
-        self.server = HealthServer(Health(port=0), lambda: self.status, lambda: (b"", "text/plain"), self.stage.routes)
+        self.server = HealthServer(
+            HealthConfig(port=0), lambda: self.status, lambda: (b"", "text/plain"), self.stage.routes
+        )
         self.port = 0
 
     async def request(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
@@ -198,7 +200,7 @@ async def test_nothing_is_controlled_once_the_run_ends(served: Served) -> None:
 
 
 def test_without_page_controls_there_is_no_control_and_no_query() -> None:
-    watched = Served(Config(page=Page(enabled=True)))
+    watched = Served(Config(page=PageConfig(enabled=True)))
     assert not [path for path in watched.stage.routes if path.startswith(("/page/control/", "/page/query"))]
 
 
@@ -306,7 +308,7 @@ def row(number: int, size: int = 0) -> bytes:
 @settings(deadline=None, max_examples=50)
 @given(chunks=st.lists(st.integers(0, 3 * MAX_EVENTS), max_size=5))
 def test_a_tap_keeps_the_last_rows_in_order(chunks: list[int]) -> None:
-    tap, made = Tap(), 0
+    tap, made = RecentActivity(), 0
     for size in chunks:
         tap.saw(P0, validated(*(row(made + i) for i in range(size))))
         made += size
@@ -314,7 +316,7 @@ def test_a_tap_keeps_the_last_rows_in_order(chunks: list[int]) -> None:
 
 
 def test_a_tap_keeps_no_large_row() -> None:
-    tap = Tap()
+    tap = RecentActivity()
     tap.saw(P0, validated(row(1), row(2, MAX_ROW)))
     assert [it.source_offset for it in tap.events] == [1]
 
@@ -329,7 +331,7 @@ async def test_rejects_are_shown_with_their_reason(served: Served) -> None:
 async def test_a_store_that_was_cut_off_comes_back() -> None:
     clock = Clock()
     outage, store = Outage(clock), MemorySink()
-    sink = TappedSink(store, Layout(), tap := Tap(), outage)
+    sink = ObservedSink(store, ObjectKeys(), tap := RecentActivity(), outage)
     outage.begin(20.0)
     for attempt in (sink.put_new("events/a", b"", {}), sink.head("events/a"), sink.get("events/a"), sink.folders("")):
         with pytest.raises(SinkUnavailable, match="20 s more"):
@@ -352,7 +354,7 @@ async def test_only_objects_can_be_looked_into(served: Served, key: str) -> None
 
 async def test_a_client_s_name_is_data_and_no_sql() -> None:
     table = Table()
-    await Questions(table, "MARKETING_EVENTS").client("x' OR '1'='1\\")
+    await PageQueries(table, "MARKETING_EVENTS").client("x' OR '1'='1\\")
     assert all("= 'x'' OR ''1''=''1\\\\'" in sql for sql in table.asked)
 
 
@@ -363,7 +365,7 @@ async def test_a_refused_query_is_an_answer(served: Served) -> None:
 
 async def test_the_guide_s_query_is_asked_of_the_configured_table() -> None:
     table = Table()
-    reply = await Questions(table, "EVENTS_2").guide()
+    reply = await PageQueries(table, "EVENTS_2").guide()
     assert reply.rows == [[7]]
     assert table.asked == [
         "SELECT COUNT(*) FROM events_2 WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"
@@ -373,8 +375,8 @@ async def test_the_guide_s_query_is_asked_of_the_configured_table() -> None:
 # -- the proof
 
 
-def report(*problems: Finding, rows: int = 10) -> Report:
-    return Report(
+def report(*problems: VerifyFinding, rows: int = 10) -> VerifyReport:
+    return VerifyReport(
         version="1", sink="file:///data", lineage=None, delivery="exactly-once", since=None, until=None, read=True,
         cluster=None, group=None, days=1, ok=not problems, totals=Tally(objects=2, rows=rows), problem_counts={},
         problems=list(problems), note_counts={}, notes=[], partitions=[],
@@ -398,14 +400,14 @@ def test_a_whole_run_is_proven() -> None:
 @pytest.mark.parametrize(
     ("found", "totals", "table", "words"),
     [
-        (report(Finding(code="gap", message="1-2 are missing")), WHOLE, (10, 10), "gap: 1-2 are missing"),
+        (report(VerifyFinding(code="gap", message="1-2 are missing")), WHOLE, (10, 10), "gap: 1-2 are missing"),
         (report(), Totals(consumed=12, landed=10, quarantined=1, in_flight=1), (10, 10), "12 records taken, but 11"),
         (report(), WHOLE, (9, 9), "the table has 9 rows, 9 of them distinct, the objects 10"),
         (report(), WHOLE, (10, 9), "the table has 10 rows, 9 of them distinct, the objects 10"),
     ],
 )
 def test_whatever_is_missing_or_double_fails_the_proof(
-    found: Report, totals: Totals, table: tuple[int, int], words: str
+    found: VerifyReport, totals: Totals, table: tuple[int, int], words: str
 ) -> None:
     concluded = conclude(found, totals, table)
     assert not concluded.ok
@@ -432,7 +434,7 @@ async def test_a_store_that_refuses_at_the_end_is_told() -> None:
 
 
 def test_the_board_counts_each_event_in_one_column_of_the_chart() -> None:
-    board = Board(Config(sink=Sink()), Tap(), Controls(Outage(), None, allowed=False))
+    board = PageState(Config(sink=SinkConfig()), RecentActivity(), Controls(Outage(), None, allowed=False))
     for second, visits in enumerate((3, 3, 8)):
         totals = Totals(consumed=visits, accepted_by_type={"web_visit": visits}, rejected_by_reason={"not_json": 1})
         board._show(msgspec.structs.replace(RUNNING, uptime=second + 0.5, totals=totals))

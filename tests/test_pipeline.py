@@ -11,20 +11,18 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from ingestd.config.model import Batch, Events, Seconds, Size
-from ingestd.config.model import Breaker as BreakerConfig
-from ingestd.config.model import Sink as SinkConfig
+from ingestd.config.model import BatchConfig, BreakerConfig, EventsConfig, Seconds, SinkConfig, Size
 from ingestd.core.breaker import Breaker
-from ingestd.core.chain import Policy
+from ingestd.core.chain import ChainPolicy
 from ingestd.core.errors import BreakerOpen
 from ingestd.core.events import load_model
-from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Tools
-from ingestd.sinks.retry import Guard
+from ingestd.pipeline.partition_writer import Dependencies
+from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
 from tests.simulation import virtual_time
@@ -64,7 +62,7 @@ class Flow:
     def __init__(
         self,
         log: dict[TopicPartition, Sequence[PlainRecord]],
-        limits: Batch = Batch(),  # noqa: B008  frozen
+        limits: BatchConfig = BatchConfig(),  # noqa: B008  frozen
         breaker: BreakerConfig = BreakerConfig(),  # noqa: B008  frozen
         revoke_timeout: float = 30.0,
         executor: Executor | None = None,
@@ -73,9 +71,9 @@ class Flow:
         self.source = MemorySource(self.log, max_records=50)
         self.sink = MemorySink()
         self.metrics = Metrics()
-        layout = Layout()
-        self.guard = Guard(SinkConfig(), self.metrics.upload_retried, random.Random(1))
-        tools = Tools(
+        layout = ObjectKeys()
+        self.guard = SinkRetrier(SinkConfig(), self.metrics.upload_retried, random.Random(1))
+        tools = Dependencies(
             source=self.source,
             sink=self.sink,
             guard=self.guard,
@@ -86,18 +84,18 @@ class Flow:
         self.pipeline = Pipeline(
             limits,
             tools,
-            Validator(Events(), load_model(None)),
+            Validator(EventsConfig(), load_model(None)),
             Breaker(breaker),
-            Policy(layout, layout.mark("m")),
+            ChainPolicy(layout, layout.mark("m")),
             revoke_timeout=revoke_timeout,
         )
         self.layout = layout
 
-    async def chain(self, partition: TopicPartition = TP) -> list[Landed]:
+    async def chain(self, partition: TopicPartition = TP) -> list[ObjectMetadata]:
         found = []
         async for key in self.sink.list(self.layout.events):
             info = await self.sink.head(key)
-            landed = Landed.from_metadata(info.metadata) if info else None
+            landed = ObjectMetadata.from_metadata(info.metadata) if info else None
             if landed is not None and landed.partition == partition.partition:
                 found.append(landed)
         return sorted(found, key=lambda it: it.start)
@@ -128,7 +126,7 @@ def test_the_end_of_the_stream_lands_and_commits_everything() -> None:
 
 def test_a_batch_is_sealed_when_its_first_record_is_as_old_as_the_interval() -> None:
     async def main() -> None:
-        flow = Flow({TP: records(3)}, Batch(interval=Seconds(30)))
+        flow = Flow({TP: records(3)}, BatchConfig(interval=Seconds(30)))
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
             await asyncio.sleep(20)
@@ -144,7 +142,7 @@ def test_a_batch_is_sealed_when_its_first_record_is_as_old_as_the_interval() -> 
 
 def test_no_batch_has_more_records_than_the_limit() -> None:
     async def main() -> None:
-        flow = Flow({TP: records(95)}, Batch(records=20))
+        flow = Flow({TP: records(95)}, BatchConfig(records=20))
         await ended(flow, 5)
         assert await flow.ranges() == [(0, 20), (20, 40), (40, 60), (60, 80), (80, 95)]
 
@@ -153,7 +151,7 @@ def test_no_batch_has_more_records_than_the_limit() -> None:
 
 def test_an_outage_leaves_no_trail_of_small_objects() -> None:
     async def main() -> None:
-        flow = Flow({TP: records(1)}, Batch(interval=Seconds(1)))
+        flow = Flow({TP: records(1)}, BatchConfig(interval=Seconds(1)))
         flow.sink.fail_when(lambda _: Fault())
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
@@ -170,7 +168,7 @@ def test_an_outage_leaves_no_trail_of_small_objects() -> None:
 
 def test_a_full_budget_stops_the_reading_and_nothing_else() -> None:
     async def main() -> None:
-        limits = Batch(interval=Seconds(3600), memory=Size(1 << 20))
+        limits = BatchConfig(interval=Seconds(3600), memory=Size(1 << 20))
         flow = Flow({TP: records(2000, pad=2000), OTHER: records(2000, pad=2000)}, limits)
         flow.sink.fail_when(lambda call: Fault() if call.operation == "put_new" else None)
         async with asyncio.TaskGroup() as group:
@@ -193,7 +191,7 @@ def test_a_full_budget_takes_more_as_soon_as_rows_are_compressed_also_in_an_outa
     async def main() -> None:
         value = event(0).replace(b'"page_url": ""', b'"page_url": "%b"' % (b"x" * 4_000))
         repeated = [PlainRecord(offset, DAY, value) for offset in range(100)]
-        limits = Batch(interval=Seconds(3600), memory=Size(16 << 20))
+        limits = BatchConfig(interval=Seconds(3600), memory=Size(16 << 20))
         flow = Flow({TopicPartition("t", number): repeated for number in range(40)}, limits, executor=Late())
         flow.sink.fail_when(lambda call: Fault() if call.operation == "put_new" else None)
         async with asyncio.TaskGroup() as group:
@@ -210,7 +208,7 @@ def test_a_full_budget_takes_more_as_soon_as_rows_are_compressed_also_in_an_outa
 
 def test_a_batch_that_has_landed_is_held_no_more() -> None:
     async def main() -> None:
-        flow = Flow({TP: records(3)}, Batch(interval=Seconds(30)))
+        flow = Flow({TP: records(3)}, BatchConfig(interval=Seconds(30)))
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
             await asyncio.sleep(20)
@@ -297,7 +295,7 @@ def test_a_partition_that_comes_back_goes_on_where_its_chain_ends() -> None:
 
 def test_a_refused_commit_drops_the_partition_and_no_other() -> None:
     async def main() -> None:
-        flow = Flow({TP: records(10), OTHER: records(10)}, Batch(interval=Seconds(5)))
+        flow = Flow({TP: records(10), OTHER: records(10)}, BatchConfig(interval=Seconds(5)))
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
             await asyncio.sleep(1)
@@ -342,7 +340,7 @@ def test_what_is_held_lands_where_retention_takes_what_comes_next_and_the_others
     """It may be in no log any more, so nobody could read it again."""
 
     async def main() -> None:
-        flow = Flow({TP: records(10), OTHER: records(10)}, Batch(interval=Seconds(1000)))
+        flow = Flow({TP: records(10), OTHER: records(10)}, BatchConfig(interval=Seconds(1000)))
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
             await asyncio.sleep(5)
@@ -365,7 +363,7 @@ def test_what_is_held_lands_where_retention_takes_what_comes_next_and_the_others
 
 def test_goes_on_where_nothing_was_lost_after_all() -> None:
     async def main() -> None:
-        flow = Flow({TP: records(10)}, Batch(interval=Seconds(1000)))
+        flow = Flow({TP: records(10)}, BatchConfig(interval=Seconds(1000)))
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
             await asyncio.sleep(5)
@@ -383,7 +381,7 @@ def test_goes_on_where_nothing_was_lost_after_all() -> None:
 @pytest.mark.parametrize("outage", [False, True])
 def test_a_partition_that_is_revoked_before_what_is_held_has_landed_is_not_owned_again(*, outage: bool) -> None:
     async def main() -> None:
-        flow = Flow({TP: records(10)}, Batch(interval=Seconds(1000)), revoke_timeout=5)
+        flow = Flow({TP: records(10)}, BatchConfig(interval=Seconds(1000)), revoke_timeout=5)
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
             await asyncio.sleep(5)
@@ -406,7 +404,7 @@ def test_a_partition_that_is_revoked_before_what_is_held_has_landed_is_not_owned
 @pytest.mark.parametrize("size", [5, 30], ids=["shorter", "longer"])
 def test_nothing_of_a_topic_that_was_created_again_extends_the_chain(size: int) -> None:
     async def main() -> None:
-        flow = Flow({TP: records(10)}, Batch(interval=Seconds(1000)))
+        flow = Flow({TP: records(10)}, BatchConfig(interval=Seconds(1000)))
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
             await asyncio.sleep(5)

@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ingestd.capacity.defaults import MEASURED
-from ingestd.capacity.planning import FEWEST, MOST_USED, OUTAGE, Load, Plan, capacity, lateness, notes, plan
+from ingestd.capacity.planning import FEWEST, MOST_USED, OUTAGE, ExpectedLoad, Plan, capacity, lateness, notes, plan
 from ingestd.cli import main as cli
 from ingestd.cli.plan import Options
-from ingestd.config.model import Batch, Events, Seconds, Simulator, Size
+from ingestd.config.model import BatchConfig, EventsConfig, Seconds, SimulatorConfig, Size
 from ingestd.core.events import load_model
-from ingestd.core.gzip import Packer
+from ingestd.core.gzip import GzipWriter
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.preflight import estimate
 from ingestd.sources.simulator.events import Simulation
 
 ROOT = Path(__file__).parent.parent
-MINUTE = Batch(interval=Seconds(60), memory=Size(64 << 30))
+MINUTE = BatchConfig(interval=Seconds(60), memory=Size(64 << 30))
 LOADS = st.builds(
-    Load,
+    ExpectedLoad,
     rate=st.floats(0.01, 1e7),
     peak=st.floats(1, 20),
     rejected=st.floats(0, 0.5),
@@ -35,7 +35,7 @@ LOADS = st.builds(
 
 
 def test_a_small_load_takes_two_daemons_and_costs_what_the_lists_say() -> None:
-    found = plan(Load(rate=1000, partitions=2), MINUTE)
+    found = plan(ExpectedLoad(rate=1000, partitions=2), MINUTE)
     assert (found.daemons, found.partitions) == (FEWEST, 2)
     assert found.objects_per_day == pytest.approx(2 * 1440, rel=0.01), "each partition's, one a minute"
     assert found.object_bytes == pytest.approx(30_000 * MEASURED.object_bytes, rel=0.01)
@@ -48,31 +48,33 @@ def test_a_small_load_takes_two_daemons_and_costs_what_the_lists_say() -> None:
 
 
 def test_the_cost_of_an_event_in_cpu_is_the_measured_one() -> None:
-    assert plan(Load(rate=1e6), MINUTE).cores == MEASURED.cpu_seconds_per_million
-    assert plan(Load(rate=1000), MINUTE, growth=1000) == replace(plan(Load(rate=1e6), MINUTE), growth=1000)
+    assert plan(ExpectedLoad(rate=1e6), MINUTE).cores == MEASURED.cpu_seconds_per_million
+    assert plan(ExpectedLoad(rate=1000), MINUTE, growth=1000) == replace(
+        plan(ExpectedLoad(rate=1e6), MINUTE), growth=1000
+    )
 
 
 def test_an_hour_s_outage_is_caught_up_with_what_is_to_spare() -> None:
     half = capacity(2, 4) / 2
-    assert plan(Load(rate=half, peak=1, partitions=4), MINUTE).outage_seconds == pytest.approx(OUTAGE, rel=0.5)
-    assert math.isinf(plan(Load(rate=1e6, partitions=1), MINUTE).outage_seconds)
+    assert plan(ExpectedLoad(rate=half, peak=1, partitions=4), MINUTE).outage_seconds == pytest.approx(OUTAGE, rel=0.5)
+    assert math.isinf(plan(ExpectedLoad(rate=1e6, partitions=1), MINUTE).outage_seconds)
 
 
 def test_too_few_daemons_are_late_after_the_peak_and_without_end_when_the_mean_is_too_much() -> None:
-    found = plan(Load(rate=1000, peak=3), MINUTE)
+    found = plan(ExpectedLoad(rate=1000, peak=3), MINUTE)
     assert lateness(found, 3000) == 0
     assert lateness(found, 2000) == pytest.approx(1000 * 4 * 3600 / 2000), "four hours of the peak, half of the events"
     assert math.isinf(lateness(found, 1000))
 
 
 @given(LOADS, st.floats(1, 1e7), st.floats(1, 10))
-def test_more_daemons_are_never_later(load: Load, reach: float, times: float) -> None:
+def test_more_daemons_are_never_later(load: ExpectedLoad, reach: float, times: float) -> None:
     found = plan(load, MINUTE)
     assert lateness(found, reach * times) <= lateness(found, reach)
 
 
 @given(LOADS, st.floats(1, 1000))
-def test_no_daemon_is_planned_beyond_its_share_unless_partitions_are_too_few(load: Load, growth: float) -> None:
+def test_no_daemon_is_planned_beyond_its_share_unless_partitions_are_too_few(load: ExpectedLoad, growth: float) -> None:
     found = plan(load, MINUTE, growth)
     assert found.daemons >= FEWEST
     used = found.peak_rate / capacity(found.daemons, found.partitions)
@@ -84,14 +86,14 @@ def test_no_daemon_is_planned_beyond_its_share_unless_partitions_are_too_few(loa
 
 
 @given(LOADS, st.floats(1, 1000))
-def test_more_events_never_take_less(load: Load, growth: float) -> None:
+def test_more_events_never_take_less(load: ExpectedLoad, growth: float) -> None:
     now, then = plan(load, MINUTE), plan(load, MINUTE, growth)
     for name in ("daemons", "partitions", "cores", "row_bytes_per_day", "stored_bytes", "snowpipe_usd", "storage_usd"):
         assert getattr(now, name) <= getattr(then, name) * 1.000001, name
 
 
 @given(LOADS)
-def test_every_event_is_in_an_object_or_rejected(load: Load) -> None:
+def test_every_event_is_in_an_object_or_rejected(load: ExpectedLoad) -> None:
     found = plan(load, MINUTE)
     rows = found.objects_per_day * found.object_bytes / MEASURED.object_bytes
     assert rows == pytest.approx(load.rate * estimate.DAY * (1 - load.rejected))
@@ -100,7 +102,7 @@ def test_every_event_is_in_an_object_or_rejected(load: Load) -> None:
 
 
 @given(LOADS)
-def test_objects_are_those_of_the_preflight(load: Load) -> None:
+def test_objects_are_those_of_the_preflight(load: ExpectedLoad) -> None:
     found = plan(replace(load, partitions=2), MINUTE)
     a_day = [load.rate * estimate.DAY / 2]
     packed = MEASURED.object_bytes * (1 - load.rejected)
@@ -115,8 +117,8 @@ def test_the_measured_figures_are_the_documented_ones() -> None:
 
 def test_the_sizes_are_those_of_simulated_events() -> None:
     start = 1_795_000_000_000
-    simulation, validator = Simulation(Simulator(), start), Validator(Events(), load_model(None))
-    packer = Packer()
+    simulation, validator = Simulation(SimulatorConfig(), start), Validator(EventsConfig(), load_model(None))
+    packer = GzipWriter()
     for minute in range(10):
         begin = start + minute * 60_000
         records = [PlainRecord(0, begin, it.value) for it in simulation.events(2000, begin, begin + 60_000)]
@@ -128,17 +130,17 @@ def test_the_sizes_are_those_of_simulated_events() -> None:
 
 def test_a_daemon_of_yours_and_rows_of_yours_are_planned_with() -> None:
     slow = replace(MEASURED, events_per_second=1000.0, row_bytes=920.0)
-    found = plan(Load(rate=10_000, peak=1), MINUTE, measured=slow)
+    found = plan(ExpectedLoad(rate=10_000, peak=1), MINUTE, measured=slow)
     assert found.daemons == 20
-    assert found.row_bytes_per_day == 2 * plan(Load(rate=10_000), MINUTE).row_bytes_per_day
+    assert found.row_bytes_per_day == 2 * plan(ExpectedLoad(rate=10_000), MINUTE).row_bytes_per_day
 
 
-def noted(load: Load, limits: Batch, *growths: float) -> str:
+def noted(load: ExpectedLoad, limits: BatchConfig, *growths: float) -> str:
     return "\n".join(notes([plan(load, limits, growth) for growth in growths], limits))
 
 
 def test_notes_tell_when_today_s_daemons_fall_behind() -> None:
-    told = noted(Load(rate=10_000), MINUTE, 1, 10, 100, 1000)
+    told = noted(ExpectedLoad(rate=10_000), MINUTE, 1, 10, 100, 1000)
     assert "x100, x1,000: 2 daemons with 4 partitions fall behind at the peak" in told
     assert "too few" not in told
 
@@ -146,20 +148,20 @@ def test_notes_tell_when_today_s_daemons_fall_behind() -> None:
 @pytest.mark.parametrize(
     ("load", "limits", "todo"),
     [
-        (Load(rate=1e6, partitions=1), MINUTE, "too few partitions"),
-        (Load(rate=5000), MINUTE, "longer batch.interval, or take fewer partitions"),
-        (Load(rate=500_000, partitions=18), MINUTE, "larger batch.bytes"),
-        (Load(rate=1e6, partitions=8), replace(MINUTE, bytes=Size(1 << 30)), "smaller batch.bytes"),
-        (Load(rate=50_000), replace(MINUTE, memory=Size(16 << 20)), "batch.memory = 16MiB seals batches early"),
-        (Load(rate=1e6, partitions=400_000), MINUTE, "PUTs a second"),
+        (ExpectedLoad(rate=1e6, partitions=1), MINUTE, "too few partitions"),
+        (ExpectedLoad(rate=5000), MINUTE, "longer batch.interval, or take fewer partitions"),
+        (ExpectedLoad(rate=500_000, partitions=18), MINUTE, "larger batch.bytes"),
+        (ExpectedLoad(rate=1e6, partitions=8), replace(MINUTE, bytes=Size(1 << 30)), "smaller batch.bytes"),
+        (ExpectedLoad(rate=50_000), replace(MINUTE, memory=Size(16 << 20)), "batch.memory = 16MiB seals batches early"),
+        (ExpectedLoad(rate=1e6, partitions=400_000), MINUTE, "PUTs a second"),
     ],
 )
-def test_notes_tell_what_to_do(load: Load, limits: Batch, todo: str) -> None:
+def test_notes_tell_what_to_do(load: ExpectedLoad, limits: BatchConfig, todo: str) -> None:
     assert todo in noted(load, limits, 1)
 
 
 def test_nothing_is_noted_where_nothing_is_to_be_done() -> None:
-    assert noted(Load(rate=100, partitions=1), MINUTE, 1) == ""
+    assert noted(ExpectedLoad(rate=100, partitions=1), MINUTE, 1) == ""
 
 
 def columns(printed: str, name: str) -> list[str]:
@@ -182,8 +184,8 @@ def test_the_command_takes_settings_and_flags(capsys: pytest.CaptureFixture[str]
     argv += " --row-bytes 900 --object-bytes 160 --growth 1,2.5 --set batch.interval=5m --json"
     assert cli.main(argv.split()) == 0
     printed = json.loads(capsys.readouterr().out)
-    limits = Batch(interval=Seconds(300))
-    load = Load(10.0, peak=2.0, rejected=0.01, kept_days=30, credit_usd=2.0, partitions=6)
+    limits = BatchConfig(interval=Seconds(300))
+    load = ExpectedLoad(10.0, peak=2.0, rejected=0.01, kept_days=30, credit_usd=2.0, partitions=6)
     measured = replace(MEASURED, events_per_second=1000.0, row_bytes=900.0, object_bytes=160.0)
     for found, growth in zip(printed["plans"], (1.0, 2.5), strict=True):
         expected = plan(load, limits, growth, measured)
@@ -212,7 +214,7 @@ def test_what_cannot_be_planned_is_named(flags: str, said: str, capsys: pytest.C
 def test_the_help_has_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "--help"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    defaults, load = Options(rate=1.0), Load(rate=1.0)
+    defaults, load = Options(rate=1.0), ExpectedLoad(rate=1.0)
     for name in ("peak", "rejected", "kept_days", "credit_usd"):
         value: float = getattr(defaults, name)
         assert value == getattr(load, name)

@@ -10,16 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from ingestd.config.model import S3, Breaker, Config, Events, Health, Kafka, Seconds, Sink, Size
-from ingestd.config.model import Batch as Limits
+from ingestd.config.model import (
+    BatchConfig,
+    BreakerConfig,
+    Config,
+    EventsConfig,
+    HealthConfig,
+    KafkaConfig,
+    S3Config,
+    Seconds,
+    SinkConfig,
+    Size,
+)
 from ingestd.core.batch import Batch
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
 from ingestd.core.events import load_model
-from ingestd.core.gzip import pack
-from ingestd.core.object_keys import Layout
+from ingestd.core.gzip import compress
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import GroupState, LogRange, PlainRecord, Position, TopicPartition
 from ingestd.core.validation import Validator
-from ingestd.preflight import Finding, Verdict, cluster, estimate, records, store, values
+from ingestd.preflight import CheckFinding, Verdict, cluster, estimate, records, store, values
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 MARK = "ingestd:1:here"
@@ -28,7 +38,7 @@ GB = 10**9
 OK, NOTE, WRONG, NOT_TRIED = Verdict.OK, Verdict.NOTE, Verdict.WRONG, Verdict.NOT_TRIED
 
 
-def verdicts(findings: Iterable[Finding]) -> dict[str, Verdict]:
+def verdicts(findings: Iterable[CheckFinding]) -> dict[str, Verdict]:
     """By check; the worst where there are several."""
     order = [OK, NOTE, NOT_TRIED, WRONG]
     found: dict[str, Verdict] = {}
@@ -38,7 +48,7 @@ def verdicts(findings: Iterable[Finding]) -> dict[str, Verdict]:
     return found
 
 
-def only(findings: Iterable[Finding], verdict: Verdict) -> Finding:
+def only(findings: Iterable[CheckFinding], verdict: Verdict) -> CheckFinding:
     """The only one that is not ok, which is of this verdict and says what to do."""
     [finding] = [finding for finding in findings if finding.verdict is not OK]
     assert finding.verdict is verdict
@@ -47,7 +57,7 @@ def only(findings: Iterable[Finding], verdict: Verdict) -> Finding:
 
 
 def s3_config(**changes: Any) -> Config:
-    config = Config(sink=Sink(url="s3://bucket"), s3=S3(put_timeout=Seconds(20)))
+    config = Config(sink=SinkConfig(url="s3://bucket"), s3=S3Config(put_timeout=Seconds(20)))
     return replace(config, **changes)
 
 
@@ -63,21 +73,21 @@ def test_settings_that_get_along_are_one_line() -> None:
     [
         (s3_config(grace=Seconds(10)), "settings.put_timeout", "grace = 10s"),
         (
-            s3_config(kafka=Kafka(rebalance_timeout=Seconds(30))),
+            s3_config(kafka=KafkaConfig(rebalance_timeout=Seconds(30))),
             "settings.put_timeout",
             "half of kafka.rebalance_timeout",
         ),
-        (s3_config(health=Health(stall=Seconds(5))), "settings.stall", "sink.retry_max"),
-        (s3_config(kafka=Kafka(progress_timeout=Seconds(20))), "settings.progress", "batch.interval"),
-        (s3_config(health=Health(host="0.0.0.0")), "settings.health", "0.0.0.0"),
+        (s3_config(health=HealthConfig(stall=Seconds(5))), "settings.stall", "sink.retry_max"),
+        (s3_config(kafka=KafkaConfig(progress_timeout=Seconds(20))), "settings.progress", "batch.interval"),
+        (s3_config(health=HealthConfig(host="0.0.0.0")), "settings.health", "0.0.0.0"),
         (
-            s3_config(s3=S3(endpoint_url="http://store:9000", put_timeout=Seconds(20))),
+            s3_config(s3=S3Config(endpoint_url="http://store:9000", put_timeout=Seconds(20))),
             "settings.s3",
             "http://store:9000",
         ),
-        (s3_config(kafka=Kafka(skip_lost=True)), "settings.skip_lost", "passed over"),
-        (s3_config(breaker=Breaker(max_share=1)), "settings.breaker", "quarantine"),
-        (s3_config(sink=Sink(url="s3://bucket", delivery="at-least-once")), "settings.delivery", "twice"),
+        (s3_config(kafka=KafkaConfig(skip_lost=True)), "settings.skip_lost", "passed over"),
+        (s3_config(breaker=BreakerConfig(max_share=1)), "settings.breaker", "quarantine"),
+        (s3_config(sink=SinkConfig(url="s3://bucket", delivery="at-least-once")), "settings.delivery", "twice"),
     ],
 )
 def test_settings_at_odds_are_noted(config: Config, check: str, words: str) -> None:
@@ -91,21 +101,21 @@ def test_a_directory_has_no_put_timeout() -> None:
 
 
 def test_a_store_on_this_machine_needs_no_encryption_on_the_way() -> None:
-    config = s3_config(s3=S3(endpoint_url="http://127.0.0.1:9000", put_timeout=Seconds(20)))
+    config = s3_config(s3=S3Config(endpoint_url="http://127.0.0.1:9000", put_timeout=Seconds(20)))
     assert verdicts(values.findings(config)) == {"settings": OK}
 
 
 def test_memory_that_is_too_small_for_the_partitions_is_noted_with_what_would_do() -> None:
-    config = Config(batch=Limits(memory=Size(16 << 20), bytes=Size(1 << 20)))
+    config = Config(batch=BatchConfig(memory=Size(16 << 20), bytes=Size(1 << 20)))
     finding = only([values.memory(config, 200, 0, None)], NOTE)
     assert "200 partitions" in finding.seen
     needed = Size.parse(finding.todo.split(" = ")[1].split(",")[0])
-    assert values.memory(replace(config, batch=Limits(memory=needed)), 200, 0, None).verdict is OK
+    assert values.memory(replace(config, batch=BatchConfig(memory=needed)), 200, 0, None).verdict is OK
     assert needed >= 2 * 200 * Batch.overhead_bytes
 
 
 def test_memory_is_shared_out_among_the_processes_that_run() -> None:
-    config = Config(batch=Limits(memory=Size(16 << 20), bytes=Size(1 << 20)))
+    config = Config(batch=BatchConfig(memory=Size(16 << 20), bytes=Size(1 << 20)))
     assert values.memory(config, 200, 4, None).verdict is OK
 
 
@@ -122,7 +132,7 @@ def test_memory_is_shared_out_among_the_processes_that_run() -> None:
     ],
 )
 def test_what_travels_unencrypted_is_noted(protocol: Any, servers: tuple[str, ...], verdict: Verdict) -> None:
-    assert cluster.security(Kafka(security_protocol=protocol, bootstrap_servers=servers)).verdict is verdict
+    assert cluster.security(KafkaConfig(security_protocol=protocol, bootstrap_servers=servers)).verdict is verdict
 
 
 def test_servers_that_do_not_answer_are_noted_while_one_does() -> None:
@@ -167,7 +177,7 @@ def test_a_group_that_may_not_be_joined_is_wrong() -> None:
     assert only([cluster.right_to_join("g", given=False)], WRONG).todo == "grant READ on the group"
 
 
-def offsets(log: LogRange, committed: int, mark: str = MARK, *, skip_lost: bool = False) -> list[Finding]:
+def offsets(log: LogRange, committed: int, mark: str = MARK, *, skip_lost: bool = False) -> list[CheckFinding]:
     return list(
         cluster.offsets({P0: log, P1: log}, {P0: Position(committed, mark), P1: None}, MARK, skip_lost=skip_lost)
     )
@@ -304,34 +314,34 @@ def event(number: int, **changes: Any) -> bytes:
 
 def sample(values_: list[bytes]) -> records.Sample:
     some = [PlainRecord(number, 1_750_000_000_000 + number, value) for number, value in enumerate(values_)]
-    return records.take({P0: some}, Validator(Events(), load_model(None)))
+    return records.take({P0: some}, Validator(EventsConfig(), load_model(None)))
 
 
 def test_a_sample_that_makes_rows_is_ok_and_its_youngest_record_is_named() -> None:
-    found = list(records.findings(sample([event(1), event(2)]), Breaker()))
+    found = list(records.findings(sample([event(1), event(2)]), BreakerConfig()))
     assert [it.verdict for it in found] == [OK, OK]
     assert "t[0] offset 1 of 2025-06-15T15:06:40Z" in found[0].seen
 
 
 def test_a_rejected_record_is_noted_with_reason_and_path() -> None:
-    finding = only(records.findings(sample([event(1), event(2), event(3, client_id=7)]), Breaker()), NOTE)
+    finding = only(records.findings(sample([event(1), event(2), event(3, client_id=7)]), BreakerConfig()), NOTE)
     assert "wrong_type 1" in finding.seen
     assert "t[0] offset 2: wrong_type at $.client_id" in finding.seen
 
 
 def test_a_sample_that_would_open_the_breaker_is_wrong() -> None:
-    finding = only(records.findings(sample([b"{", event(1), b"x"]), Breaker()), WRONG)
+    finding = only(records.findings(sample([b"{", event(1), b"x"]), BreakerConfig()), WRONG)
     assert "breaker.max_share = 0.5" in finding.todo
 
 
 def test_an_empty_sample_is_noted() -> None:
-    assert only(records.findings(sample([]), Breaker()), NOTE).seen == "there is no record to read"
+    assert only(records.findings(sample([]), BreakerConfig()), NOTE).seen == "there is no record to read"
 
 
 def test_a_timestamp_beyond_the_calendar_is_no_failure() -> None:
     one = PlainRecord(0, 2**62, event(1))
-    found = records.take({P0: [one]}, Validator(Events(), load_model(None)))
-    assert [it.verdict for it in records.findings(found, Breaker())] == [OK, OK]
+    found = records.take({P0: [one]}, Validator(EventsConfig(), load_model(None)))
+    assert [it.verdict for it in records.findings(found, BreakerConfig())] == [OK, OK]
 
 
 # -- what it will come to
@@ -347,7 +357,7 @@ def traffic(*a_day: int) -> dict[TopicPartition, estimate.Traffic]:
     }
 
 
-def estimated(a_day: list[int], limits: Limits = Limits()) -> estimate.Estimate:  # noqa: B008  frozen
+def estimated(a_day: list[int], limits: BatchConfig = BatchConfig()) -> estimate.Estimate:  # noqa: B008  frozen
     found = estimate.estimate(traffic(*a_day), SAMPLE, limits)
     assert found is not None
     return found
@@ -362,18 +372,18 @@ def test_a_steady_partition_makes_an_object_each_interval() -> None:
 def test_a_partition_with_few_records_makes_an_object_for_each() -> None:
     found = estimated([10, 0, 0])
     assert found.objects == 10
-    assert found.object_bytes == pytest.approx(len(pack(SAMPLE.rows[0]).data), rel=0.02)
+    assert found.object_bytes == pytest.approx(len(compress(SAMPLE.rows[0]).data), rel=0.02)
 
 
 def test_objects_of_full_size_follow_from_the_bytes() -> None:
-    limits = Limits(interval=Seconds(3600), bytes=Size(1 << 20), memory=Size(256 << 20))
+    limits = BatchConfig(interval=Seconds(3600), bytes=Size(1 << 20), memory=Size(256 << 20))
     found = estimated([86_400_000], limits)
     assert found.objects * found.object_bytes == pytest.approx(86_400_000 * SAMPLE.packed_bytes(500) / 500, rel=0.05)
     assert found.object_bytes == pytest.approx(1 << 20, rel=0.05)
 
 
 def test_a_limit_of_records_makes_more_objects() -> None:
-    assert estimated([86_400_000], Limits(records=1000)).objects == 86_400
+    assert estimated([86_400_000], BatchConfig(records=1000)).objects == 86_400
 
 
 def test_the_costs_are_the_list_prices() -> None:
@@ -384,7 +394,7 @@ def test_the_costs_are_the_list_prices() -> None:
 
 def test_rejects_make_quarantine_objects_and_no_rows() -> None:
     half = sample([event(1), b"x"])
-    found = estimate.estimate(traffic(1_000_000), half, Limits())
+    found = estimate.estimate(traffic(1_000_000), half, BatchConfig())
     assert found is not None
     assert found.quarantine_objects == found.objects
     assert found.row_bytes == pytest.approx(500_000 * half.row_bytes)
@@ -392,9 +402,9 @@ def test_rejects_make_quarantine_objects_and_no_rows() -> None:
 
 @pytest.mark.parametrize(("a_day", "some"), [([0, 0], SAMPLE), ([5], sample([b"x"])), ([5], sample([]))])
 def test_there_is_no_estimate_without_traffic_and_rows(a_day: list[int], some: records.Sample) -> None:
-    found = estimate.estimate(traffic(*a_day), some, Limits())
+    found = estimate.estimate(traffic(*a_day), some, BatchConfig())
     assert found is None
-    assert only(estimate.findings(traffic(*a_day), found, Limits()), NOTE).check == "estimate.objects"
+    assert only(estimate.findings(traffic(*a_day), found, BatchConfig()), NOTE).check == "estimate.objects"
 
 
 @given(
@@ -405,7 +415,7 @@ def test_there_is_no_estimate_without_traffic_and_rows(a_day: list[int], some: r
 def test_objects_are_at_most_the_records_and_no_fewer_than_the_limits_make(
     a_day: list[int], interval: float, most: int | None
 ) -> None:
-    limits = Limits(interval=Seconds(interval), records=most)
+    limits = BatchConfig(interval=Seconds(interval), records=most)
     objects = estimate.objects_per_day(a_day, 50.0, limits)
     assert objects <= sum(a_day) * (1 + 1e-9)
     assert objects >= sum(a_day) * 50.0 / limits.bytes * (1 - 1e-9)
@@ -416,25 +426,29 @@ def test_objects_are_at_most_the_records_and_no_fewer_than_the_limits_make(
 
 @given(st.integers(1, 500))
 def test_an_object_of_sampled_rows_is_as_large_as_they_are(count: int) -> None:
-    assert SAMPLE.packed_bytes(count) == len(pack(b"".join(SAMPLE.rows[:count])).data)
+    assert SAMPLE.packed_bytes(count) == len(compress(b"".join(SAMPLE.rows[:count])).data)
 
 
 def test_a_row_of_the_sample_is_a_line() -> None:
     assert len(SAMPLE.rows) == 500
     assert all(json.loads(row) for row in SAMPLE.rows)
-    assert gzip.decompress(pack(b"".join(SAMPLE.rows)).data).count(b"\n") == 500
+    assert gzip.decompress(compress(b"".join(SAMPLE.rows)).data).count(b"\n") == 500
 
 
 @pytest.mark.parametrize(
     ("a_day", "limits", "words"),
     [
-        ([10**6] * 6, Limits(), "batch.interval = 6m"),
-        ([10**9], Limits(interval=Seconds(3600), bytes=Size(1 << 20), memory=Size(1 << 30)), "larger batch.bytes"),
-        ([10**11], Limits(interval=Seconds(3600), bytes=Size(900 << 20), memory=Size(8 << 30)), "smaller batch.bytes"),
+        ([10**6] * 6, BatchConfig(), "batch.interval = 6m"),
+        ([10**9], BatchConfig(interval=Seconds(3600), bytes=Size(1 << 20), memory=Size(1 << 30)), "larger batch.bytes"),
+        (
+            [10**11],
+            BatchConfig(interval=Seconds(3600), bytes=Size(900 << 20), memory=Size(8 << 30)),
+            "smaller batch.bytes",
+        ),
     ],
 )
 def test_objects_far_from_what_snowflake_likes_are_noted_with_what_would_do(
-    a_day: list[int], limits: Limits, words: str
+    a_day: list[int], limits: BatchConfig, words: str
 ) -> None:
     found = list(estimate.findings(traffic(*a_day), estimated(a_day, limits), limits))
     assert words in only(found, NOTE).todo
@@ -442,20 +456,20 @@ def test_objects_far_from_what_snowflake_likes_are_noted_with_what_would_do(
 
 def test_the_interval_that_is_advised_would_do() -> None:
     a_day = [10**6] * 6
-    assert estimated(a_day, Limits(interval=Seconds(360))).objects <= estimate.FILES_PER_DAY
+    assert estimated(a_day, BatchConfig(interval=Seconds(360))).objects <= estimate.FILES_PER_DAY
 
 
 @pytest.mark.parametrize("a_day", [[1000], [10**10]])
 def test_objects_that_are_few_or_large_are_ok(a_day: list[int]) -> None:
-    limits = Limits(interval=Seconds(600), bytes=Size(150 << 20), memory=Size(2 << 30))
+    limits = BatchConfig(interval=Seconds(600), bytes=Size(150 << 20), memory=Size(2 << 30))
     assert set(verdicts(estimate.findings(traffic(*a_day), estimated(a_day, limits), limits)).values()) == {OK}
 
 
 def test_a_log_that_is_shorter_than_a_day_is_told() -> None:
     young = {P0: estimate.Traffic(LogRange(5, 10), 5, 5)}
-    assert "nothing older" in next(estimate.findings(young, None, Limits())).seen
+    assert "nothing older" in next(estimate.findings(young, None, BatchConfig())).seen
     old = {P0: estimate.Traffic(LogRange(0, 10), 5, 5)}
-    assert "nothing older" not in next(estimate.findings(old, None, Limits())).seen
+    assert "nothing older" not in next(estimate.findings(old, None, BatchConfig())).seen
 
 
 # -- the store
@@ -472,7 +486,7 @@ def test_a_log_that_is_shorter_than_a_day_is_told() -> None:
     ],
 )
 def test_a_root_that_a_pipe_could_be_pointed_at_by_mistake_is_noted(url: str, verdict: Verdict) -> None:
-    finding = store.places(Layout("2026"), url)
+    finding = store.places(ObjectKeys("2026"), url)
     assert finding.verdict is verdict
     assert f"rows go to {url}/events/2026/" in finding.seen
 
@@ -504,7 +518,7 @@ def test_a_store_that_is_away_says_what_to_look_at() -> None:
 
 def test_encryption_is_told_where_it_is_asked_for() -> None:
     assert list(store.encryption(Config())) == []
-    [finding] = store.encryption(Config(s3=S3(encryption="aws:kms", kms_key_id="alias/mine")))
+    [finding] = store.encryption(Config(s3=S3Config(encryption="aws:kms", kms_key_id="alias/mine")))
     assert (finding.verdict, "alias/mine" in finding.seen, "kms:Decrypt" in finding.seen) == (OK, True, True)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd import __version__
-from ingestd.config.model import Events
+from ingestd.config.model import EventsConfig
 from ingestd.core import quarantine
 from ingestd.core.events import load_model
 from ingestd.core.quarantine import Quarantined, QuarantineError
@@ -57,7 +57,7 @@ def test_lines_read_back_as_they_were(rejected: list[Rejected]) -> None:
 
 def test_keeps_the_raw_bytes_of_what_the_validator_rejects() -> None:
     record = PlainRecord(7, 1_795_000_000_000, b'{"event_id": \xff', b"k\x00", (("trace", b"\xfe"),))
-    line = quarantine.encode(PARTITION, Validator(Events(), load_model(None)).chunk(PARTITION, [record]).rejected)
+    line = quarantine.encode(PARTITION, Validator(EventsConfig(), load_model(None)).chunk(PARTITION, [record]).rejected)
     assert line == (
         b'{"topic":"marketing_events","partition":3,"offset":7,"timestamp":1795000000000,"key":"awA=",'
         b'"value":"eyJldmVudF9pZCI6IP8=","headers":[["trace","/g=="]],"reason":"not_json","path":"$",'

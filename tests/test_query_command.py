@@ -7,7 +7,7 @@ import pytest
 
 from ingestd.cli import query
 from ingestd.cli.main import main
-from ingestd.demo.warehouse.database import Result
+from ingestd.demo.warehouse.database import QueryResult
 from tests.warehouse_world import batch, key, loader, opened
 
 GUIDE = "SELECT COUNT(*) FROM marketing_events WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"
@@ -58,7 +58,7 @@ def test_says_where_there_is_no_warehouse(tmp_path: Path, capsys: pytest.Capture
 def test_a_missing_library_is_said_with_what_to_install(
     file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(*_: object) -> Result:
+    def missing(*_: object) -> QueryResult:
         raise ModuleNotFoundError("No module named 'duckdb'", name="duckdb")
 
     monkeypatch.setattr(query, "answered", missing)
@@ -69,7 +69,7 @@ def test_a_missing_library_is_said_with_what_to_install(
 
 
 def test_a_table_is_aligned_and_shows_nothing_that_a_terminal_obeys() -> None:
-    result = Result(["n", "text"], [[1, "a\x1b[31m"], [None, "x" * 100], [20, True]])
+    result = QueryResult(["n", "text"], [[1, "a\x1b[31m"], [None, "x" * 100], [20, True]])
     assert query.table(result).splitlines() == [
         "   n  text",
         "----  " + "-" * 60,
@@ -81,4 +81,4 @@ def test_a_table_is_aligned_and_shows_nothing_that_a_terminal_obeys() -> None:
 
 
 def test_no_rows_are_no_problem() -> None:
-    assert query.table(Result(["a"], [])) == "a\n-\n(0 rows)\n"
+    assert query.table(QueryResult(["a"], [])) == "a\n-\n(0 rows)\n"

@@ -10,19 +10,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.cli import requeue as command
 from ingestd.cli.requeue import Options
 from ingestd.config.load import Settings
-from ingestd.config.model import Config, Events
-from ingestd.config.model import Sink as SinkConfig
+from ingestd.config.model import Config, EventsConfig, SinkConfig
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
 from ingestd.core.object_keys import QUARANTINE
 from ingestd.core.rejections import Reason
 from ingestd.requeue import batches as parcels
 from ingestd.requeue.batches import SPAN
 from ingestd.sinks.local import LocalSink
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Call, Fault, MemorySink
 from tests.requeue_world import DAY_MS, NOON, TOPIC, Killed, Life, Place, World, event
 
@@ -121,7 +120,7 @@ async def test_an_attempt_that_did_not_land_is_superseded_by_the_one_that_did(wo
 
 async def test_what_became_a_row_in_the_attempt_that_landed_is_not_produced(world: World) -> None:
     world.attempt(0, 0, [event(0), BROKEN], lands=False)
-    world.attempt(0, 0, [event(0), BROKEN], events=Events())
+    world.attempt(0, 0, [event(0), BROKEN], events=EventsConfig())
     tally = await world.run()
     assert not world.log.places()
     assert (tally.superseded_records, tally.failing) == (2, {"not_json": 1})
@@ -186,11 +185,11 @@ async def test_a_second_run_produces_nothing(world: World) -> None:
 async def test_what_failed_once_is_produced_when_it_is_good(world: World) -> None:
     world.attempt(0, 0, [event(0), BROKEN, event(1, "web_visit").replace(b"Z", b"")])
     world.config = msgspec.structs.replace(
-        world.config, events=Events(unknown_types="reject", naive_timestamps="reject")
+        world.config, events=EventsConfig(unknown_types="reject", naive_timestamps="reject")
     )
     world.attempt(1, 0, [event(0)])
     assert (await world.run()).produced == 0
-    world.config = msgspec.structs.replace(world.config, events=Events())
+    world.config = msgspec.structs.replace(world.config, events=EventsConfig())
     assert (await world.run()).produced == 2
     assert world.log.places() == world.receipts == [(0, 0), (1, 0)]
 
@@ -366,7 +365,7 @@ async def test_a_sink_that_stays_away_ends_it_and_the_next_run_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parcels, "_RECORDS_MAX", 3)
-    monkeypatch.setattr(Guard.call_briefly, "__defaults__", (0.2,))
+    monkeypatch.setattr(SinkRetrier.call_briefly, "__defaults__", (0.2,))
     expected = a_quarantine(world)
 
     def no_receipts(call: Call) -> Fault | None:
@@ -388,7 +387,7 @@ async def test_a_directory_is_a_sink_too(world: World, monkeypatch: pytest.Monke
     await directory.start()
     for key, (body, metadata) in world.sink.objects.items():
         await directory.put_new(key, body, metadata)
-    monkeypatch.setattr(compose, "make_sink", lambda _: directory)
+    monkeypatch.setattr(wiring, "make_sink", lambda _: directory)
     assert [(await world.run()).produced for _ in range(2)] == [len(expected), 0]
     assert world.log.places() == sorted(expected)
 

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core import object_keys as layout_module
-from ingestd.core.object_keys import Layout
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.quarantine import Quarantined
 from ingestd.core.records import TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.requeue import batches as parcels
-from ingestd.requeue.batches import SPAN, Names, Parcel, Produced, Selection, to_produce, to_validate
+from ingestd.requeue.batches import SPAN, Names, Produced, RequeueBatch, Selection, to_produce, to_validate
 
 PLACE = TopicPartition("marketing_events", 3)
 NOTE_MAX = 4096  # offset.metadata.max.bytes, a broker's default
@@ -77,7 +77,7 @@ def test_a_note_that_is_damaged_is_none(text: str) -> None:
 
 @given(st.lists(st.integers(1, SPAN // 100), min_size=1, max_size=30), st.integers(0, 2**62))
 def test_the_note_of_a_full_parcel_fits_a_broker(pattern: list[int], first: int) -> None:
-    parcel = Parcel(TopicPartition("t" * 249, 2**31 - 1))
+    parcel = RequeueBatch(TopicPartition("t" * 249, 2**31 - 1))
     offset = first // SPAN * SPAN
     for gap in cycle(pattern):
         offset += gap
@@ -91,20 +91,20 @@ def test_the_note_of_a_full_parcel_fits_a_broker(pattern: list[int], first: int)
 
 
 def test_a_parcel_ends_with_its_span() -> None:
-    parcel = Parcel(PLACE)
+    parcel = RequeueBatch(PLACE)
     parcel.add(line(SPAN - 1))
     assert not parcel.takes(line(SPAN))
 
 
 def test_a_parcel_holds_so_many_bytes_or_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parcels, "_BYTES_MAX", 100)
-    parcel = Parcel(PLACE)
+    parcel = RequeueBatch(PLACE)
     large = line(1, value=b"x" * 1000)
     assert parcel.takes(large)
     parcel.add(large)
     assert not parcel.takes(line(2))
 
-    parcel = Parcel(PLACE)
+    parcel = RequeueBatch(PLACE)
     parcel.add(line(1, value=b"x" * 80))
     assert parcel.takes(line(2, value=b""))
     assert not parcel.takes(line(2, value=b"x" * 9))
@@ -112,7 +112,7 @@ def test_a_parcel_holds_so_many_bytes_or_one_record(monkeypatch: pytest.MonkeyPa
 
 def test_a_parcel_holds_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parcels, "_RECORDS_MAX", 2)
-    parcel = Parcel(PLACE)
+    parcel = RequeueBatch(PLACE)
     parcel.add(line(1))
     assert parcel.takes(line(2))
     parcel.add(line(2))
@@ -171,7 +171,7 @@ def test_selects_by_time_and_reason(selection: Selection, *, taken: bool) -> Non
 
 @pytest.mark.parametrize("lineage", [None, "2026-02"])
 def test_names_of_receipts_read_back(lineage: str | None) -> None:
-    names = Names(Layout(lineage), "repaired")
+    names = Names(ObjectKeys(lineage), "repaired")
     produced = Produced(*PLACE, (SPAN + 5, SPAN + 9))
     key = names.receipt(produced)
     assert key.startswith(names.span(PLACE, 1))
@@ -182,11 +182,11 @@ def test_names_of_receipts_read_back(lineage: str | None) -> None:
 
 
 def test_receipts_are_neither_events_nor_quarantine() -> None:
-    for layout in (Layout(), Layout("2026-02")):
+    for layout in (ObjectKeys(), ObjectKeys("2026-02")):
         key = Names(layout, "repaired").receipt(Produced(*PLACE, (1,)))
         assert not key.startswith((layout_module.EVENTS, layout_module.QUARANTINE))
 
 
 def test_a_lineage_is_not_taken_for_a_target() -> None:
-    assert Names(Layout("to"), "x").identity != Names(Layout(), "to").identity
-    assert Names(Layout("a"), "b").identity.startswith("requeued/a/to=b/")
+    assert Names(ObjectKeys("to"), "x").identity != Names(ObjectKeys(), "to").identity
+    assert Names(ObjectKeys("a"), "b").identity.startswith("requeued/a/to=b/")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.core import readiness as status
+from ingestd.ops import readiness
 from ingestd.sinks import local, s3
 from tests.chaos.all_faults import FAULTS
 
@@ -20,9 +20,9 @@ ERRORS = {"SourceError", "DeadlineExceeded"}
 LOGGED = {"error", "warning", "exception"}
 #: Of the commands that people run by hand, of tests, and of the two parts whose words come from elsewhere.
 ELSEWHERE = (
-    "commands/", "requeue/", "sources/memory.py", "sources/simulator.py", "sources/kafka/reader.py",
-    "sources/kafka/producer.py", "sources/kafka/contact.py", "sources/kafka/transactions.py", "guard.py", "http.py",
-    "keeper.py", "cli.py",
+    "cli/", "requeue/", "preflight/", "sources/simulator/", "sources/kafka/inspector.py", "sources/kafka/producer.py",
+    "sources/kafka/bootstrap_check.py", "sources/kafka/transactions.py", "sinks/retry.py", "ops/http.py",
+    "pipeline/partition_writer.py",
 )  # fmt: skip
 
 
@@ -62,11 +62,11 @@ def _speaks(function: ast.expr) -> bool:
 
 
 def test_every_reason_not_to_be_ready_has_its_place() -> None:
-    assert headings("Not ready") == set(status.REASONS)
+    assert headings("Not ready") == set(readiness.REASONS)
 
 
 def test_every_reason_to_halt_has_its_place() -> None:
-    codes = re.findall(r'Halt\(\s*"(\w+)"', (CODE / "chain.py").read_text())
+    codes = re.findall(r'Halt\(\s*"(\w+)"', (CODE / "core" / "chain.py").read_text())
     assert headings("Halted partitions") == set(codes)
 
 

@@ -16,16 +16,17 @@ from typing import Any
 import pytest
 import trustme
 
-from ingestd.config.model import S3, Seconds
+from ingestd.config.model import S3Config, Seconds
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
-from ingestd.core.gzip import pack
-from ingestd.sinks.base import Sink, Stored
+from ingestd.core.gzip import compress
+from ingestd.core.stored import Stored
+from ingestd.sinks.base import Sink
 from ingestd.sinks.s3 import S3Sink
 from tests.scripted_s3 import Request, ScriptedServer, answer, broken_off, refusal, stored
 from tests.services.seaweed import REGION, S3Store, SeaweedFS
 
 KEY = "events/year=2026/t+00000+00000000000000000000.jsonl.gz"
-BODY = pack(b'{"event_id":"1"}\n').data
+BODY = compress(b'{"event_id":"1"}\n').data
 METADATA = {"topic": "t", "end": "17"}
 
 
@@ -63,7 +64,7 @@ async def sink_at(
     endpoint: str, bucket: str = "bucket", *, conditional: bool = True, **options: Any
 ) -> AsyncIterator[Sink]:
     """A started sink for a server, closed at the end."""
-    settings = S3(endpoint_url=endpoint, region=REGION, addressing="path", **options)
+    settings = S3Config(endpoint_url=endpoint, region=REGION, addressing="path", **options)
     sink = S3Sink(f"s3://{bucket}/some/prefix", settings, connections=4, conditional=conditional)
     await sink.start()
     try:
@@ -308,7 +309,7 @@ class TestRealStore:
 
     async def test_an_unconditional_put_overwrites(self, s3: S3Store, bucket: str, store_credentials: None) -> None:
         async with sink_at(s3.endpoint, bucket, conditional=False) as sink:
-            for body in (BODY, pack(b"other").data):
+            for body in (BODY, compress(b"other").data):
                 assert await sink.put_new(KEY, body, METADATA) is Stored.CREATED
                 assert await sink.get(KEY) == body
 
@@ -340,15 +341,15 @@ class TestRealStore:
     ],
 )
 def test_a_root_with_and_without_a_slash_is_the_same(url: str, normal: str) -> None:
-    assert S3Sink(url, S3(), connections=1).url == normal
+    assert S3Sink(url, S3Config(), connections=1).url == normal
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3:///prefix", "./data", "s3://b u", "s3://bucket/a//b", "s3://bucket/../b"])
 def test_a_bad_root_is_named(url: str) -> None:
     with pytest.raises(ConfigError, match=r"sink\.url .*" + re.escape(repr(url))):
-        S3Sink(url, S3(), connections=1)
+        S3Sink(url, S3Config(), connections=1)
 
 
 def test_a_key_for_another_encryption_is_a_contradiction() -> None:
     with pytest.raises(ConfigError, match=r"s3\.kms_key_id.*aws:kms"):
-        S3Sink("s3://bucket", S3(encryption="AES256", kms_key_id="key"), connections=1)
+        S3Sink("s3://bucket", S3Config(encryption="AES256", kms_key_id="key"), connections=1)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from ingestd.config.model import Events, Size
+from ingestd.config.model import EventsConfig, Size
 from ingestd.core import quarantine
 from ingestd.core import rejections as refusals
 from ingestd.core import validation as validate
@@ -28,7 +28,7 @@ from tests.simulation import virtual_time
 from tests.test_pipeline import DAY, TP, Flow, ended, event
 from tests.test_validate import GOOD, OWN, PARTITION, assert_sound, chunk, nested, raw, rejection, row, why, with_fields
 
-ROOMY = Validator(Events(max_bytes=Size(16 << 20)), load_model(None))
+ROOMY = Validator(EventsConfig(max_bytes=Size(16 << 20)), load_model(None))
 MIB = 1 << 20
 
 # -- what is accepted comes back as it was
@@ -136,7 +136,7 @@ class Reading(Event, tag="trade"):
     days: dict[Annotated[int, Meta(ge=1, le=366)], int] | None = None
 
 
-READINGS = Validator(Events(), make_model(Reading))
+READINGS = Validator(EventsConfig(), make_model(Reading))
 
 
 @given(st.lists(st.none() | _soup, max_size=4))
@@ -168,7 +168,7 @@ def test_a_row_is_at_most_four_times_its_event_and_an_origin(numbers: list[bytes
         (with_fields(x="x" * (16 * MIB - 400)), ROOMY),
         (
             raw(b'"event_type":"trade","floats":[' + b",".join([b"1e15"] * 900_000) + b"]"),
-            Validator(Events(max_bytes=Size(16 * MIB)), make_model(Reading)),
+            Validator(EventsConfig(max_bytes=Size(16 * MIB)), make_model(Reading)),
         ),
     ],
     ids=["whose event is about as large", "whose event is a quarter of it"],
@@ -267,7 +267,7 @@ class Spy(Validator):
     """Notes how many bytes are validated at once, and in which turn of the loop."""
 
     def __init__(self) -> None:
-        super().__init__(Events(), load_model(None))
+        super().__init__(EventsConfig(), load_model(None))
         self.chunks: list[tuple[int, int]] = []
         self.turn = 0
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.sources.kafka import fast_records as lean
+from ingestd.sources.kafka import fast_records
 
 TP = TopicPartition("t", 0)
 READ_COMMITTED = 1
@@ -48,11 +48,11 @@ def raw_batch(records: Sequence[tuple[bytes | None, bytes | None, Headers]], cod
     return builder
 
 
-def fetched(data: bytes, mark: object = lean.lean) -> list[PlainRecord]:
+def fetched(data: bytes, mark: object = fast_records.lean) -> list[PlainRecord]:
     """The records of a fetch, as aiokafka's fetcher makes them."""
     records = fetcher.MemoryRecords(data)
     found = fetcher.PartitionRecords(TP, records, None, 0, mark, None, True, READ_COMMITTED)
-    flat = chain.from_iterable(found) if mark is lean.lean else found
+    flat = chain.from_iterable(found) if mark is fast_records.lean else found
     return [PlainRecord(it.offset, it.timestamp, it.value, it.key, tuple(it.headers)) for it in flat]
 
 
@@ -63,7 +63,7 @@ def test_a_name_that_is_not_utf8_is_read_with_its_bytes_escaped(codec: int) -> N
 
     with pytest.raises(UnicodeDecodeError):
         fetched(data)
-    lean.forgive(TP)
+    fast_records.forgive(TP)
 
     assert fetched(data) == [
         PlainRecord(0, 0, b"0", b"k", ()),
@@ -76,7 +76,7 @@ def test_a_name_that_is_not_utf8_is_read_with_its_bytes_escaped(codec: int) -> N
 
 def test_other_consumers_of_the_process_are_left_alone() -> None:
     data = bytes(raw_batch([(None, b"0", [(BAD, b"v")])]).build())
-    lean.forgive(TP)
+    fast_records.forgive(TP)
     with pytest.raises(UnicodeDecodeError):
         fetched(data, mark=None)
     assert len(fetched(data)) == 1
@@ -95,6 +95,6 @@ def test_the_slow_reader_reads_what_the_fast_one_reads(
 ) -> None:
     data = bytes(raw_batch(records, codec).build())
     fast = fetched(data)
-    lean.forgive(TP)
+    fast_records.forgive(TP)
     assert fetched(data) == fast
     assert [(each.key, each.value, [(name.encode(), text) for name, text in each.headers]) for each in fast] == records

@@ -13,14 +13,14 @@ from ingestd.config.load import Flag, load
 from ingestd.config.model import Config
 from ingestd.config.validate import PREFIX_MAX, TOPIC_MAX
 from ingestd.core.errors import ConfigError, SinkForbidden
-from ingestd.core.gzip import pack
-from ingestd.core.object_keys import EVENTS, QUARANTINE, Layout, Name, digest_of
+from ingestd.core.gzip import compress
+from ingestd.core.object_keys import EVENTS, QUARANTINE, DataObjectName, ObjectKeys, digest_of
 from ingestd.core.records import TopicPartition
-from ingestd.sinks.base import Stored
+from ingestd.core.stored import Stored
 from ingestd.sinks.local import LocalSink
 from ingestd.sinks.names import check_key
 
-BODY = pack(b'{"event_id":"1"}\n').data
+BODY = compress(b'{"event_id":"1"}\n').data
 DIGEST = digest_of(BODY)
 KEY = "events/year=2026/month=01/day=01/t+00000+00000000000000000000.jsonl.gz"
 
@@ -50,14 +50,14 @@ def test_every_topic_s_objects_are_in_their_folder_and_have_a_name_that_every_st
     accepted(kafka__topics=topic, **({"sink__lineage": lineage} if lineage else {}))
     tp = TopicPartition(topic, partition)
     for exactly_once in (True, False):
-        layout = Layout(lineage, exactly_once=exactly_once)
+        layout = ObjectKeys(lineage, exactly_once=exactly_once)
         key = layout.data_key(tp, start, timestamp, end)
         other = layout.quarantine_key(tp, start, timestamp, DIGEST)
         for name, folder in ((key, EVENTS), (other, QUARANTINE)):
             assert name.startswith(folder)
             assert name.count("/") == 4 + (lineage is not None), "it opens no folder of its own"
             check_key("p/" * (PREFIX_MAX // 2) + name)
-        assert layout.parse(key) == Name(tp, start, key)
+        assert layout.parse(key) == DataObjectName(tp, start, key)
         assert layout.parse(other) is None
         found = layout.parse_quarantine(other)
         assert found is not None
@@ -68,7 +68,7 @@ def test_every_topic_s_objects_are_in_their_folder_and_have_a_name_that_every_st
 def test_two_places_never_share_a_name_and_offsets_sort_as_they_count(
     one: tuple[str, int, int], other: tuple[str, int, int], timestamp: int
 ) -> None:
-    layout = Layout()
+    layout = ObjectKeys()
     names = [layout.data_key(TopicPartition(*place[:2]), place[2], timestamp, 0) for place in (one, other)]
     rejects = [layout.quarantine_key(TopicPartition(*place[:2]), place[2], timestamp, DIGEST) for place in (one, other)]
     assert (names[0] == names[1]) == (one == other)
@@ -81,7 +81,7 @@ def test_two_places_never_share_a_name_and_offsets_sort_as_they_count(
 def test_a_partition_s_prefix_lists_no_other_s_objects(
     topic: str, other: str, partition: int, number: int, start: int
 ) -> None:
-    layout = Layout()
+    layout = ObjectKeys()
     name = layout.data_key(TopicPartition(other, number), start, 0, 0)
     day = name.rpartition("/")[0] + "/"
     listed = name.startswith(layout.day_prefix(day, TopicPartition(topic, partition)))
@@ -92,7 +92,7 @@ def test_a_partition_s_prefix_lists_no_other_s_objects(
     "name", ["../t", "a/b", ".tmp/t", "t+00000", "t\n", "t\0", "t\u202e", "\u0665", "", "t" * 250, " t", "é"]
 )
 def test_a_name_that_no_topic_has_is_not_taken_for_one_of_ours(name: str) -> None:
-    layout = Layout()
+    layout = ObjectKeys()
     day = "year=2026/month=01/day=01/"
     assert layout.parse(f"{EVENTS}{day}t+00000+{0:020d}.jsonl.gz")
     assert layout.parse_quarantine(f"{QUARANTINE}{day}t+00000+{0:020d}+{DIGEST}.jsonl.gz")
@@ -104,8 +104,8 @@ def test_a_name_that_no_topic_has_is_not_taken_for_one_of_ours(name: str) -> Non
     "folder", ["", "../", "year=2026/month=01/", "spring/year=2026/month=01/day=01/", "year=2026/../"]
 )
 def test_what_is_not_in_a_folder_of_a_day_is_not_ours(folder: str) -> None:
-    assert Layout().parse(f"{EVENTS}{folder}t+00000+{0:020d}.jsonl.gz") is None
-    assert Layout().parse_quarantine(f"{QUARANTINE}{folder}t+00000+{0:020d}+{DIGEST}.jsonl.gz") is None
+    assert ObjectKeys().parse(f"{EVENTS}{folder}t+00000+{0:020d}.jsonl.gz") is None
+    assert ObjectKeys().parse_quarantine(f"{QUARANTINE}{folder}t+00000+{0:020d}+{DIGEST}.jsonl.gz") is None
 
 
 @pytest.mark.parametrize(

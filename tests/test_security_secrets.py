@@ -13,10 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.cli import main as cli
-from ingestd.config.model import Config, Log, Secret
+from ingestd.config import secrets
+from ingestd.config.model import Config, LogConfig, Secret
 from ingestd.config.validate import KEYS, shown
 from ingestd.ops import logs
 from ingestd.sinks.s3 import classify
+from tests.redaction import fresh_redaction
 
 SECRET = 'hunter2-p%ss"w/rd'
 SECRET_KEYS = [key for key in KEYS if KEYS[key].is_secret]
@@ -24,7 +26,7 @@ SECRET_KEYS = [key for key in KEYS if KEYS[key].is_secret]
 
 @pytest.fixture(autouse=True)
 def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "REDACTION", logs.Redaction())
+    fresh_redaction(monkeypatch)
 
 
 def toml(key: str, text: str) -> str:
@@ -121,7 +123,7 @@ def test_a_secret_shows_itself_in_no_way_that_python_has() -> None:
 def logged(call: str, secret: str, *, logger: str = "ingestd", form: str = "json") -> str:
     """What is written of a line that has a text derived from a secret, and of an exception with it."""
     stream = io.StringIO()
-    logs.setup(Log(level="DEBUG", format="json" if form == "json" else "text"), stream=stream)
+    logs.setup(LogConfig(level="DEBUG", format="json" if form == "json" else "text"), stream=stream)
     try:
         raise ValueError(call)
     except ValueError:
@@ -143,7 +145,7 @@ def logged(call: str, secret: str, *, logger: str = "ingestd", form: str = "json
 def test_a_secret_is_removed_in_every_form_that_it_is_written_in(form: object, secret: str, format_: str) -> None:
     assert callable(form)
     written = str(form(secret))
-    logs.REDACTION.hide(secret)
+    secrets.REDACTION.hide(secret)
     output = logged(f"before {written} after", secret, form=format_)
     core = written.strip("'\"")
     assert core not in output
@@ -152,9 +154,9 @@ def test_a_secret_is_removed_in_every_form_that_it_is_written_in(form: object, s
 
 
 def test_a_configured_secret_outlives_any_number_of_passing_ones() -> None:
-    redaction = logs.Redaction()
+    redaction = secrets.Redaction()
     redaction.hide(SECRET, fixed=True)
-    for number in range(3 * logs.MAX_HIDDEN):
+    for number in range(3 * secrets.MAX_HIDDEN):
         redaction.hide(f"token-{number:04d}")
     assert redaction.clean(f"{SECRET} token-0191 token-0000") == "<redacted> <redacted> token-0000"
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config import load as settings_module
-from ingestd.config.load import MAX_FILE_BYTES, MAX_SECRET_BYTES, Flag, Settings, as_json, as_toml, load, secret
-from ingestd.config.model import S3, Batch, Config, Kafka, Seconds, Secret, Sink, Size
+from ingestd.config import secrets as secrets_module
+from ingestd.config.load import MAX_FILE_BYTES, Flag, Settings, as_json, as_toml, load
+from ingestd.config.model import BatchConfig, Config, KafkaConfig, S3Config, Seconds, Secret, SinkConfig, Size
+from ingestd.config.secrets import MAX_SECRET_BYTES, Redaction, secret
 from ingestd.config.validate import KEYS, check, problems, value_of, variable
 from ingestd.core.errors import ConfigError
-from ingestd.ops.logs import Redaction
 
 PASSWORD = "correct-horse"
 
@@ -220,8 +220,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "cannot be read: Is a directory" in refused(path=str(tmp_path))
 
 
-SASL = Kafka(security_protocol="SASL_SSL", sasl_username="me", sasl_password=Secret(PASSWORD))
-OAUTH = Kafka(
+SASL = KafkaConfig(security_protocol="SASL_SSL", sasl_username="me", sasl_password=Secret(PASSWORD))
+OAUTH = KafkaConfig(
     security_protocol="SASL_SSL",
     sasl_mechanism="OAUTHBEARER",
     oauth_token_url="https://login.example.com/token",
@@ -234,33 +234,36 @@ replace = msgspec.structs.replace
 @pytest.mark.parametrize(
     ("config", "key"),
     [
-        (Config(kafka=Kafka(heartbeat_interval=Seconds(16))), "kafka.heartbeat_interval"),
-        (Config(kafka=Kafka(session_timeout=Seconds(61))), "kafka.session_timeout"),
-        (Config(kafka=Kafka(start="yesterday")), "kafka.start"),
-        (Config(kafka=Kafka(start="2026-01-31T00:00:00")), "kafka.start"),
-        (Config(kafka=Kafka(bootstrap_servers=("a:99999",))), "kafka.bootstrap_servers"),
-        (Config(kafka=Kafka(ssl_cert_file="c")), "kafka.ssl_key_file"),
-        (Config(kafka=Kafka(ssl_key_file="k")), "kafka.ssl_cert_file"),
-        (Config(kafka=Kafka(partition_fetch_bytes=Size(51 << 20))), "kafka.partition_fetch_bytes"),
+        (Config(kafka=KafkaConfig(heartbeat_interval=Seconds(16))), "kafka.heartbeat_interval"),
+        (Config(kafka=KafkaConfig(session_timeout=Seconds(61))), "kafka.session_timeout"),
+        (Config(kafka=KafkaConfig(start="yesterday")), "kafka.start"),
+        (Config(kafka=KafkaConfig(start="2026-01-31T00:00:00")), "kafka.start"),
+        (Config(kafka=KafkaConfig(bootstrap_servers=("a:99999",))), "kafka.bootstrap_servers"),
+        (Config(kafka=KafkaConfig(ssl_cert_file="c")), "kafka.ssl_key_file"),
+        (Config(kafka=KafkaConfig(ssl_key_file="k")), "kafka.ssl_cert_file"),
+        (Config(kafka=KafkaConfig(partition_fetch_bytes=Size(51 << 20))), "kafka.partition_fetch_bytes"),
         (Config(kafka=replace(SASL, sasl_username=None)), "kafka.sasl_username"),
         (Config(kafka=replace(SASL, sasl_password=None)), "kafka.sasl_password"),
         (Config(kafka=replace(OAUTH, oauth_token_url=None)), "kafka.oauth_token_url"),
         (Config(kafka=replace(OAUTH, oauth_client_id=None)), "kafka.oauth_client_id"),
         (Config(kafka=replace(OAUTH, oauth_client_secret_file=None)), "kafka.oauth_client_secret"),
-        (Config(batch=Batch(interval=Seconds(0.05))), "batch.interval"),
-        (Config(batch=Batch(interval=Seconds(3601))), "batch.interval"),
-        (Config(batch=Batch(interval=Seconds(math.nan))), "batch.interval"),
-        (Config(batch=Batch(memory=Size(8 << 20), bytes=Size(1 << 20))), "batch.memory"),
-        (Config(batch=Batch(bytes=Size(129 << 20))), "batch.bytes"),
+        (Config(batch=BatchConfig(interval=Seconds(0.05))), "batch.interval"),
+        (Config(batch=BatchConfig(interval=Seconds(3601))), "batch.interval"),
+        (Config(batch=BatchConfig(interval=Seconds(math.nan))), "batch.interval"),
+        (Config(batch=BatchConfig(memory=Size(8 << 20), bytes=Size(1 << 20))), "batch.memory"),
+        (Config(batch=BatchConfig(bytes=Size(129 << 20))), "batch.bytes"),
         (Config(grace=Seconds(0)), "grace"),
-        (Config(sink=Sink(retry_initial=Seconds(40))), "sink.retry_initial"),
-        (Config(s3=S3(kms_key_id="alias/x")), "s3.kms_key_id"),
-        *((Config(sink=Sink(url=url)), "sink.url") for url in ("gs://bucket/x", "s3://", "s3://b", "s3://Bucket/x")),
+        (Config(sink=SinkConfig(retry_initial=Seconds(40))), "sink.retry_initial"),
+        (Config(s3=S3Config(kms_key_id="alias/x")), "s3.kms_key_id"),
         *(
-            (Config(sink=Sink(url=url)), "sink.url")
+            (Config(sink=SinkConfig(url=url)), "sink.url")
+            for url in ("gs://bucket/x", "s3://", "s3://b", "s3://Bucket/x")
+        ),
+        *(
+            (Config(sink=SinkConfig(url=url)), "sink.url")
             for url in ("s3://bucket//x", "s3://bucket/../x", "s3://bucket/a?b")
         ),
-        (Config(sink=Sink(url="data\n")), "sink.url"),
+        (Config(sink=SinkConfig(url="data\n")), "sink.url"),
     ],
 )
 def test_keys_at_odds_with_another_are_refused(config: Config, key: str) -> None:
@@ -277,14 +280,14 @@ def test_keys_at_odds_with_another_are_refused(config: Config, key: str) -> None
         Config(kafka=SASL),
         Config(kafka=OAUTH),
         Config(kafka=replace(SASL, sasl_password=None, sasl_password_file="/run/secret")),
-        Config(kafka=Kafka(start="2026-01-31T00:00:00+02:00")),
-        Config(kafka=Kafka(bootstrap_servers=("[::1]:9092", "kafka"))),
-        Config(s3=S3(encryption="aws:kms")),
-        Config(s3=S3(encryption="aws:kms", kms_key_id="alias/x")),
-        Config(sink=Sink(url="s3://bucket")),
-        Config(sink=Sink(url="s3://bucket/")),
-        Config(sink=Sink(url="s3://bucket/a/b_c-d.e/")),
-        Config(sink=Sink(url="/var/lib/ingestd data")),
+        Config(kafka=KafkaConfig(start="2026-01-31T00:00:00+02:00")),
+        Config(kafka=KafkaConfig(bootstrap_servers=("[::1]:9092", "kafka"))),
+        Config(s3=S3Config(encryption="aws:kms")),
+        Config(s3=S3Config(encryption="aws:kms", kms_key_id="alias/x")),
+        Config(sink=SinkConfig(url="s3://bucket")),
+        Config(sink=SinkConfig(url="s3://bucket/")),
+        Config(sink=SinkConfig(url="s3://bucket/a/b_c-d.e/")),
+        Config(sink=SinkConfig(url="/var/lib/ingestd data")),
     ],
 )
 def test_good_configurations_pass(config: Config) -> None:
@@ -336,7 +339,7 @@ def test_sizes_read(text: str, size: int) -> None:
 
 def test_a_secret_does_not_leak() -> None:
     value = Secret(PASSWORD)
-    kafka = Kafka(sasl_password=value)
+    kafka = KafkaConfig(sasl_password=value)
     shown = [repr(value), str(value), f"{value}", f"{value!r}", "%s %r" % (value, value), repr(kafka)]  # noqa: UP031
     assert not any(PASSWORD in text for text in shown)
     assert value.reveal() == PASSWORD
@@ -352,7 +355,7 @@ def test_a_secret_file_is_read_at_each_use_and_hidden_from_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redaction = Redaction()
-    monkeypatch.setattr(settings_module, "REDACTION", redaction)
+    monkeypatch.setattr(secrets_module, "REDACTION", redaction)
     file = tmp_path / "password"
     for text in ("first", "second"):
         file.write_text(f"{text}\n")

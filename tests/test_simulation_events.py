@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.config.model import Events, Seconds, Simulator
+from ingestd.config.model import EventsConfig, Seconds, SimulatorConfig
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import AdvisorCall, EmailClick, EmailOpen, Event, WebVisit, load_model
 from ingestd.core.records import PlainRecord, TopicPartition
@@ -27,7 +27,7 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 known = msgspec.json.Decoder(WebVisit | EmailOpen | EmailClick | AdvisorCall, float_hook=Decimal)
 
 
-def live(config: Simulator, minutes: int, start: int = MONDAY_NOON) -> list[Message]:
+def live(config: SimulatorConfig, minutes: int, start: int = MONDAY_NOON) -> list[Message]:
     """As a live run of 600 events a minute is asked for, a tenth of a second at a time."""
     run = Simulation(config, start)
     return [m for at in range(start, start + minutes * MINUTE, 100) for m in run.events(1, at, at + 100)]
@@ -37,21 +37,21 @@ def decoded(messages: list[Message]) -> list[Any]:
     return [known.decode(message.value) for message in messages]
 
 
-def past(config: Simulator, days: int) -> Iterator[Message]:
+def past(config: SimulatorConfig, days: int) -> Iterator[Message]:
     return chain.from_iterable(history(config, MONDAY_NOON, MONDAY_NOON + days * DAY))
 
 
 @pytest.fixture(scope="module")
 def day() -> list[Any]:
     """One Monday noon to Tuesday noon at 60 events a minute."""
-    return decoded(list(past(Simulator(rate=60), 1)))
+    return decoded(list(past(SimulatorConfig(rate=60), 1)))
 
 
 @settings(deadline=None)
 @given(seed=st.integers(), counts=st.lists(st.integers(0, 50), max_size=5), faulty=st.booleans())
 def test_the_same_seed_and_times_make_the_same_bytes(seed: int, counts: list[int], faulty: bool) -> None:
     share = 0.2 if faulty else 0.0
-    config = Simulator(seed=seed, malformed=share, late=share, duplicate=share)
+    config = SimulatorConfig(seed=seed, malformed=share, late=share, duplicate=share)
     one, other = Simulation(config, MONDAY_NOON), Simulation(config, MONDAY_NOON)
     for n, count in enumerate(counts):
         span = MONDAY_NOON + n * MINUTE, MONDAY_NOON + (n + 1) * MINUTE
@@ -60,7 +60,7 @@ def test_the_same_seed_and_times_make_the_same_bytes(seed: int, counts: list[int
 
 def test_another_seed_or_another_start_makes_other_events() -> None:
     ids = [
-        {event.event_id for event in decoded(live(Simulator(seed=seed), 1, start))}
+        {event.event_id for event in decoded(live(SimulatorConfig(seed=seed), 1, start))}
         for seed, start in ((7, MONDAY_NOON), (8, MONDAY_NOON), (7, MONDAY_NOON + 1))
     ]
     assert not ids[0] & ids[1]
@@ -71,7 +71,7 @@ def test_another_seed_or_another_start_makes_other_events() -> None:
 @given(count=st.integers(0, 300), length=st.floats(0, 1e6), offset=st.floats(0, 1e4))
 def test_makes_as_many_events_as_asked_in_order_within_the_span(count: int, length: float, offset: float) -> None:
     start = MONDAY_NOON + offset
-    messages = Simulation(Simulator(duplicate=0.1), MONDAY_NOON).events(count, start, start + length)
+    messages = Simulation(SimulatorConfig(duplicate=0.1), MONDAY_NOON).events(count, start, start + length)
     times = [message.timestamp for message in messages]
     assert len(times) == count
     assert times == sorted(times)
@@ -95,7 +95,7 @@ def test_event_ids_are_uuids_and_unique(day: list[Any]) -> None:
 
 
 def test_event_timestamps_are_utc_with_milliseconds_and_just_before_kafkas() -> None:
-    for message in live(Simulator(), 1):
+    for message in live(SimulatorConfig(), 1):
         text = msgspec.json.decode(message.value)["event_timestamp"]
         time = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
         assert len(text) == len("2025-02-24T12:00:00.000Z")
@@ -107,7 +107,7 @@ def test_event_timestamps_are_utc_with_milliseconds_and_just_before_kafkas() -> 
 @given(partitions=st.integers(1, 50), seed=st.integers(0, 5))
 def test_a_client_always_goes_to_the_same_partition(partitions: int, seed: int) -> None:
     of: dict[bytes, int] = {}
-    config = Simulator(partitions=partitions, clients=20, seed=seed, duplicate=0.1)
+    config = SimulatorConfig(partitions=partitions, clients=20, seed=seed, duplicate=0.1)
     for message in Simulation(config, MONDAY_NOON).events(200, MONDAY_NOON, MONDAY_NOON + MINUTE):
         assert 0 <= message.partition < partitions
         assert of.setdefault(message.key, message.partition) == message.partition
@@ -115,13 +115,13 @@ def test_a_client_always_goes_to_the_same_partition(partitions: int, seed: int) 
 
 
 def test_a_partition_does_not_depend_on_seed_or_process() -> None:
-    messages = live(Simulator(clients=1, partitions=1000), 1)
+    messages = live(SimulatorConfig(clients=1, partitions=1000), 1)
     assert {(message.key, message.partition) for message in messages} == {(b"CLIENT_000000", 898)}
 
 
 @pytest.mark.parametrize("clients", [1, 2, 99, 5000, 10_000_000])
 def test_a_few_clients_do_most(clients: int) -> None:
-    config = Simulator(clients=clients)
+    config = SimulatorConfig(clients=clients)
     counts = Counter(message.key for message in Simulation(config, 0).events(5000, MONDAY_NOON, MONDAY_NOON + HOUR))
     assert len(counts) <= clients
     assert all(int(key[len("CLIENT_") :]) < clients for key in counts)
@@ -177,7 +177,9 @@ def test_clients_without_consent_get_no_mail(day: list[Any]) -> None:
 
 
 def test_advisors_call_in_office_hours_only() -> None:
-    calls = [event for event in decoded(list(past(Simulator(rate=5, late=0.3), 8))) if isinstance(event, AdvisorCall)]
+    calls = [
+        event for event in decoded(list(past(SimulatorConfig(rate=5, late=0.3), 8))) if isinstance(event, AdvisorCall)
+    ]
     assert len(calls) > 500
     assert {event.event_timestamp.weekday() for event in calls} == {0, 1, 2, 3, 4}
     assert {event.event_timestamp.hour for event in calls} == set(range(9, 17))
@@ -185,7 +187,7 @@ def test_advisors_call_in_office_hours_only() -> None:
 
 def test_office_hours_are_those_of_the_call_not_of_its_arrival() -> None:
     opening = MONDAY_NOON - 3 * HOUR
-    events = decoded(Simulation(Simulator(), opening).events(2000, opening, opening + 1000))
+    events = decoded(Simulation(SimulatorConfig(), opening).events(2000, opening, opening + 1000))
     calls = [event for event in events if isinstance(event, AdvisorCall)]
     assert calls
     assert {event.event_timestamp.hour for event in calls} == {9}
@@ -200,7 +202,7 @@ def test_money_has_two_decimals(day: list[Any]) -> None:
 
 
 def test_the_past_has_the_rhythm_of_days_and_the_rate_in_the_mean() -> None:
-    messages = list(past(Simulator(rate=10), 7))
+    messages = list(past(SimulatorConfig(rate=10), 7))
     assert abs(len(messages) - 7 * 1440 * 10) <= 1
     by_hour = Counter(message.timestamp // HOUR % 24 for message in messages)
     assert by_hour[3] < by_hour[10] / 5
@@ -210,7 +212,7 @@ def test_the_past_has_the_rhythm_of_days_and_the_rate_in_the_mean() -> None:
 @given(rate=st.floats(0.01, 1e7), days=st.integers(1, 5))
 def test_the_past_comes_in_bounded_pieces_and_in_order(rate: float, days: int) -> None:
     last = MONDAY_NOON
-    for messages in islice(history(Simulator(rate=rate), MONDAY_NOON, MONDAY_NOON + days * DAY), 3):
+    for messages in islice(history(SimulatorConfig(rate=rate), MONDAY_NOON, MONDAY_NOON + days * DAY), 3):
         assert 0 < len(messages) <= MAX_EVENTS
         assert last <= messages[0].timestamp
         last = messages[-1].timestamp
@@ -219,7 +221,7 @@ def test_the_past_comes_in_bounded_pieces_and_in_order(rate: float, days: int) -
 
 def test_what_goes_on_later_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "MAX_PENDING", 100)
-    run = Simulation(Simulator(), MONDAY_NOON)
+    run = Simulation(SimulatorConfig(), MONDAY_NOON)
     events = []
     for _ in range(500):
         events += decoded(run.events(10, MONDAY_NOON, MONDAY_NOON + 10))
@@ -228,16 +230,16 @@ def test_what_goes_on_later_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_malformation_is_rejected_for_a_reason_of_its_own() -> None:
-    good = live(Simulator(), 1)[0]
+    good = live(SimulatorConfig(), 1)[0]
     values = [good.value, *(spoil(good.value) for spoil in MALFORMATIONS.values())]
     records = [PlainRecord(offset, good.timestamp, value) for offset, value in enumerate(values)]
-    validated = Validator(Events(), load_model(None)).chunk(TopicPartition("t", 0), records)
+    validated = Validator(EventsConfig(), load_model(None)).chunk(TopicPartition("t", 0), records)
     assert sum(validated.accepted.values()) == 1
     assert len({(rejected.reason, rejected.path) for rejected in validated.rejected}) == len(MALFORMATIONS)
 
 
 def test_shares_of_faults_are_those_asked_for() -> None:
-    messages = live(Simulator(malformed=0.1, late=0.2, duplicate=0.15), 20)
+    messages = live(SimulatorConfig(malformed=0.1, late=0.2, duplicate=0.15), 20)
     seen: set[bytes] = set()
     count: Counter[str] = Counter()
     for message in messages:
@@ -261,7 +263,7 @@ def test_shares_of_faults_are_those_asked_for() -> None:
 
 
 def test_all_kinds_of_malformed_events_occur() -> None:
-    values = {message.value for message in live(Simulator(malformed=1.0), 1)}
+    values = {message.value for message in live(SimulatorConfig(malformed=1.0), 1)}
     for mark in (b"<html>", b"[{", b"4711", b'["web"', b"\xff", b"02-30", b"30000-"):
         assert any(mark in value for value in values), mark
     assert b"" in values
@@ -272,11 +274,11 @@ def test_all_kinds_of_malformed_events_occur() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (Simulator(malformed=0.5, late=0.4, duplicate=0.2), r"add up to 1\.1 \(.*at most"),
-        (Simulator(rate=0, history=Seconds(60)), r"simulator\.rate is 0 while simulator\.history is 1m \(give"),
-        (Simulator(history=Seconds(86_400 * 4000)), r"simulator\.history is 4000d \(make it 3650d at most"),
+        (SimulatorConfig(malformed=0.5, late=0.4, duplicate=0.2), r"add up to 1\.1 \(.*at most"),
+        (SimulatorConfig(rate=0, history=Seconds(60)), r"simulator\.rate is 0 while simulator\.history is 1m \(give"),
+        (SimulatorConfig(history=Seconds(86_400 * 4000)), r"simulator\.history is 4000d \(make it 3650d at most"),
     ],
 )
-def test_refuses_keys_that_do_not_go_together(config: Simulator, words: str) -> None:
+def test_refuses_keys_that_do_not_go_together(config: SimulatorConfig, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         check(config)

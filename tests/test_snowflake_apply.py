@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ingestd.cli.exit_codes import PROBLEMS
 from ingestd.cli.snowflake import apply
 from ingestd.cli.snowflake.apply import Options
 from ingestd.config.load import Settings
-from ingestd.config.model import S3, Config, Sink, Snowflake
-from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.config.model import Config, S3Config, SinkConfig, SnowflakeConfig
+from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SnowflakeRefused, SnowflakeUnavailable
 from ingestd.core.events import load_model
 from ingestd.sinks import s3_notification
-from ingestd.snowflake.connection import Result
+from ingestd.snowflake.connection import StatementResult
 from ingestd.snowflake.drift import of_table
 from ingestd.snowflake.pipe import copy
 from ingestd.snowflake.sql import setup
@@ -26,12 +25,12 @@ from ingestd.snowflake.table import columns
 ROLE = "arn:aws:iam::123456789012:role/snowflake"
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:errors"
 CONFIG = Config(
-    sink=Sink(url="s3://bucket"),
-    snowflake=Snowflake(aws_role_arn=ROLE, error_topic_arn=TOPIC, compute="WH", role="INGESTD_LOADER"),
+    sink=SinkConfig(url="s3://bucket"),
+    snowflake=SnowflakeConfig(aws_role_arn=ROLE, error_topic_arn=TOPIC, compute="WH", role="INGESTD_LOADER"),
 )
 QUEUE = "arn:aws:sqs:eu-central-1:123456789012:sf-snowpipe-1"
 COLUMNS = columns(load_model(None))
-DONE = Result(("status",), [("Done.",)])
+DONE = StatementResult(("status",), [("Done.",)])
 
 
 class Account:
@@ -53,7 +52,7 @@ class Account:
         self.queue = QUEUE
         self.closed = False
 
-    def execute(self, sql: str, parameters: object = None) -> Result:
+    def execute(self, sql: str, parameters: object = None) -> StatementResult:
         if match := re.fullmatch(r"USE ROLE (\w+)", sql):
             if match[1] not in self.roles:
                 raise SnowflakeRefused(f"Requested role '{match[1]}' is not assigned to the executing user.", code="0")
@@ -66,14 +65,14 @@ class Account:
         properties = {"INGESTD_S3": self.storage, "INGESTD_S3_ERRORS": self.errors}
         if sql.startswith("DESC INTEGRATION "):
             rows = [(name, "String", value, "") for name, value in properties[sql.rsplit(maxsplit=1)[-1]].items()]
-            return Result(("property", "property_type", "property_value", "property_default"), [*rows])
+            return StatementResult(("property", "property_type", "property_value", "property_default"), [*rows])
         if sql.startswith("DESC TABLE "):
-            return Result(("name", "type", "null?"), [*self.table])
+            return StatementResult(("name", "type", "null?"), [*self.table])
         if sql.startswith("SHOW PIPES "):
             names = ("database_name", "schema_name", "name", "definition", "notification_channel")
             place = ("MARKETING", "EVENTS")
             other = (*place, "MARKETINGXEVENTSXPIPE", "COPY INTO other", "")  # "_" is any character in LIKE
-            return Result(names, [other, (*place, "MARKETING_EVENTS_PIPE", self.definition, self.queue)])
+            return StatementResult(names, [other, (*place, "MARKETING_EVENTS_PIPE", self.definition, self.queue)])
         return DONE
 
     def close(self) -> None:
@@ -90,7 +89,7 @@ class Account:
 def account(monkeypatch: pytest.MonkeyPatch) -> Account:
     found = Account()
 
-    def open_connection(settings: Snowflake) -> Account:
+    def open_connection(settings: SnowflakeConfig) -> Account:
         assert settings.role is None  # it may be one that is made here
         return found
 
@@ -153,7 +152,7 @@ def test_what_needs_a_role_that_is_not_ours_is_left_to_others(
     account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     account.roles -= {"ACCOUNTADMIN", "USERADMIN"}
-    assert run() == PROBLEMS
+    assert run() == EXIT_PROBLEMS
     assert account.said == [(role, text) for role, text in texts() if role in account.roles]
     out = capsys.readouterr().out
     assert "storage integration INGESTD_S3" in out.partition("left to others")[2]
@@ -174,7 +173,7 @@ def test_it_prints_the_trust_policy_with_what_the_integrations_say(
 
 
 def wrong(account: Account, capsys: pytest.CaptureFixture[str], config: Config = CONFIG, **options: Any) -> list[str]:
-    assert run(config, **options) == PROBLEMS
+    assert run(config, **options) == EXIT_PROBLEMS
     return re.findall(r"^WRONG  (.*)$", capsys.readouterr().out, re.MULTILINE)
 
 
@@ -262,7 +261,9 @@ def test_a_column_that_takes_more_is_well(row: tuple[str, str, str]) -> None:
 
 
 COMPATIBLE = Config(
-    sink=Sink(url="s3://bucket"), s3=S3(endpoint_url="https://store.example.com"), snowflake=Snowflake(delivery="rest")
+    sink=SinkConfig(url="s3://bucket"),
+    s3=S3Config(endpoint_url="https://store.example.com"),
+    snowflake=SnowflakeConfig(delivery="rest"),
 )
 
 
@@ -283,7 +284,7 @@ def test_a_stage_that_holds_keys_is_made_by_hand(account: Account, capsys: pytes
 def put(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
 
-    async def change(url: str, settings: S3, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+    async def change(url: str, settings: S3Config, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
         found.append(change({"TopicConfigurations": [{"Id": "theirs"}]}))
         return True
 
@@ -303,7 +304,7 @@ def test_the_bucket_is_pointed_to_the_queue_of_the_pipe(
 
 def test_without_a_queue_nothing_is_put(account: Account, put: Sequence[dict[str, Any]]) -> None:
     account.roles -= {"INGESTD_LOADER"}
-    assert run(notify=True) == PROBLEMS
+    assert run(notify=True) == EXIT_PROBLEMS
     assert put == []
 
 
@@ -314,7 +315,7 @@ def test_notify_is_refused_where_the_pipe_is_told_by_rest() -> None:
 
 
 def test_a_lost_connection_is_an_error_that_says_so(account: Account) -> None:
-    def lost(sql: str, parameters: object = None) -> Result:
+    def lost(sql: str, parameters: object = None) -> StatementResult:
         raise SnowflakeUnavailable("no answer", code="250001")
 
     account.execute = lost  # type: ignore[method-assign]

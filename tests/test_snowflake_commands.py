@@ -7,15 +7,14 @@ from typing import Any, Self
 
 import pytest
 
-from ingestd.cli.exit_codes import PROBLEMS
 from ingestd.cli.snowflake import reconcile, status
 from ingestd.config.load import Flag, Settings, load
 from ingestd.config.model import Config
-from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SnowflakeRefused, SnowflakeUnavailable
 from ingestd.core.records import TopicPartition
-from ingestd.snowflake.connection import Connection, Result
+from ingestd.snowflake.connection import Connection, StatementResult
 from ingestd.snowflake.copy_history import _COLUMNS, MAX_LINES
-from ingestd.snowflake.reconcile import Report
+from ingestd.snowflake.reconcile import ReconcileReport
 from tests.archive import Archive
 
 TP = TopicPartition("t", 0)
@@ -34,13 +33,13 @@ class Canned(Connection):
         self.table: list[tuple[str, int]] = []
         self.statements: list[str] = []
 
-    def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> Result:
+    def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> StatementResult:
         self.statements.append(sql)
         if "PIPE_STATUS" in sql:
-            return Result(("status",), [(self.pipe,)])
+            return StatementResult(("status",), [(self.pipe,)])
         if "COPY_HISTORY" in sql:
-            return Result(_COLUMNS, self.history)
-        return Result(("file_name", "count"), list(self.table))
+            return StatementResult(_COLUMNS, self.history)
+        return StatementResult(("file_name", "count"), list(self.table))
 
     def close(self) -> None:
         self.statements.append("closed")
@@ -59,7 +58,7 @@ def settings(**keys: str) -> Settings:
     return load(environ={}, flags=[Flag("--set", key, value) for key, value in given.items()])
 
 
-async def compared(archive: Archive, connection: Canned, **options: Any) -> Report:
+async def compared(archive: Archive, connection: Canned, **options: Any) -> ReconcileReport:
     config: Config = settings().config
     stage = reconcile.stage_of(config)
     return await reconcile.compared(config, reconcile.Options(**options), connection, archive.sink, stage)
@@ -127,7 +126,7 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Canned:
 
 @pytest.mark.parametrize(
     ("pipe", "code", "words"),
-    [(RUNNING, 0, "Healthy."), ('{"executionState": "PAUSED"}', PROBLEMS, "Unhealthy: it does not run: PAUSED")],
+    [(RUNNING, 0, "Healthy."), ('{"executionState": "PAUSED"}', EXIT_PROBLEMS, "Unhealthy: it does not run: PAUSED")],
 )
 def test_the_exit_code_says_whether_the_pipe_is_healthy(
     connection: Canned, capsys: pytest.CaptureFixture[str], pipe: str, code: int, words: str
@@ -139,7 +138,7 @@ def test_the_exit_code_says_whether_the_pipe_is_healthy(
 
 def test_a_failed_file_of_the_last_day_is_unhealthy(connection: Canned, capsys: pytest.CaptureFixture[str]) -> None:
     connection.load("events/bad.gz", 0, "Load failed", "too long")
-    assert status.run(settings(), status.Options(json=True)) == PROBLEMS
+    assert status.run(settings(), status.Options(json=True)) == EXIT_PROBLEMS
     assert '"error": "too long"' in capsys.readouterr().out
 
 

@@ -12,18 +12,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.config import model as config
 from ingestd.config.model import Config, Seconds
 from ingestd.core.errors import IngestdError, SnowflakeUnavailable
 from ingestd.core.records import TopicPartition
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from ingestd.snowflake import load_monitor as confirm
-from ingestd.snowflake import object_tracker as following
-from ingestd.snowflake.copy_history import Load
-from ingestd.snowflake.detached_thread import aside
-from ingestd.snowflake.load_monitor import Confirmation
+from ingestd.snowflake import object_tracker
+from ingestd.snowflake.copy_history import CopiedFile
+from ingestd.snowflake.detached_thread import run_detached
+from ingestd.snowflake.load_monitor import LoadMonitor
 from tests.archive import Archive
 
 TP = TopicPartition("t", 0)
@@ -36,13 +36,13 @@ class Snow:
     """Answers with a history that tests write, and remembers what it was told."""
 
     def __init__(self) -> None:
-        self.history: list[Load] = []
+        self.history: list[CopiedFile] = []
         self.asked: list[datetime] = []
         self.named: list[str] = []
         self.error: IngestdError | None = None
         self.busy: Callable[[], object] = lambda: None
 
-    def ask(self, start: datetime, end: datetime) -> list[Load]:
+    def ask(self, start: datetime, end: datetime) -> list[CopiedFile]:
         self._fail()
         self.asked.append(start)
         return [load for load in self.history if start <= load.at <= end]
@@ -61,7 +61,7 @@ class Snow:
             "file_name": key.removeprefix("events/"), "stage_location": "s3://bucket/events/", "at": at, "rows": rows,
             "errors": 0, "error": None, "line": None, "status": "Loaded", "pipe": "P",
         }  # fmt: skip
-        self.history.append(Load(**{**fields, **changes}))
+        self.history.append(CopiedFile(**{**fields, **changes}))
 
     def fail(self, key: str, at: datetime = NOW) -> None:
         self.load(key, 0, at, status="Load failed", error="too long", errors=1, line=3)
@@ -77,14 +77,14 @@ class World:
         self.rest = rest
         self.confirmation = self.begin()
 
-    def begin(self) -> Confirmation:
+    def begin(self) -> LoadMonitor:
         """One that has just started."""
-        self.confirmation = Confirmation(
-            config.Snowflake(confirm_interval=Seconds(1)),
+        self.confirmation = LoadMonitor(
+            config.SnowflakeConfig(confirm_interval=Seconds(1)),
             root="",
             sink=self.archive.sink,
             layout=self.archive.layout,
-            guard=Guard(config.Sink(retry_initial=Seconds(0.001), retry_max=Seconds(0.01)), lambda _: None),
+            guard=SinkRetrier(config.SinkConfig(retry_initial=Seconds(0.001), retry_max=Seconds(0.01)), lambda _: None),
             metrics=self.metrics,
             ask=self.snow.ask,
             name=self.snow.name if self.rest else None,
@@ -116,7 +116,7 @@ class World:
 
 
 @asynccontextmanager
-async def running(confirmation: Confirmation) -> AsyncIterator[None]:
+async def running(confirmation: LoadMonitor) -> AsyncIterator[None]:
     task = asyncio.create_task(confirmation.run())
     try:
         yield
@@ -352,7 +352,7 @@ async def test_what_a_pipe_may_have_forgotten_is_never_named_again() -> None:
 async def test_objects_for_which_there_is_no_room_are_found_in_the_store_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(following, "MAX_FOLLOWED", 4)
+    monkeypatch.setattr(object_tracker, "MAX_FOLLOWED", 4)
     world = World()
     keys = [world.landed(start, start + 1) for start in range(6)]
 
@@ -383,7 +383,7 @@ from ingestd.snowflake.detached_thread import aside
 
 async def main():
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(aside(threading.Event().wait), 0.01)
+        await asyncio.wait_for(run_detached(threading.Event().wait), 0.01)
 
 asyncio.run(main())
 """
@@ -393,16 +393,18 @@ asyncio.run(main())
 
 async def test_what_a_call_raises_reaches_who_waits() -> None:
     with pytest.raises(ZeroDivisionError):
-        await aside(divmod, 1, 0)
-    assert await aside(divmod, 7, 2) == (3, 1)
+        await run_detached(divmod, 1, 0)
+    assert await run_detached(divmod, 7, 2) == (3, 1)
 
 
 def test_without_the_extra_a_daemon_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "snowflake.connector", None)
-    settings = msgspec.structs.replace(Config(), snowflake=config.Snowflake(confirm=True))
+    settings = msgspec.structs.replace(Config(), snowflake=config.SnowflakeConfig(confirm=True))
     world = World()
     with pytest.raises(IngestdError, match=r'pip install "ingestd\[snowflake\]"'):
-        compose.make_confirmation(settings, world.archive.sink, Guard(config.Sink(), lambda _: None), world.metrics)
+        wiring.make_confirmation(
+            settings, world.archive.sink, SinkRetrier(config.SinkConfig(), lambda _: None), world.metrics
+        )
 
 
 def test_a_daemon_that_follows_nothing_needs_nothing_for_it() -> None:
@@ -410,8 +412,9 @@ def test_a_daemon_that_follows_nothing_needs_nothing_for_it() -> None:
 import sys
 for library in ("snowflake", "jwt", "cryptography"):
     sys.modules[library] = None
-from ingestd import compose, config, daemon
-assert compose.make_confirmation(config.Config(), None, None, None) is None
+from ingestd import daemon, wiring
+from ingestd.config.model import Config
+assert wiring.make_confirmation(Config(), None, None, None) is None
 """
     done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

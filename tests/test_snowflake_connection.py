@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ingestd.config.load import Flag, load
-from ingestd.config.model import Secret, Snowflake
+from ingestd.config.model import Secret, SnowflakeConfig
 from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
 from ingestd.snowflake import connection
 from ingestd.snowflake.connection import classify, open_connection
@@ -30,7 +30,7 @@ WHO: dict[str, Any] = {"account": "org-acc", "user": "me"}
     ],
 )
 def test_the_connector_gets_what_proves_who_we_are(settings: dict[str, Any], options: dict[str, Any]) -> None:
-    found = connection._options(Snowflake(**WHO, **settings))
+    found = connection._options(SnowflakeConfig(**WHO, **settings))
     proofs = {"authenticator", "private_key_file", "private_key_file_pwd", "password", "token"}
     assert {name: value for name, value in found.items() if name in proofs} == options
     assert (found["account"], found["user"]) == ("org-acc", "me")
@@ -40,14 +40,14 @@ def test_the_connector_gets_what_proves_who_we_are(settings: dict[str, Any], opt
 def test_secrets_may_come_from_files(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("from a file\n")
     file = str(tmp_path / "s")
-    assert connection._options(Snowflake(**WHO, authenticator="password", password_file=file))["password"] == (
+    assert connection._options(SnowflakeConfig(**WHO, authenticator="password", password_file=file))["password"] == (
         "from a file"
     )
-    assert connection._options(Snowflake(**WHO, authenticator="oauth", token_file=file))["token"] == "from a file"
+    assert connection._options(SnowflakeConfig(**WHO, authenticator="oauth", token_file=file))["token"] == "from a file"
 
 
 def test_another_host_may_have_a_port() -> None:
-    found = connection._options(Snowflake(**WHO, **FILE, host="127.0.0.1:1234", protocol="http"))
+    found = connection._options(SnowflakeConfig(**WHO, **FILE, host="127.0.0.1:1234", protocol="http"))
     assert (found["host"], found["port"], found["protocol"]) == ("127.0.0.1", 1234, "http")
 
 
@@ -63,7 +63,7 @@ def test_another_host_may_have_a_port() -> None:
 )
 def test_what_is_missing_is_named(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{key} is not set, but a connection to Snowflake needs it \(set {key}"):
-        open_connection(Snowflake(**settings))
+        open_connection(SnowflakeConfig(**settings))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_daemon_that_cannot_speak_to_snowflake_does_not_start(flags: dict[str,
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "snowflake.connector", None)
     with pytest.raises(ConfigError, match=r'pip install "ingestd\[snowflake\]"'):
-        open_connection(Snowflake(**WHO, **FILE))
+        open_connection(SnowflakeConfig(**WHO, **FILE))
 
 
 def error(name: str, number: int, state: str, message: str) -> Exception:
@@ -149,9 +149,9 @@ def test_a_long_error_is_cut() -> None:
 # -- over the unmodified connector
 
 
-def settings_of(server: Server, **changes: Any) -> Snowflake:
+def settings_of(server: Server, **changes: Any) -> SnowflakeConfig:
     keys = {name.partition(".")[2]: value for name, value in server.settings().items()}
-    return Snowflake(**{**keys, **changes})
+    return SnowflakeConfig(**{**keys, **changes})
 
 
 def test_a_statement_gives_columns_and_rows(snowflake: Server) -> None:

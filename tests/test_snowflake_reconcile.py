@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake import copy_history as history
-from ingestd.snowflake.connection import Result
-from ingestd.snowflake.copy_history import Fate, Load, fates, key_of
+from ingestd.snowflake.connection import StatementResult
+from ingestd.snowflake.copy_history import CopiedFile, FileLoadState, fates, key_of
 from ingestd.snowflake.reconcile import (
     MAX_FILES,
     MAX_KEPT,
     NOTES,
     PROBLEMS,
     Object,
+    ReconcileReport,
     Reconciliation,
-    Report,
-    Stage,
+    StageScope,
     judge,
     text,
 )
@@ -28,24 +28,26 @@ from ingestd.snowflake.reconcile import (
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SINCE = NOW - timedelta(days=14)
 HOUR = timedelta(hours=1)
-STAGE = Stage("DB.S.T", "DB.S.P", "some/where/", "events/", "COPY INTO DB.S.T (a)\nFROM (SELECT $1:a FROM @DB.S.ST)")
+STAGE = StageScope(
+    "DB.S.T", "DB.S.P", "some/where/", "events/", "COPY INTO DB.S.T (a)\nFROM (SELECT $1:a FROM @DB.S.ST)"
+)
 DAY = "events/year=2026/month=11/day=23/"
 
 
-def load(key: str = "events/a", rows: int = 10, **changes: Any) -> Load:
+def load(key: str = "events/a", rows: int = 10, **changes: Any) -> CopiedFile:
     fields: dict[str, Any] = {
         "file_name": key.removeprefix("events/"), "stage_location": "s3://b/some/where/events/", "at": NOW,
         "rows": rows, "errors": 0, "error": None, "line": None, "status": "Loaded", "pipe": "P",
     }  # fmt: skip
-    return Load(**{**fields, **changes})
+    return CopiedFile(**{**fields, **changes})
 
 
-def failed(key: str = "events/a", **changes: Any) -> Load:
+def failed(key: str = "events/a", **changes: Any) -> CopiedFile:
     return load(key, 0, status="Load failed", error="too long", line=3, **changes)
 
 
-def fate(*loads: Load) -> Fate:
-    found = Fate()
+def fate(*loads: CopiedFile) -> FileLoadState:
+    found = FileLoadState()
     for each in loads:
         found.add(each)
     return found
@@ -55,7 +57,7 @@ def thing(key: str = "events/a", rows: int = 10, age: timedelta = 2 * HOUR) -> O
     return Object(key, rows, NOW - age)
 
 
-def reconciled(objects: list[Object], loads: list[Load], counts: dict[str, int] | None = None) -> Report:
+def reconciled(objects: list[Object], loads: list[CopiedFile], counts: dict[str, int] | None = None) -> ReconcileReport:
     """`counts` are rows in the table, of those that the history cannot tell of."""
     work = Reconciliation(fates(loads, STAGE.root, STAGE.events), now=NOW, late_s=3600, since=SINCE)
     for each in objects:
@@ -85,12 +87,12 @@ def reconciled(objects: list[Object], loads: list[Load], counts: dict[str, int] 
         (thing(age=timedelta(days=20)), [], "unknown"),
     ],
 )
-def test_an_object_is_what_the_history_says_of_it(what: Object, loads: list[Load], kind: str) -> None:
+def test_an_object_is_what_the_history_says_of_it(what: Object, loads: list[CopiedFile], kind: str) -> None:
     assert judge(what, fate(*loads) if loads else None, NOW, 3600, SINCE) == kind
 
 
 @given(st.integers(0, 3), st.permutations([failed(at=NOW - HOUR), load(rows=4), load(rows=6, at=NOW - HOUR / 2)]))
-def test_the_order_of_the_lines_says_nothing(cut: int, lines: list[Load]) -> None:
+def test_the_order_of_the_lines_says_nothing(cut: int, lines: list[CopiedFile]) -> None:
     assert fate(*lines[cut:], *lines[:cut]) == fate(*sorted(lines, key=lambda it: it.at))
 
 
@@ -142,7 +144,7 @@ def test_a_failed_file_is_copied_by_name_and_its_error_is_shown() -> None:
 
 
 @pytest.mark.parametrize("loads", [[load(), load(at=NOW - HOUR)], [load(rows=4)]])
-def test_rows_that_are_too_many_or_too_few_are_replaced_in_one_transaction(loads: list[Load]) -> None:
+def test_rows_that_are_too_many_or_too_few_are_replaced_in_one_transaction(loads: list[CopiedFile]) -> None:
     report = reconciled([thing()], loads)
     [repair] = report.repairs
     delete = "DELETE FROM DB.S.T WHERE file_name IN ('some/where/events/a');"
@@ -199,9 +201,9 @@ ANSWER = {
 }  # fmt: skip
 
 
-def answered(**changes: Any) -> list[Load]:
+def answered(**changes: Any) -> list[CopiedFile]:
     row = {**ANSWER, **changes}
-    return history.loads(Result(tuple(row), [tuple(row.values())]))
+    return history.loads(StatementResult(tuple(row), [tuple(row.values())]))
 
 
 def test_the_history_is_asked_for_as_far_back_as_it_goes_and_no_further() -> None:
@@ -213,7 +215,7 @@ def test_the_history_is_asked_for_as_far_back_as_it_goes_and_no_further() -> Non
 
 
 def test_the_statement_is_in_the_documented_form() -> None:
-    sql = history.query(Snowflake(database="db", schema="s", table="t"), NOW - HOUR, NOW)
+    sql = history.query(SnowflakeConfig(database="db", schema="s", table="t"), NOW - HOUR, NOW)
     assert "FROM TABLE(db.INFORMATION_SCHEMA.COPY_HISTORY(TABLE_NAME => 'DB.S.T'" in sql
     assert "START_TIME => '2026-11-23T11:00:00.000+00:00'::TIMESTAMP_LTZ" in sql
     assert "END_TIME => '2026-11-23T12:00:00.000+00:00'::TIMESTAMP_LTZ" in sql
@@ -243,4 +245,4 @@ def test_an_answer_is_read() -> None:
 
 def test_an_answer_without_a_column_is_said() -> None:
     with pytest.raises(ValueError, match="has no status"):
-        history.loads(Result(tuple(name for name in ANSWER if name != "status"), []))
+        history.loads(StatementResult(tuple(name for name in ANSWER if name != "status"), []))

@@ -15,9 +15,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from ingestd.config.model import Secret, Snowflake
+from ingestd.config.model import Secret, SnowflakeConfig
+from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.ops.logs import REDACTION
 from ingestd.snowflake.rest import Endpoint
 from ingestd.snowflake.token import LIFETIME, subject, token
 from tests.services.ports import HOST
@@ -33,17 +33,19 @@ def pem(key: Any = KEY, passphrase: bytes | None = None) -> bytes:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Snowflake:
+def settings(tmp_path: Path) -> SnowflakeConfig:
     file = tmp_path / "key.pem"
     file.write_bytes(pem())
-    return Snowflake(account="myorg-acc.eu", user="Me", private_key_file=str(file), database="db", delivery="rest")
+    return SnowflakeConfig(
+        account="myorg-acc.eu", user="Me", private_key_file=str(file), database="db", delivery="rest"
+    )
 
 
-def with_(settings: Snowflake, **changes: Any) -> Snowflake:
-    return Snowflake(**{**{name: getattr(settings, name) for name in settings.__struct_fields__}, **changes})
+def with_(settings: SnowflakeConfig, **changes: Any) -> SnowflakeConfig:
+    return SnowflakeConfig(**{**{name: getattr(settings, name) for name in settings.__struct_fields__}, **changes})
 
 
-def test_a_token_is_signed_by_the_key_and_names_its_fingerprint(settings: Snowflake) -> None:
+def test_a_token_is_signed_by_the_key_and_names_its_fingerprint(settings: SnowflakeConfig) -> None:
     public = KEY.public_key()
     claims = jwt.decode(token(settings, NOW), public, algorithms=["RS256"])
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -54,11 +56,11 @@ def test_a_token_is_signed_by_the_key_and_names_its_fingerprint(settings: Snowfl
 
 
 @pytest.mark.parametrize(("account", "name"), [("org-acc", "ORG-ACC.ME"), ("xy12345.eu-central-1.aws", "XY12345.ME")])
-def test_a_locator_is_named_without_its_region(settings: Snowflake, account: str, name: str) -> None:
+def test_a_locator_is_named_without_its_region(settings: SnowflakeConfig, account: str, name: str) -> None:
     assert subject(with_(settings, account=account)) == name
 
 
-def test_an_encrypted_key_needs_its_passphrase(settings: Snowflake, tmp_path: Path) -> None:
+def test_an_encrypted_key_needs_its_passphrase(settings: SnowflakeConfig, tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_bytes(pem(passphrase=b"open sesame"))
     with pytest.raises(ConfigError, match="INGESTD__SNOWFLAKE__PRIVATE_KEY_PASSPHRASE"):
         token(settings, NOW)
@@ -68,19 +70,21 @@ def test_an_encrypted_key_needs_its_passphrase(settings: Snowflake, tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", pem(ec.generate_private_key(ec.SECP256R1()))])
-def test_a_file_without_an_rsa_key_is_said_and_never_shown(settings: Snowflake, tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_an_rsa_key_is_said_and_never_shown(
+    settings: SnowflakeConfig, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "key.pem").write_bytes(content)
     with pytest.raises(ConfigError, match=r"key\.pem holds no RSA key") as caught:
         token(settings, NOW)
     assert caught.value.__cause__ is None
 
 
-def test_a_key_that_is_not_there_is_said(settings: Snowflake) -> None:
+def test_a_key_that_is_not_there_is_said(settings: SnowflakeConfig) -> None:
     with pytest.raises(ConfigError, match=r"private_key_file = /nowhere cannot be read"):
         token(with_(settings, private_key_file="/nowhere"), NOW)
 
 
-def test_a_token_is_never_shown(settings: Snowflake) -> None:
+def test_a_token_is_never_shown(settings: SnowflakeConfig) -> None:
     made = token(settings, NOW)
     assert made not in REDACTION.clean(f"Bearer {made}")
 
@@ -138,7 +142,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def endpoint(server: Server, settings: Snowflake) -> Endpoint:
+def endpoint(server: Server, settings: SnowflakeConfig) -> Endpoint:
     return Endpoint(with_(settings, host=server.host, protocol="http"))
 
 
@@ -181,13 +185,13 @@ def test_a_redirect_does_not_take_the_token_elsewhere(server: Server, endpoint: 
     assert len(server.requests) == 1
 
 
-def test_no_server_means_to_try_again(settings: Snowflake) -> None:
+def test_no_server_means_to_try_again(settings: SnowflakeConfig) -> None:
     with pytest.raises(SnowflakeUnavailable, match="cannot reach the pipe"):
         Endpoint(with_(settings, host="127.0.0.1:9", protocol="http")).insert_files(["a"])
 
 
 def test_a_token_is_kept_until_shortly_before_its_end_or_until_it_is_refused(
-    server: Server, settings: Snowflake
+    server: Server, settings: SnowflakeConfig
 ) -> None:
     now = [0.0]
     endpoint = Endpoint(with_(settings, host=server.host, protocol="http"), lambda: now[0])
@@ -207,7 +211,7 @@ def test_a_token_is_kept_until_shortly_before_its_end_or_until_it_is_refused(
 
 
 def test_a_key_that_was_replaced_is_used_for_the_next_token(
-    server: Server, settings: Snowflake, tmp_path: Path
+    server: Server, settings: SnowflakeConfig, tmp_path: Path
 ) -> None:
     now = [0.0]
     endpoint = Endpoint(with_(settings, host=server.host, protocol="http"), lambda: now[0])

@@ -18,13 +18,13 @@ from sqlglot import exp
 
 from ingestd.cli.snowflake import sql as command
 from ingestd.config.load import Settings, load
-from ingestd.config.model import S3, Config, Sink, Snowflake
+from ingestd.config.model import Config, S3Config, SinkConfig, SnowflakeConfig
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import Event, load_model, make_model
 from ingestd.snowflake import bucket
 from ingestd.snowflake.pipe import Style, copy
 from ingestd.snowflake.sql import setup
-from ingestd.snowflake.stage_location import Place, place_of
+from ingestd.snowflake.stage_location import StageLocation, stage_location
 from ingestd.snowflake.statements import Part, Statement, script, text, whole
 from ingestd.snowflake.table import columns
 
@@ -41,8 +41,8 @@ class Payment(Event, tag="payment", kw_only=True):
     order: str | None = None
 
 
-def configured(snowflake: Snowflake | None = None, url: str = "s3://bucket", **rest: Any) -> Config:
-    return Config(sink=Sink(url=url), snowflake=snowflake or Snowflake(aws_role_arn=ROLE), **rest)
+def configured(snowflake: SnowflakeConfig | None = None, url: str = "s3://bucket", **rest: Any) -> Config:
+    return Config(sink=SinkConfig(url=url), snowflake=snowflake or SnowflakeConfig(aws_role_arn=ROLE), **rest)
 
 
 def parts(config: Config = PRODUCTION, style: Style = "select") -> tuple[Part, ...]:
@@ -162,7 +162,7 @@ def test_text_is_cast_without_its_length_as_a_cast_would_cut_it() -> None:
 def test_a_key_that_is_no_word_is_quoted() -> None:
     model = make_model(Payment)
     found = copy(
-        Snowflake(),
+        SnowflakeConfig(),
         [column._replace(path="a b") if column.name == "order" else column for column in columns(model)],
         "select",
     )
@@ -255,7 +255,7 @@ def test_snowflake_s_role_reads_events_and_nothing_else() -> None:
     ],
 )
 def test_the_role_may_decrypt_with_the_key_of_the_objects(key: str, resource: str, alias: str | None) -> None:
-    config = replace(PRODUCTION, s3=S3(encryption="aws:kms", kms_key_id=key))
+    config = replace(PRODUCTION, s3=S3Config(encryption="aws:kms", kms_key_id=key))
     (found,) = (it for it in documents(config)["aws-role-policy.json"]["Statement"] if it["Action"] == "kms:Decrypt")
     assert found["Resource"] == resource
     condition = found["Condition"]
@@ -289,8 +289,8 @@ def test_the_stage_ends_with_a_slash_and_the_notification_has_prefix_and_suffix(
 
 
 def test_a_lineage_has_a_stage_of_its_own() -> None:
-    config = configured(snowflake=Snowflake(aws_role_arn=ROLE))
-    config = replace(config, sink=Sink(url="s3://bucket", lineage="2026-02"))
+    config = configured(snowflake=SnowflakeConfig(aws_role_arn=ROLE))
+    config = replace(config, sink=SinkConfig(url="s3://bucket", lineage="2026-02"))
     assert "URL = 's3://bucket/events/2026-02/'" in the("CREATE STAGE", config)
 
 
@@ -298,7 +298,7 @@ def test_a_lineage_has_a_stage_of_its_own() -> None:
     ("partition", "scheme", "provider"), [("aws-cn", "s3china", "S3CHINA"), ("aws-us-gov", "s3gov", "S3GOV")]
 )
 def test_other_partitions_of_aws_have_other_names(partition: str, scheme: str, provider: str) -> None:
-    config = configured(Snowflake(aws_role_arn=ROLE.replace("arn:aws:", f"arn:{partition}:")))
+    config = configured(SnowflakeConfig(aws_role_arn=ROLE.replace("arn:aws:", f"arn:{partition}:")))
     assert f"'{scheme}://bucket/events/'" in the("CREATE STAGE", config)
     assert f"STORAGE_PROVIDER = '{provider}'" in the("CREATE STORAGE", config)
     assert documents(config)["aws-role-policy.json"]["Statement"][2]["Resource"] == f"arn:{partition}:s3:::bucket"
@@ -312,7 +312,7 @@ def test_the_bucket_s_policy_is_the_one_of_deploy_iam_and_lets_snowflake_read() 
 
 
 def test_the_bucket_s_policy_demands_no_condition_of_unconditional_puts() -> None:
-    config = replace(configured(), sink=Sink(url="s3://bucket", delivery="at-least-once"))
+    config = replace(configured(), sink=SinkConfig(url="s3://bucket", delivery="at-least-once"))
     assert [it["Sid"] for it in documents(config)["aws-bucket-policy.json"]["Statement"]] == [
         "ReadEvents", "ListEvents", "FindBucket",
     ]  # fmt: skip
@@ -325,7 +325,7 @@ def test_objects_outlive_snowpipe_s_memory() -> None:
 
 
 def test_other_rules_of_a_notification_are_kept_and_our_former_one_is_replaced() -> None:
-    place = place_of(configured())
+    place = stage_location(configured())
     other = {"Id": "other", "QueueArn": "q"}
     present = {"LambdaFunctionConfigurations": [{"Id": "l"}], "QueueConfigurations": [other]}
     once = bucket.merged(present, bucket.notification(place, "arn:old"))
@@ -340,8 +340,8 @@ def test_other_rules_of_a_notification_are_kept_and_our_former_one_is_replaced()
 # -- stores that speak S3
 
 
-REST = Snowflake(delivery="rest")
-STORE = S3(endpoint_url="https://store.example.com:9000")
+REST = SnowflakeConfig(delivery="rest")
+STORE = S3Config(endpoint_url="https://store.example.com:9000")
 
 
 def test_a_store_of_another_kind_has_no_integration_and_is_not_told_of() -> None:
@@ -369,7 +369,7 @@ def test_no_key_of_ours_is_printed() -> None:
 
 @pytest.mark.parametrize("url", ["https://s3.eu-central-1.amazonaws.com", "https://s3.cn-north-1.amazonaws.com.cn:443"])
 def test_an_endpoint_of_aws_is_aws(url: str) -> None:
-    assert place_of(configured(s3=S3(endpoint_url=url))).endpoint == ""
+    assert stage_location(configured(s3=S3Config(endpoint_url=url))).endpoint == ""
 
 
 def test_rest_on_aws_keeps_the_integration_and_needs_no_notification() -> None:
@@ -386,7 +386,7 @@ def test_rest_on_aws_keeps_the_integration_and_needs_no_notification() -> None:
     ("config", "words"),
     [
         (Config(), "sink.url = ./data is no bucket.*--sink"),
-        (configured(Snowflake()), "snowflake.aws_role_arn is not set.*storage integration.*arn:aws:iam"),
+        (configured(SnowflakeConfig()), "snowflake.aws_role_arn is not set.*storage integration.*arn:aws:iam"),
         (configured(s3=STORE), "snowflake.delivery = notification.*store.example.com:9000.*rest"),
         (
             configured(replace(REST, error_topic_arn="arn:aws:sns:eu-central-1:123456789012:e"), s3=STORE),
@@ -400,7 +400,9 @@ def test_what_is_missing_is_named(config: Config, words: str) -> None:
 
 
 def test_a_place_begins_where_the_sink_s_keys_begin() -> None:
-    assert place_of(configured(url="s3://bucket/a/b/")) == Place("bucket", "a/b/", "a/b/events/", "aws", "")
+    assert stage_location(configured(url="s3://bucket/a/b/")) == StageLocation(
+        "bucket", "a/b/", "a/b/events/", "aws", ""
+    )
 
 
 # -- the command

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ingestd.snowflake.copy_history import Load
+from ingestd.snowflake.copy_history import CopiedFile
 from ingestd.snowflake.pipe_status import MAX_FAILED, STATES, PipeReport, judge, parse, query, text
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -32,15 +32,15 @@ DOCUMENTED = {
 }
 
 
-def load(**changes: Any) -> Load:
+def load(**changes: Any) -> CopiedFile:
     fields: dict[str, Any] = {
         "file_name": "year=2026/a.jsonl.gz", "stage_location": "s3://b/events/", "at": NOW - timedelta(hours=1),
         "rows": 10, "errors": 0, "error": None, "line": None, "status": "Loaded", "pipe": "P",
     }  # fmt: skip
-    return Load(**{**fields, **changes})
+    return CopiedFile(**{**fields, **changes})
 
 
-def report(loads: list[Load] | None = None, **changes: Any) -> PipeReport:
+def report(loads: list[CopiedFile] | None = None, **changes: Any) -> PipeReport:
     return judge("DB.S.P", parse(json.dumps({**DOCUMENTED, **changes})), loads or [], NOW)
 
 

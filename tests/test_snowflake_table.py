@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec import Meta
 from sqlglot import exp
 
-from ingestd.config.model import Events
+from ingestd.config.model import EventsConfig
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import Event, load_model, make_model
 from ingestd.core.records import PlainRecord, TopicPartition
@@ -169,7 +169,7 @@ def value() -> st.SearchStrategy[dict[str, object]]:
 
 MODEL = make_model(Everything)
 BY_PATH = {column.path: column for column in columns(MODEL) if column.path}
-VALIDATOR = Validator(Events(), MODEL)
+VALIDATOR = Validator(EventsConfig(), MODEL)
 
 
 @given(value())

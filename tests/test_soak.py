@@ -12,7 +12,7 @@ from benchmarks.soak.plan import BURST, EVERY, FACTOR, FIRST, LAST, Plan, Span
 from benchmarks.soak.samples import Sample, Written2Landed, buckets, difference, quantile
 from benchmarks.soak.verdict import WARM_UP, memory, recoveries, theil_sen
 from ingestd.core.batch import Batch
-from ingestd.core.object_keys import Layout
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.quarantine import encode
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
@@ -127,7 +127,7 @@ def test_a_quantile_is_the_bound_that_enough_values_keep() -> None:
 
 def put(store: S3Store, bucket: str, span: range, offsets: list[int], rejected: list[int]) -> None:
     """An object of `t[0]` over a span, with these rows, and the quarantine object that belongs to it."""
-    place, layout = TopicPartition("t", 0), Layout()
+    place, layout = TopicPartition("t", 0), ObjectKeys()
     batch = Batch(place, span.start)
     records = [PlainRecord(offset, 1_750_000_000_000, b"x") for offset in span]
     bad = [

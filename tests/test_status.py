@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config.model import Batch, Config, Health, Kafka, Seconds, Sink
-from ingestd.core.readiness import REASONS, PartitionStatus, Status, Totals, judged, reasons
+from ingestd.config.model import BatchConfig, Config, HealthConfig, KafkaConfig, Seconds, SinkConfig
+from ingestd.ops.readiness import REASONS, PartitionStatus, Status, Totals, judged, reasons
 
 CONFIG = Config(
-    batch=Batch(interval=Seconds(30)),
-    health=Health(stall=Seconds(120)),
-    sink=Sink(retry_max=Seconds(30)),
-    kafka=Kafka(rebalance_timeout=Seconds(60), request_timeout=Seconds(40), heartbeat_interval=Seconds(3)),
+    batch=BatchConfig(interval=Seconds(30)),
+    health=HealthConfig(stall=Seconds(120)),
+    sink=SinkConfig(retry_max=Seconds(30)),
+    kafka=KafkaConfig(rebalance_timeout=Seconds(60), request_timeout=Seconds(40), heartbeat_interval=Seconds(3)),
 )
 
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.console import Console
 
-from ingestd.config.model import S3, Batch, Config, Seconds, Simulator, Sink
-from ingestd.core.readiness import PartitionStatus, Status, Totals
+from ingestd.config.model import BatchConfig, Config, S3Config, Seconds, SimulatorConfig, SinkConfig
+from ingestd.ops.readiness import PartitionStatus, Status, Totals
 from ingestd.ops.terminal import LiveView, ProgressBar, summary
 
 MIDNIGHT = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp())
-CONFIG = Config(source="simulator", duration=Seconds(300), batch=Batch(interval=Seconds(30)))
+CONFIG = Config(source="simulator", duration=Seconds(300), batch=BatchConfig(interval=Seconds(30)))
 TOTALS = Totals(
     consumed=12431,
     landed=11800,
@@ -137,7 +137,7 @@ def test_draining_counts_down() -> None:
 
 
 def test_history_shows_how_far() -> None:
-    config = Config(source="simulator", simulator=Simulator(history=Seconds(86400)))
+    config = Config(source="simulator", simulator=SimulatorConfig(history=Seconds(86400)))
     assert line(drawn(STATUS, config=config), "history") == "[################....]  80% of 1d"
     assert "history" not in drawn(STATUS)
 
@@ -295,7 +295,7 @@ def test_the_summary_fits_80_columns_but_for_commands() -> None:
 
 
 def test_the_command_for_s3_lists_the_lineage_at_the_endpoint() -> None:
-    config = replace(CONFIG, sink=Sink(lineage="v2"), s3=S3(endpoint_url="http://127.0.0.1:8333"))
+    config = replace(CONFIG, sink=SinkConfig(lineage="v2"), s3=S3Config(endpoint_url="http://127.0.0.1:8333"))
     text = summary(STOPPED, config, "s3://bucket/prefix/")
     base = "aws --endpoint-url http://127.0.0.1:8333 s3 ls --recursive --human-readable s3://bucket/prefix"
     assert f"\n  {base}/events/v2/\n" in text
@@ -311,7 +311,7 @@ def test_the_command_for_a_directory_works_when_pasted(
         day = root / folder / (lineage or "") / "year=2026/month=01/day=02"
         day.mkdir(parents=True)
         (day / "marketing_events+00000+00000000000000000000.jsonl.gz").write_bytes(gzip.compress(row))
-    config = replace(CONFIG, sink=Sink(lineage=lineage))
+    config = replace(CONFIG, sink=SinkConfig(lineage=lineage))
     for here, start in ((tmp_path, "gzip -dc './it"), (root, "gzip -dc '/"), (Path("/"), "gzip -dc './")):
         monkeypatch.chdir(here)
         text = summary(STOPPED, config, root.as_uri())

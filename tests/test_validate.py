@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from ingestd.config.model import Events, Size
+from ingestd.config.model import EventsConfig, Size
 from ingestd.core.events import ORIGIN_FIELDS, Event, load_model, make_model
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import DEPTH_MAX, MESSAGE_MAX, PATH_MAX, Reason
@@ -37,7 +37,7 @@ KNOWN = {
     "event_type", "event_id", "client_id", "event_timestamp", "event_category", "page_url", "session_id", "channel",
     "device_type", "campaign_id", "duration_s", "consent", "properties",
 }  # fmt: skip
-OWN = Validator(Events(), load_model(None))
+OWN = Validator(EventsConfig(), load_model(None))
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _DECODER: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
@@ -190,7 +190,7 @@ def test_an_unknown_type_is_kept_as_a_generic_event() -> None:
 
 
 def test_an_unknown_type_is_rejected_where_the_configuration_says_so() -> None:
-    strict = Validator(Events(unknown_types="reject"), load_model(None))
+    strict = Validator(EventsConfig(unknown_types="reject"), load_model(None))
     assert why(with_fields(event_type="webinar"), strict) == (Reason.UNKNOWN_TYPE, "$.event_type")
     assert why(with_fields(event_type="generic"), strict) == (Reason.UNKNOWN_TYPE, "$.event_type")
 
@@ -327,15 +327,15 @@ def test_rejects_numbers_beyond_a_doubles_range_with_their_path(number: str) -> 
 
 
 def test_rejects_naive_times_where_the_configuration_says_so() -> None:
-    strict = Validator(Events(naive_timestamps="reject"), load_model(None))
+    strict = Validator(EventsConfig(naive_timestamps="reject"), load_model(None))
     assert why(with_fields(event_timestamp="2026-11-22T10:00:00"), strict) == ("naive_timestamp", "$.event_timestamp")
     assert row(with_fields(), strict) == GOOD
 
 
 def test_size_limit_is_the_configured_one_and_inclusive() -> None:
     value = with_fields()
-    assert row(value, Validator(Events(max_bytes=Size(len(value))), load_model(None)))
-    tight = rejection(value, Validator(Events(max_bytes=Size(len(value) - 1)), load_model(None)))
+    assert row(value, Validator(EventsConfig(max_bytes=Size(len(value))), load_model(None)))
+    tight = rejection(value, Validator(EventsConfig(max_bytes=Size(len(value) - 1)), load_model(None)))
     assert tight.reason == Reason.TOO_LARGE
     assert tight.message == f"{len(value)} bytes, above events.max_bytes = {len(value) - 1}"
 
@@ -361,7 +361,7 @@ def test_depth_limit_does_not_depend_on_the_callers_stack() -> None:
 
 
 def test_messages_and_paths_are_bounded() -> None:
-    strict = Validator(Events(unknown_types="reject"), load_model(None))
+    strict = Validator(EventsConfig(unknown_types="reject"), load_model(None))
     assert len(rejection(with_fields(event_type="x" * 100_000), strict).message) == MESSAGE_MAX
     assert len(rejection(raw(b'"properties":{"%s":1e400}' % (b"x" * 100_000))).path) == PATH_MAX
 
@@ -414,8 +414,8 @@ class Trade(Event, tag="trade"):
             raise KeyError("a mistake of the model's")
 
 
-TRADES = Validator(Events(), make_model(Trade))
-STRICT_TRADES = Validator(Events(unknown_types="reject", naive_timestamps="reject"), make_model(Trade))
+TRADES = Validator(EventsConfig(), make_model(Trade))
+STRICT_TRADES = Validator(EventsConfig(unknown_types="reject", naive_timestamps="reject"), make_model(Trade))
 
 
 def trade(**fields: object) -> bytes:
@@ -438,7 +438,7 @@ def test_counts_add_up_where_a_users_tag_is_the_word_for_unknown_types() -> None
     class Odd(Event, tag="generic"):
         pass
 
-    validator = Validator(Events(), make_model(Odd))
+    validator = Validator(EventsConfig(), make_model(Odd))
     outcome = chunk(with_fields(event_type="generic"), with_fields(event_type="webinar"), validator=validator)
     assert outcome.accepted == {"generic": 2}
 

@@ -11,19 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import wiring as compose
-from ingestd.cli.exit_codes import PROBLEMS
+from ingestd import wiring
 from ingestd.cli.verify import Options, run, verify
 from ingestd.config.load import Flag, Settings, load
 from ingestd.config.model import Config
-from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
-from ingestd.core.gzip import pack
+from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SinkForbidden, SinkUnavailable, SourceError
+from ingestd.core.gzip import compress
 from ingestd.core.records import LogRange, Position, TopicPartition
-from ingestd.sinks.base import ObjectInfo
-from ingestd.verify import body_verifier as reading
-from ingestd.verify import chains
+from ingestd.core.stored import ObjectInfo
+from ingestd.verify import body_verifier, chains
 from ingestd.verify.chains import AuditError
-from ingestd.verify.findings import Finding, Report
+from ingestd.verify.findings import VerifyFinding, VerifyReport
 from tests.archive import CLUSTER, DAY, NOON, P0, P1, Archive, rejects, rows
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.simulation import virtual_time
@@ -39,26 +37,26 @@ def settings(**keys: str) -> Settings:
     return load(environ={}, flags=flags)
 
 
-async def look(archive: Archive, options: Options = ALONE, **keys: str) -> Report:
+async def look(archive: Archive, options: Options = ALONE, **keys: str) -> VerifyReport:
     if not archive.layout.exactly_once:
         keys["sink__delivery"] = "at-least-once"
     return await verify(settings(**keys), options, archive.sink)
 
 
-def found(report: Report) -> list[tuple[str, int | None, int | None]]:
+def found(report: VerifyReport) -> list[tuple[str, int | None, int | None]]:
     """Code and offsets of each problem."""
     return [(problem.code, problem.start, problem.end) for problem in report.problems]
 
 
-def codes(report: Report) -> list[str]:
+def codes(report: VerifyReport) -> list[str]:
     return [problem.code for problem in report.problems]
 
 
-def notes(report: Report) -> list[str]:
+def notes(report: VerifyReport) -> list[str]:
     return [note.code for note in report.notes]
 
 
-def only(report: Report) -> Finding:
+def only(report: VerifyReport) -> VerifyFinding:
     (problem,) = report.problems
     return problem
 
@@ -137,7 +135,7 @@ async def test_what_is_not_ours_is_told(archive: Archive) -> None:
     (key,) = archive.chain(P0, 0, 10)
     folder = key.rpartition("/")[0]
     archive.put(f"{folder}/report.csv", b"a", None)
-    archive.put(archive.layout.data_key(P0, 10, NOON, 0), pack(b"").data, None)
+    archive.put(archive.layout.data_key(P0, 10, NOON, 0), compress(b"").data, None)
     report = await look(archive)
     assert codes(report) == ["foreign", "foreign"]
     assert {problem.key for problem in report.problems} == {
@@ -272,15 +270,15 @@ async def test_a_strange_name_in_the_quarantine_is_a_note(archive: Archive) -> N
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (pack(rows(P0, range(9))).data, "it has 9 rows, and says 10"),
-        (pack(rows(P0, range(11))).data, "row 10 has offset 10, after 9, in 0-10"),
-        (pack(rows(P0, [*range(9), 8])).data, "row 9 has offset 8, after 8"),
-        (pack(rows(P1, range(10))).data, "row 0 is of marketing_events[1]"),
-        (pack(rows(P0, range(10)).replace(b"e3", b"e4")).data, "another sha256"),
-        (pack(rows(P0, range(9)) + b"{}\n").data, "a line is no row"),
-        (pack(rows(P0, range(10))[:-1]).data, "its last line has no end"),
-        (pack(rows(P0, range(10))).data[:-1], "it has no end"),
-        (pack(rows(P0, range(10))).data + b"x", "bytes behind its end"),
+        (compress(rows(P0, range(9))).data, "it has 9 rows, and says 10"),
+        (compress(rows(P0, range(11))).data, "row 10 has offset 10, after 9, in 0-10"),
+        (compress(rows(P0, [*range(9), 8])).data, "row 9 has offset 8, after 8"),
+        (compress(rows(P1, range(10))).data, "row 0 is of marketing_events[1]"),
+        (compress(rows(P0, range(10)).replace(b"e3", b"e4")).data, "another sha256"),
+        (compress(rows(P0, range(9)) + b"{}\n").data, "a line is no row"),
+        (compress(rows(P0, range(10))[:-1]).data, "its last line has no end"),
+        (compress(rows(P0, range(10))).data[:-1], "it has no end"),
+        (compress(rows(P0, range(10))).data + b"x", "bytes behind its end"),
         (b"no gzip", "it is no gzip file"),
         (b"", "it has no end"),
     ],
@@ -325,7 +323,7 @@ async def test_what_is_read_takes_bounded_room(archive: Archive, monkeypatch: py
     archive = Archive(sink=sink)
     archive.chain(P0, *range(0, 600, 10), 1000)
     largest = max(len(body) for body, _ in sink.objects.values())
-    monkeypatch.setattr(reading, "HELD_BYTES", 3 * largest // 2)
+    monkeypatch.setattr(body_verifier, "HELD_BYTES", 3 * largest // 2)
     assert (await look(archive, READ)).ok
     assert largest <= sink.most <= 3 * largest // 2
 
@@ -376,11 +374,11 @@ async def against(
     mark: str = MARK,
     options: Options = ALL,
     **keys: str,
-) -> Report:
+) -> VerifyReport:
     """Look at an archive of one partition, and at a group and a log that stay as they are."""
     position = Position(committed, mark) if committed is not None else None
     kafka = Kafka(({P0: position}, {P0: LogRange(*log)}))
-    monkeypatch.setattr(compose, "open_reader", kafka.open)
+    monkeypatch.setattr(wiring, "open_inspector", kafka.open)
     return await look(archive, options, **keys)
 
 
@@ -541,7 +539,7 @@ async def test_a_daemon_that_goes_on_raises_no_alarm(monkeypatch: pytest.MonkeyP
     grown: list[str] = []
     archive = Archive(sink=Growing(grow))
     kafka = Kafka(({P0: Position(20, MARK)}, {P0: LogRange(0, 22)}), ({P0: Position(40, MARK)}, {P0: LogRange(0, 60)}))
-    monkeypatch.setattr(compose, "open_reader", kafka.open)
+    monkeypatch.setattr(wiring, "open_inspector", kafka.open)
     first = archive.add(P0, 0, 10, NOON - DAY)
     archive.add(P0, 10, 20, NOON)
     report = await look(archive, Options())
@@ -563,7 +561,7 @@ async def test_what_is_committed_is_asked_before_anything_is_listed(monkeypatch:
     grown: list[str] = []
     archive = Archive(sink=Growing(grow))
     kafka = Kafka(({P0: Position(20, MARK)}, {P0: LogRange(0, 20)}))
-    monkeypatch.setattr(compose, "open_reader", kafka.open)
+    monkeypatch.setattr(wiring, "open_inspector", kafka.open)
     archive.chain(P0, 0, 10, 20, step=0)
     report = await look(archive, ALL)
     assert grown
@@ -575,7 +573,7 @@ async def test_that_kafka_is_gone_after_the_walk_is_a_note(archive: Archive, mon
     archive.chain(P0, 0, 10, 20)
     kafka = Kafka(({P0: Position(10, MARK)}, {P0: LogRange(0, 20)}))
     kafka.error = SourceError("it is down")
-    monkeypatch.setattr(compose, "open_reader", kafka.open)
+    monkeypatch.setattr(wiring, "open_inspector", kafka.open)
     report = await look(archive, Options())
     assert report.ok
     assert notes(report) == ["not_asked_again"]
@@ -805,7 +803,7 @@ async def test_what_does_not_fit_into_memory_ends_it_with_what_to_do(
 
 
 def the_sink(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compose, "make_sink", lambda config, connections: archive.sink)
+    monkeypatch.setattr(wiring, "make_sink", lambda config, connections: archive.sink)
 
 
 def test_says_that_all_is_well(
@@ -825,7 +823,7 @@ def test_says_what_is_wrong_what_it_means_and_what_to_do(
     for key in keys[2:-1:2]:
         archive.delete(key)
     the_sink(archive, monkeypatch)
-    assert run(settings(), ALONE) == PROBLEMS == 4
+    assert run(settings(), ALONE) == EXIT_PROBLEMS == 4
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "18 problems: gap 18"
     assert any(line.strip().startswith("gap (18): Offsets between two objects are in none of them") for line in lines)
@@ -839,8 +837,8 @@ def test_the_report_as_json_has_the_same(
     _, lost, _ = archive.chain(P0, 0, 10, 20, 30)
     archive.delete(lost)
     the_sink(archive, monkeypatch)
-    assert run(settings(), Options(objects_only=True, json=True)) == PROBLEMS
-    report = msgspec.json.decode(capsys.readouterr().out, type=Report)
+    assert run(settings(), Options(objects_only=True, json=True)) == EXIT_PROBLEMS
+    report = msgspec.json.decode(capsys.readouterr().out, type=VerifyReport)
     assert not report.ok
     assert report.problem_counts == {"gap": 1}
     assert found(report) == [("gap", 10, 20)]
@@ -854,7 +852,7 @@ def test_hundreds_of_partitions_are_a_short_report(
         if number >= 280:
             archive.add(TopicPartition(TOPIC, number), 3, 4)
     the_sink(archive, monkeypatch)
-    assert run(settings(), ALONE) == PROBLEMS
+    assert run(settings(), ALONE) == EXIT_PROBLEMS
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 100
     assert any(f"{TOPIC}[299]" in line and line.endswith(" 1") for line in lines)

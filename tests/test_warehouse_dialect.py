@@ -2,11 +2,11 @@
 
 import pytest
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import WarehouseError
 from ingestd.demo.warehouse.dialect import MAX_SQL, Dialect
 
-DIALECT = Dialect(Snowflake())
+DIALECT = Dialect(SnowflakeConfig())
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_leaves_out_the_configured_database_and_schema_and_no_other() -> None:
     "clock", ["CURRENT_TIMESTAMP()", "CURRENT_TIMESTAMP", "SYSDATE()", "GETDATE()", "LOCALTIMESTAMP", "SYSTIMESTAMP()"]
 )
 def test_every_clock_is_the_one_that_was_given(clock: str) -> None:
-    dialect = Dialect(Snowflake(), "'2026-11-23 08:00:00'::TIMESTAMP_NTZ")
+    dialect = Dialect(SnowflakeConfig(), "'2026-11-23 08:00:00'::TIMESTAMP_NTZ")
     assert dialect.query(f"SELECT {clock} AS c") == "SELECT CAST('2026-11-23 08:00:00' AS TIMESTAMP) AS c"
 
 

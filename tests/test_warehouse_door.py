@@ -12,7 +12,7 @@ import pytest
 
 from ingestd.core.errors import WarehouseError
 from ingestd.demo.warehouse.database import QUERIES, Warehouse
-from ingestd.demo.warehouse.query_server import MAX_LINE, Answer, Door, Question, ask, beside
+from ingestd.demo.warehouse.query_server import MAX_LINE, Answer, QueryServer, Question, ask, beside
 from tests.warehouse_world import batch, key, loader, opened
 
 COUNT = "SELECT COUNT(*) FROM marketing_events"
@@ -22,7 +22,7 @@ COUNT = "SELECT COUNT(*) FROM marketing_events"
 async def warehouse(tmp_path: Path) -> AsyncIterator[Warehouse]:
     warehouse = opened(tmp_path / "w.duckdb")
     loader(warehouse).load(key(0), batch(0, 30))
-    task = asyncio.create_task(Door(warehouse).run())
+    task = asyncio.create_task(QueryServer(warehouse).run())
     await at_the_door(warehouse)
     yield warehouse
     task.cancel()
@@ -103,7 +103,7 @@ async def test_no_more_are_served_than_can_be(warehouse: Warehouse) -> None:
 
 async def test_ends_while_somebody_is_connected(tmp_path: Path) -> None:
     warehouse = opened(tmp_path / "w.duckdb")
-    task = asyncio.create_task(Door(warehouse).run())
+    task = asyncio.create_task(QueryServer(warehouse).run())
     await at_the_door(warehouse)
     reader, writer = await asyncio.open_unix_connection(str(beside(warehouse.path)))
     writer.write(b'{"sql":')
@@ -122,7 +122,7 @@ async def test_takes_the_place_of_a_socket_that_a_dead_process_left(tmp_path: Pa
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(beside(warehouse.path)))
     assert await asyncio.to_thread(ask, warehouse.path, Question(COUNT)) is None
-    task = asyncio.create_task(Door(warehouse).run())
+    task = asyncio.create_task(QueryServer(warehouse).run())
     await at_the_door(warehouse)
     task.cancel()
     await asyncio.wait([task])
@@ -134,7 +134,7 @@ async def test_says_where_there_can_be_no_socket_and_the_rest_goes_on(
 ) -> None:
     warehouse = opened(tmp_path / "w.duckdb")
     beside(warehouse.path).mkdir()
-    await Door(warehouse).run()
+    await QueryServer(warehouse).run()
     assert "other processes cannot query the local warehouse" in caplog.text
     warehouse.close()
 

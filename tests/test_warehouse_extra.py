@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ingestd.config.model import Config, Warehouse
+from ingestd.config.model import Config, WarehouseConfig
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import load_model
 from ingestd.demo.warehouse import needed_by
@@ -22,9 +22,9 @@ def test_its_libraries_are_not_loaded_without_it(module: str) -> None:
 
 
 def test_without_it_no_pipe_is_made() -> None:
-    from ingestd import wiring as compose  # noqa: PLC0415
+    from ingestd import wiring  # noqa: PLC0415
 
-    assert compose.make_pipe(Config(), load_model(None), MemorySink()) is None
+    assert wiring.make_pipe(Config(), load_model(None), MemorySink()) is None
 
 
 @pytest.mark.parametrize("library", ["duckdb", "sqlglot"])
@@ -53,6 +53,6 @@ def test_a_missing_library_is_a_matter_of_configuration() -> None:
 def test_a_queue_is_of_no_use_without_a_bucket() -> None:
     from ingestd.config.validate import check  # noqa: PLC0415
 
-    warehouse = Warehouse(kind="local", queue_url="http://127.0.0.1:4566/0/q")
+    warehouse = WarehouseConfig(kind="local", queue_url="http://127.0.0.1:4566/0/q")
     with pytest.raises(ConfigError, match=r"warehouse\.queue_url = \S+ is of no use"):
         check(Config(warehouse=warehouse))

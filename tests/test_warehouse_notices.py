@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from ingestd.config import model as config
-from ingestd.config.model import S3, Seconds, Snowflake
+from ingestd.config.model import S3Config, Seconds, SnowflakeConfig
 from ingestd.demo.warehouse.database import Warehouse
-from ingestd.demo.warehouse.local_loader import LocalPipe, PipeState
-from ingestd.demo.warehouse.sqs_events import Notices, named
+from ingestd.demo.warehouse.local_loader import LoaderState, LocalLoader
+from ingestd.demo.warehouse.sqs_events import SqsEvents, named
 from ingestd.sinks.s3 import S3Sink
 from tests.services.ministack import Ministack, Queue
 from tests.services.seaweed import REGION
@@ -62,7 +62,7 @@ async def test_a_message_is_deleted_when_its_objects_are_loaded_and_not_before()
         done.append(f"loaded {keys}")
 
     body = event("b", "p/events/1", "other/events/2", "p/events/3")
-    notices = Notices("http://127.0.0.1:1/q", "s3://b/p", None)
+    notices = SqsEvents("http://127.0.0.1:1/q", "s3://b/p", None)
     await notices._receive(OneMessage(body, done), done.append, loaded)
     assert done == [
         "events/1",
@@ -97,11 +97,13 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def running(server: Ministack, place: str, queue_url: str, path: Path) -> AsyncIterator[LocalPipe]:
-    sink = S3Sink(f"s3://{place}/some/prefix", S3(endpoint_url=server.endpoint, region=REGION), connections=4)
+async def running(server: Ministack, place: str, queue_url: str, path: Path) -> AsyncIterator[LocalLoader]:
+    sink = S3Sink(f"s3://{place}/some/prefix", S3Config(endpoint_url=server.endpoint, region=REGION), connections=4)
     await sink.start()
-    settings = config.Warehouse(poll=Seconds(0.1))
-    pipe = LocalPipe(settings, Warehouse(path, Snowflake()), COLUMNS, sink, Notices(queue_url, sink.url, REGION))
+    settings = config.WarehouseConfig(poll=Seconds(0.1))
+    pipe = LocalLoader(
+        settings, Warehouse(path, SnowflakeConfig()), COLUMNS, sink, SqsEvents(queue_url, sink.url, REGION)
+    )
     await pipe.start()
     task = asyncio.create_task(pipe.run())
     try:
@@ -131,7 +133,7 @@ def left(server: Ministack, queue: Queue) -> int:
     return sum(int(count) for count in counts.values())
 
 
-async def until(pipe: LocalPipe, files: int) -> PipeState:
+async def until(pipe: LocalLoader, files: int) -> LoaderState:
     async with asyncio.timeout(30):
         while pipe.state().files_loaded < files:  # noqa: ASYNC110 - a state tells only who asks
             await asyncio.sleep(0.02)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from ingestd.config import model as config
-from ingestd.config.model import Seconds, Snowflake
+from ingestd.config.model import Seconds, SnowflakeConfig
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
 from ingestd.demo.warehouse import local_loader as pipes
 from ingestd.demo.warehouse.database import Warehouse
-from ingestd.demo.warehouse.local_loader import LocalPipe, PipeState
-from ingestd.demo.warehouse.sqs_events import Notices
+from ingestd.demo.warehouse.local_loader import LoaderState, LocalLoader
+from ingestd.demo.warehouse.sqs_events import SqsEvents
 from tests.fakes.memory_sink import Call, Fault, MemorySink
 from tests.warehouse_world import COLUMNS, batch, body, key, only, row
 
@@ -44,9 +44,9 @@ def path(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def running(
-    path: Path, sink: MemorySink, poll: Seconds = QUICK, notices: Notices | None = None
-) -> AsyncIterator[LocalPipe]:
-    pipe = LocalPipe(config.Warehouse(poll=poll), Warehouse(path, Snowflake()), COLUMNS, sink, notices)
+    path: Path, sink: MemorySink, poll: Seconds = QUICK, notices: SqsEvents | None = None
+) -> AsyncIterator[LocalLoader]:
+    pipe = LocalLoader(config.WarehouseConfig(poll=poll), Warehouse(path, SnowflakeConfig()), COLUMNS, sink, notices)
     await pipe.start()
     task = asyncio.create_task(pipe.run())
     try:
@@ -59,14 +59,14 @@ async def running(
         await pipe.close()
 
 
-async def until(pipe: LocalPipe, condition: Callable[[PipeState], bool]) -> PipeState:
+async def until(pipe: LocalLoader, condition: Callable[[LoaderState], bool]) -> LoaderState:
     async with asyncio.timeout(20):
         while not condition(pipe.state()):  # noqa: ASYNC110 - a state tells only who asks
             await asyncio.sleep(0.01)
     return pipe.state()
 
 
-def count(pipe: LocalPipe) -> object:
+def count(pipe: LocalLoader) -> object:
     return only(pipe.warehouse, "SELECT COUNT(*) FROM marketing_events")
 
 
@@ -226,7 +226,7 @@ async def test_begins_anew_where_the_file_is_gone(path: Path, sink: MemorySink) 
         assert (pipe.state().files_loaded, pipe.state().rows_loaded, count(pipe)) == (2, 5, 5)
 
 
-class ScriptedNotices(Notices):
+class ScriptedNotices(SqsEvents):
     """A queue that fails when it is told to."""
 
     def __init__(self) -> None:
@@ -272,7 +272,9 @@ async def test_names_are_those_of_the_bucket(path: Path) -> None:
 
 async def test_a_folder_that_cannot_be_is_said_before_anything_runs(tmp_path: Path, sink: MemorySink) -> None:
     (tmp_path / "file").touch()
-    pipe = LocalPipe(config.Warehouse(), Warehouse(tmp_path / "file" / "w.duckdb", Snowflake()), COLUMNS, sink, None)
+    pipe = LocalLoader(
+        config.WarehouseConfig(), Warehouse(tmp_path / "file" / "w.duckdb", SnowflakeConfig()), COLUMNS, sink, None
+    )
     with pytest.raises(ConfigError, match=r"warehouse\.path"):
         await pipe.start()
     await pipe.close()
@@ -280,4 +282,4 @@ async def test_a_folder_that_cannot_be_is_said_before_anything_runs(tmp_path: Pa
 
 def test_a_path_that_is_too_long_for_a_socket_is_said(tmp_path: Path, sink: MemorySink) -> None:
     with pytest.raises(ConfigError, match=r"warehouse\.path = .* is too long: with \.sock it may have 100 bytes"):
-        LocalPipe(config.Warehouse(), Warehouse(tmp_path / ("x" * 120), Snowflake()), COLUMNS, sink, None)
+        LocalLoader(config.WarehouseConfig(), Warehouse(tmp_path / ("x" * 120), SnowflakeConfig()), COLUMNS, sink, None)

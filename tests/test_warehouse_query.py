@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import ConfigError, WarehouseError
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.snowflake.table import Column
@@ -170,7 +170,7 @@ def test_a_column_that_the_model_has_got_since_is_added(tmp_path: Path) -> None:
 
 
 def test_any_name_can_be_the_table_s(tmp_path: Path) -> None:
-    warehouse = opened(tmp_path / "w.duckdb", snowflake=Snowflake(table="EVENTS$2"))
+    warehouse = opened(tmp_path / "w.duckdb", snowflake=SnowflakeConfig(table="EVENTS$2"))
     loader(warehouse).load(key(0), batch(0, 3))
     assert only(warehouse, 'SELECT COUNT(*) FROM MARKETING.EVENTS."EVENTS$2"') == 3
     assert len(warehouse.query("SELECT * FROM client_features").rows) == 3
@@ -199,7 +199,7 @@ def test_a_file_that_is_no_warehouse_is_left_alone(tmp_path: Path) -> None:
 
 def test_says_where_there_is_no_warehouse_to_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no such file \(run ingestd with --warehouse local first"):
-        Warehouse(tmp_path / "w.duckdb", Snowflake()).open_for_reading()
+        Warehouse(tmp_path / "w.duckdb", SnowflakeConfig()).open_for_reading()
 
 
 def test_says_where_the_file_cannot_be_made(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_says_where_the_file_cannot_be_made(tmp_path: Path) -> None:
 def test_readers_from_outside_change_nothing(warehouse: Warehouse) -> None:
     loader(warehouse).load(key(0), batch(0, 3))
     warehouse.close()
-    reader = Warehouse(warehouse.path, Snowflake())
+    reader = Warehouse(warehouse.path, SnowflakeConfig())
     reader.open_for_reading()
     assert only(reader, "SELECT COUNT(*) FROM marketing_events") == 3
     assert len(reader.query("SELECT * FROM client_scores").rows) == 3

@@ -5,7 +5,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.events import load_model
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.demo.warehouse.loading import Loader
@@ -56,9 +56,9 @@ def batch(start: int, end: int, **fields: object) -> bytes:
     return body(*(row(offset, **fields) for offset in range(start, end)))
 
 
-def opened(path: Path, *, now: str = NOW, snowflake: Snowflake | None = None) -> Warehouse:
+def opened(path: Path, *, now: str = NOW, snowflake: SnowflakeConfig | None = None) -> Warehouse:
     """A warehouse that is open for writing."""
-    warehouse = Warehouse(path, snowflake or Snowflake(), now=now)
+    warehouse = Warehouse(path, snowflake or SnowflakeConfig(), now=now)
     warehouse.open(COLUMNS)
     return warehouse
 

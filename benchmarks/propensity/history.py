@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import sqlglot
 
-from ingestd.config.model import Simulator
+from ingestd.config.model import SimulatorConfig
 from ingestd.snowflake.features import SCORE, relations
 from ingestd.sources.simulator.events import history
 
@@ -32,7 +32,7 @@ def timestamp(at: int) -> str:
 
 
 @contextmanager
-def simulated(config: Simulator, start: int, days: int) -> Iterator[duckdb.DuckDBPyConnection]:
+def simulated(config: SimulatorConfig, start: int, days: int) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with the table marketing_events and the function of the score. `start` is in ms since the epoch."""
     with tempfile.TemporaryDirectory(prefix="ingestd-propensity-") as directory, duckdb.connect() as connection:
         lines = Path(directory) / "events.jsonl"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.propensity.history import DAY, investors, look_back, simulated
-from ingestd.config.model import Simulator
+from ingestd.config.model import SimulatorConfig
 from ingestd.sources.simulator.clients import Clients, calls, invests
 
 ACTIVITY = "events_30d"
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
         return Sample(**columns, features={name: column[rows] for name, column in self.features.items()})
 
 
-def draw(config: Simulator, start: int, features: Sequence[str]) -> Sample:
+def draw(config: SimulatorConfig, start: int, features: Sequence[str]) -> Sample:
     """A sample of a history that begins at `start`, milliseconds since the epoch, a midnight."""
     selected = ", ".join(f"COALESCE({name}, 0)::DOUBLE AS {name}" for name in features)
     looks = []

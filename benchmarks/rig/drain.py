@@ -19,7 +19,7 @@ import msgspec
 from benchmarks.rig.fill import Load
 from benchmarks.rig.meter import Metered, tree
 from benchmarks.rig.services import Services, committed
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.services.kafka import topic_admin
 from tests.services.ports import HOST, free_port
 from tests.services.process import ServiceError

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from ingestd.core.gzip import unpack
-from ingestd.core.object_keys import EVENTS, Landed, Layout
+from ingestd.core.gzip import decompress
+from ingestd.core.object_keys import EVENTS, ObjectKeys, ObjectMetadata
 from ingestd.core.records import TopicPartition
 from tests.e2e.ledger import Tally
 from tests.services.seaweed import S3Store
 
-LAYOUT = Layout()
+LAYOUT = ObjectKeys()
 
 
 class _Row(msgspec.Struct):
@@ -52,7 +52,7 @@ def _count_chain(tally: Tally, client: Any, bucket: str, keys: Sequence[str], en
     reached = 0
     for key in keys:
         answer = client.get_object(Bucket=bucket, Key=key)
-        landed = Landed.from_metadata(answer["Metadata"])
+        landed = ObjectMetadata.from_metadata(answer["Metadata"])
         assert landed is not None, f"{key}: no metadata of ours"
         tally.objects += 1
         tally.gaps += landed.start > reached
@@ -66,7 +66,7 @@ def _count_chain(tally: Tally, client: Any, bucket: str, keys: Sequence[str], en
     tally.demand(reached == end, f"the chain ends at {reached}, the log at {end}")
 
 
-def _count_object(tally: Tally, client: Any, bucket: str, landed: Landed, body: bytes) -> None:
+def _count_object(tally: Tally, client: Any, bucket: str, landed: ObjectMetadata, body: bytes) -> None:
     """Its rows and its rejected records are together each offset of its range once."""
     rows = [_ROW.decode(line).source_offset for line in _lines(body)]
     found = Counter(rows)
@@ -92,7 +92,7 @@ def _count_object(tally: Tally, client: Any, bucket: str, landed: Landed, body: 
 
 def _lines(body: bytes) -> Iterator[bytes]:
     rest = b""
-    for piece in unpack(body):
+    for piece in decompress(body):
         *whole, rest = (rest + piece).split(b"\n")
         yield from whole
     assert not rest, "the last line has no end"

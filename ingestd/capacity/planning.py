@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from ingestd.capacity.defaults import MEASURED, Measured
-from ingestd.config.model import Batch as Limits
+from ingestd.config.model import BatchConfig
 from ingestd.core.batch import Batch
 from ingestd.core.formatting import number, size
 from ingestd.preflight.estimate import (
@@ -33,7 +33,7 @@ FEWEST = 2  # daemons: one takes over when the other is replaced
 OUTAGE = 3600.0  # seconds
 
 
-class Load(msgspec.Struct, frozen=True):
+class ExpectedLoad(msgspec.Struct, frozen=True):
     """What is planned for. `rate` is events a second, the mean of a day; `peak` is how many times that the most is."""
 
     rate: float
@@ -76,7 +76,7 @@ class Plan(msgspec.Struct, frozen=True):
         return self.usd / (self.rate * DAY * MONTH / 1e6)
 
 
-def plan(load: Load, limits: Limits, growth: float = 1.0, measured: Measured = MEASURED) -> Plan:
+def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured: Measured = MEASURED) -> Plan:
     """What `growth` times the load takes, as if it came evenly over the day and over the partitions."""
     rate, peak = load.rate * growth, load.rate * growth * load.peak
     daemons = max(FEWEST, math.ceil(peak / (measured.events_per_second * MOST_USED)))
@@ -130,7 +130,7 @@ def lateness(it: Plan, reach: float) -> float:
     return backlog / reach if it.rate < reach else math.inf
 
 
-def notes(plans: Sequence[Plan], limits: Limits, measured: Measured = MEASURED) -> list[str]:
+def notes(plans: Sequence[Plan], limits: BatchConfig, measured: Measured = MEASURED) -> list[str]:
     """What is to be done about it, each with the growths that it is said of; the first of `plans` is today's."""
     said: dict[str, list[str]] = {}
     for it in plans:
@@ -144,7 +144,7 @@ def amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.4g}"
 
 
-def _notes(it: Plan, today: Plan, limits: Limits, measured: Measured) -> Iterator[str]:
+def _notes(it: Plan, today: Plan, limits: BatchConfig, measured: Measured) -> Iterator[str]:
     if it.peak_rate > capacity(it.daemons, it.partitions, measured):
         yield "too few partitions for the peak, as one daemon only reads each: add some, or measure a faster daemon"
     elif it.peak_rate > capacity(today.daemons, today.partitions, measured):

@@ -7,19 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 from msgspec.structs import replace
 
-from ingestd import wiring as compose
-from ingestd.cli.exit_codes import PROBLEMS
+from ingestd import wiring
 from ingestd.cli.output import say, say_json, say_line
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
-from ingestd.core.errors import ConfigError, SourceError
+from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SourceError
 from ingestd.core.events import load_model
 from ingestd.core.formatting import number, size
 from ingestd.core.records import GroupState
 from ingestd.core.validation import Validator
 from ingestd.ops import logs
 from ingestd.preflight import (
-    Finding,
+    CheckFinding,
     Verdict,
     cluster,
     estimate,
@@ -28,11 +27,11 @@ from ingestd.preflight import (
     note,
     ok,
     records,
+    sink_probe,
     store,
     values,
     wrong,
 )
-from ingestd.preflight import sink_probe as try_sink
 from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
 from ingestd.sinks.base import Sink
 
@@ -48,23 +47,23 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Check, and print the report as it grows. Returns 0, or PROBLEMS where something is wrong."""
+    """Check, and print the report as it grows. Returns 0, or EXIT_PROBLEMS where something is wrong."""
     config = settings.config
     if config.log.level != "DEBUG":
         logs.setup(replace(config.log, level="ERROR"))  # what is below that is in the report
-    report = Report(json=options.json)
-    compose.run(_check(config, report, dry_run=options.dry_run))
+    report = CheckReport(json=options.json)
+    wiring.run(_check(config, report, dry_run=options.dry_run))
     return report.end()
 
 
-class Report:
+class CheckReport:
     """Prints findings and counts them."""
 
     def __init__(self, *, json: bool) -> None:
         self.json = json
         self._counts: Counter[Verdict] = Counter()
 
-    def add(self, findings: Iterable[Finding]) -> None:
+    def add(self, findings: Iterable[CheckFinding]) -> None:
         for finding in findings:
             self._counts[finding.verdict] += 1
             if self.json:
@@ -80,15 +79,15 @@ class Report:
             say_json("result", counts)
         else:
             say("\n" + ", ".join(f"{count} {_NAMES[verdict]}" for verdict, count in counts.items() if count) + "\n")
-        return PROBLEMS if counts[Verdict.WRONG] else 0
+        return EXIT_PROBLEMS if counts[Verdict.WRONG] else 0
 
 
-async def _check(config: Config, report: Report, *, dry_run: bool) -> None:
-    layout = compose.make_layout(config)
-    sink = compose.make_sink(config)
+async def _check(config: Config, report: CheckReport, *, dry_run: bool) -> None:
+    layout = wiring.make_layout(config)
+    sink = wiring.make_sink(config)
     validator = _validator(config, report)
     report.add(values.findings(config))
-    place = try_sink.Store(config, sink, layout)
+    place = sink_probe.Store(config, sink, layout)
     try:
         facts, _ = await asyncio.gather(_kafka(config), place.look())
         if facts is not None:
@@ -97,7 +96,7 @@ async def _check(config: Config, report: Report, *, dry_run: bool) -> None:
             report.add([not_tried("kafka", f"source = {config.source}")])
         found = _records(config, report, facts, validator)
         report.add(place.findings)
-        if (free := await asyncio.to_thread(try_sink.free_space, config)) is not None:
+        if (free := await asyncio.to_thread(sink_probe.free_space, config)) is not None:
             report.add([store.space(free, config, found)])
         if dry_run:
             why_not = _why_not(facts, place, validator)
@@ -109,7 +108,7 @@ async def _check(config: Config, report: Report, *, dry_run: bool) -> None:
         await sink.close()
 
 
-def _validator(config: Config, report: Report) -> Validator | None:
+def _validator(config: Config, report: CheckReport) -> Validator | None:
     try:
         model = load_model(config.events.model)
     except ConfigError as error:
@@ -122,13 +121,13 @@ def _validator(config: Config, report: Report) -> Validator | None:
 async def _kafka(config: Config) -> cluster.Facts | None:
     if config.source != "kafka":
         return None
-    from ingestd.preflight import kafka_probe as try_kafka  # noqa: PLC0415  it takes its time to load
+    from ingestd.preflight import kafka_probe  # noqa: PLC0415  it takes its time to load
 
-    return await try_kafka.look(config)
+    return await kafka_probe.look(config)
 
 
 def _records(
-    config: Config, report: Report, facts: cluster.Facts | None, validator: Validator | None
+    config: Config, report: CheckReport, facts: cluster.Facts | None, validator: Validator | None
 ) -> estimate.Estimate | None:
     """What the records themselves tell, and what follows from their number and size."""
     if facts is None:
@@ -153,7 +152,7 @@ def _records(
     return found
 
 
-def _why_not(facts: cluster.Facts | None, place: try_sink.Store, validator: Validator | None) -> str:
+def _why_not(facts: cluster.Facts | None, place: sink_probe.Store, validator: Validator | None) -> str:
     """Why a dry run cannot be tried; empty where it can."""
     if validator is None:
         return "events.model cannot be used"
@@ -164,7 +163,7 @@ def _why_not(facts: cluster.Facts | None, place: try_sink.Store, validator: Vali
     return ""
 
 
-async def _dry_run(config: Config, report: Report, sink: Sink, validator: Validator) -> None:
+async def _dry_run(config: Config, report: CheckReport, sink: Sink, validator: Validator) -> None:
     def tell(object_: WouldBe) -> None:
         if report.json:
             say_json("object", object_)
@@ -173,7 +172,7 @@ async def _dry_run(config: Config, report: Report, sink: Sink, validator: Valida
 
     if not report.json:
         say("\nDry run: reads on from where the group is; writes and commits nothing.\n\n")
-    summary = await DryRun(config, compose.make_onlooker(config), sink, validator, tell).run()
+    summary = await DryRun(config, wiring.make_onlooker(config), sink, validator, tell).run()
     if report.json:
         say_json("summary", summary)
     report.add(_summary(summary))
@@ -186,7 +185,7 @@ def _would(it: WouldBe) -> str:
     return f"write {it.key}: {number(it.rows, 'row')}{rejected}, offsets {it.start}-{it.end}, {size(it.bytes)}"
 
 
-def _summary(summary: Summary) -> Iterator[Finding]:
+def _summary(summary: Summary) -> Iterator[CheckFinding]:
     check = "dry_run"
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.rejected_by_reason.items()))
     seen = f"{number(summary.records, 'record')} in {summary.seconds:g} s: {number(summary.rows, 'row')}, "

@@ -14,11 +14,12 @@ from ingestd.cli.flags import parser
 from ingestd.cli.output import say
 from ingestd.config.load import Settings, as_json, as_toml, load
 from ingestd.config.model import Secret
+from ingestd.config.secrets import REDACTION
 from ingestd.config.validate import KEYS, value_of
 from ingestd.core.errors import ConfigError, DeadlineExceeded, IngestdError
 from ingestd.ops import logs
 
-CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and commands.PROBLEMS
+CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and errors.EXIT_PROBLEMS
 
 _AWS_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
@@ -55,9 +56,9 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     for key in KEYS:
         value = value_of(settings.config, key)
         if isinstance(value, Secret):
-            logs.REDACTION.hide(value.reveal(), fixed=True)
+            REDACTION.hide(value.reveal(), fixed=True)
     for name in _AWS_SECRETS:
-        logs.REDACTION.hide(os.environ.get(name), fixed=True)
+        REDACTION.hide(os.environ.get(name), fixed=True)
     try:
         return _dispatch(arguments, settings)
     except KeyboardInterrupt:
@@ -74,7 +75,7 @@ def _dispatch(arguments: argparse.Namespace, settings: Settings) -> int:
         return daemon.run(settings)
     action = getattr(arguments, "action", None)
     name = f"{arguments.command}.{action}" if action else arguments.command
-    command: Any = import_module(f"ingestd.cli.exit_codes.{name}")
+    command: Any = import_module(f"ingestd.cli.{name}")
     # A command's own options are what its flags are named after.
     code: int = command.run(settings, msgspec.convert(arguments, command.Options, from_attributes=True))
     return code

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from ingestd.config.secrets import REDACTION
 from ingestd.core.formatting import clean
-from ingestd.ops.logs import REDACTION
 
 _INDENT = 7  # columns of the first word of a line
 

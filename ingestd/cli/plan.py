@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import msgspec
 
 from ingestd.capacity.defaults import MEASURED
-from ingestd.capacity.planning import MOST_USED, Load, Plan, amount, capacity, lateness, notes, plan
+from ingestd.capacity.planning import MOST_USED, ExpectedLoad, Plan, amount, capacity, lateness, notes, plan
 from ingestd.cli.output import say, say_document, say_line
 from ingestd.config.load import Settings
-from ingestd.config.model import Batch
+from ingestd.config.model import BatchConfig
 from ingestd.core.formatting import number, size
 
 
@@ -32,7 +32,7 @@ class Options(msgspec.Struct, frozen=True):
 def run(settings: Settings, options: Options) -> int:
     """Print a column for each growth. Asks nothing of Kafka, S3 or Snowflake."""
     limits = settings.config.batch
-    load = msgspec.convert(options, Load, from_attributes=True)
+    load = msgspec.convert(options, ExpectedLoad, from_attributes=True)
     measured = msgspec.structs.replace(
         MEASURED,
         events_per_second=options.daemon_rate,
@@ -83,7 +83,7 @@ def table(plans: Sequence[Plan], late: Sequence[float]) -> str:
     )
 
 
-def premises(load: Load, limits: Batch, daemon_rate: float) -> str:
+def premises(load: ExpectedLoad, limits: BatchConfig, daemon_rate: float) -> str:
     """What the figures rest on."""
     return (
         f"\nA daemon takes {daemon_rate:,.0f} events/s, of which {MOST_USED:.0%} are planned with at the peak.\n"

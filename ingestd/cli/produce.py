@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.sources.kafka import produce as write
@@ -24,7 +24,7 @@ class Options(msgspec.Struct, frozen=True):
 
 def run(settings: Settings, _: Options) -> int:
     """Write into the first of ``kafka.topics`` until the duration or the history is over."""
-    compose.run(_produce(settings.config))
+    wiring.run(_produce(settings.config))
     return 0
 
 

@@ -14,7 +14,7 @@ from ingestd.core.formatting import clean, number
 from ingestd.demo.warehouse import needed_by
 
 if TYPE_CHECKING:
-    from ingestd.demo.warehouse.database import Result
+    from ingestd.demo.warehouse.database import QueryResult
 
 _LIMIT = 10_000  # rows
 _WIDEST = 60  # characters of a cell, for a person
@@ -41,7 +41,7 @@ def run(settings: Settings, options: Options) -> int:
     return 0
 
 
-def answered(config: Config, sql: str) -> "Result":
+def answered(config: Config, sql: str) -> "QueryResult":
     """From the daemon that has the file open, or else from the file."""
     from ingestd.demo.warehouse.database import PATIENCE, Warehouse  # noqa: PLC0415
     from ingestd.demo.warehouse.query_server import Question, ask  # noqa: PLC0415
@@ -62,7 +62,7 @@ def answered(config: Config, sql: str) -> "Result":
         warehouse.close()
 
 
-def table(result: "Result") -> str:
+def table(result: "QueryResult") -> str:
     """As text, numbers to the right."""
     lines = [[_text(value) for value in row] for row in result.rows]
     widths = [max(map(len, column)) for column in zip(map(_text, result.columns), *lines, strict=True)]

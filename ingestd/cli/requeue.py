@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.cli.output import say
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
@@ -23,12 +23,12 @@ from ingestd.core.records import TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.validation import Validator
 from ingestd.requeue.batches import Names, Produced, Selection
-from ingestd.requeue.quarantine_reader import Rejects
+from ingestd.requeue.quarantine_reader import QuarantineReader
 from ingestd.requeue.receipts import Receipts
 from ingestd.requeue.requeuer import Requeuer, Tally, Target, read_note
 from ingestd.sinks.base import Sink
 from ingestd.sinks.names import MAX_KEY
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.kafka import find_topic, open_transactions
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def run(settings: Settings, options: Options) -> int:
     _check(options)
     command = Requeue(settings.config, options)
     try:
-        compose.run(command.run())
+        wiring.run(command.run())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     say(command.as_json() if options.json else command.as_text())
@@ -76,7 +76,7 @@ class Requeue:
         self.tally = Tally()
         self._config = config
         self._options = options
-        self._layout = compose.make_layout(config)
+        self._layout = wiring.make_layout(config)
         self._validator = Validator(config.events, load_model(config.events.model))
         self._told = 0.0
 
@@ -87,9 +87,9 @@ class Requeue:
             # As Ctrl-C does, so that a transaction ends at once: until it does, readers of the topic wait.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with AsyncExitStack() as stack:
-            sink = compose.make_sink(config)
+            sink = wiring.make_sink(config)
             stack.push_async_callback(sink.close)
-            guard = Guard(config.sink, lambda _: None)
+            guard = SinkRetrier(config.sink, lambda _: None)
             if not self._options.dry_run:
                 await guard.call_briefly(sink.start)
             self._told = asyncio.get_running_loop().time()
@@ -97,7 +97,7 @@ class Requeue:
             for target, origins in targets.items():
                 await self._into(target, origins, sink, guard)
 
-    async def _into(self, topic: str, origins: Sequence[str], sink: Sink, guard: Guard) -> None:
+    async def _into(self, topic: str, origins: Sequence[str], sink: Sink, guard: SinkRetrier) -> None:
         self._require_room(topic, origins, sink.url)
         receipts = Receipts(sink, guard, self._layout, topic)
         options = self._options
@@ -109,7 +109,7 @@ class Requeue:
             raise SourceError(error.args[0], hint="create it, or correct --to") from error
         async with self._target(topic, cluster, receipts) as target:
             requeuer = Requeuer(
-                Rejects(sink, guard, self._layout),
+                QuarantineReader(sink, guard, self._layout),
                 receipts,
                 self._validator,
                 Selection(since=options.since, until=options.until, reasons=frozenset(options.reason)),
@@ -147,7 +147,7 @@ class Requeue:
         if known is not None:
             looking = msgspec.structs.replace(kafka, topics=(topic,), group_id=known.id)
             place = TopicPartition(topic, 0)
-            async with compose.open_reader(msgspec.structs.replace(self._config, kafka=looking)) as reader:
+            async with wiring.open_inspector(msgspec.structs.replace(self._config, kafka=looking)) as reader:
                 if (last := (await reader.committed([place]))[place]) is not None:
                     receipts.assume(read_note(last.mark))
         yield None

@@ -7,24 +7,24 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from ingestd import wiring as compose
-from ingestd.cli.exit_codes import PROBLEMS
+from ingestd import wiring
 from ingestd.cli.output import say, say_document
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, Seconds
-from ingestd.core.errors import ConfigError, IngestdError, SinkForbidden, SourceError
+from ingestd.config.secrets import REDACTION
+from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, IngestdError, SinkForbidden, SourceError
 from ingestd.core.formatting import number
-from ingestd.core.object_keys import Layout
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.ops import logs
 from ingestd.ops.terminal import ProgressBar
 from ingestd.sinks.base import Sink
-from ingestd.sinks.retry import Guard
-from ingestd.verify.body_verifier import Reading
+from ingestd.sinks.retry import SinkRetrier
+from ingestd.verify.body_verifier import BodyVerifier
 from ingestd.verify.chains import Audit, Scope
-from ingestd.verify.findings import Finding, Report
+from ingestd.verify.findings import VerifyFinding, VerifyReport
 from ingestd.verify.reconcile import Rules, View, outgrown, reconcile
 from ingestd.verify.report import Asked, conclude, text
-from ingestd.verify.scanner import LISTERS, LOOKERS, PATIENCE, Walk
+from ingestd.verify.scanner import LISTERS, LOOKERS, PATIENCE, Scanner
 
 RETRY_MAX = 5.0  # seconds between two tries: a command gives up after a minute
 REFRESH = 0.25  # seconds
@@ -45,15 +45,15 @@ def run(settings: Settings, options: Options) -> int:
     if options.since is not None and options.until is not None and options.since >= options.until:
         raise ConfigError("--since is not before --until")
     try:
-        report = compose.run(_verify(settings, options))
+        report = wiring.run(_verify(settings, options))
     except ExceptionGroup as group:
         # All who wait for the same store fail for the same reason: one of them is enough.
         raise (_first(group) or group) from None
     if options.json:
         say_document(report)
     else:
-        say(logs.REDACTION.clean(text(report)))
-    return 0 if report.ok else PROBLEMS
+        say(REDACTION.clean(text(report)))
+    return 0 if report.ok else EXIT_PROBLEMS
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> IngestdError | None:
@@ -64,28 +64,28 @@ def _first(group: BaseExceptionGroup[BaseException]) -> IngestdError | None:
     return error if group.split(IngestdError)[1] is None and isinstance(error, IngestdError) else None
 
 
-async def _verify(settings: Settings, options: Options) -> Report:
+async def _verify(settings: Settings, options: Options) -> VerifyReport:
     config = settings.config
-    sink = compose.make_sink(_many_calls(config), connections=0)
+    sink = wiring.make_sink(_many_calls(config), connections=0)
     try:
         return await verify(settings, options, sink)
     finally:
         await sink.close()
 
 
-async def verify(settings: Settings, options: Options, sink: Sink) -> Report:
+async def verify(settings: Settings, options: Options, sink: Sink) -> VerifyReport:
     """Walk the chains in `sink`, which is not started: to start one is to prepare it for writing."""
     config = settings.config
-    layout = Layout(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+    layout = ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
     compared = config.source == "kafka" and not options.objects_only and options.until is None
     scope = Scope(topics=_topics(settings, options), since=options.since, until=options.until)
-    guard = Guard(_many_calls(config).sink, lambda _: None)
+    guard = SinkRetrier(_many_calls(config).sink, lambda _: None)
     await _try(sink, guard, layout)
     # Before anything is listed: what is committed by now is there to be listed.
     view = await _ask_kafka(config) if compared else None
     audit = Audit(layout, scope, view.commits if view is not None else {})
-    reading = Reading(sink, guard, audit, PATIENCE + config.s3.put_timeout) if options.read else None
-    walk = Walk(sink, guard, audit, reading=reading)
+    reading = BodyVerifier(sink, guard, audit, PATIENCE + config.s3.put_timeout) if options.read else None
+    walk = Scanner(sink, guard, audit, reading=reading)
     async with _shown(walk, config):
         await walk.run()
     if view is not None:
@@ -104,7 +104,7 @@ async def verify(settings: Settings, options: Options, sink: Sink) -> Report:
     return conclude(audit, view, asked)
 
 
-async def _try(sink: Sink, guard: Guard, layout: Layout) -> None:
+async def _try(sink: Sink, guard: SinkRetrier, layout: ObjectKeys) -> None:
     """Look whether the store lets us in. A refusal at the beginning does not pass; later, one may."""
 
     async def look() -> SinkForbidden | None:
@@ -134,7 +134,7 @@ def _many_calls(config: Config) -> Config:
 
 
 async def _ask_kafka(config: Config) -> View:
-    async with compose.open_reader(config) as reader:
+    async with wiring.open_inspector(config) as reader:
         commits = await reader.committed(reader.partitions)
         logs = await reader.log_ranges(reader.partitions)
         return View(cluster=reader.cluster_id, commits=commits, logs=logs)
@@ -147,12 +147,12 @@ async def _ask_again(config: Config, audit: Audit, view: View) -> View | None:
     try:
         return await _ask_kafka(config)
     except SourceError as error:
-        audit.notes.add(Finding(code="not_asked_again", message=str(error)))
+        audit.notes.add(VerifyFinding(code="not_asked_again", message=str(error)))
         return None
 
 
 @asynccontextmanager
-async def _shown(walk: Walk, config: Config) -> AsyncIterator[None]:
+async def _shown(walk: Scanner, config: Config) -> AsyncIterator[None]:
     """Show how far the walk is, where a person looks on."""
     if config.log.format == "json" or not sys.stderr.isatty():
         yield
@@ -168,7 +168,7 @@ async def _shown(walk: Walk, config: Config) -> AsyncIterator[None]:
         logs.setup(config.log)
 
 
-async def _draw(walk: Walk, bar: ProgressBar) -> None:
+async def _draw(walk: Scanner, bar: ProgressBar) -> None:
     began = asyncio.get_running_loop().time()
     while True:
         await asyncio.sleep(REFRESH)

@@ -15,10 +15,8 @@ import msgspec
 from ingestd.config.model import Config, Seconds, Secret, Size
 from ingestd.config.validate import KEYS, Problem, check, refusal, shown, value_of, variable
 from ingestd.core.errors import ConfigError
-from ingestd.ops.logs import REDACTION
 
 MAX_FILE_BYTES = 1 << 20
-MAX_SECRET_BYTES = 64 << 10
 _TABLES = {key.rpartition(".")[0] for key in KEYS} - {""}
 
 
@@ -53,28 +51,6 @@ def load(*, path: str | None = None, environ: Mapping[str, str], flags: Sequence
     origins = {key: given[key].origin if key in given else "default" for key in KEYS}
     check(config, origins)
     return Settings(config, origins)
-
-
-def secret(value: Secret | None, file: str | None) -> str | None:
-    """The text of a secret: `value`'s, or what `file` holds now without its last newline; None where there is neither.
-
-    Files are read at each use, because secret stores replace them while we run; the log hides what they hold. Raises
-    ConfigError.
-    """
-    if value is not None or file is None:
-        return value.reveal() if value is not None else None
-    try:
-        with Path(file).open("rb") as handle:
-            data = handle.read(MAX_SECRET_BYTES + 1)
-        text = data.decode().removesuffix("\n").removesuffix("\r")
-    except (OSError, ValueError) as error:
-        # A decoding error quotes the bytes.
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"the secret file {file} cannot be read: {why}") from None
-    if not text or len(data) > MAX_SECRET_BYTES:
-        raise ConfigError(f"the secret file {file} is {'too large' if text else 'empty'}", hint="it holds one secret")
-    REDACTION.hide(text)
-    return text
 
 
 def _from_file(path: str) -> Iterator[tuple[str, _Given]]:

@@ -122,7 +122,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """A table of the configuration file."""
 
 
-class Kafka(_Section, frozen=True, kw_only=True):
+class KafkaConfig(_Section, frozen=True, kw_only=True):
     """Where records come from in production."""
 
     bootstrap_servers: Annotated[tuple[Server, ...], Meta(min_length=1, max_length=100)] = ("127.0.0.1:9092",)
@@ -158,7 +158,7 @@ class Kafka(_Section, frozen=True, kw_only=True):
     oauth_scope: Text | None = None
 
 
-class Simulator(_Section, frozen=True, kw_only=True):
+class SimulatorConfig(_Section, frozen=True, kw_only=True):
     """Where events come from in a demo."""
 
     topic: Name = "marketing_events"
@@ -172,7 +172,7 @@ class Simulator(_Section, frozen=True, kw_only=True):
     history: Annotated[Seconds, _within("1s", "3650d")] | None = None  # this much past, at full speed, instead of live
 
 
-class Events(_Section, frozen=True, kw_only=True):
+class EventsConfig(_Section, frozen=True, kw_only=True):
     """What a good event is."""
 
     model: Model | None = None  # "module:Name" of your own msgspec type; None is ingestd's marketing model
@@ -181,7 +181,7 @@ class Events(_Section, frozen=True, kw_only=True):
     max_bytes: Annotated[Size, _within("1KiB", "16MiB")] = Size(1 << 20)
 
 
-class Breaker(_Section, frozen=True, kw_only=True):
+class BreakerConfig(_Section, frozen=True, kw_only=True):
     """When bad input stops the daemon."""
 
     max_share: Share = 0.5  # of the last `window` records
@@ -189,7 +189,7 @@ class Breaker(_Section, frozen=True, kw_only=True):
     max_consecutive: Count = 2000  # rejected in a row, of one partition
 
 
-class Batch(_Section, frozen=True, kw_only=True):
+class BatchConfig(_Section, frozen=True, kw_only=True):
     """When a partition's batch is sealed: on the first of these."""
 
     interval: Annotated[Seconds, _within("100ms", "1h")] = Seconds(30)  # age since its first record
@@ -199,7 +199,7 @@ class Batch(_Section, frozen=True, kw_only=True):
     memory: Annotated[Size, _within("16MiB", "64GiB")] = Size(256 << 20)
 
 
-class Sink(_Section, frozen=True, kw_only=True):
+class SinkConfig(_Section, frozen=True, kw_only=True):
     """Where objects go, and with what promise."""
 
     url: Text = "./data"  # s3://bucket/prefix, or a directory
@@ -210,7 +210,7 @@ class Sink(_Section, frozen=True, kw_only=True):
     retry_max: Annotated[Seconds, _within("1ms", "1h")] = Seconds(30)
 
 
-class S3(_Section, frozen=True, kw_only=True):
+class S3Config(_Section, frozen=True, kw_only=True):
     """How the S3 client behaves. Credentials: AWS's default chain of environment, profile, web identity, role."""
 
     endpoint_url: Url | None = None
@@ -223,7 +223,7 @@ class S3(_Section, frozen=True, kw_only=True):
     put_timeout: Annotated[Seconds, _within("100ms", "1h")] = Seconds(120)  # of one attempt, connect to answer
 
 
-class Snowflake(_Section, frozen=True, kw_only=True):
+class SnowflakeConfig(_Section, frozen=True, kw_only=True):
     """Where rows go in the end, and how we reach it. Names are Snowflake's objects, unquoted."""
 
     account: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,255}\Z", description="orgname-accountname")] | None = None
@@ -258,7 +258,7 @@ class Snowflake(_Section, frozen=True, kw_only=True):
     late: Annotated[Seconds, _within("1s", "7d")] = Seconds(3600)  # an object that is unheard of for longer is missing
 
 
-class Warehouse(_Section, frozen=True, kw_only=True):
+class WarehouseConfig(_Section, frozen=True, kw_only=True):
     """A stand-in for Snowflake on this machine: loads what lands into a table in a file."""
 
     kind: Literal["none", "local"] = "none"
@@ -267,14 +267,14 @@ class Warehouse(_Section, frozen=True, kw_only=True):
     queue_url: Url | None = None  # an SQS queue that the bucket notifies; None: the sink is listed
 
 
-class Page(_Section, frozen=True, kw_only=True):
+class PageConfig(_Section, frozen=True, kw_only=True):
     """The live page, served beside the HTTP endpoints."""
 
     enabled: bool = False
     controls: bool = False  # may pause and disturb the run: for demos
 
 
-class Health(_Section, frozen=True, kw_only=True):
+class HealthConfig(_Section, frozen=True, kw_only=True):
     """The HTTP endpoints."""
 
     enabled: bool = True
@@ -284,7 +284,7 @@ class Health(_Section, frozen=True, kw_only=True):
     stall: Annotated[Seconds, _within("1s", "1d")] = Seconds(120)
 
 
-class Log(_Section, frozen=True, kw_only=True):
+class LogConfig(_Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -298,15 +298,15 @@ class Config(_Section, frozen=True, kw_only=True):
     duration: Annotated[Seconds, _within("100ms", "3650d")] | None = None  # stop by itself after this long
     # From a signal, or the end of `duration`, to the forced end.
     grace: Annotated[Seconds, _within("100ms", "1h")] = Seconds(60)
-    kafka: Kafka = Kafka()
-    simulator: Simulator = Simulator()
-    events: Events = Events()
-    breaker: Breaker = Breaker()
-    batch: Batch = Batch()
-    sink: Sink = Sink()
-    s3: S3 = S3()
-    snowflake: Snowflake = Snowflake()
-    warehouse: Warehouse = Warehouse()
-    page: Page = Page()
-    health: Health = Health()
-    log: Log = Log()
+    kafka: KafkaConfig = KafkaConfig()
+    simulator: SimulatorConfig = SimulatorConfig()
+    events: EventsConfig = EventsConfig()
+    breaker: BreakerConfig = BreakerConfig()
+    batch: BatchConfig = BatchConfig()
+    sink: SinkConfig = SinkConfig()
+    s3: S3Config = S3Config()
+    snowflake: SnowflakeConfig = SnowflakeConfig()
+    warehouse: WarehouseConfig = WarehouseConfig()
+    page: PageConfig = PageConfig()
+    health: HealthConfig = HealthConfig()
+    log: LogConfig = LogConfig()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import inspect
 
-from ingestd.config.model import Config, Kafka, Seconds, Secret, Size, Snowflake
+from ingestd.config.model import Config, KafkaConfig, Seconds, Secret, Size, SnowflakeConfig
 from ingestd.core.errors import ConfigError
 
 # Names of objects contain them: 255 bytes is the most that a file system takes for one, and 1024 S3 for a whole key.
@@ -175,7 +175,7 @@ def _ranges(config: Config) -> Iterator[Problem]:
                 yield Problem(name, "is out of range", f"give {key.accepted()}")
 
 
-def _kafka_times(kafka: Kafka) -> Iterator[Problem]:
+def _kafka_times(kafka: KafkaConfig) -> Iterator[Problem]:
     session, heartbeat, rebalance = kafka.session_timeout, kafka.heartbeat_interval, kafka.rebalance_timeout
     if heartbeat > session / 3:
         yield Problem(
@@ -197,7 +197,7 @@ def _kafka_times(kafka: Kafka) -> Iterator[Problem]:
         )
 
 
-def _start(kafka: Kafka) -> Iterator[Problem]:
+def _start(kafka: KafkaConfig) -> Iterator[Problem]:
     if kafka.start in {"earliest", "latest"}:
         return
     try:
@@ -217,21 +217,21 @@ def _topics(config: Config) -> Iterator[Problem]:
             yield Problem(key, why, "give topics with shorter names")
 
 
-def _servers(kafka: Kafka) -> Iterator[Problem]:
+def _servers(kafka: KafkaConfig) -> Iterator[Problem]:
     for server in kafka.bootstrap_servers:
         port = server.rpartition(":")[2]
         if port.isdigit() and not 1 <= int(port) <= 65535:
             yield Problem("kafka.bootstrap_servers", f"has no port in {server}", "a port is from 1 to 65535")
 
 
-def _tls(kafka: Kafka) -> Iterator[Problem]:
+def _tls(kafka: KafkaConfig) -> Iterator[Problem]:
     if kafka.ssl_cert_file and not kafka.ssl_key_file:
         yield _missing("kafka.ssl_key_file", "the client certificate in kafka.ssl_cert_file")
     if kafka.ssl_key_file and not kafka.ssl_cert_file:
         yield _missing("kafka.ssl_cert_file", "the client key in kafka.ssl_key_file")
 
 
-def _sasl(kafka: Kafka) -> Iterator[Problem]:
+def _sasl(kafka: KafkaConfig) -> Iterator[Problem]:
     if not kafka.security_protocol.startswith("SASL_"):
         return
     user = f"kafka.security_protocol = {kafka.security_protocol} with {kafka.sasl_mechanism}"
@@ -316,7 +316,7 @@ def _snowflake(config: Config) -> Iterator[Problem]:
         yield Problem("sink.url", f"is no bucket that Snowflake could load from, but {user}", "give s3://bucket/prefix")
 
 
-def snowflake_problems(snowflake: Snowflake, user: str = "a connection to Snowflake") -> Iterator[Problem]:
+def snowflake_problems(snowflake: SnowflakeConfig, user: str = "a connection to Snowflake") -> Iterator[Problem]:
     """What is missing for a connection, which `user` needs."""
     proofs: dict[str, dict[str, object]] = {
         "key-pair": {"private_key_file": snowflake.private_key_file},

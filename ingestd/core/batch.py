@@ -1,43 +1,29 @@
 """One partition's batch: what it holds, and when it is full. Pure: the time comes in as an argument."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 
 import msgspec
 
-from ingestd.config.model import Batch as Limits
-from ingestd.core.gzip import Body, Packer, pack
-from ingestd.core.object_keys import Landed, Layout, digest_of
+from ingestd.core.flush_policy import FlushReason
+from ingestd.core.gzip import GzipBody, GzipWriter, compress
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata, digest_of
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.validation import Validated
 
 
-class Trigger(StrEnum):
-    """Why a batch was sealed; a metric label."""
-
-    BYTES = "bytes"
-    RECORDS = "records"
-    AGE = "age"
-    MEMORY = "memory"
-    REVOKE = "revoke"
-    SHUTDOWN = "shutdown"
-    GONE = "gone"  # the log does not hold what comes next
-    HOLE = "hole"  # retention had removed what was to be read; sealed by an object without rows
-
-
-class Edge(msgspec.Struct, frozen=True):
+class RecordRef(msgspec.Struct, frozen=True):
     """The offset and Kafka timestamp (ms) of a record."""
 
     offset: int
     timestamp: int
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class EncodedBatch(msgspec.Struct, frozen=True):
     """A batch as the two objects it becomes. `quarantine` is None where nothing was rejected."""
 
     data_key: str
     data: bytes
-    landed: Landed
+    landed: ObjectMetadata
     row_bytes: int
     quarantine_key: str | None
     quarantine: bytes | None
@@ -56,17 +42,17 @@ class Batch:
     #: What a batch takes beside its bytes until it is finished: the compressor's tables.
     overhead_bytes = 144 << 10
 
-    def __init__(self, partition: TopicPartition, start: int, *, trigger: Trigger | None = None) -> None:
+    def __init__(self, partition: TopicPartition, start: int, *, trigger: FlushReason | None = None) -> None:
         self.partition = partition
         self.start = start
         self.end = start
-        self.first: Edge | None = None
+        self.first: RecordRef | None = None
         self.last_timestamp = -1
         self.opened_at = 0.0  # when the first record came, on the monotonic clock
         self.trigger = trigger
         self.rows = 0
         self.rejected = 0
-        self._packer = Packer()
+        self._packer = GzipWriter()
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._body_bytes = 0  # compressed, and a piece under compression as it is: one number, read in another thread
@@ -75,9 +61,9 @@ class Batch:
         self._quarantine_bytes = 0
 
     @classmethod
-    def hole(cls, partition: TopicPartition, start: int, end: int, first: Edge) -> "Batch":
+    def hole(cls, partition: TopicPartition, start: int, end: int, first: RecordRef) -> "Batch":
         """An empty batch over offsets that the log no longer holds; `first` is the first record after them."""
-        batch = cls(partition, start, trigger=Trigger.HOLE)
+        batch = cls(partition, start, trigger=FlushReason.HOLE)
         batch.end, batch.first, batch.last_timestamp = end, first, first.timestamp
         return batch
 
@@ -101,7 +87,7 @@ class Batch:
         """Take a chunk of consecutive records. `quarantine` holds the lines of those that were rejected."""
         last = records[-1]
         if self.first is None:
-            self.first = Edge(records[0].offset, records[0].timestamp)
+            self.first = RecordRef(records[0].offset, records[0].timestamp)
             self.opened_at = now
         self.end = last.offset + 1
         self.last_timestamp = last.timestamp
@@ -114,13 +100,10 @@ class Batch:
             self._quarantine.append(quarantine)
             self._quarantine_bytes += len(quarantine)
 
-    def full(self, limits: Limits) -> Trigger | None:
-        """The limit that this batch has reached, of those that do not depend on the time."""
-        if self._packer.size + self._quarantine_bytes >= limits.bytes:
-            return Trigger.BYTES
-        if limits.records is not None and self.records >= limits.records:
-            return Trigger.RECORDS
-        return None
+    @property
+    def compressed_bytes(self) -> int:
+        """Rows and rejects, without rows that are not compressed yet."""
+        return self._packer.size + self._quarantine_bytes
 
     @property
     def has_piece(self) -> bool:
@@ -142,18 +125,18 @@ class Batch:
         self._packer.write(piece)
         self._body_bytes = self._packer.size
 
-    def finish(self, layout: Layout, cluster: str, version: str, topic_id: str = "") -> Sealed:
+    def finish(self, layout: ObjectKeys, cluster: str, version: str, topic_id: str = "") -> EncodedBatch:
         """Close the stream and name the objects. Slow, once, after the last ``write`` has returned."""
         if (rest := self.take_piece()) is not None:
             self.write(rest)
         body = self._packer.finish()
         first = self.first
         assert first is not None, "a batch without records is never sealed"
-        quarantine = pack(b"".join(self._quarantine)).data if self._quarantine else None
+        quarantine = compress(b"".join(self._quarantine)).data if self._quarantine else None
         self._quarantine.clear()
         self._finished_bytes = len(body.data) + len(quarantine or b"")
         digest = digest_of(quarantine) if quarantine is not None else None
-        return Sealed(
+        return EncodedBatch(
             data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end),
             data=body.data,
             landed=self._landed(first, body, digest, cluster=cluster, version=version, topic_id=topic_id),
@@ -165,9 +148,9 @@ class Batch:
         )
 
     def _landed(
-        self, first: Edge, body: Body, quarantine: str | None, *, cluster: str, version: str, topic_id: str
-    ) -> Landed:
-        return Landed(
+        self, first: RecordRef, body: GzipBody, quarantine: str | None, *, cluster: str, version: str, topic_id: str
+    ) -> ObjectMetadata:
+        return ObjectMetadata(
             topic=self.partition.topic,
             partition=self.partition.partition,
             start=self.start,

@@ -2,10 +2,21 @@
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
-from ingestd.config import model as config
 from ingestd.core.records import TopicPartition
 from ingestd.core.validation import Rejected
+
+
+class BreakerLimits(Protocol):
+    """The ``breaker`` section of the configuration."""
+
+    @property
+    def max_share(self) -> float: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def max_consecutive(self) -> int: ...
 
 
 class Breaker:
@@ -15,9 +26,9 @@ class Breaker:
     so the first few never open it alone), or `max_consecutive` in a row of one partition.
     """
 
-    def __init__(self, settings: config.Breaker) -> None:
-        self._settings = settings
-        self._rejected_max = settings.max_share * settings.window
+    def __init__(self, limits: BreakerLimits) -> None:
+        self._limits = limits
+        self._rejected_max = limits.max_share * limits.window
         self._seen = 0
         self._recent: deque[int] = deque()  # when the rejected of the window were seen, counted in records
         self._in_a_row: dict[TopicPartition, int] = {}  # partitions that ended with a rejected record
@@ -37,7 +48,7 @@ class Breaker:
         return self._reason
 
     def _count(self, partition: TopicPartition, seen: int, in_a_row: int) -> None:
-        window = self._settings.window
+        window = self._limits.window
         self._recent.append(seen)
         while self._recent[0] <= seen - window:
             self._recent.popleft()
@@ -46,7 +57,7 @@ class Breaker:
         if len(self._recent) > self._rejected_max:
             self._reason = (
                 f"{len(self._recent)} of the last {window} records were rejected, "
-                f"more than breaker.max_share = {self._settings.max_share:g} allows"
+                f"more than breaker.max_share = {self._limits.max_share:g} allows"
             )
-        elif in_a_row >= self._settings.max_consecutive:
+        elif in_a_row >= self._limits.max_consecutive:
             self._reason = f"{in_a_row} records in a row were rejected in {partition} (breaker.max_consecutive)"

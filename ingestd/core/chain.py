@@ -16,48 +16,49 @@ from collections import deque
 
 import msgspec
 
-from ingestd.core.batch import Batch, Edge, Sealed, Trigger
+from ingestd.core.batch import Batch, EncodedBatch, RecordRef
 from ingestd.core.chain_steps import (
-    Adoption,
+    Adopted,
+    AwaitBatch,
     AwaitFirst,
-    AwaitSealed,
     Commit,
+    Encode,
+    FindNeighbours,
+    GetTopicId,
     Halt,
-    Identify,
-    Inspect,
-    Landing,
+    HeadObject,
+    Landed,
     Neighbours,
-    Pack,
     ReadCommitted,
     ReadLog,
     ResolveStart,
-    Resume,
+    Seek,
     Steps,
-    Survey,
     Upload,
     Wait,
 )
-from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.flush_policy import FlushReason
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import LogRange, Position, TopicPartition
-from ingestd.sinks.base import ObjectInfo, Stored
+from ingestd.core.stored import ObjectInfo, Stored
 
 LOOKS = 5
 LOOK_SECONDS = 1.0
 
 
-class Policy(msgspec.Struct, frozen=True):
+class ChainPolicy(msgspec.Struct, frozen=True):
     """What all partitions of a daemon share."""
 
-    layout: Layout
+    layout: ObjectKeys
     mark: str
     skip_lost: bool = False
-    keeps_log: bool = True  # False where a seek back does not bring the same records again
+    replayable: bool = True  # False where a seek back does not bring the same records again
 
 
 class Chain:
     """One partition while it is ours."""
 
-    def __init__(self, partition: TopicPartition, policy: Policy, cluster: str) -> None:
+    def __init__(self, partition: TopicPartition, policy: ChainPolicy, cluster: str) -> None:
         self.partition = partition
         self.policy = policy
         self.cluster = cluster
@@ -69,7 +70,7 @@ class Chain:
         self.landed: int | None = None  # all offsets below are in objects
         self.open: Batch | None = None
         self.sealed: deque[Batch] = deque()
-        self.first: Edge | None = None  # first record of this epoch
+        self.first: RecordRef | None = None  # first record of this epoch
 
     # -- what comes in, called between steps
 
@@ -81,13 +82,13 @@ class Chain:
             self.open = Batch(self.partition, self.position)
         return self.open
 
-    def took(self, first: Edge, end: int) -> None:
+    def advance(self, first: RecordRef, end: int) -> None:
         """Records up to `end` are in the open batch now."""
         if self.first is None:
             self.first = first
         self.position = end
 
-    def seal(self, trigger: Trigger) -> Batch | None:
+    def seal(self, trigger: FlushReason) -> Batch | None:
         """Close the open batch and queue it for upload; None where nothing is held in it."""
         batch, self.open = self.open, None
         if batch is None or batch.first is None:
@@ -96,7 +97,7 @@ class Chain:
         self.sealed.append(batch)
         return batch
 
-    def void(self) -> int:
+    def reset(self) -> int:
         """Forget everything that is held and has not landed: always safe. Returns how many records that were."""
         self.epoch += 1
         held = self.held_records
@@ -123,11 +124,11 @@ class Chain:
         """Yields steps until ``Halt``, or for as long as it is driven."""
         position = yield from self._load()
         while True:
-            position = yield from self._extend(position)
+            position = yield from self._run_from(position)
 
     def _load(self) -> Steps:
         # Before anything that is asked by the topic's name: what is created again from here on is noticed.
-        self.topic_id = yield Identify()
+        self.topic_id = yield GetTopicId()
         found: Position | None = yield ReadCommitted()
         if found is not None:
             # Kafka forgets a deleted topic's offsets, but one may be committed afterwards, for what was still held.
@@ -135,18 +136,18 @@ class Chain:
                 yield self._committed_for_another_topic(found.offset)
             self.committed = found.offset
             return found
-        tip: Landed | None = yield from self._tip()
+        tip: ObjectMetadata | None = yield from self._last_object()
         # Without the mark: nothing says yet that this is a boundary. The tip's start, not its end, so that the probe
         # compares its first record with the log's: a topic that was created again has lost the group's offsets, too,
         # and may be longer than the old one. Where no log is kept there is nothing to compare.
         if tip is None:
             position = Position((yield ResolveStart()))
         else:
-            position = Position(tip.start if self.policy.keeps_log else tip.end)
+            position = Position(tip.start if self.policy.replayable else tip.end)
         yield from self._commit(position)
         return position
 
-    def _tip(self) -> Steps:
+    def _last_object(self) -> Steps:
         """The last object of the chain.
 
         A group that expired or was deleted must not fall back to a start policy where the chain itself knows how far it
@@ -154,12 +155,12 @@ class Chain:
         """
         if not self.policy.layout.exactly_once:
             return None
-        neighbours: Neighbours = yield Survey(2**63 - 1)
+        neighbours: Neighbours = yield FindNeighbours(2**63 - 1)
         if neighbours.before is None:
             return None
-        return (yield from self._judge((yield Inspect(neighbours.before)), neighbours.before, None))
+        return (yield from self._validate_object((yield HeadObject(neighbours.before)), neighbours.before, None))
 
-    def _extend(self, position: Position) -> Steps:
+    def _run_from(self, position: Position) -> Steps:
         """Extend the chain from a position. Returns the next one to begin from, when somebody else got ahead of us."""
         start = position.offset
         log: LogRange = yield from self._log_up_to(start)
@@ -171,8 +172,8 @@ class Chain:
             yield self._overtaken(start, log)
         self.state = "probing"
         self.position = resume_at = max(start, log.start)
-        yield Resume(resume_at)
-        first: Edge = yield AwaitFirst()
+        yield Seek(resume_at)
+        first: RecordRef = yield AwaitFirst()
         if self.policy.layout.exactly_once:
             winner = yield from self._probe(position, first, log)
             if winner is not None:
@@ -181,7 +182,7 @@ class Chain:
             self.sealed.appendleft(Batch.hole(self.partition, start, log.start, first))
         while True:
             self.state = "filling"
-            batch: Batch = yield AwaitSealed()
+            batch: Batch = yield AwaitBatch()
             self.state = "uploading"
             winner = yield from self._land(batch)
             if winner is not None:
@@ -192,37 +193,37 @@ class Chain:
 
     def _land(self, batch: Batch) -> Steps:
         """Upload the oldest batch. Returns the winner where another object, with another end, has its name."""
-        sealed: Sealed = yield Pack(batch)
+        sealed: EncodedBatch = yield Encode(batch)
         while True:
             stored: Stored = yield Upload(sealed, batch)
             if stored is Stored.CREATED:
                 break
-            found: ObjectInfo | None = yield Inspect(sealed.data_key)
+            found: ObjectInfo | None = yield HeadObject(sealed.data_key)
             if found is None:
                 continue  # refused as existing and yet not there: it has been deleted since
-            winner = yield from self._judge(found, sealed.data_key, batch.first)
+            winner = yield from self._validate_object(found, sealed.data_key, batch.first)
             if winner.end != batch.end:
                 return winner
             break  # our own earlier attempt whose answer was lost, or a twin that cut at the same record
         self.sealed.popleft()
         self.landed = batch.end
-        yield Landing(sealed, batch)
+        yield Landed(sealed, batch)
         return None
 
-    def _probe(self, position: Position, first: Edge, log: LogRange) -> Steps:
+    def _probe(self, position: Position, first: RecordRef, log: LogRange) -> Steps:
         """The object that holds `position` already, if there is one; halts where the position is inside of one."""
         start = position.offset
         key = self.policy.layout.data_key(self.partition, start, first.timestamp, start)
-        found: ObjectInfo | None = yield Inspect(key)
+        found: ObjectInfo | None = yield HeadObject(key)
         if found is not None:
-            return (yield from self._judge(found, key, first))
+            return (yield from self._validate_object(found, key, first))
         if position.mark == self.policy.mark and start >= log.start:
             return None
-        neighbours: Neighbours = yield Survey(start)
+        neighbours: Neighbours = yield FindNeighbours(start)
         if neighbours.at is not None:
-            return (yield from self._judge((yield Inspect(neighbours.at)), neighbours.at, first))
+            return (yield from self._validate_object((yield HeadObject(neighbours.at)), neighbours.at, first))
         if neighbours.before is not None:
-            before = yield from self._judge((yield Inspect(neighbours.before)), neighbours.before, None)
+            before = yield from self._validate_object((yield HeadObject(neighbours.before)), neighbours.before, None)
             if before.end != start:
                 yield self._misaligned(start, before.end)
         if neighbours.after is not None:
@@ -233,16 +234,16 @@ class Chain:
         """The object that starts at `start` whatever its date: the log no longer says what that would be."""
         if not self.policy.layout.exactly_once:
             return None
-        neighbours: Neighbours = yield Survey(start)
+        neighbours: Neighbours = yield FindNeighbours(start)
         if neighbours.at is None:
             return None
-        return (yield from self._judge((yield Inspect(neighbours.at)), neighbours.at, None))
+        return (yield from self._validate_object((yield HeadObject(neighbours.at)), neighbours.at, None))
 
-    def _adopt(self, winner: Landed) -> Steps:
+    def _adopt(self, winner: ObjectMetadata) -> Steps:
         """Another writer has extended the chain: go on from the end of its object."""
-        released = self.void()
+        released = self.reset()
         self.landed = winner.end
-        yield Adoption(winner, released)
+        yield Adopted(winner, released)
         position = self._boundary(winner.end)
         yield from self._commit(position)
         return position
@@ -258,14 +259,14 @@ class Chain:
         yield Commit(position)
         self.committed = position.offset
 
-    def _judge(self, found: ObjectInfo | None, key: str, first: Edge | None) -> Steps:
+    def _validate_object(self, found: ObjectInfo | None, key: str, first: RecordRef | None) -> Steps:
         """What an object says, once it is sure that it belongs to this chain; otherwise halts.
 
         A topic that was deleted and created again has the same name and the same offsets. An object of the old one
         is known by the topic's id; where there is none, by an end past the new log's, or by another timestamp of the
         same record. `first` is the first record of the log at or after the object's start, where that is known.
         """
-        landed = Landed.from_metadata(found.metadata) if found is not None else None
+        landed = ObjectMetadata.from_metadata(found.metadata) if found is not None else None
         if landed is None:
             yield Halt("foreign_object", f"{key} exists, but was not written by ingestd: it has no metadata of ours")
             raise AssertionError("unreachable: a halted run is not driven on")

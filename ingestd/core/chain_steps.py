@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from ingestd.core.batch import Batch, Sealed
-from ingestd.core.object_keys import Landed
+from ingestd.core.batch import Batch, EncodedBatch
+from ingestd.core.object_keys import ObjectMetadata
 from ingestd.core.records import Position
 
 
@@ -18,7 +18,7 @@ class Neighbours(msgspec.Struct, frozen=True):
     after: str | None = None
 
 
-class Identify(msgspec.Struct, frozen=True):
+class GetTopicId(msgspec.Struct, frozen=True):
     """-> str: the id of the topic, "" where none is known; records that come from now on are of no other"""
 
 
@@ -40,33 +40,33 @@ class Wait(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Survey(msgspec.Struct, frozen=True):
+class FindNeighbours(msgspec.Struct, frozen=True):
     """-> Neighbours of `offset` among the partition's data objects, whatever their dates"""
 
     offset: int
 
 
-class Inspect(msgspec.Struct, frozen=True):
+class HeadObject(msgspec.Struct, frozen=True):
     """-> ObjectInfo | None"""
 
     key: str
 
 
-class Resume(msgspec.Struct, frozen=True):
+class Seek(msgspec.Struct, frozen=True):
     """-> None: let records come, from `offset` on"""
 
     offset: int
 
 
 class AwaitFirst(msgspec.Struct, frozen=True):
-    """-> Edge: the first record since ``Resume``"""
+    """-> Edge: the first record since ``Seek``"""
 
 
-class AwaitSealed(msgspec.Struct, frozen=True):
+class AwaitBatch(msgspec.Struct, frozen=True):
     """-> Batch: the oldest sealed batch, which stays where it is"""
 
 
-class Pack(msgspec.Struct, frozen=True):
+class Encode(msgspec.Struct, frozen=True):
     """-> Sealed: the batch as objects"""
 
     batch: Batch
@@ -75,21 +75,21 @@ class Pack(msgspec.Struct, frozen=True):
 class Upload(msgspec.Struct, frozen=True):
     """-> Stored: put the quarantine object, if any, and then the data object, as often as it takes"""
 
-    sealed: Sealed
+    sealed: EncodedBatch
     batch: Batch
 
 
-class Landing(msgspec.Struct, frozen=True):
+class Landed(msgspec.Struct, frozen=True):
     """-> None: the batch is in an object and no longer held"""
 
-    sealed: Sealed
+    sealed: EncodedBatch
     batch: Batch
 
 
-class Adoption(msgspec.Struct, frozen=True):
+class Adopted(msgspec.Struct, frozen=True):
     """-> None: another writer's object was adopted; `released` records that were held are forgotten"""
 
-    winner: Landed
+    winner: ObjectMetadata
     released: int
 
 
@@ -107,20 +107,20 @@ class Halt(msgspec.Struct, frozen=True):
 
 
 Step = (
-    Identify
+    GetTopicId
     | ReadCommitted
     | ResolveStart
     | ReadLog
     | Wait
-    | Survey
-    | Inspect
-    | Resume
+    | FindNeighbours
+    | HeadObject
+    | Seek
     | AwaitFirst
-    | AwaitSealed
-    | Pack
+    | AwaitBatch
+    | Encode
     | Upload
-    | Landing
-    | Adoption
+    | Landed
+    | Adopted
     | Commit
     | Halt
 )

@@ -63,3 +63,6 @@ class SnowflakeUnavailable(SnowflakeError):
 
 class SnowflakeRefused(SnowflakeError):
     """Credentials, rights, a missing object, a statement that is wrong: a person must act."""
+
+
+EXIT_PROBLEMS = 4  # a command has inspected something and found it wrong

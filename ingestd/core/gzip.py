@@ -17,7 +17,7 @@ _MEMORY = 2
 _SLICE = 64 << 10  # of a body that is unpacked
 
 
-class Body(msgspec.Struct, frozen=True):
+class GzipBody(msgspec.Struct, frozen=True):
     """A whole gzip file. `row_bytes` and `sha256` are of the rows before compression."""
 
     data: bytes
@@ -25,7 +25,7 @@ class Body(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Packer:
+class GzipWriter:
     """One gzip stream under way. Not thread-safe: calls come one after the other, from whatever thread."""
 
     __slots__ = ("_deflate", "_digest", "_parts", "row_bytes", "size")
@@ -45,13 +45,13 @@ class Packer:
         # Or it would keep tens of kilobytes to itself that nobody counts. A few bytes each time.
         self._keep(self._deflate.flush(isal_zlib.Z_SYNC_FLUSH))
 
-    def finish(self) -> Body:
+    def finish(self) -> GzipBody:
         """Close the stream. Nothing may be written afterwards."""
         self._keep(self._deflate.flush())
         del self._deflate  # its tables are much larger than a small body
         data = b"".join(self._parts)
         self._parts.clear()
-        return Body(data, self.row_bytes, self._digest.hexdigest())
+        return GzipBody(data, self.row_bytes, self._digest.hexdigest())
 
     def _keep(self, part: bytes) -> None:
         if part:
@@ -59,14 +59,14 @@ class Packer:
             self.size += len(part)
 
 
-def pack(rows: bytes) -> Body:
+def compress(rows: bytes) -> GzipBody:
     """A gzip body of rows that are all there; of none, a valid empty one."""
-    packer = Packer()
+    packer = GzipWriter()
     packer.write(rows)
     return packer.finish()
 
 
-def unpack(body: bytes, piece: int = 256 << 10) -> Iterator[bytes]:
+def decompress(body: bytes, piece: int = 256 << 10) -> Iterator[bytes]:
     """The rows of a gzip body, at most `piece` bytes at a time. ValueError where it is not one whole gzip file."""
     inflate = isal_zlib.decompressobj(_GZIP)
     view = memoryview(body)

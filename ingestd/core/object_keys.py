@@ -31,7 +31,7 @@ _NAME = re.compile(rf"{_DAY}{_PLACE}(?:\+(?P<end>\d{{20}}))?\.jsonl\.gz", re.ASC
 _QUARANTINE_NAME = re.compile(rf"{_DAY}{_PLACE}\+(?P<digest>[0-9a-f]{{16}})\.jsonl\.gz", re.ASCII)
 
 
-class Landed(msgspec.Struct, frozen=True, kw_only=True):
+class ObjectMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """What a data object says of itself. Offsets ``[start, end)``; timestamps in milliseconds."""
 
     topic: str
@@ -55,7 +55,7 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True):
         return {name: str(value) for name, value in values.items() if value is not None}
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> "Landed | None":
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "ObjectMetadata | None":
         """None where an object does not carry (all of) it: then it was not written by us."""
         known = {name.replace("-", "_"): value for name, value in metadata.items()}
         try:
@@ -64,7 +64,7 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True):
             return None
 
 
-class Name(msgspec.Struct, frozen=True):
+class DataObjectName(msgspec.Struct, frozen=True):
     """What a data object's name says."""
 
     partition: TopicPartition
@@ -72,7 +72,7 @@ class Name(msgspec.Struct, frozen=True):
     key: str
 
 
-class QuarantineName(msgspec.Struct, frozen=True):
+class QuarantineObjectName(msgspec.Struct, frozen=True):
     """What a quarantine object's name says."""
 
     partition: TopicPartition
@@ -81,7 +81,7 @@ class QuarantineName(msgspec.Struct, frozen=True):
     key: str
 
 
-class Layout:
+class ObjectKeys:
     """The names of one lineage. `delivery` at-least-once puts the end into the name, so attempts never collide."""
 
     def __init__(self, lineage: str | None = None, *, exactly_once: bool = True) -> None:
@@ -102,14 +102,14 @@ class Layout:
         """What the names of `partition`'s objects in one day's folder begin with."""
         return day_folder + _prefix(partition)
 
-    def parse(self, key: str) -> Name | None:
+    def parse(self, key: str) -> DataObjectName | None:
         """None where `key` is not the name of a data object."""
         match = _NAME.fullmatch(key.removeprefix(self.events)) if key.startswith(self.events) else None
         if match is None:
             return None
-        return Name(TopicPartition(match["topic"], int(match["partition"])), int(match["start"]), key)
+        return DataObjectName(TopicPartition(match["topic"], int(match["partition"])), int(match["start"]), key)
 
-    def parse_quarantine(self, key: str) -> QuarantineName | None:
+    def parse_quarantine(self, key: str) -> QuarantineObjectName | None:
         """None where `key` is not the name of a quarantine object."""
         match = (
             _QUARANTINE_NAME.fullmatch(key.removeprefix(self.quarantine)) if key.startswith(self.quarantine) else None
@@ -117,7 +117,7 @@ class Layout:
         if match is None:
             return None
         place = TopicPartition(match["topic"], int(match["partition"]))
-        return QuarantineName(place, int(match["start"]), match["digest"], key)
+        return QuarantineObjectName(place, int(match["start"]), match["digest"], key)
 
     def mark(self, sink_url: str) -> str:
         """Goes into each commit: this offset is a boundary of the chain in this place. Another place, another mark."""

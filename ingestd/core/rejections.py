@@ -43,7 +43,7 @@ class Reason(StrEnum):
     INVALID = "invalid"  # anything else that the type refuses
 
 
-class Refused(Exception):
+class RejectedRecord(Exception):
     """A record makes no row: reason, path, message."""
 
     def __init__(self, reason: Reason, path: str, message: str) -> None:
@@ -68,7 +68,7 @@ MESSAGES = {
 _FAR_YEAR = re.compile(r"([+-]?\d{5,}|0000)-\d\d-\d\d")
 
 
-def explain(error: msgspec.ValidationError, data: Mapping[str, Any]) -> Refused:
+def from_msgspec(error: msgspec.ValidationError, data: Mapping[str, Any]) -> RejectedRecord:
     """What msgspec says in English about `data`, as a reason and a path."""
     message, separator, path = str(error).rpartition(" - at `")
     if separator:
@@ -80,7 +80,7 @@ def explain(error: msgspec.ValidationError, data: Mapping[str, Any]) -> Refused:
         path = f"{path}.{message.split('`')[1]}"
     elif reason is Reason.INVALID_TIMESTAMP and _FAR_YEAR.match(str(data.get(path.removeprefix("$.")))):
         reason = Reason.TIMESTAMP_OUT_OF_RANGE
-    return Refused(reason, path, message)
+    return RejectedRecord(reason, path, message)
 
 
 def _any_decimal(text: str) -> Decimal:
@@ -94,24 +94,24 @@ _PARSER = msgspec.json.Decoder(Any, float_hook=_any_decimal)
 
 
 def parse(value: bytes) -> dict[str, Any]:
-    """The JSON object in `value`; of keys that are there twice, the last. Raises ``Refused``."""
+    """The JSON object in `value`; of keys that are there twice, the last. Raises ``RejectedRecord``."""
     if not value:
-        raise Refused(Reason.EMPTY_VALUE, "$", "the record's value has no bytes")
+        raise RejectedRecord(Reason.EMPTY_VALUE, "$", "the record's value has no bytes")
     try:
         data = _PARSER.decode(value)
     except UnicodeDecodeError as error:
-        raise Refused(Reason.INVALID_UTF8, "$", str(error)) from error
+        raise RejectedRecord(Reason.INVALID_UTF8, "$", str(error)) from error
     except RecursionError as error:
-        raise Refused(Reason.TOO_DEEP, "$", MESSAGES[Reason.TOO_DEEP]) from error
+        raise RejectedRecord(Reason.TOO_DEEP, "$", MESSAGES[Reason.TOO_DEEP]) from error
     except msgspec.ValidationError as error:
-        raise explain(error, {}) from error
+        raise from_msgspec(error, {}) from error
     except msgspec.DecodeError as error:
         if _is_json_but_for_surrogates(value):
-            raise Refused(Reason.LONE_SURROGATE, "$", str(error)) from error
+            raise RejectedRecord(Reason.LONE_SURROGATE, "$", str(error)) from error
         reason = Reason.TRUNCATED if "truncated" in str(error) else Reason.NOT_JSON
-        raise Refused(reason, "$", str(error)) from error
+        raise RejectedRecord(reason, "$", str(error)) from error
     if not isinstance(data, dict):
-        raise Refused(Reason.WRONG_TYPE, "$", "Expected `object`")
+        raise RejectedRecord(Reason.WRONG_TYPE, "$", "Expected `object`")
     return data
 
 
@@ -127,14 +127,14 @@ def _is_json_but_for_surrogates(value: bytes) -> bool:
     return True
 
 
-def check_sound(value: Any, path: str, depth: int) -> None:
+def check_limits(value: Any, path: str, depth: int) -> None:
     """Refuse what Snowflake could not hold: numbers beyond a double's range, and too many containers within each other.
 
     The decoder has a limit on depth, too, but it is the stack that its caller happens to have left.
     """
     if not _is_sound(value, depth) and (fault := _find_fault(value, depth)):
         reason, steps = fault
-        raise Refused(reason, path + steps, MESSAGES[reason])
+        raise RejectedRecord(reason, path + steps, MESSAGES[reason])
 
 
 def _is_sound(value: Any, depth: int) -> bool:

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from ingestd.config.model import Events
 from ingestd.core.events import ORIGIN_FIELDS, Event, GenericEvent, Model
 from ingestd.core.records import Record, TopicPartition
-from ingestd.core.rejections import MESSAGES, Reason, Refused, check_sound, explain, parse
+from ingestd.core.rejections import MESSAGES, Reason, RejectedRecord, check_limits, from_msgspec, parse
 
 ROW_MAX = 16 << 20  # bytes; what a column of Snowflake's holds where nobody has altered it
 FIRST_YEAR = 1582  # what Snowflake's timestamps begin with
@@ -49,14 +48,25 @@ class Validated(NamedTuple):
     rejected: list[Rejected]
 
 
+class EventRules(Protocol):
+    """The part of the ``events`` section of the configuration that validation reads."""
+
+    @property
+    def unknown_types(self) -> str: ...
+    @property
+    def naive_timestamps(self) -> str: ...
+    @property
+    def max_bytes(self) -> int: ...
+
+
 class Validator:
     """Validates chunks of records against one model. Holds no state between chunks."""
 
-    def __init__(self, config: Events, model: Model) -> None:
-        self._size_max = int(config.max_bytes)  # comparing with a subclass takes twice as long
+    def __init__(self, rules: EventRules, model: Model) -> None:
+        self._size_max = int(rules.max_bytes)  # comparing with a subclass takes twice as long
         self._ordinary_max = min(self._size_max, _LARGE)
-        self._accept_unknown = config.unknown_types == "accept"
-        self._naive_is_utc = config.naive_timestamps == "utc"
+        self._accept_unknown = rules.unknown_types == "accept"
+        self._naive_is_utc = rules.naive_timestamps == "utc"
         self._timestamps = model.timestamps
         self._unbounded = model.unbounded
         self._check_all = any((*model.timestamps.values(), *model.unbounded.values()))
@@ -76,7 +86,7 @@ class Validator:
         second = 0  # in milliseconds, and what it is as a time: neighbours mostly share it
         whole: datetime | None = _EPOCH
 
-        def reject(record: Record, refused: Refused) -> None:
+        def reject(record: Record, refused: RejectedRecord) -> None:
             rejected.append(Rejected(len(events) + len(rejected), record, *refused.args))
 
         for begin in range(0, len(records), _BLOCK):
@@ -85,7 +95,7 @@ class Validator:
                 if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
                     try:
                         self._check(event)
-                    except Refused as refused:
+                    except RejectedRecord as refused:
                         reject(record, refused)
                         continue
                 past = record.timestamp - second
@@ -107,7 +117,7 @@ class Validator:
         return Validated(_ENCODER.encode_lines(events), accepted, rejected)
 
     def _decoded(
-        self, block: Sequence[Record], reject: Callable[[Record, Refused], None]
+        self, block: Sequence[Record], reject: Callable[[Record, RejectedRecord], None]
     ) -> Iterable[tuple[Record, Event]]:
         """The events of those records that are not rejected: at once, or one by one where any is refused."""
         values = [record.value for record in block]
@@ -119,21 +129,23 @@ class Validator:
         return self._one_by_one(block, reject)
 
     def _one_by_one(
-        self, block: Sequence[Record], reject: Callable[[Record, Refused], None]
+        self, block: Sequence[Record], reject: Callable[[Record, RejectedRecord], None]
     ) -> Iterator[tuple[Record, Event]]:
         for record in block:
             try:
                 event = self._decode_any(record.value)
-            except Refused as refused:
+            except RejectedRecord as refused:
                 reject(record, refused)
             else:
                 yield record, event
 
     def _decode_any(self, value: bytes | None) -> Event:
         if value is None:
-            raise Refused(Reason.NULL_VALUE, "$", "the record has no value")
+            raise RejectedRecord(Reason.NULL_VALUE, "$", "the record has no value")
         if len(value) > self._size_max:
-            raise Refused(Reason.TOO_LARGE, "$", f"{len(value)} bytes, above events.max_bytes = {self._size_max}")
+            raise RejectedRecord(
+                Reason.TOO_LARGE, "$", f"{len(value)} bytes, above events.max_bytes = {self._size_max}"
+            )
         try:
             event = self._decode(value)
         except Exception:  # noqa: BLE001 - a user's type may raise anything; the second look says what it was
@@ -147,7 +159,7 @@ class Validator:
         """Bring times to UTC, and refuse what the decoder lets pass."""
         event.event_timestamp = self._utc(event.event_timestamp, "event_timestamp")
         if event.properties is not None:
-            check_sound(event.properties, "$.properties", depth=2)
+            check_limits(event.properties, "$.properties", depth=2)
         if self._check_all:
             self._check_fields(event)
 
@@ -159,28 +171,28 @@ class Validator:
             try:
                 plain = msgspec.to_builtins(getattr(event, name), builtin_types=(Decimal,), str_keys=True)
             except RecursionError:
-                raise Refused(Reason.TOO_DEEP, f"$.{name}", MESSAGES[Reason.TOO_DEEP]) from None
-            check_sound(plain, f"$.{name}", depth=2)
+                raise RejectedRecord(Reason.TOO_DEEP, f"$.{name}", MESSAGES[Reason.TOO_DEEP]) from None
+            check_limits(plain, f"$.{name}", depth=2)
 
     def _utc(self, time: datetime, name: str) -> datetime:
         if time.tzinfo is None:
             if not self._naive_is_utc:
-                raise Refused(Reason.NAIVE_TIMESTAMP, f"$.{name}", "the time has no offset from UTC")
+                raise RejectedRecord(Reason.NAIVE_TIMESTAMP, f"$.{name}", "the time has no offset from UTC")
             time = datetime.combine(time, time.time(), UTC)  # as time.replace(tzinfo=UTC), in a sixth of its time
         elif time.tzinfo is not UTC:
             try:
                 time = time.astimezone(UTC)
             except OverflowError:
                 message = "not within the years 1 to 9999 in UTC"
-                raise Refused(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", message) from None
+                raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", message) from None
         if time.year < FIRST_YEAR:
-            raise Refused(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", f"before the year {FIRST_YEAR} in UTC")
+            raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", f"before the year {FIRST_YEAR} in UTC")
         return time
 
     def _decode_again(self, value: bytes) -> Event:
-        """The event in what the model's decoder refused, its unknown fields in ``properties``. Raises ``Refused``."""
+        """Decode with unknown fields moved into ``properties``. Raises ``RejectedRecord``."""
         data = parse(value)
-        check_sound(data, "$", depth=1)
+        check_limits(data, "$", depth=1)
         event_type = data.get("event_type")
         decode, known = self._decode, self._known_generic
         if isinstance(event_type, str):
@@ -189,17 +201,17 @@ class Validator:
             elif self._accept_unknown:
                 decode = self._decode_generic
             else:
-                raise Refused(Reason.UNKNOWN_TYPE, "$.event_type", f"the model has no event_type {event_type!r}")
+                raise RejectedRecord(Reason.UNKNOWN_TYPE, "$.event_type", f"the model has no event_type {event_type!r}")
         # Through bytes and not by msgspec.convert, which differs from the decoder: it makes 1e400 an infinite float.
         again = _ENCODER.encode(_gather(data, known))
         try:
             return decode(again)
         except msgspec.ValidationError as error:
-            raise explain(error, data) from error
+            raise from_msgspec(error, data) from error
         except MemoryError:
             raise
         except Exception as error:
-            raise Refused(Reason.INVALID, "$", f"{type(error).__name__}: {error}") from error
+            raise RejectedRecord(Reason.INVALID, "$", f"{type(error).__name__}: {error}") from error
 
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -245,4 +257,4 @@ def _gather(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
 
 def _check_row(event: Event) -> None:
     if (size := len(_ENCODER.encode(event)) + _ORIGIN_BYTES) > ROW_MAX:
-        raise Refused(Reason.TOO_LARGE, "$", f"a row of {size} bytes, above the {ROW_MAX} that a column holds")
+        raise RejectedRecord(Reason.TOO_LARGE, "$", f"a row of {size} bytes, above the {ROW_MAX} that a column holds")

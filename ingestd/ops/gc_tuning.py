@@ -35,7 +35,7 @@ def _find_trim() -> Callable[[int], int] | None:
         return None
 
 
-class Heap:
+class HeapTrimmer:
     """Counts what is freed, and gives it back now and then, where the C library has a word for that. For one thread.
 
     The parts of a compressed body are small blocks. Once they are joined they leave holes all over the heap, which

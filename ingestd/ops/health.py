@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from ingestd.config import model as config
-from ingestd.core.readiness import Status
 from ingestd.ops.http import JSON, TEXT, Answer, HttpServer, Request, Route
+from ingestd.ops.readiness import Status
 
 
 class HealthServer:
@@ -21,7 +21,7 @@ class HealthServer:
 
     def __init__(
         self,
-        settings: config.Health,
+        settings: config.HealthConfig,
         snapshot: Callable[[], Status],
         exposition: Callable[[], tuple[bytes, str]],
         more: Mapping[str, Route] | None = None,

@@ -3,21 +3,18 @@
 INFO is the life cycle; WARNING: nothing is lost, we recover; ERROR: an operator must act, and the line says what to do.
 """
 
-import base64
 import copy
 import json
 import logging
 import math
-import re
 import sys
 from datetime import UTC, datetime
 from typing import NamedTuple, TextIO
-from urllib.parse import quote, quote_plus
 
-from ingestd.config.model import Log
+from ingestd.config.model import LogConfig
+from ingestd.config.secrets import REDACTION
 
 MAX_FIELD = 16 << 10
-MAX_HIDDEN = 64
 MAX_KINDS = 1000
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _OURS = ("ts", "level", "logger", "message", "exception")
@@ -31,43 +28,6 @@ _MULTILINE = {code: text for code, text in _CONTROL.items() if code not in {0x09
 def _is_number(value: object) -> bool:
     """True where JSON has a number, or a boolean, for `value`."""
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-
-
-class Redaction:
-    """Removes known secrets from text. Of those that change while we run it keeps the latest `MAX_HIDDEN`."""
-
-    def __init__(self) -> None:
-        self._fixed: set[str] = set()
-        self._passing: dict[str, None] = {}
-        self._pattern: re.Pattern[str] | None = None
-
-    def hide(self, secret: str | None, *, fixed: bool = False) -> None:
-        """Remove `secret` from now on; a `fixed` one for ever. None, and what is too short to be one, is ignored."""
-        if secret is None or len(secret) < 4 or secret in self._fixed or secret in self._passing:
-            return
-        if fixed:
-            self._fixed.add(secret)
-        else:
-            self._passing[secret] = None
-        if len(self._passing) > MAX_HIDDEN:
-            del self._passing[next(iter(self._passing))]
-        # The longest first, or a secret that contains another would be left in part.
-        forms = {form for known in (*self._fixed, *self._passing) for form in _forms(known)}
-        self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
-
-    def clean(self, text: str) -> str:
-        return self._pattern.sub("<redacted>", text) if self._pattern else text
-
-
-def _forms(secret: str) -> tuple[str, ...]:
-    """As it is, and as repr(), JSON, URLs and headers write it."""
-    plain = secret.encode(errors="surrogateescape")
-    url = quote(plain, safe=""), quote_plus(plain), quote(plain)
-    return secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], *url, base64.b64encode(plain).decode()
-
-
-REDACTION = Redaction()
-"""The process's own: `setup` writes every line through it."""
 
 
 class _Formatter(logging.Formatter):
@@ -171,7 +131,7 @@ class _Handler(logging.StreamHandler[TextIO]):
         return bool(super().handle(copy.copy(record)))
 
 
-def setup(log: Log, *, quiet_console: bool = False, stream: TextIO | None = None) -> None:
+def setup(log: LogConfig, *, quiet_console: bool = False, stream: TextIO | None = None) -> None:
     """Send all logging to `stream` (stderr) in the configured form; a second call replaces the first.
 
     Libraries are heard from WARNING up. With `quiet_console` so are we, because something else draws on the terminal.
@@ -206,7 +166,7 @@ class Ended(NamedTuple):
         return f"after {self.seconds:.1f} s and {self.tries} {'try' if self.tries == 1 else 'tries'}"
 
 
-class Flap:
+class Outage:
     """One log line when a state begins and one when it ends, however many tries it sees between.
 
     ``if flap.begin(now): log.warning("the sink is down")`` and ``if ended := flap.end(now): log.info("… %s", ended)``;

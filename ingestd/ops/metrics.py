@@ -14,9 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ingestd import __version__
-from ingestd.core.readiness import REASONS, Loading, PartitionStatus, Status, Totals
 from ingestd.core.records import TopicPartition
 from ingestd.ops.histogram import Histogram
+from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status, Totals
 
 PREFIX = "ingestd_"
 

@@ -19,8 +19,8 @@ from rich.text import Text
 
 from ingestd.config.model import Config
 from ingestd.core.formatting import clean, clock, number, size
-from ingestd.core.object_keys import Layout
-from ingestd.core.readiness import PartitionStatus, Status
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.ops.readiness import PartitionStatus, Status
 
 MAX_KINDS = 6  # event types and reasons by name; the rest is one number
 MAX_PARTITIONS = 6
@@ -224,7 +224,7 @@ def summary(status: Status, config: Config, sink_url: str) -> str:
         lines += textwrap.wrap(
             fact, WIDTH, initial_indent=f"  {label:10}  ", subsequent_indent=" " * 14, break_on_hyphens=False
         )
-    layout = Layout(config.sink.lineage)
+    layout = ObjectKeys(config.sink.lineage)
     places = [(totals.objects > 0, "events", layout.events), (totals.quarantined > 0, "quarantine", layout.quarantine)]
     for used, name, folder in places:
         if used:

@@ -13,15 +13,16 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import accumulate
 
-from ingestd.config.model import Batch as Limits
-from ingestd.core.batch import Batch, Edge, Trigger
+from ingestd.config.model import BatchConfig
+from ingestd.core.batch import Batch, RecordRef
 from ingestd.core.breaker import Breaker
-from ingestd.core.chain import Chain, Policy
+from ingestd.core.chain import Chain, ChainPolicy
 from ingestd.core.errors import BreakerOpen
+from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.quarantine import encode
 from ingestd.core.records import Record, TopicPartition, value_bytes
 from ingestd.core.validation import Validator
-from ingestd.pipeline.partition_writer import Keeper, Tools
+from ingestd.pipeline.partition_writer import Dependencies, PartitionWriter
 
 CHUNK_BYTES = 1 << 20  # of values that are decoded at once: bounds how long the loop is held, however large records are
 
@@ -31,16 +32,17 @@ class Pipeline:
 
     def __init__(
         self,
-        limits: Limits,
-        tools: Tools,
+        limits: BatchConfig,
+        tools: Dependencies,
         validator: Validator,
         breaker: Breaker,
-        policy: Policy,
+        policy: ChainPolicy,
         *,
         revoke_timeout: float,
     ) -> None:
         self.limits = limits
-        self.keepers: dict[TopicPartition, Keeper] = {}
+        self._flush_policy = FlushPolicy(limits)
+        self.keepers: dict[TopicPartition, PartitionWriter] = {}
         self.started = asyncio.Event()
         self.progress = 0  # changes whenever records have been taken
         self._tools = tools
@@ -61,7 +63,7 @@ class Pipeline:
             await self._tools.source.start(self)
             self.started.set()
             ticker = group.create_task(self._tick(), name="ticker")
-            await self._accumulate()
+            await self._ingest_loop()
             self._finish()
             ticker.cancel()
 
@@ -70,7 +72,7 @@ class Pipeline:
     def on_assigned(self, partitions: Collection[TopicPartition]) -> None:
         self._tools.metrics.rebalanced()
         for partition in partitions:
-            self._own(partition)
+            self._start_partition(partition)
 
     async def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Land what is held, within a bound; what does not make it is dropped, and its next owner reads it again.
@@ -79,13 +81,13 @@ class Pipeline:
         """
         leaving = [self.keepers[partition] for partition in partitions if partition in self.keepers]
         for keeper in leaving:
-            keeper.begins_again = False
-            self._seal(keeper, Trigger.REVOKE)
+            keeper.restart_pending = False
+            self._seal(keeper, FlushReason.REVOKE)
             keeper.finish()
         if tasks := [keeper.task for keeper in leaving if keeper.task is not None]:
             await asyncio.wait(tasks, timeout=self._revoke_timeout)
         for keeper in leaving:
-            self._disown(keeper)
+            self._stop_partition(keeper)
 
     def on_out_of_range(self, partition: TopicPartition) -> None:
         """The log does not hold what is to be read next: land what is held, then begin again from what is committed.
@@ -95,25 +97,25 @@ class Pipeline:
         keeper = self.keepers.get(partition)
         if keeper is None or keeper.task is None:
             return
-        self._seal(keeper, Trigger.GONE)
+        self._seal(keeper, FlushReason.GONE)
         keeper.chain.position = None
-        keeper.begins_again = True
+        keeper.restart_pending = True
         keeper.finish()
         keeper.task.add_done_callback(lambda task: self._begin_again(keeper, task))
 
-    def _begin_again(self, keeper: Keeper, task: asyncio.Task[None]) -> None:
+    def _begin_again(self, keeper: PartitionWriter, task: asyncio.Task[None]) -> None:
         """Unless the partition was revoked, lost or halted meanwhile, or the stream has ended."""
-        if not keeper.begins_again or self._finishing or keeper.chain.state in {"lost", "halted"}:
+        if not keeper.restart_pending or self._finishing or keeper.chain.state in {"lost", "halted"}:
             return
         if task.cancelled() or task.exception() is None:
-            self._own(keeper.chain.partition)
+            self._start_partition(keeper.chain.partition)
 
-    def _own(self, partition: TopicPartition) -> None:
+    def _start_partition(self, partition: TopicPartition) -> None:
         if self._finishing or self._group is None:
             return
         if stale := self.keepers.get(partition):
-            self._disown(stale)
-        keeper = Keeper(Chain(partition, self._policy, self._tools.source.cluster_id), self._tools, self.freed)
+            self._stop_partition(stale)
+        keeper = PartitionWriter(Chain(partition, self._policy, self._tools.source.cluster_id), self._tools, self.freed)
         self.keepers[partition] = keeper
         self._tools.metrics.assigned(partition)
         life = keeper.run()
@@ -122,20 +124,20 @@ class Pipeline:
         except RuntimeError:  # the group is ending after a failure, and the rebalance does not know yet
             life.close()
 
-    def _disown(self, keeper: Keeper) -> None:
+    def _stop_partition(self, keeper: PartitionWriter) -> None:
         partition = keeper.chain.partition
         if keeper.task is not None:
             keeper.task.cancel()
-        self._tools.metrics.released(partition, keeper.chain.void())
+        self._tools.metrics.released(partition, keeper.chain.reset())
         self._tools.metrics.revoked(partition)
-        keeper.begins_again = False
+        keeper.restart_pending = False
         if self.keepers.get(partition) is keeper:
             del self.keepers[partition]
         self.freed()
 
     # -- records in
 
-    async def _accumulate(self) -> None:
+    async def _ingest_loop(self) -> None:
         while (fetched := await self._tools.source.fetch()) is not None:
             # A seek while we wait below voids what this fetch brought: the epoch of now tells. Where none is wanted at
             # this moment a seek is still to come, and these records are from before it.
@@ -145,10 +147,10 @@ class Pipeline:
                 if (keeper := self.keepers.get(partition)) is not None and keeper.chain.position is not None
             ]
             for keeper, epoch, records in chunks:
-                await self._take(keeper, epoch, records)
+                await self._ingest_chunk(keeper, epoch, records)
             await asyncio.sleep(0)  # where there is a backlog, nothing above waits
 
-    async def _take(self, keeper: Keeper, epoch: int, records: Sequence[Record]) -> None:
+    async def _ingest_chunk(self, keeper: PartitionWriter, epoch: int, records: Sequence[Record]) -> None:
         """Bring consecutive records of one partition into its batches, unless they become void meanwhile."""
         chain = keeper.chain
         while records and chain.epoch == epoch and chain.position is not None:
@@ -160,12 +162,12 @@ class Pipeline:
             validated = self._validator.chunk(chain.partition, chunk)
             quarantine = encode(chain.partition, validated.rejected) if validated.rejected else b""
             # Whether a batch will be open after the wait is not known yet, so each chunk brings a new one's overhead.
-            await self._make_room(len(validated.rows) + len(quarantine) + Batch.overhead_bytes)
+            await self._wait_for_memory(len(validated.rows) + len(quarantine) + Batch.overhead_bytes)
             if chain.epoch != epoch or chain.position is None:
                 return
             batch = chain.batch_for(chunk[0].offset)
             batch.add(chunk, validated, quarantine, _now())
-            self._took(keeper, chunk, batch)
+            self._record_progress(keeper, chunk, batch)
             self._tools.metrics.accepted(validated.accepted)
             if validated.rejected:
                 self._tools.metrics.rejected(Counter(it.reason for it in validated.rejected))
@@ -181,28 +183,27 @@ class Pipeline:
         if value_bytes(records) > CHUNK_BYTES:
             sizes = accumulate(len(record.value or b"") for record in records)
             most = max(1, bisect_right([*sizes], CHUNK_BYTES))
-        if self.limits.records is None:
-            return most
-        return min(most, self.limits.records - (batch.records if batch else 0))
+        left = self._flush_policy.records_left(batch)
+        return most if left is None else min(most, left)
 
-    def _took(self, keeper: Keeper, chunk: Sequence[Record], batch: Batch) -> None:
+    def _record_progress(self, keeper: PartitionWriter, chunk: Sequence[Record], batch: Batch) -> None:
         first = keeper.chain.first is None
-        keeper.fed_at = _now()
+        keeper.last_progress_at = _now()
         keeper.reached = chunk[-1].timestamp
         self.progress += 1
-        keeper.chain.took(Edge(chunk[0].offset, chunk[0].timestamp), batch.end)
+        keeper.chain.advance(RecordRef(chunk[0].offset, chunk[0].timestamp), batch.end)
         self._tools.metrics.consumed(keeper.chain.partition, len(chunk))
         if first:
             keeper.wake()
 
-    async def _compress(self, keeper: Keeper, batch: Batch) -> None:
+    async def _compress(self, keeper: PartitionWriter, batch: Batch) -> None:
         """Hand a piece to a thread once there is one, and seal the batch once it is full."""
         if batch.has_piece:
             await keeper.settle()
             # It may have been sealed or dropped during the wait; then its keeper compresses the rest.
             if keeper.chain.open is batch and (piece := batch.take_piece()) is not None:
                 keeper.write(batch, piece).add_done_callback(self._compressed)
-        if keeper.chain.open is batch and (trigger := batch.full(self.limits)) is not None:
+        if keeper.chain.open is batch and (trigger := self._flush_policy.reached(batch)) is not None:
             self._seal(keeper, trigger)
 
     # -- the memory budget
@@ -212,7 +213,7 @@ class Pipeline:
         """Rows, compressed or not yet, and rejects: all that is held and has not landed."""
         return sum(keeper.chain.held_bytes for keeper in self.keepers.values())
 
-    async def _make_room(self, incoming: int) -> None:
+    async def _wait_for_memory(self, incoming: int) -> None:
         """Wait until `incoming` bytes fit into the budget; a chunk larger than all of it goes in alone.
 
         `_held` is an upper bound, since compressing and landing only make it less: the sum over all partitions, which
@@ -223,7 +224,7 @@ class Pipeline:
             return
         while True:
             self._room.clear()
-            self._relieve()
+            self._flush_largest()
             held = self.held_bytes
             if not held or held + incoming <= self.limits.memory:
                 break
@@ -233,17 +234,13 @@ class Pipeline:
         self._held = held + incoming
         self._recount_at = min(self._held + self.limits.memory // 16, self.limits.memory)
 
-    def _relieve(self) -> None:
+    def _flush_largest(self) -> None:
         """Seal the largest open batches while open ones take more than half of the budget."""
-        opened = sorted(
-            (keeper for keeper in self.keepers.values() if keeper.chain.open is not None), key=_open_bytes, reverse=True
-        )
-        total = sum(map(_open_bytes, opened))
-        for keeper in opened:
-            if total <= self.limits.memory // 2:
-                return
-            total -= _open_bytes(keeper)
-            self._seal(keeper, Trigger.MEMORY)
+        opened = {id(keeper.chain.open): keeper for keeper in self.keepers.values()}
+        for batch in self._flush_policy.for_memory(
+            k.chain.open for k in self.keepers.values() if k.chain.open is not None
+        ):
+            self._seal(opened[id(batch)], FlushReason.MEMORY)
 
     def _compressed(self, _: object) -> None:
         """There is room now, too, and in an outage there is no other."""
@@ -268,8 +265,8 @@ class Pipeline:
             end = self._tools.source.end_offset(chain.partition)
             behind = chain.position is not None and end is not None and end > chain.position
             if self._full or not (behind or chain.state == "lost"):
-                keeper.fed_at = now
-        return max((now - keeper.fed_at for keeper in self.keepers.values()), default=0.0)
+                keeper.last_progress_at = now
+        return max((now - keeper.last_progress_at for keeper in self.keepers.values()), default=0.0)
 
     # -- sealing
 
@@ -286,9 +283,9 @@ class Pipeline:
         for keeper in self.keepers.values():
             due = self._due(keeper)
             if due is not None and due <= now:
-                self._seal(keeper, Trigger.AGE)
+                self._seal(keeper, FlushReason.AGE)
 
-    def _due(self, keeper: Keeper) -> float | None:
+    def _due(self, keeper: PartitionWriter) -> float | None:
         """When the open batch reaches its age.
 
         Never while an older one waits to land: it could not land any sooner, and an outage would leave a trail of small
@@ -297,9 +294,9 @@ class Pipeline:
         batch = keeper.chain.open
         if batch is None or batch.first is None or keeper.chain.sealed:
             return None
-        return batch.opened_at + self.limits.interval
+        return self._flush_policy.due_at(batch)
 
-    def _seal(self, keeper: Keeper, trigger: Trigger) -> None:
+    def _seal(self, keeper: PartitionWriter, trigger: FlushReason) -> None:
         batch = keeper.chain.seal(trigger)
         if batch is not None:
             self._tools.metrics.sealed(trigger, batch.records, _now() - batch.opened_at)
@@ -308,16 +305,12 @@ class Pipeline:
     def _finish(self) -> None:
         self._finishing = True
         for keeper in self.keepers.values():
-            self._seal(keeper, Trigger.SHUTDOWN)
+            self._seal(keeper, FlushReason.SHUTDOWN)
             keeper.finish()
 
 
 def _offset(record: Record) -> int:
     return record.offset
-
-
-def _open_bytes(keeper: Keeper) -> int:
-    return keeper.chain.open.held_bytes if keeper.chain.open is not None else 0
 
 
 def _now() -> float:

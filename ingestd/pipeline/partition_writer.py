@@ -10,38 +10,40 @@ from typing import Any, TypeVar
 import msgspec
 
 from ingestd import __version__
-from ingestd.core.batch import Batch, Edge, Sealed, Trigger
+from ingestd.core.batch import Batch, EncodedBatch, RecordRef
 from ingestd.core.chain import Chain
 from ingestd.core.chain_steps import (
-    Adoption,
+    Adopted,
+    AwaitBatch,
     AwaitFirst,
-    AwaitSealed,
     Commit,
+    Encode,
+    FindNeighbours,
+    GetTopicId,
     Halt,
-    Identify,
-    Inspect,
-    Landing,
-    Pack,
+    HeadObject,
+    Landed,
     ReadCommitted,
     ReadLog,
     ResolveStart,
-    Resume,
+    Seek,
     Step,
-    Survey,
     Upload,
     Wait,
 )
-from ingestd.core.object_keys import Layout
-from ingestd.ops.gc_tuning import Heap
+from ingestd.core.flush_policy import FlushReason
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.stored import Stored
+from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.ops.metrics import Metrics
-from ingestd.sinks.base import Sink, Stored
+from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import neighbours
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
 log = logging.getLogger(__name__)
 
-_heap = Heap()  # of the process; the one thread that compresses looks after it
+_heap = HeapTrimmer()  # of the process; the one thread that compresses looks after it
 
 T = TypeVar("T")
 
@@ -50,33 +52,33 @@ def _unheard(_key: str) -> None:
     """Nobody wants to know."""
 
 
-class Tools(msgspec.Struct, frozen=True):
+class Dependencies(msgspec.Struct, frozen=True):
     """What every keeper works with."""
 
     source: Source
     sink: Sink
-    guard: Guard
+    guard: SinkRetrier
     metrics: Metrics
     executor: Executor  # for compression
     wall_clock: Callable[[], float]
     landed: Callable[[str], None] = _unheard  # called with the key of each data object; neither blocks nor raises
 
 
-class Keeper:
+class PartitionWriter:
     """Drives a chain until it is told to finish, loses the partition, or halts."""
 
-    def __init__(self, chain: Chain, tools: Tools, freed: Callable[[], None]) -> None:
+    def __init__(self, chain: Chain, tools: Dependencies, freed: Callable[[], None]) -> None:
         """`freed` is called whenever less is held than before."""
         self.chain = chain
         self._tools = tools
         self._freed = freed
         self._wake = asyncio.Event()
         self._finishing = False
-        self.begins_again = False  # after its end, the partition is still ours
+        self.restart_pending = False  # after its end, the partition is still ours
         self._write: asyncio.Future[None] | None = None  # the piece of the open batch that is being compressed
         self.halted: Halt | None = None
         self.reached: int | None = None  # Kafka timestamp (ms) of the last record taken
-        self.fed_at = asyncio.get_running_loop().time()  # when records last came, or none were there to come
+        self.last_progress_at = asyncio.get_running_loop().time()  # when records last came, or none were there to come
         self.task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
@@ -105,10 +107,10 @@ class Keeper:
                         self._drop()
                         return
                     answer = None
-                case Resume() | Landing() | Adoption():
+                case Seek() | Landed() | Adopted():
                     self._note(step)
                     answer = None
-                case AwaitFirst() | AwaitSealed():
+                case AwaitFirst() | AwaitBatch():
                     answer = await self._await(step)
                     if answer is None:
                         return
@@ -130,7 +132,7 @@ class Keeper:
         tools, partition = self._tools, self.chain.partition
         answer: Any = None
         match step:
-            case Identify():
+            case GetTopicId():
                 answer = await tools.source.topic_id(partition)
             case ReadCommitted():
                 answer = await tools.source.committed(partition)
@@ -140,26 +142,26 @@ class Keeper:
                 answer = await tools.source.log_range(partition)
             case Wait(seconds):
                 await asyncio.sleep(seconds)
-            case Survey(offset):
+            case FindNeighbours(offset):
                 layout = self.chain.policy.layout
                 answer = await tools.guard.call(lambda: neighbours(tools.sink, layout, partition, offset))
-            case Inspect(key):
+            case HeadObject(key):
                 answer = await tools.guard.call(lambda: tools.sink.head(key))
-            case Pack(batch):
+            case Encode(batch):
                 answer = await self._pack(batch)
             case Upload(sealed):
                 answer = await self._upload(sealed)
         return answer
 
-    def _note(self, step: Resume | Landing | Adoption) -> None:
+    def _note(self, step: Seek | Landed | Adopted) -> None:
         """Do what a step says; it has no answer."""
         partition = self.chain.partition
         match step:
-            case Resume(offset):
+            case Seek(offset):
                 self._tools.source.seek(partition, offset)
-            case Landing():
+            case Landed():
                 self._landed(step)
-            case Adoption(winner, released):
+            case Adopted(winner, released):
                 self._tools.metrics.adopted(partition, released)
                 self._freed()
                 log.info(
@@ -167,11 +169,11 @@ class Keeper:
                     extra={"topic": partition.topic, "partition": partition.partition, "offset": winner.end},
                 )
 
-    async def _await(self, step: AwaitFirst | AwaitSealed) -> Edge | Batch | None:
+    async def _await(self, step: AwaitFirst | AwaitBatch) -> RecordRef | Batch | None:
         """What the chain waits for; None when it is not going to come."""
         while True:
             self._wake.clear()
-            if isinstance(step, AwaitSealed) and self.chain.sealed:
+            if isinstance(step, AwaitBatch) and self.chain.sealed:
                 return self.chain.sealed[0]
             if isinstance(step, AwaitFirst) and self.chain.first is not None:
                 return self.chain.first
@@ -179,14 +181,14 @@ class Keeper:
                 return None
             await self._wake.wait()
 
-    async def _pack(self, batch: Batch) -> Sealed:
+    async def _pack(self, batch: Batch) -> EncodedBatch:
         await self.settle()
         chain = self.chain
         sealed = await self._offload(_finish, batch, chain.policy.layout, chain.cluster, chain.topic_id)
         self._freed()  # it has become smaller
         return sealed
 
-    async def _upload(self, sealed: Sealed) -> Stored:
+    async def _upload(self, sealed: EncodedBatch) -> Stored:
         """The quarantine first: a crash in between repeats rejected records, the other order could lose them."""
         tools = self._tools
         metadata = sealed.landed.metadata()
@@ -205,7 +207,7 @@ class Keeper:
             self._tools.metrics.committed(self.chain.partition, time.perf_counter() - started)
         return accepted
 
-    def _landed(self, landing: Landing) -> None:
+    def _landed(self, landing: Landed) -> None:
         sealed, batch, tools = landing.sealed, landing.batch, self._tools
         landed = sealed.landed
         tools.metrics.landed(
@@ -216,7 +218,7 @@ class Keeper:
             row_bytes=sealed.row_bytes,
             freshness=max(0.0, tools.wall_clock() - landed.last_timestamp / 1000),
         )
-        if batch.trigger is Trigger.HOLE:
+        if batch.trigger is FlushReason.HOLE:
             tools.metrics.lost_upstream(self.chain.partition, landed.end - landed.start)
         self._freed()
         self._offload(_heap.freed, len(sealed.data))
@@ -248,14 +250,14 @@ class Keeper:
 
     def _forget(self) -> None:
         self._tools.source.pause(self.chain.partition)
-        self._tools.metrics.released(self.chain.partition, self.chain.void())
+        self._tools.metrics.released(self.chain.partition, self.chain.reset())
         self._freed()
 
     def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._tools.executor, function, *arguments)
 
 
-def _finish(batch: Batch, layout: Layout, cluster: str, topic_id: str) -> Sealed:
+def _finish(batch: Batch, layout: ObjectKeys, cluster: str, topic_id: str) -> EncodedBatch:
     sealed = batch.finish(layout, cluster, __version__, topic_id)
     _heap.freed(len(sealed.data))
     return sealed

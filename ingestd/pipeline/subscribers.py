@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Follower(Protocol):
+class Subscriber(Protocol):
     """Started before the flow, and waited for after it; it never holds up the flow."""
 
     async def start(self) -> None:

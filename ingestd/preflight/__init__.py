@@ -27,7 +27,7 @@ class Verdict(StrEnum):
     NOT_TRIED = "not_tried"  # what it depends on failed
 
 
-class Finding(msgspec.Struct, frozen=True):
+class CheckFinding(msgspec.Struct, frozen=True):
     """One line of the report. `check` is a stable name; `todo` is empty where nothing is to be done."""
 
     check: str
@@ -36,23 +36,23 @@ class Finding(msgspec.Struct, frozen=True):
     todo: str = ""
 
 
-def ok(check: str, seen: str) -> Finding:
-    return Finding(check, Verdict.OK, seen)
+def ok(check: str, seen: str) -> CheckFinding:
+    return CheckFinding(check, Verdict.OK, seen)
 
 
-def note(check: str, seen: str, todo: str = "") -> Finding:
-    return Finding(check, Verdict.NOTE, seen, todo)
+def note(check: str, seen: str, todo: str = "") -> CheckFinding:
+    return CheckFinding(check, Verdict.NOTE, seen, todo)
 
 
-def wrong(check: str, seen: str, todo: str) -> Finding:
-    return Finding(check, Verdict.WRONG, seen, todo)
+def wrong(check: str, seen: str, todo: str) -> CheckFinding:
+    return CheckFinding(check, Verdict.WRONG, seen, todo)
 
 
-def not_tried(check: str, why: str) -> Finding:
-    return Finding(check, Verdict.NOT_TRIED, f"not tried: {why}")
+def not_tried(check: str, why: str) -> CheckFinding:
+    return CheckFinding(check, Verdict.NOT_TRIED, f"not tried: {why}")
 
 
-def failed(check: str, error: IngestdError) -> Finding:
+def failed(check: str, error: IngestdError) -> CheckFinding:
     return wrong(check, error.args[0], error.hint or "check the brokers, the network and kafka.bootstrap_servers")
 
 

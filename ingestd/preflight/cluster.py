@@ -5,11 +5,11 @@ from typing import TypeVar
 
 import msgspec
 
-from ingestd.config.model import Config, Kafka, Seconds
+from ingestd.config.model import Config, KafkaConfig, Seconds
 from ingestd.core.errors import ConfigError, IngestdError, SourceError
 from ingestd.core.formatting import number
 from ingestd.core.records import GroupState, LogRange, Position, Record, TopicPartition
-from ingestd.preflight import Finding, failed, not_tried, note, ok, some, wrong
+from ingestd.preflight import CheckFinding, failed, not_tried, note, ok, some, wrong
 from ingestd.preflight.estimate import Traffic
 
 OUTAGE = Seconds(3 * 86400)  # a weekend with nobody there: what a log should bridge
@@ -40,13 +40,15 @@ class Facts(msgspec.Struct):
     records: Mapping[TopicPartition, Sequence[Record]] | SourceError | None = None
 
 
-def findings(facts: Facts, config: Config, mark: str, *, in_sink: bool | None) -> Iterator[Finding]:
+def findings(facts: Facts, config: Config, mark: str, *, in_sink: bool | None) -> Iterator[CheckFinding]:
     """The whole report on Kafka but for the records."""
     kafka = config.kafka
     yield security(kafka)
     unreached = "no broker answers" if facts.trouble is None else "Kafka cannot be used"
 
-    def judged(check: str, fact: T | IngestdError | None, judge: Callable[[T], Iterable[Finding]]) -> Iterator[Finding]:
+    def judged(
+        check: str, fact: T | IngestdError | None, judge: Callable[[T], Iterable[CheckFinding]]
+    ) -> Iterator[CheckFinding]:
         if fact is None:
             yield not_tried(check, unreached)
         elif isinstance(fact, IngestdError):
@@ -85,7 +87,7 @@ def readable(facts: Facts) -> bool:
     return all(isinstance(count, int) for count in counts) and isinstance(facts.logs, Mapping)
 
 
-def security(kafka: Kafka) -> Finding:
+def security(kafka: KafkaConfig) -> CheckFinding:
     """How connections are protected."""
     protocol = kafka.security_protocol
     seen = f"{protocol} with {kafka.sasl_mechanism}" if protocol.startswith("SASL_") else protocol
@@ -104,7 +106,7 @@ def is_local(server: str) -> bool:
     return server.rpartition(":")[0].strip("[]") in {"127.0.0.1", "localhost", "::1"}
 
 
-def servers(found: Mapping[str, str | SourceError]) -> Iterator[Finding]:
+def servers(found: Mapping[str, str | SourceError]) -> Iterator[CheckFinding]:
     """What each bootstrap server said: its cluster's id, or an error."""
     ids = sorted({it for it in found.values() if isinstance(it, str)})
     silent = {server: it for server, it in found.items() if isinstance(it, SourceError)}
@@ -122,7 +124,7 @@ def servers(found: Mapping[str, str | SourceError]) -> Iterator[Finding]:
         yield ok("kafka.servers", f"{answered}, cluster {ids[0]}")
 
 
-def brokers(found: Mapping[str, SourceError | None]) -> Finding:
+def brokers(found: Mapping[str, SourceError | None]) -> CheckFinding:
     """Whether each broker is reached where it says that it is."""
     silent = {server: error for server, error in found.items() if error is not None}
     if not silent:
@@ -136,7 +138,7 @@ def brokers(found: Mapping[str, SourceError | None]) -> Finding:
     )
 
 
-def topics(found: Mapping[str, int | SourceError]) -> Iterator[Finding]:
+def topics(found: Mapping[str, int | SourceError]) -> Iterator[CheckFinding]:
     """How many partitions each topic has, or why that is not known."""
     counts = {topic: it for topic, it in found.items() if not isinstance(it, SourceError)}
     for error in found.values():
@@ -147,7 +149,7 @@ def topics(found: Mapping[str, int | SourceError]) -> Iterator[Finding]:
         yield ok("kafka.topics", some(words, most=10))
 
 
-def group(name: str, state: GroupState) -> Finding:
+def group(name: str, state: GroupState) -> CheckFinding:
     """Whether somebody is in the group already."""
     if state.members:
         members = f"{number(len(state.members), 'member')} ({some(state.members)})"
@@ -158,7 +160,7 @@ def group(name: str, state: GroupState) -> Finding:
     return ok("kafka.group", f"{name} is {state.state} and has no members")
 
 
-def right_to_join(name: str, *, given: bool) -> Finding:
+def right_to_join(name: str, *, given: bool) -> CheckFinding:
     if given:
         return ok("kafka.rights", f"our user may join group {name} and commit")
     return wrong("kafka.rights", f"our user may not join group {name}", "grant READ on the group")
@@ -170,7 +172,7 @@ def offsets(
     mark: str,
     *,
     skip_lost: bool,
-) -> Iterator[Finding]:
+) -> Iterator[CheckFinding]:
     """Where the group is, topic by topic, and which of its offsets a run would not go on from as they are."""
     at = {partition: position for partition, position in committed.items() if position is not None}
     for topic in sorted({partition.topic for partition in at}):
@@ -194,7 +196,7 @@ def offsets(
 
 def start(
     policy: str, logs: Mapping[TopicPartition, LogRange], starts: Mapping[TopicPartition, int], *, in_sink: bool | None
-) -> Finding:
+) -> CheckFinding:
     """Where a run begins in partitions without a committed offset. `in_sink`: are there objects; None: not known."""
     waiting = sum(max(0, logs[partition].end - offset) for partition, offset in starts.items())
     where = f"{len(starts)} of {number(len(logs), 'partition')} have no committed offset: "
@@ -205,7 +207,7 @@ def start(
     return note("kafka.start", seen, "--dry-run shows which")
 
 
-def settings(found: Mapping[str, Mapping[str, str]], topics: Sequence[str], config: Config) -> Iterator[Finding]:
+def settings(found: Mapping[str, Mapping[str, str]], topics: Sequence[str], config: Config) -> Iterator[CheckFinding]:
     """What the settings of `topics` mean for us. Those that we may not read are not in `found`."""
     hidden = [topic for topic in topics if topic not in found]
     if hidden:
@@ -220,7 +222,7 @@ def settings(found: Mapping[str, Mapping[str, str]], topics: Sequence[str], conf
         yield _message_size(topic, numbers.get("max.message.bytes", 0), config)
 
 
-def _retention(topic: str, policy: str, numbers: Mapping[str, int]) -> Finding:
+def _retention(topic: str, policy: str, numbers: Mapping[str, int]) -> CheckFinding:
     check = "topic.retention"
     time, most = numbers.get("retention.ms", -1), numbers.get("retention.bytes", -1)
     if "delete" not in policy:
@@ -235,7 +237,7 @@ def _retention(topic: str, policy: str, numbers: Mapping[str, int]) -> Finding:
     return ok(check, seen)
 
 
-def _compaction(topic: str, lag: float) -> Finding:
+def _compaction(topic: str, lag: float) -> CheckFinding:
     check = "topic.compaction"
     if lag < OUTAGE:
         return wrong(
@@ -246,7 +248,7 @@ def _compaction(topic: str, lag: float) -> Finding:
     return ok(check, f"{topic} is compacted after {Seconds(lag)}")
 
 
-def _message_size(topic: str, most: int, config: Config) -> Finding:
+def _message_size(topic: str, most: int, config: Config) -> CheckFinding:
     check = "topic.message_size"
     seen = f"{topic} takes messages of up to {most:,} bytes"
     if most > config.kafka.fetch_max_bytes:

@@ -9,18 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.config.model import Config
 from ingestd.core.errors import BreakerOpen, SourceError
-from ingestd.core.object_keys import QUARANTINE, Landed
+from ingestd.core.object_keys import QUARANTINE, ObjectMetadata
 from ingestd.core.records import TopicPartition
+from ingestd.core.stored import ObjectInfo
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Tools
-from ingestd.sinks.base import ObjectInfo, Sink
+from ingestd.pipeline.partition_writer import Dependencies
+from ingestd.sinks.base import Sink
 from ingestd.sinks.dry_run import DrySink
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
 LONGEST_S = 60.0  # where no duration is given
@@ -68,7 +69,7 @@ class DryRun:
         self._source = source
         self._metrics = Metrics()
         self._sink = DrySink(sink, self._would_write)
-        self._guard = Guard(config.sink, self._metrics.upload_retried)
+        self._guard = SinkRetrier(config.sink, self._metrics.upload_retried)
         self._validator = validator
         self._tell = tell
         self._caught_up = False
@@ -80,7 +81,7 @@ class DryRun:
         began, duration = loop.time(), self._config.duration or LONGEST_S
         problem: str | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="compress") as executor:
-            pipeline = compose.make_pipeline(self._config, self._tools(executor), self._validator)
+            pipeline = wiring.make_pipeline(self._config, self._tools(executor), self._validator)
             try:
                 async with asyncio.timeout(duration + self._config.grace):
                     await self._flow(pipeline, duration)
@@ -128,8 +129,8 @@ class DryRun:
         # Markers of transactions take offsets at the end that no record comes for.
         return position is not None and (position >= end or (readable is not None and position >= readable))
 
-    def _tools(self, executor: ThreadPoolExecutor) -> Tools:
-        return Tools(
+    def _tools(self, executor: ThreadPoolExecutor) -> Dependencies:
+        return Dependencies(
             source=self._source,
             sink=self._sink,
             guard=self._guard,
@@ -139,7 +140,7 @@ class DryRun:
         )
 
     def _would_write(self, info: ObjectInfo) -> None:
-        landed = Landed.from_metadata(info.metadata)
+        landed = ObjectMetadata.from_metadata(info.metadata)
         assert landed is not None
         quarantine = info.key.startswith(QUARANTINE)
         self._objects += 1

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from ingestd.config.model import Batch as Limits
-from ingestd.config.model import Seconds
+from ingestd.config.model import BatchConfig, Seconds
 from ingestd.core.batch import Batch
 from ingestd.core.formatting import number, size
 from ingestd.core.records import LogRange, TopicPartition
-from ingestd.preflight import Finding, note, ok
+from ingestd.preflight import CheckFinding, note, ok
 from ingestd.preflight.records import Sample
 
 S3_PUT_USD_PER_1000 = 0.005  # AWS, us-east-1; LIST costs the same, HEAD and GET a twelfth
@@ -52,7 +51,7 @@ class Estimate(msgspec.Struct, frozen=True):
     credits_per_month: float  # for Snowpipe
 
 
-def estimate(traffic: Mapping[TopicPartition, Traffic], sample: Sample, limits: Limits) -> Estimate | None:
+def estimate(traffic: Mapping[TopicPartition, Traffic], sample: Sample, limits: BatchConfig) -> Estimate | None:
     """As if records came evenly over the day. None where there is nothing to go by."""
     records = sum(it.records_per_day for it in traffic.values())
     if not records or not sample.rows:
@@ -73,7 +72,7 @@ def estimate(traffic: Mapping[TopicPartition, Traffic], sample: Sample, limits: 
     )
 
 
-def objects_per_day(records: Sequence[float], record_bytes: float, limits: Limits) -> float:
+def objects_per_day(records: Sequence[float], record_bytes: float, limits: BatchConfig) -> float:
     """Objects a day of partitions with so many records a day each, of so many compressed bytes."""
     return sum(
         max(_by_age(each, limits.interval), _by_size(each, len(records), record_bytes, limits)) for each in records
@@ -85,14 +84,16 @@ def _by_age(records: float, interval: float) -> float:
     return records / (1 + records * interval / DAY)
 
 
-def _by_size(records: float, partitions: int, record_bytes: float, limits: Limits) -> float:
+def _by_size(records: float, partitions: int, record_bytes: float, limits: BatchConfig) -> float:
     """Open batches share half of the memory."""
     room = max(1.0, limits.memory / 2 / partitions - Batch.overhead_bytes)
     by_count = records / limits.records if limits.records else 0.0
     return max(records * record_bytes / min(limits.bytes, room), by_count)
 
 
-def findings(traffic: Mapping[TopicPartition, Traffic], found: Estimate | None, limits: Limits) -> Iterator[Finding]:
+def findings(
+    traffic: Mapping[TopicPartition, Traffic], found: Estimate | None, limits: BatchConfig
+) -> Iterator[CheckFinding]:
     """What is said of the estimate."""
     yield _records(traffic)
     if found is None:
@@ -108,7 +109,7 @@ def findings(traffic: Mapping[TopicPartition, Traffic], found: Estimate | None, 
     )
 
 
-def _records(traffic: Mapping[TopicPartition, Traffic]) -> Finding:
+def _records(traffic: Mapping[TopicPartition, Traffic]) -> CheckFinding:
     day = sum(it.records_per_day for it in traffic.values())
     hour = sum(it.log.end - it.hour_ago for it in traffic.values())
     busy = [it for it in traffic.values() if it.records_per_day]
@@ -120,7 +121,7 @@ def _records(traffic: Mapping[TopicPartition, Traffic]) -> Finding:
     return ok("estimate.records", seen)
 
 
-def _objects(found: Estimate, records: Sequence[float], limits: Limits) -> Finding:
+def _objects(found: Estimate, records: Sequence[float], limits: BatchConfig) -> CheckFinding:
     check = "estimate.objects"
     seen = f"about {number(found.objects, 'object')} a day of about {size(found.object_bytes)} compressed"
     if found.quarantine_objects:

@@ -8,15 +8,14 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.config.model import Config
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Record, TopicPartition
 from ingestd.preflight.cluster import SETTINGS, Facts
 from ingestd.preflight.estimate import DAY, Traffic
 from ingestd.sources.base import Source
-from ingestd.sources.kafka import Reader
-from ingestd.sources.kafka import bootstrap_check as contact
+from ingestd.sources.kafka import Inspector, bootstrap_check
 from ingestd.sources.kafka.requests import time_of
 
 START_S = 20.0  # until a source can be read from
@@ -32,7 +31,7 @@ async def look(config: Config) -> Facts:
     """Each question that can be asked is, and at once where none needs another's answer; about a minute at most."""
     facts = Facts()
     try:
-        facts.servers = await contact.bootstrap(config.kafka)
+        facts.servers = await bootstrap_check.bootstrap(config.kafka)
     except ConfigError as error:
         facts.servers = error
         return facts
@@ -40,24 +39,24 @@ async def look(config: Config) -> Facts:
     if not answering:
         return facts
     kafka = replace(config.kafka, bootstrap_servers=answering)
-    facts.topics = await _caught(contact.partitions(kafka))
+    facts.topics = await _caught(bootstrap_check.partitions(kafka))
     if isinstance(facts.topics, SourceError):
         return facts
     existing = tuple(topic for topic, count in facts.topics.items() if isinstance(count, int))
     if existing:
         known = replace(config, kafka=replace(kafka, topics=existing))
         try:
-            async with compose.open_reader(known) as reader:
+            async with wiring.open_inspector(known) as reader:
                 await _ask(facts, known, reader)
         except SourceError as error:
             facts.trouble = error
     return facts
 
 
-async def _ask(facts: Facts, config: Config, reader: Reader) -> None:
+async def _ask(facts: Facts, config: Config, reader: Inspector) -> None:
     """Everything that is asked of brokers that answer."""
     facts.brokers, facts.group, facts.may_join, facts.settings, logs, committed = await asyncio.gather(
-        _caught(contact.reach(config.kafka, sorted(reader.brokers.values()))),
+        _caught(bootstrap_check.reach(config.kafka, sorted(reader.brokers.values()))),
         _caught(reader.group()),
         _caught(reader.may_join()),
         _caught(reader.topic_settings(SETTINGS)),
@@ -71,11 +70,11 @@ async def _ask(facts: Facts, config: Config, reader: Reader) -> None:
     facts.starts, facts.traffic, facts.records = await asyncio.gather(
         _caught(reader.starts(missing, time_of(config.kafka.start))),
         _caught(_traffic(reader, logs)),
-        _caught(sample(compose.make_onlooker(config), logs)),
+        _caught(sample(wiring.make_onlooker(config), logs)),
     )
 
 
-async def _traffic(reader: Reader, logs: Mapping[TopicPartition, LogRange]) -> dict[TopicPartition, Traffic]:
+async def _traffic(reader: Inspector, logs: Mapping[TopicPartition, LogRange]) -> dict[TopicPartition, Traffic]:
     now = time.time()
     day, hour = await asyncio.gather(
         *(reader.starts(logs.keys(), int((now - seconds) * 1000)) for seconds in (DAY, DAY / 24))

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from ingestd.config.model import Breaker
+from ingestd.config.model import BreakerConfig
 from ingestd.core.formatting import number, size
-from ingestd.core.gzip import pack
+from ingestd.core.gzip import compress
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.validation import Rejected, Validator
-from ingestd.preflight import Finding, note, ok, wrong
+from ingestd.preflight import CheckFinding, note, ok, wrong
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ class Sample(msgspec.Struct, frozen=True):
     def packed_bytes(self, count: float) -> float:
         """Of an object with so many rows: as these are compressed, and in proportion beyond them."""
         some = self.rows[: max(1, round(count))]
-        return len(pack(b"".join(some)).data) * max(1.0, count / len(some))
+        return len(compress(b"".join(some)).data) * max(1.0, count / len(some))
 
 
 def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validator) -> Sample:
@@ -57,7 +57,7 @@ def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validato
     )
 
 
-def findings(sample: Sample, breaker: Breaker) -> Iterator[Finding]:
+def findings(sample: Sample, breaker: BreakerConfig) -> Iterator[CheckFinding]:
     """What is said of a sample."""
     if sample.last is None:
         yield note("kafka.read", "there is no record to read")

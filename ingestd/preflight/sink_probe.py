@@ -19,11 +19,12 @@ from typing import TypeVar
 from ingestd import __version__
 from ingestd.config.model import Config
 from ingestd.core.errors import SinkError, SinkForbidden, SinkUnavailable
-from ingestd.core.gzip import pack
-from ingestd.core.object_keys import OWN, Layout
+from ingestd.core.gzip import compress
+from ingestd.core.object_keys import OWN, ObjectKeys
 from ingestd.core.records import TopicPartition
-from ingestd.preflight import Finding, not_tried, store
-from ingestd.sinks.base import ObjectInfo, Sink, Stored
+from ingestd.core.stored import ObjectInfo, Stored
+from ingestd.preflight import CheckFinding, not_tried, store
+from ingestd.sinks.base import Sink
 
 WITHIN_S = 20.0  # for each call, with all of its tries
 TRIES, PAUSE_S = 3, 1.0
@@ -37,11 +38,11 @@ T = TypeVar("T")
 class Store:
     """`readable` says whether a dry run can look at what is there, `holds_objects` whether anything is."""
 
-    def __init__(self, config: Config, sink: Sink, layout: Layout) -> None:
+    def __init__(self, config: Config, sink: Sink, layout: ObjectKeys) -> None:
         self._config = config
         self._sink = sink
         self._layout = layout
-        self.findings: list[Finding] = [store.places(layout, sink.url)] if sink.url.startswith("s3:") else []
+        self.findings: list[CheckFinding] = [store.places(layout, sink.url)] if sink.url.startswith("s3:") else []
         self.readable = False
         self.holds_objects: bool | None = None
 
@@ -73,7 +74,7 @@ class Store:
         await self._sink.start()
         return await self._sink.folders(self._layout.events)
 
-    async def _missing(self) -> Iterable[Finding]:
+    async def _missing(self) -> Iterable[CheckFinding]:
         key = self._layout.data_key(_NOBODY, 0, 0, 0)
         found = await attempt(lambda: self._sink.head(key), f"cannot look at {key}")
         if isinstance(found, SinkError):
@@ -81,9 +82,9 @@ class Store:
         self.readable = True
         return [store.missing(found=found is not None)]
 
-    async def _write(self) -> list[Finding]:
+    async def _write(self) -> list[CheckFinding]:
         now = datetime.now(UTC)
-        key, body = self._key(now), pack(_CONTENT).data
+        key, body = self._key(now), compress(_CONTENT).data
         metadata = {"purpose": "check", "written-at": now.isoformat(timespec="seconds"), "version": __version__}
         written = await attempt(lambda: self._sink.put_new(key, body, metadata), f"cannot write {key}")
         if isinstance(written, SinkError):

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from ingestd.config.model import Config
 from ingestd.core.errors import SinkError
 from ingestd.core.formatting import size
-from ingestd.core.object_keys import OWN, REQUEUED, Layout
-from ingestd.preflight import Finding, note, ok, wrong
+from ingestd.core.object_keys import OWN, REQUEUED, ObjectKeys
+from ingestd.preflight import CheckFinding, note, ok, wrong
 from ingestd.preflight.estimate import Estimate
 
 _ACTION = re.compile(r"\b(?:s3|kms):[A-Z][A-Za-z]+")
 _NO_ROOM = 1 << 30  # bytes on a disk that are as good as none
 
 
-def places(layout: Layout, url: str) -> Finding:
+def places(layout: ObjectKeys, url: str) -> CheckFinding:
     """Whether what Snowpipe is pointed at holds rows and nothing else."""
     root = url.rstrip("/") + "/"
     pipe = f"{root}{layout.events}"
@@ -26,7 +26,7 @@ def places(layout: Layout, url: str) -> Finding:
     return ok("sink.places", seen)
 
 
-def refused(check: str, error: SinkError) -> Finding:
+def refused(check: str, error: SinkError) -> CheckFinding:
     """A call that failed; where the store names the right that is missing, that is what to do."""
     message = str(error.args[0])
     action = _ACTION.search(message)
@@ -39,12 +39,12 @@ def _on(action: str) -> str:
     return ", in its policy and in the key's" if action.startswith("kms:") else ""
 
 
-def listed(layout: Layout, url: str, *, holds_objects: bool) -> Finding:
+def listed(layout: ObjectKeys, url: str, *, holds_objects: bool) -> CheckFinding:
     held = "holds objects" if holds_objects else "is empty"
     return ok("sink.list", f"{layout.events} of {url} can be listed and {held}; {layout.quarantine}, too")
 
 
-def written(key: str, metadata: Mapping[str, str], *, new: bool) -> Finding:
+def written(key: str, metadata: Mapping[str, str], *, new: bool) -> CheckFinding:
     """An object was written now, or had been earlier on this day."""
     if new:
         return ok("sink.write", f"wrote {key}")
@@ -52,7 +52,7 @@ def written(key: str, metadata: Mapping[str, str], *, new: bool) -> Finding:
     return ok("sink.write", f"a check at {when} wrote {key}; one object a day is written")
 
 
-def create_only(config: Config, *, refused: bool) -> Finding:
+def create_only(config: Config, *, refused: bool) -> CheckFinding:
     """What became of a write under a taken name."""
     check = "sink.create_only"
     if config.sink.delivery != "exactly-once":
@@ -66,7 +66,7 @@ def create_only(config: Config, *, refused: bool) -> Finding:
     )
 
 
-def read_back(*, body: bool, metadata: bool) -> Finding:
+def read_back(*, body: bool, metadata: bool) -> CheckFinding:
     check = "sink.read"
     if not body:
         return wrong(
@@ -78,13 +78,13 @@ def read_back(*, body: bool, metadata: bool) -> Finding:
     return ok(check, "body and metadata are read as they were written")
 
 
-def missing(*, found: bool) -> Finding:
+def missing(*, found: bool) -> CheckFinding:
     if found:
         return wrong("sink.head", "the store has an object where there is none", "use another store")
     return ok("sink.head", "a name that is free is told from one that is forbidden (HEAD answers 404)")
 
 
-def encryption(config: Config) -> Iterator[Finding]:
+def encryption(config: Config) -> Iterator[CheckFinding]:
     """To be asked for where an object was written and read."""
     s3 = config.s3
     if s3.encryption == "none":
@@ -94,7 +94,7 @@ def encryption(config: Config) -> Iterator[Finding]:
     yield ok("sink.encryption", f"written and read as {s3.encryption}{key}{rights}")
 
 
-def space(free: int, config: Config, found: Estimate | None) -> Finding:
+def space(free: int, config: Config, found: Estimate | None) -> CheckFinding:
     """Of a directory: bytes that are free."""
     a_day = found.objects * found.object_bytes if found is not None else 0
     seen = f"{size(free)} free"

@@ -5,20 +5,20 @@ from collections.abc import Iterator
 from ingestd.config.model import Config, Size
 from ingestd.core.batch import Batch
 from ingestd.core.formatting import number, size
-from ingestd.preflight import Finding, note, ok
+from ingestd.preflight import CheckFinding, note, ok
 from ingestd.preflight.cluster import is_local
 from ingestd.preflight.estimate import DAY, Estimate
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
-def findings(config: Config) -> Iterator[Finding]:
+def findings(config: Config) -> Iterator[CheckFinding]:
     """What the settings alone tell."""
     found = [*_times(config), *_exposed(config), *_risks(config)]
     yield from found or [ok("settings", "no two of them are at odds")]
 
 
-def _times(config: Config) -> Iterator[Finding]:
+def _times(config: Config) -> Iterator[CheckFinding]:
     attempt = config.s3.put_timeout
     shorter = [
         words
@@ -50,7 +50,7 @@ def _times(config: Config) -> Iterator[Finding]:
         )
 
 
-def _exposed(config: Config) -> Iterator[Finding]:
+def _exposed(config: Config) -> Iterator[CheckFinding]:
     health, endpoint = config.health, config.s3.endpoint_url
     if health.enabled and health.host not in _LOOPBACK:
         page = " and sees the page, with events on it" if config.page.enabled else ""
@@ -64,7 +64,7 @@ def _exposed(config: Config) -> Iterator[Finding]:
         yield note("settings.s3", f"s3.endpoint_url = {endpoint}: events travel unencrypted", "use https://")
 
 
-def _risks(config: Config) -> Iterator[Finding]:
+def _risks(config: Config) -> Iterator[CheckFinding]:
     if config.kafka.skip_lost:
         seen = "kafka.skip_lost = true: records that retention removes are passed over with a log line and a count"
         yield note("settings.skip_lost", seen, "unset it when the hole that it is for has been sealed")
@@ -77,7 +77,7 @@ def _risks(config: Config) -> Iterator[Finding]:
         yield note("settings.delivery", seen, "remove duplicates downstream, by topic, partition and offset")
 
 
-def memory(config: Config, partitions: int, members: int, found: Estimate | None) -> Finding:
+def memory(config: Config, partitions: int, members: int, found: Estimate | None) -> CheckFinding:
     """Whether ``batch.memory`` lets batches reach their size. `members` are the processes that run now."""
     processes = max(1, members)
     mine = -(-partitions // processes)

@@ -17,7 +17,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from ingestd.core.object_keys import QUARANTINE, REQUEUED, Layout
+from ingestd.core.object_keys import QUARANTINE, REQUEUED, ObjectKeys
 from ingestd.core.quarantine import Quarantined
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
@@ -94,7 +94,7 @@ class Receipt(msgspec.Struct, frozen=True):
 class Names:
     """The names of what is kept about one target topic."""
 
-    def __init__(self, layout: Layout, target: str) -> None:
+    def __init__(self, layout: ObjectKeys, target: str) -> None:
         # A topic's name has no "=", so no lineage is taken for a target.
         self._folder = f"{REQUEUED}{layout.quarantine.removeprefix(QUARANTINE)}to={target}/"
 
@@ -155,7 +155,7 @@ def to_produce(line: Quarantined, now: int) -> PlainRecord:
     return PlainRecord(line.offset, now, line.value, line.key, tuple(headers))  # type: ignore[arg-type]
 
 
-class Parcel:
+class RequeueBatch:
     """Lines of one partition and span, ascending, for one transaction."""
 
     def __init__(self, partition: TopicPartition) -> None:

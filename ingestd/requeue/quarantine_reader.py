@@ -18,11 +18,11 @@ from typing import TypeVar
 import msgspec
 
 from ingestd.core import quarantine
-from ingestd.core.object_keys import Landed, Layout, QuarantineName, day_folder
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata, QuarantineObjectName, day_folder
 from ingestd.core.quarantine import Quarantined, QuarantineError
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import days, keys
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 
 _AHEAD = 8  # objects that are looked at before their turn
 _EARLY_BYTES = 1 << 20  # compressed: a body up to this size is fetched before its turn, too
@@ -33,7 +33,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class Standing(Enum):
+class ObjectStatus(Enum):
     """What a quarantine object is to its records."""
 
     COUNTS = "counts"
@@ -46,16 +46,16 @@ class Standing(Enum):
 class Found(msgspec.Struct, frozen=True):
     """A quarantine object. `landed` is None where it is gone or strange; `body` is None where it is to be fetched."""
 
-    name: QuarantineName
-    standing: Standing
-    landed: Landed | None = None
+    name: QuarantineObjectName
+    standing: ObjectStatus
+    landed: ObjectMetadata | None = None
     body: bytes | None = None
 
 
-class Rejects:
+class QuarantineReader:
     """The quarantine of one lineage. ``SinkError`` where the sink gives no answer for a while."""
 
-    def __init__(self, sink: Sink, guard: Guard, layout: Layout) -> None:
+    def __init__(self, sink: Sink, guard: SinkRetrier, layout: ObjectKeys) -> None:
         self._sink = sink
         self._guard = guard
         self._layout = layout
@@ -75,27 +75,27 @@ class Rejects:
             return found.body
         return await self._get(found.name.key)
 
-    async def _look(self, name: QuarantineName) -> Found:
+    async def _look(self, name: QuarantineObjectName) -> Found:
         info = await self._guard.call_briefly(lambda: self._sink.head(name.key))
         if info is None:
-            return Found(name, Standing.GONE)
-        landed = Landed.from_metadata(info.metadata)
+            return Found(name, ObjectStatus.GONE)
+        landed = ObjectMetadata.from_metadata(info.metadata)
         if landed is None or (landed.topic, landed.partition, landed.start) != (*name.partition, name.start):
-            return Found(name, Standing.STRANGE)
+            return Found(name, ObjectStatus.STRANGE)
         key = self._layout.data_key(name.partition, landed.start, landed.first_timestamp, landed.end)
         data = await self._guard.call_briefly(lambda: self._sink.head(key))
-        winner = Landed.from_metadata(data.metadata) if data is not None else None
+        winner = ObjectMetadata.from_metadata(data.metadata) if data is not None else None
         if winner is None:
-            return Found(name, Standing.UNLANDED, landed)
+            return Found(name, ObjectStatus.UNLANDED, landed)
         if winner.quarantine != name.digest:
-            return Found(name, Standing.SUPERSEDED, landed)
+            return Found(name, ObjectStatus.SUPERSEDED, landed)
         body = await self._get(name.key) if info.size <= _EARLY_BYTES else None
-        return Found(name, Standing.COUNTS, landed, body)
+        return Found(name, ObjectStatus.COUNTS, landed, body)
 
     async def _get(self, key: str) -> bytes:
         return await self._guard.call_briefly(lambda: self._sink.get(key))
 
-    async def _names(self, topic: str, since: int | None, until: int | None) -> AsyncIterator[QuarantineName]:
+    async def _names(self, topic: str, since: int | None, until: int | None) -> AsyncIterator[QuarantineObjectName]:
         folders = await self._guard.call_briefly(lambda: days(self._sink, self._layout.quarantine))
         first = self._layout.quarantine + day_folder(since) if since is not None else ""
         last = self._layout.quarantine + day_folder(until - 1) if until is not None else "~"
@@ -106,9 +106,9 @@ class Rejects:
                 async for name in self._in_folder(folder, topic):
                     yield name
 
-    async def _before(self, folders: list[str], topic: str) -> list[QuarantineName]:
+    async def _before(self, folders: list[str], topic: str) -> list[QuarantineObjectName]:
         """Of each partition the last that begins on one of these days: it may reach into the days after them."""
-        latest: dict[int, list[QuarantineName]] = {}
+        latest: dict[int, list[QuarantineObjectName]] = {}
         for folder in folders:
             async for name in self._in_folder(folder, topic):
                 attempts = latest.setdefault(name.partition.partition, [])
@@ -117,7 +117,7 @@ class Rejects:
                 attempts.append(name)
         return [name for _, attempts in sorted(latest.items()) for name in attempts]
 
-    async def _in_folder(self, folder: str, topic: str) -> AsyncIterator[QuarantineName]:
+    async def _in_folder(self, folder: str, topic: str) -> AsyncIterator[QuarantineObjectName]:
         async for key in keys(self._sink, self._guard.call_briefly, f"{folder}{topic}+"):
             if (name := self._layout.parse_quarantine(key)) is not None:
                 yield name

@@ -12,13 +12,13 @@ from typing import TypeVar
 import msgspec
 
 from ingestd.core.errors import ConfigError, IngestdError
-from ingestd.core.gzip import pack
-from ingestd.core.object_keys import Layout
+from ingestd.core.gzip import compress
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.requeue.batches import SPAN, Identity, Names, Produced, Receipt
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import keys
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Receipts:
     """Those of one target topic. ``SinkError`` where the sink gives no answer for a while."""
 
-    def __init__(self, sink: Sink, guard: Guard, layout: Layout, target: str) -> None:
+    def __init__(self, sink: Sink, guard: SinkRetrier, layout: ObjectKeys, target: str) -> None:
         self._sink = sink
         self._guard = guard
         self._names = Names(layout, target)
@@ -88,7 +88,7 @@ class Receipts:
         return span
 
     async def _put(self, key: str, what: Identity | Produced) -> None:
-        body = pack(msgspec.json.encode(what) + b"\n").data
+        body = compress(msgspec.json.encode(what) + b"\n").data
         await self._guard.call_briefly(lambda: self._sink.put_new(key, body, {"purpose": "requeue"}))
 
     async def _read(self, key: str, kind: type[T]) -> T:

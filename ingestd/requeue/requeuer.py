@@ -20,8 +20,8 @@ from ingestd.core.errors import SourceError
 from ingestd.core.quarantine import Quarantined, QuarantineError
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
-from ingestd.requeue.batches import Parcel, Produced, Selection, to_produce, to_validate
-from ingestd.requeue.quarantine_reader import Found, Rejects, Standing, lines
+from ingestd.requeue.batches import Produced, RequeueBatch, Selection, to_produce, to_validate
+from ingestd.requeue.quarantine_reader import Found, ObjectStatus, QuarantineReader, lines
 from ingestd.requeue.receipts import Receipts
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Requeuer:
 
     def __init__(
         self,
-        rejects: Rejects,
+        rejects: QuarantineReader,
         receipts: Receipts,
         validator: Validator,
         selection: Selection,
@@ -87,7 +87,7 @@ class Requeuer:
         self._tally = tally
         self._clock = clock
         self._progress = progress
-        self._parcel: Parcel | None = None
+        self._parcel: RequeueBatch | None = None
 
     async def settle(self) -> None:
         """Write the receipt of the last transaction. To be called first, when nobody else can produce any more."""
@@ -106,16 +106,16 @@ class Requeuer:
     async def _object(self, found: Found) -> None:
         tally, landed, key = self._tally, found.landed, found.name.key
         match found.standing:
-            case Standing.SUPERSEDED if landed is not None:
+            case ObjectStatus.SUPERSEDED if landed is not None:
                 tally.superseded_objects += 1
                 tally.superseded_records += landed.rejected
-            case Standing.UNLANDED if landed is not None:
+            case ObjectStatus.UNLANDED if landed is not None:
                 tally.unlanded_objects += 1
                 tally.unlanded_records += landed.rejected
-            case Standing.STRANGE:
+            case ObjectStatus.STRANGE:
                 tally.unreadable_objects += 1
                 log.error("%s has no metadata of ours, so it is not known whether it counts: left alone", key)
-            case Standing.COUNTS if landed is not None:
+            case ObjectStatus.COUNTS if landed is not None:
                 tally.objects += 1
                 try:
                     await self._read(found, landed.end)
@@ -154,7 +154,7 @@ class Requeuer:
         if self._parcel is not None and not self._parcel.takes(line):
             await self._flush()
         if self._parcel is None:
-            self._parcel = Parcel(partition)
+            self._parcel = RequeueBatch(partition)
         self._parcel.add(line)
 
     async def _flush(self) -> None:

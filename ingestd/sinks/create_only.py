@@ -1,15 +1,16 @@
 """Whether the store honours create-only writes: everything rests on it, so it is tried before anything is consumed."""
 
 from ingestd.core.errors import ConfigError
-from ingestd.core.gzip import pack
+from ingestd.core.gzip import compress
 from ingestd.core.object_keys import PROBE
-from ingestd.sinks.base import Sink, Stored
-from ingestd.sinks.retry import Guard
+from ingestd.core.stored import Stored
+from ingestd.sinks.base import Sink
+from ingestd.sinks.retry import SinkRetrier
 
 
-async def require_create_only(sink: Sink, guard: Guard) -> None:
+async def require_create_only(sink: Sink, guard: SinkRetrier) -> None:
     """Raises ``ConfigError`` for a store that overwrites. One key serves all starts, so that no litter is left."""
-    body = pack(b"").data
+    body = compress(b"").data
     for _ in range(2):
         if await guard.call(lambda: sink.put_new(PROBE, body, {"purpose": "create-only probe"})) is Stored.EXISTS:
             return

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from ingestd.sinks.base import ObjectInfo, Sink, Stored
+from ingestd.core.stored import ObjectInfo, Stored
+from ingestd.sinks.base import Sink
 from ingestd.sinks.names import check_key, check_metadata
 
 MAX_NAMES = 10_000

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from ingestd.core.chain_steps import Neighbours
-from ingestd.core.object_keys import Layout
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.base import Sink
 
@@ -53,7 +53,7 @@ async def keys(sink: Sink, ask: Callable[[Page], Awaitable[list[str]]], prefix: 
             yield key
 
 
-async def neighbours(sink: Sink, layout: Layout, partition: TopicPartition, offset: int) -> Neighbours:
+async def neighbours(sink: Sink, layout: ObjectKeys, partition: TopicPartition, offset: int) -> Neighbours:
     """The data objects of `partition` around `offset`.
 
     Every day is looked at: Kafka timestamps may be a producer's, so neither the day of an offset nor the order of

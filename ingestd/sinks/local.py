@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ingestd.core import gzip_extra
 from ingestd.core.errors import SinkForbidden, SinkUnavailable
-from ingestd.sinks.base import ObjectInfo, Stored
+from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.sinks.names import check_folder, check_key, check_metadata
 
 _TEMPORARY = ".tmp"

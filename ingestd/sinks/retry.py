@@ -6,10 +6,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ingestd.config.model import Sink as SinkConfig
+from ingestd.config.model import SinkConfig
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import SinkError, SinkForbidden, SinkUnavailable
-from ingestd.ops.logs import Flap
+from ingestd.ops.logs import Outage
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ PATIENCE_S = 120.0  # a command can be run again
 T = TypeVar("T")
 
 
-class Guard:
+class SinkRetrier:
     """Bounds how many calls are under way and says once that the sink is down, and once that it is back.
 
     A call that times out may have been applied: only calls that can be repeated may be guarded.
@@ -31,7 +31,7 @@ class Guard:
         self._random = rng or random.Random()
         self.error: SinkError | None = None  # of the last call, while the sink is down
         self.since = 0.0  # when it went down, on the loop's clock
-        self._outage = Flap()
+        self._outage = Outage()
 
     async def call(self, operation: Callable[[], Awaitable[T]]) -> T:
         """The answer of the first try that gets one."""

@@ -17,9 +17,9 @@ from aiobotocore.session import AioSession
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from ingestd.config.model import S3
+from ingestd.config.model import S3Config
 from ingestd.core.errors import ConfigError, SinkError, SinkForbidden, SinkUnavailable
-from ingestd.sinks.base import ObjectInfo, Stored
+from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.sinks.names import check_folder, check_key, check_metadata
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class S3Sink:
     unconditional and CREATED: for stores that ignore the condition, where each attempt has a name of its own.
     """
 
-    def __init__(self, url: str, settings: S3, *, connections: int, conditional: bool = True) -> None:
+    def __init__(self, url: str, settings: S3Config, *, connections: int, conditional: bool = True) -> None:
         self._bucket, self._root = _parse(url)
         if settings.kms_key_id is not None and settings.encryption != "aws:kms":
             raise ConfigError(

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from ingestd.config.model import S3
+from ingestd.config.model import S3Config
 from ingestd.sinks.s3 import S3Sink
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import NotificationConfigurationTypeDef
 
 
-async def change_notification(url: str, settings: S3, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+async def change_notification(url: str, settings: S3Config, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
     """Put what `change` makes of the present configuration of the bucket in `url`; False where it is that already.
 
     Errors: those of a sink. Whoever changes it between the reading and the putting is overwritten.

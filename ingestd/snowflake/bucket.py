@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ingestd.config.model import S3
+from ingestd.config.model import S3Config
 from ingestd.core.object_keys import EVENTS, OWN, QUARANTINE, REQUEUED
-from ingestd.snowflake.stage_location import SUFFIX, Place
+from ingestd.snowflake.stage_location import SUFFIX, StageLocation
 
 NOTIFICATION = "SnowpipeAutoIngest"  # the guide's id of the rule
 USER_ARN, EXTERNAL_ID = "STORAGE_AWS_IAM_USER_ARN", "STORAGE_AWS_EXTERNAL_ID"
@@ -16,7 +16,7 @@ _VERSION = "2012-10-17"
 _KEPT_DAYS = 400  # longer than Kafka's retention and any rewind should be; the chain breaks where it is not
 
 
-def role_policy(place: Place, s3: S3, error_topic_arn: str | None) -> dict[str, Any]:
+def role_policy(place: StageLocation, s3: S3Config, error_topic_arn: str | None) -> dict[str, Any]:
     """What the role that Snowflake takes on may do: read data objects that are in AWS, and tell of errors."""
     statements = [] if place.endpoint else [*_reading(place), *_decrypting(place, s3.kms_key_id)]
     if error_topic_arn:
@@ -26,7 +26,7 @@ def role_policy(place: Place, s3: S3, error_topic_arn: str | None) -> dict[str, 
     return {"Version": _VERSION, "Statement": statements}
 
 
-def _decrypting(place: Place, key: str | None) -> list[dict[str, Any]]:
+def _decrypting(place: StageLocation, key: str | None) -> list[dict[str, Any]]:
     """Nothing where the key is the account's own for S3: it lets everybody in who may read the objects."""
     if key is None:
         return []
@@ -57,7 +57,7 @@ def role_trust(users: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def bucket_policy(place: Place, role_arn: str, *, exactly_once: bool) -> dict[str, Any]:
+def bucket_policy(place: StageLocation, role_arn: str, *, exactly_once: bool) -> dict[str, Any]:
     """For a bucket that has no other policy; reading is in it for a role of another account."""
     statements: list[dict[str, Any]] = []
     if exactly_once:
@@ -76,7 +76,7 @@ def bucket_policy(place: Place, role_arn: str, *, exactly_once: bool) -> dict[st
     return {"Version": _VERSION, "Statement": statements}
 
 
-def lifecycle(place: Place) -> dict[str, Any]:
+def lifecycle(place: StageLocation) -> dict[str, Any]:
     """What is removed in the end. Notes of what was requeued are small, and outlive the quarantine."""
     rules = [
         {
@@ -90,7 +90,7 @@ def lifecycle(place: Place) -> dict[str, Any]:
     return {"Rules": rules}
 
 
-def notification(place: Place, queue_arn: str) -> dict[str, Any]:
+def notification(place: StageLocation, queue_arn: str) -> dict[str, Any]:
     """The bucket tells the pipe's queue of each new data object."""
     rules = [{"Name": "prefix", "Value": place.events}, {"Name": "suffix", "Value": SUFFIX}]
     queue = {
@@ -109,7 +109,7 @@ def merged(present: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any
     return {**present, "QueueConfigurations": [*others, *ours["QueueConfigurations"]]}
 
 
-def _reading(place: Place) -> list[dict[str, Any]]:
+def _reading(place: StageLocation) -> list[dict[str, Any]]:
     return [
         {
             "Sid": "ReadEvents",

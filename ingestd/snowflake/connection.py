@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from ingestd.config.load import secret
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
+from ingestd.config.secrets import REDACTION, secret
 from ingestd.config.validate import refusal, snowflake_problems
 from ingestd.core.errors import ConfigError, SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.ops.logs import REDACTION
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -39,7 +38,7 @@ _HINTS = {
 }
 
 
-class Result(NamedTuple):
+class StatementResult(NamedTuple):
     """What a statement gave: column names in lower case, and rows."""
 
     columns: tuple[str, ...]
@@ -52,12 +51,12 @@ class Connection:
     def __init__(self, raw: "SnowflakeConnection") -> None:
         self._raw = raw
 
-    def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> Result:
+    def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> StatementResult:
         """Run one statement; `parameters` replace ``%(name)s``. Errors: ``SnowflakeError``."""
         with _mapped("cannot run the statement"), self._raw.cursor() as cursor:
             cursor.execute(sql, dict(parameters) if parameters is not None else None)
             rows = [tuple(row) for row in cursor.fetchall()]
-            return Result(tuple(column.name.lower() for column in cursor.description or ()), rows)
+            return StatementResult(tuple(column.name.lower() for column in cursor.description or ()), rows)
 
     def close(self) -> None:
         """End the session. That it cannot be ended is no error: it ends by itself."""
@@ -74,7 +73,7 @@ class Connection:
         self.close()
 
 
-def open_connection(settings: Snowflake) -> Connection:
+def open_connection(settings: SnowflakeConfig) -> Connection:
     """Log in. Blocks. Errors: ``ConfigError`` where the configuration cannot do, ``SnowflakeError``."""
     options = _options(settings)
     connector = load_connector()
@@ -93,7 +92,7 @@ def load_connector() -> ModuleType:
     return snowflake.connector
 
 
-def _options(settings: Snowflake) -> dict[str, Any]:
+def _options(settings: SnowflakeConfig) -> dict[str, Any]:
     """The connector's, of a configuration that is checked first: ``ConfigError``."""
     for problem in snowflake_problems(settings):
         raise refusal(problem, None, "")
@@ -122,7 +121,7 @@ def _options(settings: Snowflake) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _proof(settings: Snowflake) -> dict[str, Any]:
+def _proof(settings: SnowflakeConfig) -> dict[str, Any]:
     """Who we are, to be believed."""
     match settings.authenticator:
         case "key-pair":

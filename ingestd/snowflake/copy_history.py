@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from ingestd.config.model import Snowflake
-from ingestd.snowflake.connection import Result
+from ingestd.config.model import SnowflakeConfig
+from ingestd.snowflake.connection import StatementResult
 from ingestd.snowflake.table import qualified
 
 KEPT = timedelta(days=14)  # how far back COPY_HISTORY goes
@@ -24,7 +24,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True):
+class CopiedFile(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the history: a file, and what became of it in one go."""
 
     file_name: str
@@ -54,21 +54,21 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         return _word(self.status) == "load skipped"
 
 
-class Fate(msgspec.Struct):
+class FileLoadState(msgspec.Struct):
     """What all lines of the history say of one file."""
 
     loads: dict[tuple[datetime, str | None], int] = msgspec.field(
         default_factory=dict
     )  # rows, by line: one may come again
-    failed: Load | None = None  # the last failure
-    last: Load | None = None
+    failed: CopiedFile | None = None  # the last failure
+    last: CopiedFile | None = None
     in_progress: bool = False
 
     @property
     def rows(self) -> int:
         return sum(self.loads.values())
 
-    def add(self, load: Load) -> None:
+    def add(self, load: CopiedFile) -> None:
         """One more line; in any order."""
         if load.skipped:
             return
@@ -91,7 +91,7 @@ def slices(since: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
     return found
 
 
-def query(snowflake: Snowflake, start: datetime, end: datetime) -> str:
+def query(snowflake: SnowflakeConfig, start: datetime, end: datetime) -> str:
     """The statement that asks what was loaded from `start` to `end`, both included."""
     table = qualified(snowflake, snowflake.table).upper()
     times = f"START_TIME => {_time(start)}, END_TIME => {_time(end)}"
@@ -100,7 +100,7 @@ def query(snowflake: Snowflake, start: datetime, end: datetime) -> str:
     return f"SELECT {', '.join(_COLUMNS)} FROM TABLE({function}) LIMIT {MAX_LINES}"  # noqa: S608  checked names
 
 
-def loads(result: Result) -> list[Load]:
+def loads(result: StatementResult) -> list[CopiedFile]:
     """The lines of the answer. ValueError where it is not one, or is cut."""
     if len(result.rows) >= MAX_LINES:
         raise ValueError(f"COPY_HISTORY has more than {MAX_LINES:,} files of a day: batches are too small")
@@ -110,9 +110,9 @@ def loads(result: Result) -> list[Load]:
     return [_load(dict(zip(result.columns, row, strict=True))) for row in result.rows]
 
 
-def _load(row: dict[str, Any]) -> Load:
+def _load(row: dict[str, Any]) -> CopiedFile:
     at = row["last_load_time"] or _NOT_YET
-    return Load(
+    return CopiedFile(
         file_name=str(row["file_name"]),
         stage_location=str(row["stage_location"] or ""),
         at=at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC),
@@ -125,19 +125,19 @@ def _load(row: dict[str, Any]) -> Load:
     )
 
 
-def fates(history: Iterable[Load], root: str, events: str) -> dict[str, Fate]:
+def fates(history: Iterable[CopiedFile], root: str, events: str) -> dict[str, FileLoadState]:
     """What became of each file, by its key in the sink. `root` is what all keys of the sink begin with in the bucket,
     `events` what those of the stage begin with in the sink; both end with "/" or are "".
     """
-    found: dict[str, Fate] = {}
+    found: dict[str, FileLoadState] = {}
     for load in history:
         if len(found) >= MAX_FILES:
             raise ValueError(f"the history names more than {MAX_FILES:,} files: look at less of it")
-        found.setdefault(key_of(load, root, events), Fate()).add(load)
+        found.setdefault(key_of(load, root, events), FileLoadState()).add(load)
     return found
 
 
-def key_of(load: Load, root: str, events: str) -> str:
+def key_of(load: CopiedFile, root: str, events: str) -> str:
     """The key in the sink. A file's name in the history is relative to its stage; a whole key is taken as one, too."""
     name = load.file_name.lstrip("/")
     if "://" in name:

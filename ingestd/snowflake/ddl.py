@@ -6,17 +6,17 @@ pipe needs, the reader's role only selects.
 
 from collections.abc import Iterator, Sequence
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake.features import SCORE, relations
 from ingestd.snowflake.pipe import CHANGING, STYLES, Style, create_pipe, errors_name, file_format_name
-from ingestd.snowflake.stage_location import Place
+from ingestd.snowflake.stage_location import StageLocation
 from ingestd.snowflake.statements import Statement
 from ingestd.snowflake.table import Column, create_table, deduplicated, definition, identifier, literal, qualified
 
 ACCOUNTADMIN, USERADMIN, SYSADMIN = "ACCOUNTADMIN", "USERADMIN", "SYSADMIN"
 
 
-def roles(snowflake: Snowflake) -> Iterator[Statement]:
+def roles(snowflake: SnowflakeConfig) -> Iterator[Statement]:
     """Each is granted to SYSADMIN, so that no object is out of its reach."""
     for role, comment in (
         (snowflake.loader_role, "Owns the pipe of ingestd, and watches it"),
@@ -26,7 +26,7 @@ def roles(snowflake: Snowflake) -> Iterator[Statement]:
         yield Statement(f"{role} to {SYSADMIN}", f"GRANT ROLE {role} TO ROLE {SYSADMIN}", USERADMIN)
 
 
-def database(snowflake: Snowflake) -> Iterator[Statement]:
+def database(snowflake: SnowflakeConfig) -> Iterator[Statement]:
     """And who may enter it."""
     name, loader, reader = snowflake.database, snowflake.loader_role, snowflake.reader_role
     schema = f"{name}.{snowflake.schema}"
@@ -41,7 +41,7 @@ def database(snowflake: Snowflake) -> Iterator[Statement]:
         yield _grant("USAGE", f"WAREHOUSE {snowflake.compute}", loader, comment)
 
 
-def storage(snowflake: Snowflake, place: Place) -> Iterator[Statement]:
+def storage(snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Statement]:
     """The integration that reads the bucket. Only ACCOUNTADMIN, or a role with CREATE INTEGRATION, can make one."""
     name = snowflake.integration
     yield Statement(
@@ -65,7 +65,7 @@ def storage(snowflake: Snowflake, place: Place) -> Iterator[Statement]:
     )
 
 
-def errors(snowflake: Snowflake) -> Iterator[Statement]:
+def errors(snowflake: SnowflakeConfig) -> Iterator[Statement]:
     """The integration that tells of files that failed; nothing without a topic to tell it to."""
     if snowflake.error_topic_arn is None:
         return
@@ -92,7 +92,9 @@ def errors(snowflake: Snowflake) -> Iterator[Statement]:
     )
 
 
-def table(snowflake: Snowflake, place: Place, columns: Sequence[Column], own: Sequence[Column]) -> Iterator[Statement]:
+def table(
+    snowflake: SnowflakeConfig, place: StageLocation, columns: Sequence[Column], own: Sequence[Column]
+) -> Iterator[Statement]:
     """File format, stage and table, and who may do what with them. `own` are columns of a user's model."""
     loader, file_format = snowflake.loader_role, file_format_name(snowflake)
     name, stage = qualified(snowflake, snowflake.table), qualified(snowflake, snowflake.stage)
@@ -124,7 +126,7 @@ def table(snowflake: Snowflake, place: Place, columns: Sequence[Column], own: Se
     yield _grant("SELECT", f"TABLE {name}", snowflake.reader_role)
 
 
-def _stage(snowflake: Snowflake, place: Place) -> Statement:
+def _stage(snowflake: SnowflakeConfig, place: StageLocation) -> Statement:
     name = qualified(snowflake, snowflake.stage)
     access = f"STORAGE_INTEGRATION = {snowflake.integration}"
     comment = "The slash at the end of the URL keeps out names that only begin alike."
@@ -143,7 +145,7 @@ def _stage(snowflake: Snowflake, place: Place) -> Statement:
     return Statement(f"stage {name}", text, SYSADMIN, comment, proof=f"DESC STAGE {name}" if place.endpoint else "")
 
 
-def pipe(snowflake: Snowflake, columns: Sequence[Column], style: Style) -> Iterator[Statement]:
+def pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) -> Iterator[Statement]:
     """The pipe, and the question for its queue."""
     name = qualified(snowflake, snowflake.pipe)
     yield Statement(
@@ -158,7 +160,7 @@ def pipe(snowflake: Snowflake, columns: Sequence[Column], style: Style) -> Itera
     yield Statement(f"state of {name}", show, snowflake.loader_role, comment, asks="pipe")
 
 
-def views(snowflake: Snowflake, columns: Sequence[Column]) -> Iterator[Statement]:
+def views(snowflake: SnowflakeConfig, columns: Sequence[Column]) -> Iterator[Statement]:
     """The view without a producer's duplicates."""
     name = qualified(snowflake, f"{snowflake.table}_DEDUPLICATED")
     select = deduplicated(qualified(snowflake, snowflake.table), columns)
@@ -171,7 +173,7 @@ def views(snowflake: Snowflake, columns: Sequence[Column]) -> Iterator[Statement
     yield _grant("SELECT", f"VIEW {name}", snowflake.reader_role)
 
 
-def predictions(snowflake: Snowflake) -> Iterator[Statement]:
+def predictions(snowflake: SnowflakeConfig) -> Iterator[Statement]:
     """Features and scores; nothing without a warehouse to refresh them."""
     if snowflake.compute is None:
         return

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def aside(function: Callable[..., T], *arguments: object) -> T:
+async def run_detached(function: Callable[..., T], *arguments: object) -> T:
     """What `function` returns or raises. Where we are cancelled it goes on, and what comes of it is dropped.
 
     The threads of ``asyncio.to_thread`` are joined when the loop ends: a slow login would hold up a stop.

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake.bucket import QUEUE_ARN
 from ingestd.snowflake.pipe import CHANGING, Style, copy
-from ingestd.snowflake.stage_location import Place
+from ingestd.snowflake.stage_location import StageLocation
 from ingestd.snowflake.table import TEXT_MAX, Column, identifier, literal, qualified
 
 _PARTS = re.compile(r"(\w+)(?:\((\d+)(?:,(\d+))?\))?")
@@ -20,7 +20,7 @@ class Drift(NamedTuple):
     todo: str
 
 
-def of_storage(properties: Mapping[str, str], snowflake: Snowflake, place: Place) -> Iterator[Drift]:
+def of_storage(properties: Mapping[str, str], snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Drift]:
     """`properties` are what DESC INTEGRATION says."""
     name, alter = snowflake.integration, f"ALTER STORAGE INTEGRATION {snowflake.integration} SET"
     allowed = [it.strip() for it in properties.get("STORAGE_ALLOWED_LOCATIONS", "").split(",") if it.strip()]
@@ -35,7 +35,9 @@ def of_storage(properties: Mapping[str, str], snowflake: Snowflake, place: Place
         yield Drift(f"{name} is not enabled", f"{alter} ENABLED = TRUE")
 
 
-def of_table(rows: Iterable[Mapping[str, Any]], snowflake: Snowflake, columns: Sequence[Column]) -> Iterator[Drift]:
+def of_table(
+    rows: Iterable[Mapping[str, Any]], snowflake: SnowflakeConfig, columns: Sequence[Column]
+) -> Iterator[Drift]:
     """`rows` are what DESC TABLE says."""
     name = qualified(snowflake, snowflake.table)
     present = {str(row["name"]).lower(): row for row in rows}
@@ -55,7 +57,9 @@ def of_table(rows: Iterable[Mapping[str, Any]], snowflake: Snowflake, columns: S
         yield Drift(f"{name}: event_id may be NULL, so a row that matches no column would be loaded", alter)
 
 
-def of_pipe(row: Mapping[str, Any], snowflake: Snowflake, columns: Sequence[Column], style: Style) -> Iterator[Drift]:
+def of_pipe(
+    row: Mapping[str, Any], snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style
+) -> Iterator[Drift]:
     """`row` is what SHOW PIPES says of it."""
     name = qualified(snowflake, snowflake.pipe)
     if _words(str(row["definition"])) != _words(copy(snowflake, columns, style)):

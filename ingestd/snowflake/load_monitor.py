@@ -11,19 +11,19 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import IngestdError
-from ingestd.core.object_keys import Landed, Layout
-from ingestd.core.readiness import Loading
-from ingestd.ops.logs import Flap
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.ops.logs import Outage
 from ingestd.ops.metrics import Metrics
+from ingestd.ops.readiness import Loading
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import days, keys
-from ingestd.sinks.retry import Guard
-from ingestd.snowflake.copy_history import SLICE, Load, key_of, slices
-from ingestd.snowflake.detached_thread import aside
-from ingestd.snowflake.object_tracker import Following, oldest
+from ingestd.sinks.retry import SinkRetrier
+from ingestd.snowflake.copy_history import SLICE, CopiedFile, key_of, slices
+from ingestd.snowflake.detached_thread import run_detached
+from ingestd.snowflake.object_tracker import ObjectTracker, oldest
 from ingestd.snowflake.objects import AT_ONCE, read
 from ingestd.snowflake.rest import MAX_FILES
 
@@ -37,20 +37,28 @@ RETRY_INITIAL, RETRY_MAX = 1.0, 60.0  # seconds between two tries to name object
 PATIENCE = 5.0  # seconds at the end, for naming what landed last
 TOLD = 10  # failed files that are logged after one comparison
 
-Ask = Callable[[datetime, datetime], list[Load]]
-Lines = list[tuple[str, Load]]  # by key
+Ask = Callable[[datetime, datetime], list[CopiedFile]]
+Lines = list[tuple[str, CopiedFile]]  # by key
 Name = Callable[[Sequence[str]], None]
 
 
-class Confirmation:
+class LoadMonitor:
     """One per daemon. `ask` gives the history from one time to another; `name` tells the pipe of files, or is None
     where the bucket does. Both block, and raise ``IngestdError``.
     """
 
     def __init__(
-        self, settings: Snowflake, *, root: str, sink: Sink, layout: Layout, guard: Guard, metrics: Metrics,
-        ask: Ask, name: Name | None,
-    ) -> None:  # fmt: skip
+        self,
+        settings: SnowflakeConfig,
+        *,
+        root: str,
+        sink: Sink,
+        layout: ObjectKeys,
+        guard: SinkRetrier,
+        metrics: Metrics,
+        ask: Ask,
+        name: Name | None,
+    ) -> None:
         """`root` is what all keys of the sink begin with in the bucket: "", or it ends with "/"."""
         self._settings = settings
         self._root = root
@@ -60,7 +68,7 @@ class Confirmation:
         self._metrics = metrics
         self._ask = ask
         self._name = name
-        self._following = Following()
+        self._following = ObjectTracker()
         self._unnamed: dict[str, None] = {}
         self._to_name = asyncio.Event()
         self._all_named = asyncio.Event()
@@ -68,7 +76,7 @@ class Confirmation:
         self._scanned = False
         self._adopted = 0  # objects, when we last looked through the store
         self._compared_at: datetime | None = None
-        self._asking, self._naming = Flap(), Flap()
+        self._asking, self._naming = Outage(), Outage()
         self._random = random.Random()
 
     async def start(self) -> None:
@@ -163,7 +171,7 @@ class Confirmation:
     async def _history(self, since: datetime, now: datetime) -> AsyncIterator[Lines]:
         """Its lines with their keys, a part at a time."""
         for start, end in slices(since, now):
-            loads = await aside(self._ask, start, end)
+            loads = await run_detached(self._ask, start, end)
             yield [(key_of(load, self._root, self._layout.events), load) for load in loads]
 
     async def _read(self) -> None:
@@ -174,7 +182,7 @@ class Confirmation:
 
     async def _describe(self, key: str) -> None:
         info = await self._guard.call(lambda: self._sink.head(key))
-        landed = Landed.from_metadata(info.metadata) if info is not None else None
+        landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
         if info is None or landed is None:
             self._following.forget(key)
             return
@@ -223,7 +231,7 @@ class Confirmation:
                 self._all_named.set()
                 continue
             try:
-                await aside(name, [key.removeprefix(self._layout.events) for key in batch])
+                await run_detached(name, [key.removeprefix(self._layout.events) for key in batch])
             except IngestdError as error:
                 if self._naming.begin(asyncio.get_running_loop().time()):
                     log.warning("the pipe cannot be told of objects; nothing is lost, retrying: %s", error)

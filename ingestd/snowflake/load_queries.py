@@ -4,30 +4,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import SnowflakeRefused
-from ingestd.snowflake import copy_history as history
+from ingestd.snowflake import copy_history
 from ingestd.snowflake.connection import Connection, open_connection
 
 
-def loaded_since(connection: Connection, settings: Snowflake, since: datetime, now: datetime) -> Iterator[history.Load]:
+def loaded_since(
+    connection: Connection, settings: SnowflakeConfig, since: datetime, now: datetime
+) -> Iterator[copy_history.CopiedFile]:
     """The history of the table, as far back as it goes; what lies between two questions comes twice. Errors:
     ``SnowflakeError``.
     """
-    for start, end in history.slices(since, now):
+    for start, end in copy_history.slices(since, now):
         yield from _loaded(connection, settings, start, end)
 
 
-def ask_once(settings: Snowflake, start: datetime, end: datetime) -> list[history.Load]:
+def ask_once(settings: SnowflakeConfig, start: datetime, end: datetime) -> list[copy_history.CopiedFile]:
     """The history of some time, over a connection of its own. Errors: ``SnowflakeError``, ``ConfigError``."""
     with open_connection(settings) as connection:
         return _loaded(connection, settings, start, end)
 
 
-def _loaded(connection: Connection, settings: Snowflake, start: datetime, end: datetime) -> list[history.Load]:
-    answer = connection.execute(history.query(settings, start, end))
+def _loaded(
+    connection: Connection, settings: SnowflakeConfig, start: datetime, end: datetime
+) -> list[copy_history.CopiedFile]:
+    answer = connection.execute(copy_history.query(settings, start, end))
     with understood():
-        return history.loads(answer)
+        return copy_history.loads(answer)
 
 
 @contextmanager

@@ -5,19 +5,19 @@ from datetime import datetime
 
 import msgspec
 
-from ingestd.snowflake.copy_history import Load
+from ingestd.snowflake.copy_history import CopiedFile
 
 MAX_FOLLOWED = 100_000
 
 
-class Followed(msgspec.Struct):
+class TrackedObject(msgspec.Struct):
     """One object. `rows` and `last_timestamp` (ms) are None until its metadata was read."""
 
     landed_at: datetime
     rows: int | None = None
     last_timestamp: int | None = None
     loads: dict[tuple[datetime, str | None], int] = msgspec.field(default_factory=dict)  # rows, by line of the history
-    failed: Load | None = None
+    failed: CopiedFile | None = None
 
     @property
     def loaded(self) -> int:
@@ -36,11 +36,11 @@ class Loaded(msgspec.Struct, frozen=True):
     delay: float | None
 
 
-class Following:
+class ObjectTracker:
     """At most MAX_FOLLOWED objects by key; of those beyond it is only known that there are some."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, Followed] = {}
+        self.objects: dict[str, TrackedObject] = {}
         self.overflowed = False
 
     def add(self, key: str, landed_at: datetime) -> bool:
@@ -50,7 +50,7 @@ class Following:
         if len(self.objects) >= MAX_FOLLOWED:
             self.overflowed = True
             return False
-        self.objects[key] = Followed(landed_at)
+        self.objects[key] = TrackedObject(landed_at)
         return True
 
     def has_room_again(self) -> bool:
@@ -73,7 +73,7 @@ class Following:
         """It is no object of ours, or gone."""
         self.objects.pop(key, None)
 
-    def see(self, key: str, load: Load) -> bool:
+    def see(self, key: str, load: CopiedFile) -> bool:
         """One line of the history, which may come again; true where it tells of a failure that is new."""
         followed = self.objects.get(key)
         if followed is None or load.skipped or load.in_progress:
@@ -102,6 +102,6 @@ class Following:
                 del self.objects[key]
 
 
-def oldest(objects: Iterable[Followed]) -> datetime | None:
+def oldest(objects: Iterable[TrackedObject]) -> datetime | None:
     """When the oldest of those with rows landed."""
     return min((it.landed_at for it in objects if it.rows != 0), default=None)

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from ingestd.core.object_keys import Landed, Layout, day_folder
-from ingestd.sinks.base import ObjectInfo, Sink
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata, day_folder
+from ingestd.core.stored import ObjectInfo
+from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import days, keys
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from ingestd.snowflake.reconcile import Object
 
 AT_ONCE = 32  # calls
@@ -22,7 +23,9 @@ T = TypeVar("T")
 class Objects:
     """The data objects whose first record is of a range of time, by Kafka's timestamps (ms, None is open)."""
 
-    def __init__(self, sink: Sink, guard: Guard, layout: Layout, since: int | None, until: int | None) -> None:
+    def __init__(
+        self, sink: Sink, guard: SinkRetrier, layout: ObjectKeys, since: int | None, until: int | None
+    ) -> None:
         self._sink = sink
         self._guard = guard
         self._layout = layout
@@ -56,7 +59,7 @@ class Objects:
 
     async def _one(self, key: str) -> Object | None:
         info = await self._ask(lambda: self._sink.head(key))
-        if info is None or (landed := Landed.from_metadata(info.metadata)) is None:
+        if info is None or (landed := ObjectMetadata.from_metadata(info.metadata)) is None:
             return None
         after = self._since is None or landed.first_timestamp >= self._since
         before = self._until is None or landed.first_timestamp < self._until
@@ -66,7 +69,7 @@ class Objects:
         return await self._guard.call_briefly(operation, PATIENCE)
 
 
-def read(info: ObjectInfo, landed: Landed) -> Object:
+def read(info: ObjectInfo, landed: ObjectMetadata) -> Object:
     """An object as it is compared. A store that does not say when it came: when its last record did, by Kafka."""
     if info.landed_at is not None:
         return Object(info.key, landed.rows, datetime.fromtimestamp(info.landed_at, UTC))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake.table import FILE_NAME, FILE_ROW_NUMBER, LOADED_AT, Column, identifier, literal, qualified
 
 Style = Literal["select", "match"]
@@ -37,17 +37,17 @@ CHANGING = (
 )
 
 
-def file_format_name(snowflake: Snowflake) -> str:
+def file_format_name(snowflake: SnowflakeConfig) -> str:
     """The file format's name, qualified."""
     return qualified(snowflake, f"{snowflake.table}_JSON")
 
 
-def errors_name(snowflake: Snowflake) -> str:
+def errors_name(snowflake: SnowflakeConfig) -> str:
     """The notification integration's name."""
     return f"{snowflake.integration}_ERRORS"
 
 
-def create_pipe(snowflake: Snowflake, columns: Sequence[Column], style: Style) -> str:
+def create_pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) -> str:
     """The statement that makes the pipe where it does not exist."""
     options = [f"AUTO_INGEST = {'TRUE' if snowflake.delivery == 'notification' else 'FALSE'}"]
     if snowflake.error_topic_arn:
@@ -58,7 +58,7 @@ def create_pipe(snowflake: Snowflake, columns: Sequence[Column], style: Style) -
     return f"CREATE PIPE IF NOT EXISTS {pipe}\n    {lines}\nAS\n{copy(snowflake, columns, style)}"
 
 
-def copy(snowflake: Snowflake, columns: Sequence[Column], style: Style) -> str:
+def copy(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) -> str:
     """The COPY INTO that the pipe repeats for each new file."""
     table, stage = qualified(snowflake, snowflake.table), qualified(snowflake, snowflake.stage)
     file_format = f"FILE_FORMAT = (FORMAT_NAME = {literal(file_format_name(snowflake))})"

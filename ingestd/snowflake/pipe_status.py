@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ingestd.core.formatting import clean, number
-from ingestd.snowflake.copy_history import Load
+from ingestd.snowflake.copy_history import CopiedFile
 
 PENDING_MAX = timedelta(minutes=10)  # a file that waits longer is worth a look: a minute is usual
 MAX_FAILED = 20  # files that are told of
@@ -69,7 +69,7 @@ class PipeReport(msgspec.Struct, frozen=True, kw_only=True):
     loaded_files: int  # of the last day, like the next three
     loaded_rows: int
     last_load: datetime | None
-    failed: list[Load]
+    failed: list[CopiedFile]
 
 
 def query(pipe: str) -> str:
@@ -85,7 +85,7 @@ def parse(document: str) -> PipeStatus:
         raise ValueError(f"the pipe's status cannot be read: {error}") from None
 
 
-def judge(pipe: str, status: PipeStatus, loads: list[Load], now: datetime) -> PipeReport:
+def judge(pipe: str, status: PipeStatus, loads: list[CopiedFile], now: datetime) -> PipeReport:
     """`loads` are those of the last day."""
     good = [load for load in loads if load.rows and not load.failed]
     failed = [load for load in loads if load.failed or load.partial]
@@ -102,7 +102,7 @@ def judge(pipe: str, status: PipeStatus, loads: list[Load], now: datetime) -> Pi
     )
 
 
-def _problems(status: PipeStatus, failed: list[Load], now: datetime) -> list[str]:
+def _problems(status: PipeStatus, failed: list[CopiedFile], now: datetime) -> list[str]:
     found = []
     if status.execution_state != "RUNNING":
         meaning = STATES.get(status.execution_state, "see Snowflake's documentation of SYSTEM$PIPE_STATUS")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from ingestd.core.formatting import clean, number
-from ingestd.snowflake.copy_history import REFRESHED, Fate
+from ingestd.snowflake.copy_history import REFRESHED, FileLoadState
 from ingestd.snowflake.table import FILE_NAME, literal
 
 MAX_KEPT = 5000  # findings; the rest is counted
@@ -43,7 +43,7 @@ class Object(NamedTuple):
     landed_at: datetime
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ReconcileFinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One object that is not simply loaded."""
 
     kind: str
@@ -55,7 +55,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     line: int | None = None
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class ReconcileReport(msgspec.Struct, frozen=True, kw_only=True):
     """What `reconcile` says. `ok` where nothing is wrong."""
 
     sink: str
@@ -66,11 +66,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     loaded_objects: int
     loaded_rows: int  # of these objects; what is there twice counts twice
     counts: dict[str, int]  # problems and notes
-    findings: list[Finding]
+    findings: list[ReconcileFinding]
     repairs: list[str]
 
 
-class Stage(NamedTuple):
+class StageScope(NamedTuple):
     """Names in statements. `root` and `events` as in ``history.fates``; `copy` is the pipe's COPY, without files."""
 
     table: str
@@ -80,7 +80,7 @@ class Stage(NamedTuple):
     copy: str
 
 
-def judge(thing: Object, fate: Fate | None, now: datetime, late_s: float, since: datetime) -> str:
+def judge(thing: Object, fate: FileLoadState | None, now: datetime, late_s: float, since: datetime) -> str:
     """``loaded``, or a key of PROBLEMS or NOTES. `since` is where the history begins."""
     if fate is None:
         return _unheard(thing, now, late_s, since)
@@ -104,7 +104,7 @@ def _unheard(thing: Object, now: datetime, late_s: float, since: datetime) -> st
 class Reconciliation:
     """Takes objects one by one; keeps what is not simply loaded."""
 
-    def __init__(self, fates: dict[str, Fate], *, now: datetime, late_s: float, since: datetime) -> None:
+    def __init__(self, fates: dict[str, FileLoadState], *, now: datetime, late_s: float, since: datetime) -> None:
         """`fates` by key; each is let go of when its object comes."""
         self._fates = fates
         self._now = now
@@ -112,7 +112,7 @@ class Reconciliation:
         self._since = since
         self._totals: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        self._findings: list[Finding] = []
+        self._findings: list[ReconcileFinding] = []
 
     def take(self, thing: Object) -> str:
         """Judge one object."""
@@ -126,7 +126,7 @@ class Reconciliation:
         if kind in PROBLEMS and len(self._findings) < MAX_KEPT:
             error = fate.failed if fate else None
             self._findings.append(
-                Finding(
+                ReconcileFinding(
                     kind=kind,
                     key=thing.key,
                     rows=thing.rows,
@@ -160,12 +160,12 @@ class Reconciliation:
             kept.append(msgspec.structs.replace(finding, kind=kind, loaded=there))
         self._findings = kept
 
-    def report(self, sink: str, stage: Stage, *, strangers: bool) -> Report:
+    def report(self, sink: str, stage: StageScope, *, strangers: bool) -> ReconcileReport:
         """When all objects were taken. With `strangers`, what is left of the history is loaded and no object."""
         left = sum(fate.rows > 0 for fate in self._fates.values())
         if strangers and left:
             self._counts["no_object"] = left
-        return Report(
+        return ReconcileReport(
             sink=sink,
             table=stage.table,
             ok=not any(self._counts[kind] for kind in PROBLEMS),
@@ -179,7 +179,7 @@ class Reconciliation:
         )
 
 
-def repairs(findings: Sequence[Finding], stage: Stage, now: datetime) -> Iterator[str]:
+def repairs(findings: Sequence[ReconcileFinding], stage: StageScope, now: datetime) -> Iterator[str]:
     """The statements that mend all findings, in an order in which they can be run."""
     oldest = now - REFRESHED
     missing = [it.key for it in findings if it.kind == "missing" and it.landed_at > oldest]
@@ -199,12 +199,12 @@ def batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     return (keys[begin : begin + MAX_FILES] for begin in range(0, len(keys), MAX_FILES))
 
 
-def _copy(keys: Iterable[str], stage: Stage) -> str:
+def _copy(keys: Iterable[str], stage: StageScope) -> str:
     names = ", ".join(literal(key.removeprefix(stage.events)) for key in keys)
     return f"{stage.copy}\nFILES = ({names})"
 
 
-def text(report: Report) -> str:
+def text(report: ReconcileReport) -> str:
     """For people: totals, what is wrong with examples, the statements, and a verdict in the last line."""
     lines = [
         f"{clean(report.sink)} against {report.table}",
@@ -228,14 +228,14 @@ def text(report: Report) -> str:
     return "\n".join([*lines, "", verdict(report)]) + "\n"
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: ReconcileFinding) -> str:
     landed = finding.landed_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
     error = f": {clean(finding.error)}" if finding.error else ""
     line = f" (line {finding.line})" if finding.error and finding.line else ""
     return f"  {clean(finding.key)}, landed {landed}, {finding.loaded:,} of {number(finding.rows, 'row')}{error}{line}"
 
 
-def verdict(report: Report) -> str:
+def verdict(report: ReconcileReport) -> str:
     """One line."""
     problems = [f"{kind} {report.counts[kind]:,}" for kind in PROBLEMS if kind in report.counts]
     if problems:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from http.client import HTTPException
 from typing import Any
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
+from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.ops.logs import REDACTION
 from ingestd.snowflake.table import qualified
 from ingestd.snowflake.token import LIFETIME, token
 
@@ -32,7 +32,7 @@ _HINTS = {
 class Endpoint:
     """``insertFiles`` of one pipe. Its calls block; one at a time."""
 
-    def __init__(self, settings: Snowflake, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: SnowflakeConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._clock = clock
         self._token = ""

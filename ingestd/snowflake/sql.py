@@ -7,7 +7,7 @@ from ingestd.core.errors import ConfigError
 from ingestd.core.events import Model, make_model
 from ingestd.snowflake import bucket, ddl
 from ingestd.snowflake.pipe import Style
-from ingestd.snowflake.stage_location import Place, place_of
+from ingestd.snowflake.stage_location import StageLocation, stage_location
 from ingestd.snowflake.statements import Document, Part
 from ingestd.snowflake.table import columns, qualified
 
@@ -29,7 +29,7 @@ _CONFIGURE = (
 
 def setup(config: Config, model: Model, style: Style) -> tuple[Part, ...]:
     """All steps. Errors: ``ConfigError`` where the configuration does not say enough."""
-    place = place_of(config)
+    place = stage_location(config)
     _check(config, place)
     snowflake, rows = config.snowflake, columns(model)
     common = {column.name for column in columns(make_model())}
@@ -80,7 +80,7 @@ def trust(config: Config, answers: Sequence[dict[str, str]]) -> Document:
     )
 
 
-def _check(config: Config, place: Place) -> None:
+def _check(config: Config, place: StageLocation) -> None:
     snowflake = config.snowflake
     if place.endpoint:
         if snowflake.delivery == "notification":
@@ -99,7 +99,7 @@ def _check(config: Config, place: Place) -> None:
         )
 
 
-def _aws(config: Config, place: Place) -> list[Document]:
+def _aws(config: Config, place: StageLocation) -> list[Document]:
     snowflake = config.snowflake
     role = snowflake.aws_role_arn
     if role is None:
@@ -118,7 +118,7 @@ def _aws(config: Config, place: Place) -> list[Document]:
     return documents if place.endpoint else [*documents, *_bucket(config, place, role)]
 
 
-def _bucket(config: Config, place: Place, role: str) -> list[Document]:
+def _bucket(config: Config, place: StageLocation, role: str) -> list[Document]:
     exactly_once = config.sink.delivery == "exactly-once"
     return [
         Document(
@@ -135,7 +135,7 @@ def _bucket(config: Config, place: Place, role: str) -> list[Document]:
     ]
 
 
-def _notification(config: Config, place: Place) -> list[Document]:
+def _notification(config: Config, place: StageLocation) -> list[Document]:
     if config.snowflake.delivery != "notification":
         return []
     pipe = qualified(config.snowflake, config.snowflake.pipe)

@@ -6,14 +6,14 @@ from urllib.parse import urlsplit
 
 from ingestd.config.model import Config
 from ingestd.core.errors import ConfigError
-from ingestd.core.object_keys import Layout
+from ingestd.core.object_keys import ObjectKeys
 
 SUFFIX = ".jsonl.gz"
 # Of AWS's partitions: how Snowflake's URLs begin, and the provider of an integration.
 _PARTITIONS = {"aws": ("s3", "S3"), "aws-cn": ("s3china", "S3CHINA"), "aws-us-gov": ("s3gov", "S3GOV")}
 
 
-class Place(NamedTuple):
+class StageLocation(NamedTuple):
     """`root` and `events` end with "/" or are "": what all our keys begin with, and those of the data objects."""
 
     bucket: str
@@ -37,7 +37,7 @@ class Place(NamedTuple):
         return f"arn:{self.partition}:s3:::{self.bucket}"
 
 
-def place_of(config: Config) -> Place:
+def stage_location(config: Config) -> StageLocation:
     """Where ``sink.url`` points to. Errors: ``ConfigError`` where that is no bucket."""
     match = re.fullmatch(r"s3://([^/]+)(?:/(.*?))?/*", config.sink.url)
     if match is None:
@@ -45,9 +45,9 @@ def place_of(config: Config) -> Place:
             f"sink.url = {config.sink.url} is no bucket: Snowflake loads from S3", hint="give --sink s3://bucket/prefix"
         )
     root = f"{match[2]}/" if match[2] else ""
-    layout = Layout(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+    layout = ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
     role = config.snowflake.aws_role_arn
-    return Place(
+    return StageLocation(
         match[1], root, root + layout.events, role.split(":")[1] if role else "aws", _endpoint(config.s3.endpoint_url)
     )
 

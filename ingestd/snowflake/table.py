@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from msgspec import inspect
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import ORIGIN_FIELDS, Event, Model
 
@@ -116,7 +116,7 @@ def definition(column: Column) -> str:
     return f"{identifier(column.name)} {column.type}{required}{comment}"
 
 
-def qualified(snowflake: Snowflake, name: str) -> str:
+def qualified(snowflake: SnowflakeConfig, name: str) -> str:
     """`name` with its database and schema."""
     return f"{snowflake.database}.{snowflake.schema}.{name}"
 

@@ -5,15 +5,15 @@ import hashlib
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
+from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import ConfigError
-from ingestd.ops.logs import REDACTION
 
 LIFETIME = timedelta(minutes=59)  # an hour is the most that is accepted
 _KEY_BYTES_MAX = 64 << 10
 
 
-def token(settings: Snowflake, now: datetime) -> str:
+def token(settings: SnowflakeConfig, now: datetime) -> str:
     """A new one. The key's file is read each time, as keys are replaced. ConfigError where it cannot be used."""
     try:
         import jwt  # noqa: PLC0415  an extra
@@ -51,7 +51,7 @@ def token(settings: Snowflake, now: datetime) -> str:
     return signed
 
 
-def subject(settings: Snowflake) -> str:
+def subject(settings: SnowflakeConfig) -> str:
     """ACCOUNT.USER as the token names them: upper case, an account locator without its region."""
     account = (settings.account or "").upper()
     return f"{account.partition('.')[0]}.{(settings.user or '').upper()}"

@@ -6,19 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ingestd.core.errors import SinkUnavailable
-from ingestd.core.object_keys import Landed, Name
+from ingestd.core.object_keys import DataObjectName, ObjectMetadata
 from ingestd.sinks.base import Sink
-from ingestd.sinks.retry import Guard
+from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify.chains import Audit
 from ingestd.verify.contents import ContentError, check_rejected, check_rows
 
 HELD_BYTES = 64 << 20  # of bodies, as they are stored; a larger one is read alone
 
 
-class Reading:
+class BodyVerifier:
     """Bodies are fetched whole, and unpacked in a thread, line by line."""
 
-    def __init__(self, sink: Sink, guard: Guard, audit: Audit, patience: float) -> None:
+    def __init__(self, sink: Sink, guard: SinkRetrier, audit: Audit, patience: float) -> None:
         """`patience` is how many seconds one body may take."""
         self._sink = sink
         self._guard = guard
@@ -27,7 +27,7 @@ class Reading:
         self._held = 0
         self._room = asyncio.Condition()
 
-    async def read(self, name: Name, landed: Landed, size: int, quarantine: str | None) -> None:
+    async def read(self, name: DataObjectName, landed: ObjectMetadata, size: int, quarantine: str | None) -> None:
         """Compare an object, and the quarantine object that belongs to it, with its metadata."""
         rejected: array[int] | None = None if landed.rejected else array("q")
         if quarantine is not None and landed.quarantine is not None:
@@ -42,7 +42,9 @@ class Reading:
             except ContentError as error:
                 self._audit.content("content", name, name.key, str(error))
 
-    async def _read_rejected(self, name: Name, landed: Landed, digest: str, key: str) -> "array[int] | None":
+    async def _read_rejected(
+        self, name: DataObjectName, landed: ObjectMetadata, digest: str, key: str
+    ) -> "array[int] | None":
         info = await self._guard.call_briefly(lambda: self._sink.head(key), self._patience)
         async with self._holding(info.size if info is not None else 0):
             body = await self._body(key)

@@ -7,9 +7,9 @@ that follow each other merge, whatever days they lie on: a year of them is one r
 import msgspec
 
 from ingestd.core.errors import IngestdError
-from ingestd.core.object_keys import Landed, Layout, Name, QuarantineName
+from ingestd.core.object_keys import DataObjectName, ObjectKeys, ObjectMetadata, QuarantineObjectName
 from ingestd.core.records import Position, TopicPartition
-from ingestd.verify.findings import Finding, Findings, Tally
+from ingestd.verify.findings import Findings, Tally, VerifyFinding
 from ingestd.verify.ranges import Range, Ranges
 
 MAX_RANGES = 500_000  # of all partitions together, before they have merged
@@ -35,7 +35,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         """Whether all times are looked at."""
         return self.since is None and self.until is None
 
-    def holds(self, landed: Landed) -> bool:
+    def holds(self, landed: ObjectMetadata) -> bool:
         """Whether an object's time, from its first record to its last, meets the range."""
         first, last = sorted((landed.first_timestamp, landed.last_timestamp))
         return (self.since is None or last >= self.since) and (self.until is None or first < self.until)
@@ -75,7 +75,7 @@ class Links:
         elif found.start < offset < found.end:
             self.around = (found, key)
 
-    def count(self, landed: Landed, size: int, key: str) -> None:
+    def count(self, landed: ObjectMetadata, size: int, key: str) -> None:
         tally = self.tally
         tally.objects += 1
         tally.bytes += size
@@ -94,7 +94,7 @@ class Links:
 class Audit:
     """All partitions. `commits` are the group's positions, read before the first listing."""
 
-    def __init__(self, layout: Layout, scope: Scope, commits: dict[TopicPartition, Position | None]) -> None:
+    def __init__(self, layout: ObjectKeys, scope: Scope, commits: dict[TopicPartition, Position | None]) -> None:
         self.layout = layout
         self.scope = scope
         self.problems = Findings()
@@ -103,7 +103,7 @@ class Audit:
         self.other_topics = 0
         self.strange_quarantine = 0
         self.links: dict[TopicPartition, Links] = {}
-        self.overlaps: dict[TopicPartition, list[Finding]] = {}  # those that are kept
+        self.overlaps: dict[TopicPartition, list[VerifyFinding]] = {}  # those that are kept
         self._commits = commits
         self._ranges = 0
         for partition in commits:
@@ -134,12 +134,12 @@ class Audit:
         what = "has a name of ingestd's, and no metadata of it" if partition else "is no name of ingestd's"
         self._problem("foreign", f"{key} {what}", partition, key=key)
 
-    def deleted(self, name: Name) -> None:
+    def deleted(self, name: DataObjectName) -> None:
         """An object that was listed and then was not there."""
         self.objects += 1
         self._problem("deleted", f"{name.key} is not there any more", name.partition, key=name.key)
 
-    def take(self, name: Name, landed: Landed, size: int, *, filling: bool = False) -> bool:
+    def take(self, name: DataObjectName, landed: ObjectMetadata, size: int, *, filling: bool = False) -> bool:
         """An object of ours; whether it counts. One that is `filling` a hole belongs to the chain whatever its time."""
         if not filling:
             self.objects += 1
@@ -156,7 +156,7 @@ class Audit:
                 self._problem("mismatch", f"{name.key} should be {key}", name.partition, key=name.key, other=key)
         return counts
 
-    def content(self, code: str, name: Name, key: str, wrong: str) -> None:
+    def content(self, code: str, name: DataObjectName, key: str, wrong: str) -> None:
         """What is wrong with a body: with that of the data object `name`, or of the quarantine object beside it."""
         self._problem(code, f"{key}: {wrong}", name.partition, key=key, other=name.key if key != name.key else None)
 
@@ -172,7 +172,7 @@ class Audit:
         message = f"{hole} ({hole.end - hole.start} offsets) in no object{between}"
         self._problem("gap", message, partition, key=before, other=after, start=hole.start, end=hole.end)
 
-    def _link(self, name: Name, landed: Landed) -> None:
+    def _link(self, name: DataObjectName, landed: ObjectMetadata) -> None:
         links = self.of(name.partition)
         before = len(links.ranges)
         shared = links.link(landed.start, landed.end, name.key)
@@ -187,14 +187,14 @@ class Audit:
         elif shared:
             links.tally.repeated_offsets += sum(each.end - each.start for each in shared)
 
-    def _overlap(self, name: Name, shared: Range) -> None:
+    def _overlap(self, name: DataObjectName, shared: Range) -> None:
         message = f"{name.key} has {shared} ({shared.end - shared.start} offsets) that another object has, too"
         kept = len(self.problems.kept)
         self._problem("overlap", message, name.partition, key=name.key, start=shared.start, end=shared.end)
         if len(self.problems.kept) > kept:
             self.overlaps.setdefault(name.partition, []).append(self.problems.kept[-1])
 
-    def _untrue(self, name: Name, landed: Landed) -> str:
+    def _untrue(self, name: DataObjectName, landed: ObjectMetadata) -> str:
         """What is not as an object of this name can be; empty where nothing is."""
         said = TopicPartition(landed.topic, landed.partition)
         if (said, landed.start) != (name.partition, name.start):
@@ -211,11 +211,11 @@ class Audit:
             return f"{landed.quarantine!r} names no quarantine object"
         return ""
 
-    def _quarantine(self, name: Name, landed: Landed) -> QuarantineName | None:
+    def _quarantine(self, name: DataObjectName, landed: ObjectMetadata) -> QuarantineObjectName | None:
         key = self.layout.quarantine_key(name.partition, name.start, landed.first_timestamp, landed.quarantine or "")
         return self.layout.parse_quarantine(key)
 
-    def _key(self, name: Name, landed: Landed) -> str:
+    def _key(self, name: DataObjectName, landed: ObjectMetadata) -> str:
         return self.layout.data_key(name.partition, landed.start, landed.first_timestamp, landed.end)
 
     def _problem(
@@ -231,7 +231,7 @@ class Audit:
     ) -> None:
         topic, number = partition or (None, None)
         self.problems.add(
-            Finding(
+            VerifyFinding(
                 code=code, message=message, topic=topic, partition=number, key=key, other=other, start=start, end=end
             )
         )

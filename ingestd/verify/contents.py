@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import msgspec
 
 from ingestd.core import gzip_extra, quarantine
-from ingestd.core.gzip import unpack
-from ingestd.core.object_keys import Landed, digest_of
+from ingestd.core.gzip import decompress
+from ingestd.core.object_keys import ObjectMetadata, digest_of
 from ingestd.core.records import TopicPartition
 
 LINE_MAX = 64 << 20  # bytes; a broker takes no such event
@@ -35,7 +35,7 @@ class _Origin(msgspec.Struct, gc=False):
 _ORIGINS = msgspec.json.Decoder(_Origin)
 
 
-def check_rows(body: bytes, landed: Landed, rejected: "array[int] | None") -> None:
+def check_rows(body: bytes, landed: ObjectMetadata, rejected: "array[int] | None") -> None:
     """The rows of a data object. `rejected` are the offsets of its records in quarantine, None where unknown.
 
     Raises ``ContentError``.
@@ -53,7 +53,7 @@ def check_rows(body: bytes, landed: Landed, rejected: "array[int] | None") -> No
         rows.check_ends()
 
 
-def check_rejected(body: bytes, landed: Landed, digest: str) -> "array[int]":
+def check_rejected(body: bytes, landed: ObjectMetadata, digest: str) -> "array[int]":
     """The lines of a quarantine object: the offsets of the records in it, ascending. Raises ``ContentError``."""
     if digest_of(gzip_extra.without(body)) != digest:
         raise ContentError("its contents have another digest than its name says")
@@ -81,7 +81,7 @@ def check_rejected(body: bytes, landed: Landed, digest: str) -> "array[int]":
 class _Rows:
     """The rows of one object, as they come."""
 
-    def __init__(self, landed: Landed, rejected: "array[int]") -> None:
+    def __init__(self, landed: ObjectMetadata, rejected: "array[int]") -> None:
         self._landed = landed
         self._place = (landed.topic, landed.partition)
         self._rejected = rejected
@@ -127,7 +127,7 @@ def _whole_lines(body: bytes, digest: "hashlib._Hash | None" = None) -> Iterator
     """What is in a gzip body, in pieces that end with a line. Raises ``ContentError``."""
     pending: list[bytes] = []
     size = 0
-    pieces = unpack(body)
+    pieces = decompress(body)
     while True:
         try:
             piece = next(pieces, None)

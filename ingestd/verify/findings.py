@@ -64,7 +64,7 @@ MAX_KEPT = 20  # findings of one code and partition; the rest is counted
 MAX_KEPT_IN_ALL = 2000
 
 
-class Finding(msgspec.Struct, kw_only=True, omit_defaults=True):
+class VerifyFinding(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A problem or a note. Offsets ``[start, end)``; `key` is the object's, `other` that of whom it is at odds with."""
 
     code: str
@@ -82,11 +82,11 @@ class Findings:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.kept: list[Finding] = []
+        self.kept: list[VerifyFinding] = []
         self._by_place: Counter[tuple[str, str | None, int | None]] = Counter()
         self._by_partition: Counter[tuple[str | None, int | None]] = Counter()
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: VerifyFinding) -> None:
         place = (finding.code, finding.topic, finding.partition)
         self.counts[finding.code] += 1
         self._by_place[place] += 1
@@ -146,7 +146,7 @@ class PartitionReport(msgspec.Struct, kw_only=True):
     counts: Tally = msgspec.field(default_factory=Tally)
 
 
-class Report(msgspec.Struct, kw_only=True):
+class VerifyReport(msgspec.Struct, kw_only=True):
     """The whole; ``--json`` prints it."""
 
     version: str
@@ -162,7 +162,7 @@ class Report(msgspec.Struct, kw_only=True):
     ok: bool
     totals: Tally
     problem_counts: dict[str, int]
-    problems: list[Finding]  # at most 20 of each code and partition
+    problems: list[VerifyFinding]  # at most 20 of each code and partition
     note_counts: dict[str, int]
-    notes: list[Finding]
+    notes: list[VerifyFinding]
     partitions: list[PartitionReport]

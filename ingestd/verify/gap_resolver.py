@@ -7,17 +7,17 @@ of it, as the days are those of producers' clocks.
 
 from bisect import bisect_right
 
-from ingestd.core.object_keys import Name
-from ingestd.verify.findings import Finding
+from ingestd.core.object_keys import DataObjectName
+from ingestd.verify.findings import VerifyFinding
 from ingestd.verify.ranges import Range
 
 MAX_AROUND = 10_000  # keys that are remembered, to say what is beside a gap
 
 
-class SecondLook:
+class GapResolver:
     """One partition: `holes` in ascending order, and overlaps of which the other object is not known."""
 
-    def __init__(self, holes: list[Range], overlaps: list[Finding]) -> None:
+    def __init__(self, holes: list[Range], overlaps: list[VerifyFinding]) -> None:
         self._holes = holes
         self._starts = [hole.start for hole in holes]
         self._before: dict[int, tuple[int, str]] = {}  # by hole
@@ -26,7 +26,7 @@ class SecondLook:
         self._overlaps = overlaps
         self._best: dict[int, tuple[int, str]] = {}  # by overlap
 
-    def see(self, name: Name) -> bool:
+    def see(self, name: DataObjectName) -> bool:
         """Take a name into account; whether its object begins within a hole, and is to be looked at."""
         for number, overlap in enumerate(self._overlaps):
             if overlap.start is not None and name.start <= overlap.start and name.key != overlap.key:
@@ -55,6 +55,6 @@ class SecondLook:
         after = min((start for start in known if start >= gap.end), default=None)
         return known[before] if before is not None else None, known[after] if after is not None else None
 
-    def _remember(self, name: Name) -> None:
+    def _remember(self, name: DataObjectName) -> None:
         if len(self._around) < MAX_AROUND:
             self._around[name.start] = name.key

@@ -11,7 +11,7 @@ import msgspec
 
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.verify.chains import Audit, Links
-from ingestd.verify.findings import Finding
+from ingestd.verify.findings import VerifyFinding
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ def reconcile(audit: Audit, view: View, later: View | None, rules: Rules) -> Non
             audit.notes.add(finding)
 
 
-def _problems(links: Links, log: LogRange, later: View | None, rules: Rules, *, whole: bool) -> Iterator[Finding]:
+def _problems(links: Links, log: LogRange, later: View | None, rules: Rules, *, whole: bool) -> Iterator[VerifyFinding]:
     yield from _commit(links, rules)
     partition, extent = links.partition, links.extent
     reached = extent.end if extent else links.commit.offset if links.commit else None
@@ -75,7 +75,7 @@ def _problems(links: Links, log: LogRange, later: View | None, rules: Rules, *, 
         yield _finding("before_first", partition, text, log.start, extent.start)
 
 
-def _commit(links: Links, rules: Rules) -> Iterator[Finding]:
+def _commit(links: Links, rules: Rules) -> Iterator[VerifyFinding]:
     """Where the committed offset lies, if it lies wrong."""
     commit, extent, partition = links.commit, links.extent, links.partition
     if commit is None:
@@ -104,7 +104,7 @@ def _commit(links: Links, rules: Rules) -> Iterator[Finding]:
         yield _finding("misaligned", partition, text)
 
 
-def _notes(links: Links, log: LogRange, later: View | None, rules: Rules, *, whole: bool) -> Iterator[Finding]:
+def _notes(links: Links, log: LogRange, later: View | None, rules: Rules, *, whole: bool) -> Iterator[VerifyFinding]:
     commit, extent, partition = links.commit, links.extent, links.partition
     if extent is None:
         # Within a range of time, other objects were looked for only where something is committed.
@@ -126,6 +126,6 @@ def _notes(links: Links, log: LogRange, later: View | None, rules: Rules, *, who
 
 def _finding(
     code: str, partition: TopicPartition, text: str, start: int | None = None, end: int | None = None
-) -> Finding:
+) -> VerifyFinding:
     topic, number = partition
-    return Finding(code=code, message=f"{partition}: {text}", topic=topic, partition=number, start=start, end=end)
+    return VerifyFinding(code=code, message=f"{partition}: {text}", topic=topic, partition=number, start=start, end=end)

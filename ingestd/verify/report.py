@@ -9,7 +9,7 @@ import msgspec
 from ingestd import __version__
 from ingestd.core.formatting import clean, number, size
 from ingestd.verify.chains import Audit
-from ingestd.verify.findings import NOTES, PROBLEMS, Finding, PartitionReport, Report, Tally
+from ingestd.verify.findings import NOTES, PROBLEMS, PartitionReport, Tally, VerifyFinding, VerifyReport
 from ingestd.verify.reconcile import View
 
 WIDTH = 118
@@ -31,7 +31,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     days: int
 
 
-def conclude(audit: Audit, view: View | None, asked: Asked) -> Report:
+def conclude(audit: Audit, view: View | None, asked: Asked) -> VerifyReport:
     """The report, when everything was looked at."""
     _judge_clusters(audit, view.cluster if view is not None else None)
     totals = Tally()
@@ -55,7 +55,7 @@ def conclude(audit: Audit, view: View | None, asked: Asked) -> Report:
             )
         )
     _note_totals(audit, totals)
-    return Report(
+    return VerifyReport(
         version=__version__,
         sink=asked.sink,
         lineage=asked.lineage,
@@ -89,7 +89,9 @@ def _judge_clusters(audit: Audit, expected: str | None) -> None:
         for cluster, (count, key) in links.clusters.items():
             if cluster != right:
                 text = f"{topic}[{partition}]: {number(count, 'object')} of cluster {cluster}, not {right}, first {key}"
-                audit.problems.add(Finding(code="cluster", message=text, topic=topic, partition=partition, key=key))
+                audit.problems.add(
+                    VerifyFinding(code="cluster", message=text, topic=topic, partition=partition, key=key)
+                )
 
 
 def _note_totals(audit: Audit, totals: Tally) -> None:
@@ -102,19 +104,19 @@ def _note_totals(audit: Audit, totals: Tally) -> None:
     ]
     for code, there, text in notes:
         if there:
-            audit.notes.add(Finding(code=code, message=text))
+            audit.notes.add(VerifyFinding(code=code, message=text))
 
 
 # -- in words
 
 
-def text(report: Report) -> str:
+def text(report: VerifyReport) -> str:
     """For people: totals, partitions, what is worth knowing, what is wrong, and a verdict in the last line."""
     blocks = [_head(report), _totals(report), _table(report), _notes(report), _problems(report), [verdict(report)]]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def verdict(report: Report) -> str:
+def verdict(report: VerifyReport) -> str:
     """One line."""
     count = sum(report.problem_counts.values())
     if count:
@@ -128,7 +130,7 @@ def verdict(report: Report) -> str:
     return f"Nothing wrong: {number(report.totals.objects, 'object')} in {what}{read}."
 
 
-def _head(report: Report) -> list[str]:
+def _head(report: VerifyReport) -> list[str]:
     place = clean(report.sink) + (f", lineage {report.lineage}" if report.lineage else "")
     group = f"group {clean(report.group)} in cluster {clean(report.cluster or '')}" if report.group else ""
     lines = [f"{place}, {report.delivery}; {group or 'Kafka was not asked'}"]
@@ -139,7 +141,7 @@ def _head(report: Report) -> list[str]:
     return lines
 
 
-def _totals(report: Report) -> list[str]:
+def _totals(report: VerifyReport) -> list[str]:
     totals = report.totals
     quarantined = f" in {number(totals.quarantine_objects, 'quarantine object')}" if totals.rejected else ""
     lags = [partition.lag for partition in report.partitions if partition.lag is not None]
@@ -155,7 +157,7 @@ def _totals(report: Report) -> list[str]:
     return [f"  {label:9} {fact}" for label, fact in facts]
 
 
-def _table(report: Report) -> list[str]:
+def _table(report: VerifyReport) -> list[str]:
     """A line for each partition; where there are too many, those with problems first."""
     partitions = [each for each in report.partitions if each.counts.objects or each.problems or each.log_end]
     shown = sorted(partitions, key=lambda each: not each.problems)[:MAX_PARTITIONS]
@@ -183,16 +185,16 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield f"  {first:{widths[0]}}  {'  '.join(cells)}"
 
 
-def _notes(report: Report) -> list[str]:
+def _notes(report: VerifyReport) -> list[str]:
     return _grouped("worth knowing", report.notes, report.note_counts, NOTES, MAX_NOTES)
 
 
-def _problems(report: Report) -> list[str]:
+def _problems(report: VerifyReport) -> list[str]:
     return _grouped("problems", report.problems, report.problem_counts, PROBLEMS, MAX_EXAMPLES)
 
 
 def _grouped(
-    title: str, findings: Sequence[Finding], counts: dict[str, int], meanings: dict[str, str], most: int
+    title: str, findings: Sequence[VerifyFinding], counts: dict[str, int], meanings: dict[str, str], most: int
 ) -> list[str]:
     """By code: what it means and what to do, once, and some of the cases."""
     lines = [title] if counts else []

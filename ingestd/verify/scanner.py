@@ -10,14 +10,14 @@ from typing import TypeVar
 
 import msgspec
 
-from ingestd.core.object_keys import Landed, Layout, Name, QuarantineName, day_folder
+from ingestd.core.object_keys import DataObjectName, ObjectKeys, ObjectMetadata, QuarantineObjectName, day_folder
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import days, keys
-from ingestd.sinks.retry import Guard
-from ingestd.verify.body_verifier import Reading
+from ingestd.sinks.retry import SinkRetrier
+from ingestd.verify.body_verifier import BodyVerifier
 from ingestd.verify.chains import Audit, Links
-from ingestd.verify.gap_resolver import SecondLook
+from ingestd.verify.gap_resolver import GapResolver
 from ingestd.verify.ranges import Range
 
 PATIENCE = 60.0  # seconds for an answer, with all tries
@@ -31,7 +31,7 @@ _DAY_MS = 86_400_000
 T = TypeVar("T")
 
 
-class Walked(msgspec.Struct, frozen=True):
+class ScannedObject(msgspec.Struct, frozen=True):
     """How far the walk is: days that are listed, of all that will be, with the parts of those under way."""
 
     days: float
@@ -43,30 +43,30 @@ class _Batch(msgspec.Struct):
     """What is named after one start: the data object (or several, at least once), and quarantine objects' digests."""
 
     place: str
-    names: list[Name]
+    names: list[DataObjectName]
     digests: list[str]
 
 
-class Walk:
+class Scanner:
     """One walk over a sink. What is found goes to the audit."""
 
-    def __init__(self, sink: Sink, guard: Guard, audit: Audit, *, reading: Reading | None = None) -> None:
+    def __init__(self, sink: Sink, guard: SinkRetrier, audit: Audit, *, reading: BodyVerifier | None = None) -> None:
         """`reading` reads the bodies, where they are to be read. The guard lets as many calls through as we make."""
         self._sink = sink
         self._guard = guard
         self._audit = audit
         self._reading = reading
-        self._layout: Layout = audit.layout
+        self._layout: ObjectKeys = audit.layout
         self._folders: list[str] = []
         self._listed = 0
         self._partitions: dict[str, set[TopicPartition]] = {}  # seen so far, in days under way
 
     @property
-    def progress(self) -> Walked:
+    def progress(self) -> ScannedObject:
         """Within a day partitions come one after the other, in each day the same ones, more or less."""
         known = max(1, len(self._audit.links))
         parts = sum(min(1.0, max(0, len(seen) - 1) / known) for seen in self._partitions.values())
-        return Walked(self._listed + parts, len(self._folders), self._audit.objects)
+        return ScannedObject(self._listed + parts, len(self._folders), self._audit.objects)
 
     async def run(self) -> None:
         """Look at everything once, and again at what seems wrong."""
@@ -140,7 +140,7 @@ class Walk:
         if batch is not None:
             yield batch
 
-    async def _rejected(self, folder: str) -> AsyncGenerator[QuarantineName, None]:
+    async def _rejected(self, folder: str) -> AsyncGenerator[QuarantineObjectName, None]:
         async for key in self._keys(self._layout.quarantine + folder):
             name = self._layout.parse_quarantine(key)
             if name is None:
@@ -155,13 +155,13 @@ class Walk:
             if superseded:
                 self._audit.quarantined(batch.names[0].partition, 0, len(superseded))
 
-    async def _look_at(self, name: Name, digests: list[str]) -> str | None:
+    async def _look_at(self, name: DataObjectName, digests: list[str]) -> str | None:
         """Judge one object; the digest of the quarantine object that it names."""
         info = await self._ask(lambda: self._sink.head(name.key))
         if info is None:
             self._audit.deleted(name)
             return None
-        landed = Landed.from_metadata(info.metadata)
+        landed = ObjectMetadata.from_metadata(info.metadata)
         if landed is None:
             self._audit.foreign(name.key, name.partition)
             return None
@@ -172,7 +172,7 @@ class Walk:
             await self._reading.read(name, landed, info.size, quarantined)
         return landed.quarantine
 
-    async def _has_rejected(self, name: Name, landed: Landed, digests: list[str]) -> str | None:
+    async def _has_rejected(self, name: DataObjectName, landed: ObjectMetadata, digests: list[str]) -> str | None:
         """The key of the quarantine object that belongs to a data object, if there is to be one and it is there."""
         if landed.quarantine is None:
             if landed.rejected:
@@ -191,7 +191,7 @@ class Walk:
     async def _look_again(self, links: Links) -> None:
         """Settle what seems to be a gap, and name who overlaps whom: by all names of the partition, of all days."""
         partition = links.partition
-        look = SecondLook(links.ranges.holes(), self._audit.overlaps.get(partition, []))
+        look = GapResolver(links.ranges.holes(), self._audit.overlaps.get(partition, []))
         overlaps = bool(self._audit.overlaps.get(partition))
         if not links.ranges.holes() and not overlaps:
             return
@@ -205,10 +205,10 @@ class Walk:
         for hole in links.ranges.holes():
             self._audit.gap(partition, hole, *look.beside(hole))
 
-    async def _fill(self, name: Name) -> None:
+    async def _fill(self, name: DataObjectName) -> None:
         """Add an object that the first look has not, or that is out of the range of time."""
         info = await self._ask(lambda: self._sink.head(name.key))
-        landed = Landed.from_metadata(info.metadata) if info is not None else None
+        landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
         if info is not None and landed is not None:
             self._audit.take(name, landed, info.size, filling=True)
 
@@ -219,9 +219,9 @@ class Walk:
         """
         assert links.commit is not None
         offset = links.commit.offset
-        best: Name | None = None
+        best: DataObjectName | None = None
         for folder in await self._all_folders():
-            last: Name | None = None
+            last: DataObjectName | None = None
             async for name in self._names(folder, links.partition):
                 if name.start > offset:
                     links.after = min(name.start, links.after or name.start)
@@ -236,10 +236,10 @@ class Walk:
         if best is not None:
             await self._reaches(links, best, -1)
 
-    async def _reaches(self, links: Links, name: Name, offset: int) -> bool:
+    async def _reaches(self, links: Links, name: DataObjectName, offset: int) -> bool:
         """Take an object as the last before the committed offset, if it reaches to `offset`."""
         info = await self._ask(lambda: self._sink.head(name.key))
-        landed = Landed.from_metadata(info.metadata) if info is not None else None
+        landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
         if info is None or landed is None or landed.end < offset:
             return False
         links.meet(Range(landed.start, landed.end), name.key)
@@ -257,7 +257,7 @@ class Walk:
         """All days, the newest first."""
         return (await self._ask(lambda: days(self._sink, self._layout.events)))[::-1]
 
-    async def _names(self, folder: str, partition: TopicPartition) -> AsyncIterator[Name]:
+    async def _names(self, folder: str, partition: TopicPartition) -> AsyncIterator[DataObjectName]:
         async for key in self._keys(self._layout.day_prefix(folder, partition)):
             if (name := self._layout.parse(key)) is not None:
                 yield name

@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.chaos.fault import fault
 from tests.chaos.kafka_proxy import COMMIT, FETCH
 from tests.chaos.process_faults import ADOPTED

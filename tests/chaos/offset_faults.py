@@ -6,7 +6,7 @@ from random import Random
 
 from aiokafka.errors import KafkaError
 
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.chaos.fault import fault
 from tests.chaos.rig import Rig
 from tests.e2e.daemon import Daemon, partition

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiokafka.errors import KafkaError
 
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.chaos.kafka_proxy import KafkaProxy
 from tests.chaos.s3_proxy import S3Proxy
 from tests.chaos.services import Services

@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from ingestd.core.readiness import PartitionStatus, Status
+from ingestd.ops.readiness import PartitionStatus, Status
 from tests.chaos.disk import can_mount, full, small_disk
 from tests.chaos.fault import fault
 from tests.chaos.process_faults import ADOPTED

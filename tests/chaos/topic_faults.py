@@ -8,7 +8,7 @@ from random import Random
 from aiokafka import TopicPartition
 from aiokafka.admin import NewPartitions, RecordsToDelete
 
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.chaos.fault import fault
 from tests.chaos.offset_faults import halted
 from tests.chaos.rig import Rig

@@ -7,11 +7,12 @@ import random
 import pytest
 
 from ingestd.core.errors import SinkUnavailable
-from ingestd.core.gzip import pack
-from ingestd.sinks.base import Sink, Stored
+from ingestd.core.gzip import compress
+from ingestd.core.stored import Stored
+from ingestd.sinks.base import Sink
 
 ROWS = b'{"event_id":"1"}\n'
-BODY = pack(ROWS).data
+BODY = compress(ROWS).data
 METADATA = {"topic": "marketing_events", "start": "0", "end": "17", "first_offset": "0", "note": "a b=c;d, e~"}
 KEY = "events/year=2026/month=02/day=03/marketing_events+00000+00000000000000000000.jsonl.gz"
 BAD_KEYS: tuple[str, ...] = (
@@ -70,14 +71,14 @@ class SinkContract:
     async def test_a_taken_name_keeps_its_body_and_metadata(self, sink: Sink) -> None:
         await sink.put_new(KEY, BODY, METADATA)
         before = await sink.get(KEY)
-        assert await sink.put_new(KEY, pack(b'{"event_id":"2"}\n').data, {"end": "99"}) is Stored.EXISTS
+        assert await sink.put_new(KEY, compress(b'{"event_id":"2"}\n').data, {"end": "99"}) is Stored.EXISTS
         assert await sink.get(KEY) == before
         info = await sink.head(KEY)
         assert info is not None
         assert dict(info.metadata) == METADATA
 
     async def test_one_of_many_concurrent_writers_wins(self, sink: Sink) -> None:
-        bodies = {str(writer): pack(f'{{"writer":{writer}}}\n'.encode()).data for writer in range(16)}
+        bodies = {str(writer): compress(f'{{"writer":{writer}}}\n'.encode()).data for writer in range(16)}
         results = await asyncio.gather(*(sink.put_new(KEY, body, {"by": by}) for by, body in bodies.items()))
         assert sorted(stored.value for stored in results) == ["created"] + ["exists"] * 15
         winner = str(results.index(Stored.CREATED))
@@ -96,7 +97,7 @@ class SinkContract:
             await sink.get("nothing/at/all")
 
     async def test_holds_a_gzip_of_no_rows(self, sink: Sink) -> None:
-        assert await sink.put_new(KEY, pack(b"").data, METADATA) is Stored.CREATED
+        assert await sink.put_new(KEY, compress(b"").data, METADATA) is Stored.CREATED
         assert gzip.decompress(await sink.get(KEY)) == b""
 
     async def test_holds_a_large_body(self, sink: Sink) -> None:

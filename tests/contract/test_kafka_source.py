@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.records import TopicPartition
-from ingestd.sources.kafka import KafkaSource, Onlooker
+from ingestd.sources.kafka import KafkaSource, ReadOnlySource
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import RecordingListener, SourceContract, World
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, delete_topic, topic_admin
@@ -21,7 +21,9 @@ class TestKafkaSource(SourceContract):
     @pytest.fixture
     async def world(self, kafka: KafkaAddress | KafkaBroker, make_topic: MakeTopic) -> AsyncIterator[World]:
         topic = await make_topic(2)
-        config = Kafka(bootstrap_servers=(kafka.bootstrap,), topics=(topic,), group_id=f"group_{uuid.uuid4().hex}")
+        config = KafkaConfig(
+            bootstrap_servers=(kafka.bootstrap,), topics=(topic,), group_id=f"group_{uuid.uuid4().hex}"
+        )
         source, listener = self.kind(config), RecordingListener()
 
         async def append(partition: TopicPartition, values: Sequence[bytes]) -> None:
@@ -42,4 +44,4 @@ async def create_again(bootstrap: str, topic: str) -> None:
 
 
 class TestOnlooker(TestKafkaSource):
-    kind = Onlooker
+    kind = ReadOnlySource

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.config.model import Events, Seconds, Simulator
+from ingestd.config.model import EventsConfig, Seconds, SimulatorConfig
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.events import load_model
 from ingestd.core.records import PlainRecord, Position, TopicPartition
@@ -40,7 +40,7 @@ class TestSimulatorSource(SourceContract):
 
     @pytest.fixture
     async def world(self) -> AsyncIterator[World]:
-        source, listener = SimulatorSource(Simulator(rate=0)), RecordingListener()
+        source, listener = SimulatorSource(SimulatorConfig(rate=0)), RecordingListener()
 
         async def append(partition: TopicPartition, values: Sequence[bytes]) -> None:
             pass
@@ -76,7 +76,7 @@ class TestSimulatorSource(SourceContract):
 class Running:
     """A simulator that was started and sought, with clocks that stand still."""
 
-    def __init__(self, config: Simulator) -> None:
+    def __init__(self, config: SimulatorConfig) -> None:
         self.wall, self.monotonic = Clock(START), Clock(50.0)
         self.source = SimulatorSource(config, self.wall, self.monotonic)
 
@@ -99,7 +99,7 @@ class Running:
 
 
 async def test_makes_nothing_before_every_partition_is_sought() -> None:
-    source = SimulatorSource(Simulator(rate=0))
+    source = SimulatorSource(SimulatorConfig(rate=0))
     await source.start(RecordingListener())
     source.seek(P0, 0)
     assert await source.fetch() == {}
@@ -110,7 +110,7 @@ async def test_makes_nothing_before_every_partition_is_sought() -> None:
 
 
 async def test_live_events_come_at_the_rate_and_are_stamped_with_the_time_that_passed() -> None:
-    running = await Running(Simulator(rate=600)).start()
+    running = await Running(SimulatorConfig(rate=600)).start()
     assert len(await running.timestamps()) == 1  # at once, so that a slow demo begins with something
     running.pass_time(2)
     times = await running.timestamps()
@@ -121,14 +121,14 @@ async def test_live_events_come_at_the_rate_and_are_stamped_with_the_time_that_p
 
 
 async def test_a_long_stall_is_caught_up_with_in_part() -> None:
-    running = await Running(Simulator(rate=600)).start()
+    running = await Running(SimulatorConfig(rate=600)).start()
     await running.timestamps()
     running.pass_time(3600)
     assert len(await running.timestamps()) == 51  # five seconds, and one that may have been nearly due
 
 
 async def test_goes_on_where_the_wall_clock_is_set_back() -> None:
-    running = await Running(Simulator(rate=600)).start()
+    running = await Running(SimulatorConfig(rate=600)).start()
     await running.timestamps()
     running.pass_time(1)
     running.wall.now -= 60
@@ -136,13 +136,13 @@ async def test_goes_on_where_the_wall_clock_is_set_back() -> None:
 
 
 async def test_without_a_rate_every_fetch_is_full() -> None:
-    running = await Running(Simulator(rate=0)).start()
+    running = await Running(SimulatorConfig(rate=0)).start()
     for _ in range(3):
         assert len(await running.timestamps()) == MAX_EVENTS
 
 
 async def test_history_ends_with_the_present_and_by_itself() -> None:
-    running = await Running(Simulator(rate=60, history=Seconds(86_400))).start()
+    running = await Running(SimulatorConfig(rate=60, history=Seconds(86_400))).start()
     times: list[float] = []
     while (fetched := await running.source.fetch()) is not None:
         times += [record.timestamp / 1000 - START for records in fetched.values() for record in records]
@@ -153,7 +153,7 @@ async def test_history_ends_with_the_present_and_by_itself() -> None:
 
 
 async def test_a_paused_partition_has_no_events_and_the_others_go_on() -> None:
-    running = await Running(Simulator(rate=0)).start()
+    running = await Running(SimulatorConfig(rate=0)).start()
     running.source.pause(P0)
     fetched = await running.source.fetch()
     assert fetched is not None
@@ -163,14 +163,14 @@ async def test_a_paused_partition_has_no_events_and_the_others_go_on() -> None:
 
 
 async def test_extends_the_log_of_an_earlier_run() -> None:
-    running = await Running(Simulator(rate=0)).start()
+    running = await Running(SimulatorConfig(rate=0)).start()
     running.source.seek(P0, 10**12)
     assert (await running.source.log_range(P0)).end > 10**12
     assert offsets(await Reader(running.source).take(P0, 2)) == [10**12, 10**12 + 1]
 
 
 async def test_refuses_what_is_not_its_own() -> None:
-    running = await Running(Simulator()).start()
+    running = await Running(SimulatorConfig()).start()
     other = TopicPartition("marketing_events", 2)
     assert not await running.source.commit(other, Position(1))
     with pytest.raises(SourceError, match=r"marketing_events\[2\] is not a partition"):
@@ -179,11 +179,11 @@ async def test_refuses_what_is_not_its_own() -> None:
 
 def test_refuses_a_configuration_before_anything_is_started() -> None:
     with pytest.raises(ConfigError, match="add up to 2"):
-        SimulatorSource(Simulator(late=1, malformed=1))
+        SimulatorSource(SimulatorConfig(late=1, malformed=1))
 
 
 async def test_streams_the_same_messages_that_the_source_hands_out() -> None:
-    config = Simulator(rate=60, history=Seconds(3600), malformed=0.1, duplicate=0.1)
+    config = SimulatorConfig(rate=60, history=Seconds(3600), malformed=0.1, duplicate=0.1)
     running = await Running(config).start()
     expected = []
     while (fetched := await running.source.fetch()) is not None:
@@ -193,7 +193,7 @@ async def test_streams_the_same_messages_that_the_source_hands_out() -> None:
 
 
 async def test_a_stream_of_messages_ends_when_told_to() -> None:
-    stream = EventStream(Simulator(rate=0))
+    stream = EventStream(SimulatorConfig(rate=0))
     count = 0
     async for _ in stream.messages():
         count += 1
@@ -202,7 +202,7 @@ async def test_a_stream_of_messages_ends_when_told_to() -> None:
 
 
 async def test_a_stream_lets_others_run() -> None:
-    stream = EventStream(Simulator(rate=0))
+    stream = EventStream(SimulatorConfig(rate=0))
     stopper = asyncio.create_task(asyncio.sleep(0))
     stopper.add_done_callback(lambda _: stream.finish())
     async for _ in stream.messages():
@@ -236,7 +236,7 @@ async def made(stream: EventStream, clock: Clock, seconds: int) -> int:
 async def directed() -> tuple[EventStream, Clock]:
     """A stream of ten events a second, which has begun."""
     clock = Clock(START)
-    stream = EventStream(Simulator(rate=600), clock, clock)
+    stream = EventStream(SimulatorConfig(rate=600), clock, clock)
     await stream.next()
     return stream, clock
 
@@ -273,13 +273,13 @@ async def test_bad_events_are_all_bad_and_come_once(directed: tuple[EventStream,
     stream.director.spoil()
     messages = await stream.next() or []
     records = [PlainRecord(offset, it.timestamp, it.value, it.key) for offset, it in enumerate(messages)]
-    assert len(Validator(Events(), load_model(None)).chunk(P0, records).rejected) == len(records) == BAD_EVENTS
+    assert len(Validator(EventsConfig(), load_model(None)).chunk(P0, records).rejected) == len(records) == BAD_EVENTS
     assert await made(stream, clock, 3) == 0
 
 
 async def test_what_is_left_undirected_is_what_it_always_was() -> None:
     clocks = Clock(START), Clock(START)
-    left, right = (EventStream(Simulator(rate=600), clock, clock) for clock in clocks)
+    left, right = (EventStream(SimulatorConfig(rate=600), clock, clock) for clock in clocks)
     right.director.burst(0.0)
     for _ in range(5):
         for clock in clocks:

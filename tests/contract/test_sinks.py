@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config.model import S3
+from ingestd.config.model import S3Config
 from ingestd.core.errors import SinkForbidden, SinkUnavailable
-from ingestd.sinks.base import Sink, Stored
+from ingestd.core.stored import Stored
+from ingestd.sinks.base import Sink
 from ingestd.sinks.local import LocalSink
 from ingestd.sinks.s3 import S3Sink
 from tests.contract.sink_contract import BODY, KEY, METADATA, SinkContract
@@ -78,7 +79,7 @@ class TestS3Sink(SinkContract):
     async def sink(self, s3: S3Store, shared_bucket: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sink]:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
-        settings = S3(endpoint_url=s3.endpoint, region=REGION, addressing="path")
+        settings = S3Config(endpoint_url=s3.endpoint, region=REGION, addressing="path")
         sink = S3Sink(f"s3://{shared_bucket}/some/prefix-{uuid.uuid4().hex}", settings, connections=8)
         await sink.start()
         yield sink

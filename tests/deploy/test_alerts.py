@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ingestd.core import readiness as status
-from ingestd.ops import metrics
+from ingestd.ops import metrics, readiness
 from tests.deploy.alert_cases import CASES, Case, Series
 from tests.services.prometheus import amtool, promtool
 
@@ -124,7 +123,7 @@ def test_it_asks_for_metrics_that_exist_by_labels_that_they_have(rule: dict[str,
 def test_the_reasons_that_alerts_name_are_those_of_readiness() -> None:
     for name in ALERTS:
         for codes in re.findall(r'reason[=!~]+"([^"]+)"', ALERTS[name]["expr"]):
-            assert set(codes.split("|")) <= set(status.REASONS), name
+            assert set(codes.split("|")) <= set(readiness.REASONS), name
 
 
 def test_every_reason_not_to_be_ready_has_an_alert() -> None:

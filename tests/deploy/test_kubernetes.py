@@ -10,7 +10,7 @@ import yaml
 
 import ingestd
 from ingestd.capacity.defaults import MEASURED
-from ingestd.config.model import Health
+from ingestd.config.model import HealthConfig
 from ingestd.config.validate import KEYS, variable
 from ingestd.ops.health import HealthServer
 from tests.deploy.chart import (
@@ -113,7 +113,7 @@ def test_probes_ask_what_the_daemon_answers_and_only_a_dead_loop_is_killed(
     rendered: dict[str, list[Manifest]], scenario: str, tmp_path: Path
 ) -> None:
     it = container(rendered[scenario])
-    served = HealthServer(Health(), lambda: None, lambda: (b"", ""))._routes  # type: ignore[arg-type,return-value]
+    served = HealthServer(HealthConfig(), lambda: None, lambda: (b"", ""))._routes  # type: ignore[arg-type,return-value]
     (port,) = it["ports"]
     assert port == {"name": "http", "containerPort": effective(rendered[scenario], tmp_path).health.port}
     probes = {kind: it[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "startup", "readiness")}

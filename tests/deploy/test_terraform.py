@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from ingestd.config.load import load
-from ingestd.config.model import S3, Config
+from ingestd.config.model import Config, S3Config
 from ingestd.core.events import load_model
 from ingestd.snowflake import bucket
 from ingestd.snowflake.sql import setup
-from ingestd.snowflake.stage_location import Place, place_of
+from ingestd.snowflake.stage_location import StageLocation, stage_location
 from ingestd.snowflake.statements import text
 from tests.e2e.iam import Need, allowed, listed
 from tests.services.terraform import Block, blocks, evaluate, failed_checks
@@ -100,8 +100,8 @@ def config(made: Mapping[str, Block], name: str, folder: Path) -> Config:
 
 
 @pytest.fixture
-def place(made: Mapping[str, Block], tmp_path: Path) -> Place:
-    return place_of(config(made, "nested", tmp_path))
+def place(made: Mapping[str, Block], tmp_path: Path) -> StageLocation:
+    return stage_location(config(made, "nested", tmp_path))
 
 
 # -- rights
@@ -153,7 +153,7 @@ def test_only_the_pod_s_service_account_takes_on_the_daemon_s_role(made: Mapping
 # -- the bucket
 
 
-def test_each_name_is_written_once_and_over_tls_only(made: Mapping[str, Block], place: Place) -> None:
+def test_each_name_is_written_once_and_over_tls_only(made: Mapping[str, Block], place: StageLocation) -> None:
     found = by_sid(policy(made, "plain.aws_s3_bucket_policy.objects"))
     assert found.keys() == {"EachNameIsWrittenOnce", "OnlyOverTLS"}
     assert found["EachNameIsWrittenOnce"] == ours("bucket")["Statement"][0]
@@ -173,7 +173,7 @@ def expiring(made: Mapping[str, Block], name: str) -> dict[str, int]:
     return {rule["filter"]["prefix"]: rule["expiration"]["days"] for rule in rules if "expiration" in rule}
 
 
-def test_objects_expire_as_the_chain_allows(made: Mapping[str, Block], place: Place) -> None:
+def test_objects_expire_as_the_chain_allows(made: Mapping[str, Block], place: StageLocation) -> None:
     rules = bucket.lifecycle(place)["Rules"]
     assert expiring(made, "nested") == {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in rules}
     assert expiring(made, "first") == {"events/": 60, "quarantine/": 60}
@@ -219,8 +219,8 @@ def test_the_bucket_is_private_encrypted_and_not_removed(made: Mapping[str, Bloc
 def test_snowflake_s_role_is_as_snowflake_sql_prints_it(made: Mapping[str, Block], name: str, tmp_path: Path) -> None:
     settings = config(made, name, tmp_path)
     found = policy(made, f"{name}.aws_iam_role_policy.snowflake")
-    s3 = S3(encryption="aws:kms", kms_key_id=KEY)  # the module makes it the bucket's default
-    expected = bucket.role_policy(place_of(settings), s3, settings.snowflake.error_topic_arn)
+    s3 = S3Config(encryption="aws:kms", kms_key_id=KEY)  # the module makes it the bucket's default
+    expected = bucket.role_policy(stage_location(settings), s3, settings.snowflake.error_topic_arn)
     keys = [by_sid(it)["DecryptThroughS3Only"] for it in (found, expected)]
     for key in keys:  # Terraform knows the region
         assert "s3." in str(key.pop("Condition"))
@@ -237,7 +237,7 @@ def test_snowflake_s_users_take_the_role_on_with_their_external_ids(made: Mappin
     assert nobody["Principal"] == {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "before they are known"
 
 
-def test_the_bucket_tells_the_pipe_s_queue_of_data_objects(made: Mapping[str, Block], place: Place) -> None:
+def test_the_bucket_tells_the_pipe_s_queue_of_data_objects(made: Mapping[str, Block], place: StageLocation) -> None:
     found = made["module.nested.aws_s3_bucket_notification.objects"]["queue"]
     (rule,) = bucket.notification(place, QUEUE)["QueueConfigurations"]
     filters = {it["Name"]: it["Value"] for it in rule["Filter"]["Key"]["FilterRules"]}
@@ -391,7 +391,7 @@ def test_checkov_finds_only_what_is_accepted() -> None:
 
 
 def test_other_partitions_of_aws_have_their_own_names(made: Mapping[str, Block], tmp_path: Path) -> None:
-    assert place_of(config(made, "china", tmp_path)).arn == f"arn:aws-cn:s3:::{BUCKET}"
+    assert stage_location(config(made, "china", tmp_path)).arn == f"arn:aws-cn:s3:::{BUCKET}"
     statements = policy(made, "china.aws_iam_role_policy.daemon")["Statement"]
     assert f"arn:aws-cn:s3:::{BUCKET}" in listed(statements[2]["Resource"])
     assert statements[3]["Condition"] == {"StringEquals": {"kms:ViaService": "s3.cn-north-1.amazonaws.com.cn"}}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from ingestd.core.readiness import PartitionStatus, Status
+from ingestd.ops.readiness import PartitionStatus, Status
 from tests.services.ports import HOST, free_port
 from tests.services.process import Process
 from tests.services.seaweed import REGION, S3Store

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from ingestd.config.model import Simulator
+from ingestd.config.model import SimulatorConfig
 from ingestd.sources.simulator.events import MALFORMATIONS, Simulation
 
 BAD_EVERY = 100  # one event of so many is malformed
@@ -27,7 +27,7 @@ def event_id(number: int) -> str:
 
 def events(first: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
     """Number, key and value of events from number `first` on, of some 350 bytes. One of `BAD_EVERY` is malformed."""
-    made = Simulation(Simulator(), start=1_750_000_000_000).events(_TEMPLATES, 1.75e12, 1.75e12 + 3_600_000)
+    made = Simulation(SimulatorConfig(), start=1_750_000_000_000).events(_TEMPLATES, 1.75e12, 1.75e12 + 3_600_000)
     templates = []
     for message in made:
         head, found, rest = message.value.partition(_ID)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.core import gzip_extra, quarantine
-from ingestd.core.object_keys import PROBE, QUARANTINE, Landed, Layout
+from ingestd.core.object_keys import PROBE, QUARANTINE, ObjectKeys, ObjectMetadata
 from ingestd.core.records import TopicPartition
 from tests.services.seaweed import S3Store
 
@@ -25,7 +25,7 @@ class Link:
     """One data object: what it says of itself, and the offsets of its rows."""
 
     key: str
-    landed: Landed
+    landed: ObjectMetadata
     offsets: list[int]
 
 
@@ -55,7 +55,7 @@ class Ledger:
     """What is in the bucket of one topic and lineage."""
 
     topic: str
-    layout: Layout
+    layout: ObjectKeys
     chains: dict[int, list[Link]] = field(default_factory=lambda: defaultdict(list))  # by partition, in order
     quarantined: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     event_ids: list[str] = field(default_factory=list)
@@ -167,7 +167,7 @@ def read_directory(root: Path, topic: str, lineage: str | None = None) -> Ledger
 
 def _ledger(topic: str, lineage: str | None, objects: Iterable[tuple[str, bytes, Mapping[str, str]]]) -> Ledger:
     """From keys, bodies and metadata."""
-    ledger = Ledger(topic, Layout(lineage))
+    ledger = Ledger(topic, ObjectKeys(lineage))
     for key, body, metadata in objects:
         if _lineage(key) != lineage:
             continue
@@ -204,7 +204,7 @@ def _in_directory(root: Path) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
 
 
 def _add_rows(ledger: Ledger, key: str, rows: bytes, metadata: Mapping[str, str]) -> None:
-    name, landed = ledger.layout.parse(key), Landed.from_metadata(metadata)
+    name, landed = ledger.layout.parse(key), ObjectMetadata.from_metadata(metadata)
     assert name is not None, f"{key}: not the name of a data object"
     assert landed is not None, f"{key}: no metadata of ours: {metadata}"
     assert (landed.topic, landed.partition, landed.start) == (*name.partition, name.start)

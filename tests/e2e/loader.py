@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ingestd.core import gzip_extra
-from ingestd.core.object_keys import EVENTS, PROBE, QUARANTINE, REQUEUED, Landed, Layout
+from ingestd.core.object_keys import EVENTS, PROBE, QUARANTINE, REQUEUED, ObjectKeys, ObjectMetadata
 from tests.services.seaweed import S3Store
 
 Row = dict[str, Any]
@@ -23,7 +23,7 @@ class DataObject(NamedTuple):
     """An object with rows: `lines` as they are, `rows` as they were read."""
 
     key: str
-    landed: Landed
+    landed: ObjectMetadata
     lines: list[bytes]
     rows: list[Row]
 
@@ -63,9 +63,9 @@ def _data_keys(keys: list[str]) -> Iterator[str]:
 
 
 def _data_object(key: str, body: bytes, metadata: dict[str, str]) -> DataObject:
-    landed = Landed.from_metadata(metadata)
+    landed = ObjectMetadata.from_metadata(metadata)
     assert landed is not None, f"{key}: no metadata of ours: {metadata}"
-    name = Layout().parse(key)
+    name = ObjectKeys().parse(key)
     assert name is not None, f"{key}: not the name of a data object"
     assert (name.partition, name.start) == ((landed.topic, landed.partition), landed.start)
     lines = _lines(body)

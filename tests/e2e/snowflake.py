@@ -13,7 +13,7 @@ from ingestd.config.model import Config
 from ingestd.core.events import make_model
 from ingestd.snowflake import ddl
 from ingestd.snowflake.connection import Connection, open_connection
-from ingestd.snowflake.stage_location import place_of
+from ingestd.snowflake.stage_location import stage_location
 from ingestd.snowflake.table import columns
 from tests.e2e.daemon import Daemon, credentials
 from tests.services.ministack import Ministack, Queue
@@ -63,7 +63,7 @@ class Rig:
     def set_up(self, connection: Connection) -> None:
         """What `ingestd snowflake apply` makes, as far as the stand-in goes."""
         config = self.config
-        place = place_of(config)._replace(endpoint="")
+        place = stage_location(config)._replace(endpoint="")
         rows = columns(make_model())
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {config.snowflake.database}.{self.schema}")
         for statement in (*ddl.table(config.snowflake, place, rows, []), *ddl.pipe(config.snowflake, rows, "select")):

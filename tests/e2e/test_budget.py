@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.chaos.tcp_proxy import TcpProxy
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ingestd.config.load import Flag, load
-from ingestd.config.model import Snowflake as Names
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.events import load_model
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.snowflake.connection import Connection, open_connection
@@ -39,7 +39,7 @@ def standin(snowflake: Snowflake) -> Iterator[Connection]:
 
 def local(directory: Path) -> dict[str, dict[str, Row]]:
     """What the local warehouse gives: by relation, by client."""
-    warehouse = Warehouse(directory / "warehouse.duckdb", Names(), now=NOW_SQL)
+    warehouse = Warehouse(directory / "warehouse.duckdb", SnowflakeConfig(), now=NOW_SQL)
     warehouse.open(columns(load_model(None)))
     found = {}
     with warehouse.session() as cursor:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from ingestd.core.object_keys import QUARANTINE, Layout
+from ingestd.core.object_keys import QUARANTINE, ObjectKeys
 from ingestd.sinks import s3 as s3_sink
 from tests.conftest import MakeTopic
 from tests.e2e.daemon import Daemon, credentials, settings
@@ -77,7 +77,7 @@ def leave_behind(store: S3Store, bucket: str) -> None:
     with closing(store.client()) as client:
         key = client.list_objects_v2(Bucket=bucket, Prefix=QUARANTINE)["Contents"][0]["Key"]
         kept = client.get_object(Bucket=bucket, Key=key)
-        name = Layout().parse_quarantine(key)
+        name = ObjectKeys().parse_quarantine(key)
         assert name is not None
         later = name.start + 1
         key = key.replace(f"+{name.start:020d}+", f"+{later:020d}+")

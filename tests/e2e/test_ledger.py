@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import TopicPartition
 from tests.e2e.ledger import Ledger, Link, Tally
 
@@ -15,7 +15,7 @@ NOON = 1_772_366_400_000
 def link(start: int, end: int, offsets: Sequence[int] | None = None, rejected: int = 0) -> Link:
     """An object; it has all of its rows, unless told otherwise."""
     rows = list(range(start, end) if offsets is None else offsets)
-    landed = Landed(
+    landed = ObjectMetadata(
         topic=TOPIC,
         partition=0,
         start=start,
@@ -29,11 +29,11 @@ def link(start: int, end: int, offsets: Sequence[int] | None = None, rejected: i
         cluster="c",
         version="0",
     )
-    return Link(Layout().data_key(TopicPartition(TOPIC, 0), start, NOON, end), landed, rows)
+    return Link(ObjectKeys().data_key(TopicPartition(TOPIC, 0), start, NOON, end), landed, rows)
 
 
 def tally(*links: Link, quarantined: Sequence[int] = (), records: int = 10) -> Tally:
-    ledger = Ledger(TOPIC, Layout())
+    ledger = Ledger(TOPIC, ObjectKeys())
     ledger.chains[0] = list(links)
     ledger.quarantined[0] = set(quarantined)
     return ledger.tally({0: range(records)})

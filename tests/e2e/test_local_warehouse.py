@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.demo.warehouse.database import Warehouse
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
@@ -71,7 +71,7 @@ async def until_counted(file: Path, more_than: int, sql: str = GUIDE) -> int:
 
 def loaded(file: Path) -> Counter[tuple[object, ...]]:
     """Origins of the rows, read when no process has the file open."""
-    warehouse = Warehouse(file, Snowflake())
+    warehouse = Warehouse(file, SnowflakeConfig())
     warehouse.open_for_reading()
     try:
         return Counter(tuple(row) for row in warehouse.query(ORIGINS, 10**9).rows)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.e2e.daemon import DEADLINE, Daemon
 from tests.services.chromium import open_browser
 from tests.services.ports import HOST

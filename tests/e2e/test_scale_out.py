@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.chaos.s3_proxy import S3Proxy
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon

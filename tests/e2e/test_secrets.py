@@ -19,7 +19,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.conftest import MakeTopic
 from tests.e2e.daemon import Daemon, settings, write_credentials
 from tests.e2e.events import fill

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ingestd.cli.exit_codes import PROBLEMS
 from ingestd.cli.snowflake.reconcile import stage_of
+from ingestd.core.errors import EXIT_PROBLEMS
 from ingestd.core.object_keys import EVENTS
 from ingestd.snowflake.connection import Connection
 from ingestd.snowflake.pipe_status import parse, query
@@ -129,7 +129,7 @@ async def test_what_the_pipe_missed_failed_or_loaded_twice_is_found_and_the_stat
         code, report = await rig.reconcile(snowflake__late="1s")
         found = {(it["kind"], it["key"]) for it in report["findings"]}
         wrong = {("missing", missed), ("failed", failed), ("twice", twice)}
-        assert (code, found) == (PROBLEMS, {(kind, key.removeprefix(ROOT)) for kind, key in wrong})
+        assert (code, found) == (EXIT_PROBLEMS, {(kind, key.removeprefix(ROOT)) for kind, key in wrong})
 
         for repair in report["repairs"]:
             for statement in repair.split(";"):

@@ -18,10 +18,8 @@ from typing import Any
 
 import pytest
 
-from ingestd.cli.exit_codes import PROBLEMS
-from ingestd.config.model import S3
-from ingestd.config.model import Snowflake as SnowflakeConfig
-from ingestd.core.errors import SinkForbidden, SnowflakeError
+from ingestd.config.model import S3Config, SnowflakeConfig
+from ingestd.core.errors import EXIT_PROBLEMS, SinkForbidden, SnowflakeError
 from ingestd.core.events import load_model
 from ingestd.sinks.s3_notification import change_notification
 from ingestd.snowflake.connection import Connection, open_connection
@@ -184,7 +182,7 @@ def test_the_table_refuses_a_row_without_an_event_id(applied: Place, connection:
 
 def test_another_style_of_an_existing_pipe_is_told(applied: Place) -> None:
     done = applied.run("snowflake", "apply", "--style", "match")
-    assert done.returncode == PROBLEMS
+    assert done.returncode == EXIT_PROBLEMS
     assert "copies otherwise than this version would have it (style match)" in done.stdout
 
 
@@ -193,7 +191,7 @@ async def test_other_rules_of_the_bucket_are_kept(place: Place, queue: Queue, mo
         monkeypatch.setenv(name, value)
     other = place.store.create_queue(f"other-{uuid.uuid4().hex}")
     place.store.notify(place.bucket, other, "quarantine/")
-    settings = S3(endpoint_url=place.store.endpoint, region=REGION, addressing="path")
+    settings = S3Config(endpoint_url=place.store.endpoint, region=REGION, addressing="path")
 
     def add(present: dict[str, Any]) -> dict[str, Any]:
         ours = {"Id": "ours", "QueueArn": queue.arn, "Events": ["s3:ObjectCreated:*"]}

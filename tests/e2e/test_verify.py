@@ -16,10 +16,10 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from ingestd.core.gzip import pack
-from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.gzip import compress
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import TopicPartition
-from ingestd.verify.findings import Finding, Report
+from ingestd.verify.findings import VerifyFinding, VerifyReport
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import DEADLINE, Daemon, credentials, settings
@@ -43,7 +43,7 @@ class Written:
         self.topic = self.bucket = name
         self._store = store
         self._keys = settings(bootstrap, store, name, name)
-        self.layout = Layout()
+        self.layout = ObjectKeys()
         with closing(store.client()) as client:
             self._client: Any = client
             self._before = self._contents()
@@ -80,16 +80,16 @@ class Written:
     def delete(self, key: str) -> None:
         self._client.delete_object(Bucket=self.bucket, Key=key)
 
-    def chain(self, partition: int) -> list[tuple[str, Landed]]:
+    def chain(self, partition: int) -> list[tuple[str, ObjectMetadata]]:
         """The data objects of a partition in order."""
         found = [
             (key, landed)
             for key, (_, metadata) in self._before.items()
-            if key.startswith(self.layout.events) and (landed := Landed.from_metadata(metadata)) is not None
+            if key.startswith(self.layout.events) and (landed := ObjectMetadata.from_metadata(metadata)) is not None
         ]
         return sorted((it for it in found if it[1].partition == partition), key=lambda it: it[1].start)
 
-    def quarantine_of(self, landed: Landed) -> str:
+    def quarantine_of(self, landed: ObjectMetadata) -> str:
         place = TopicPartition(landed.topic, landed.partition)
         assert landed.quarantine is not None
         return self.layout.quarantine_key(place, landed.start, landed.first_timestamp, landed.quarantine)
@@ -117,14 +117,14 @@ class Written:
             env={**os.environ, **credentials(self._store)},
         )
 
-    def verify(self, *flags: str) -> Report:
+    def verify(self, *flags: str) -> VerifyReport:
         done = self.run("--json", *flags)
         assert done.returncode in {0, 4}, done.stderr
-        report = msgspec.json.decode(done.stdout, type=Report)
+        report = msgspec.json.decode(done.stdout, type=VerifyReport)
         assert done.returncode == (0 if report.ok else 4)
         return report
 
-    def problem(self, *flags: str) -> Finding:
+    def problem(self, *flags: str) -> VerifyFinding:
         """The only one."""
         (problem,) = self.verify(*flags).problems
         return problem
@@ -217,7 +217,7 @@ def test_finds_an_overlap(written: Written) -> None:
     extra = msgspec.structs.replace(landed, start=landed.start + 7, rows=1, rejected=0, quarantine=None)
     extra = msgspec.structs.replace(extra, first_offset=extra.start)
     key = written.layout.data_key(TopicPartition(written.topic, 0), extra.start, extra.first_timestamp, 0)
-    written.put(key, pack(b"").data, extra.metadata())
+    written.put(key, compress(b"").data, extra.metadata())
     problem = written.problem()
     assert (problem.code, problem.start, problem.end) == ("overlap", extra.start, extra.end)
     assert {problem.key, problem.other} == {key, written.chain(0)[1][0]}
@@ -322,7 +322,7 @@ async def test_a_daemon_under_load_raises_no_alarm(
                 env={**os.environ, **credentials(s3)},
             )
             out, _ = await process.communicate()
-            report = msgspec.json.decode(out, type=Report)
+            report = msgspec.json.decode(out, type=VerifyReport)
             assert report.ok, report.problems
             assert report.totals.objects > seen
             seen = report.totals.objects

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from ingestd.core.readiness import Status
+from ingestd.ops.readiness import Status
 from tests.e2e.daemon import Daemon
 from tests.e2e.events import event_id
 

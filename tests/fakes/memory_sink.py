@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 from ingestd.core.errors import SinkError, SinkUnavailable
-from ingestd.sinks.base import ObjectInfo, Stored
+from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.sinks.names import check_folder, check_key, check_metadata
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
 
 from ingestd.core.errors import SinkForbidden, SinkUnavailable
-from ingestd.sinks.base import ObjectInfo, Stored
+from ingestd.core.stored import ObjectInfo, Stored
 
 T = TypeVar("T")
 

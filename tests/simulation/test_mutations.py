@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from ingestd.core import object_keys as layout
-from ingestd.core.batch import Edge
+from ingestd.core.batch import RecordRef
 from ingestd.core.chain import Chain
 from ingestd.core.chain_steps import Commit, Steps, Upload
-from ingestd.core.object_keys import Layout
+from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import Position, TopicPartition
+from ingestd.core.stored import Stored
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Keeper
-from ingestd.sinks.base import Stored
+from ingestd.pipeline.partition_writer import PartitionWriter
 from tests.simulation import virtual_time
 from tests.simulation.broker import Member
 from tests.simulation.store import Store
@@ -36,15 +36,15 @@ def unconditional_put(patch: pytest.MonkeyPatch) -> None:
 
 def no_epoch(patch: pytest.MonkeyPatch) -> None:
     """What was fetched before a rewind is taken after it."""
-    original = Chain.void
+    original = Chain.reset
 
-    def void(self: Chain) -> int:
+    def reset(self: Chain) -> int:
         epoch = self.epoch
         released = original(self)
         self.epoch = epoch
         return released
 
-    patch.setattr(Chain, "void", void)
+    patch.setattr(Chain, "void", reset)
 
 
 def no_seek_after_adopt(patch: pytest.MonkeyPatch) -> None:
@@ -62,14 +62,14 @@ def exists_taken_as_success(patch: pytest.MonkeyPatch) -> None:
 
 
 def all_bad_batch_without_an_object(patch: pytest.MonkeyPatch) -> None:
-    original = Keeper._answer
+    original = PartitionWriter._answer
 
-    async def answer(self: Keeper, step: Any) -> Any:
+    async def answer(self: PartitionWriter, step: Any) -> Any:
         if isinstance(step, Upload) and step.batch.rows == 0:
             return Stored.CREATED
         return await original(self, step)
 
-    patch.setattr(Keeper, "_answer", answer)
+    patch.setattr(PartitionWriter, "_answer", answer)
 
 
 def wall_clock_date_in_the_key(patch: pytest.MonkeyPatch) -> None:
@@ -83,12 +83,12 @@ def wall_clock_date_in_the_key(patch: pytest.MonkeyPatch) -> None:
 
 
 def end_in_the_key(patch: pytest.MonkeyPatch) -> None:
-    original = Layout.data_key
+    original = ObjectKeys.data_key
 
-    def data_key(self: Layout, partition: TopicPartition, start: int, first_timestamp: int, end: int) -> str:
+    def data_key(self: ObjectKeys, partition: TopicPartition, start: int, first_timestamp: int, end: int) -> str:
         return original(self, partition, start, first_timestamp, end).replace(".jsonl.gz", f"+{end:020d}.jsonl.gz")
 
-    patch.setattr(Layout, "data_key", data_key)
+    patch.setattr(ObjectKeys, "data_key", data_key)
 
 
 def no_alignment_guard(patch: pytest.MonkeyPatch) -> None:
@@ -115,9 +115,9 @@ def commit_before_the_put(patch: pytest.MonkeyPatch) -> None:
 
 def data_before_quarantine(patch: pytest.MonkeyPatch) -> None:
     """The other order, with a crash in between, loses a record that a changed validator rejects."""
-    original = Keeper._upload
+    original = PartitionWriter._upload
 
-    async def upload(self: Keeper, sealed: Any) -> Stored:
+    async def upload(self: PartitionWriter, sealed: Any) -> Stored:
         tools = self._tools
         stored = await tools.guard.call(
             lambda: tools.sink.put_new(sealed.data_key, sealed.data, sealed.landed.metadata())
@@ -126,29 +126,29 @@ def data_before_quarantine(patch: pytest.MonkeyPatch) -> None:
             await original(self, sealed)
         return stored
 
-    patch.setattr(Keeper, "_upload", upload)
+    patch.setattr(PartitionWriter, "_upload", upload)
 
 
 def start_of_the_first_record(patch: pytest.MonkeyPatch) -> None:
     """The first surviving record's offset taken as the start, instead of the position."""
-    original = Pipeline._took
+    original = Pipeline._record_progress
 
-    def took(self: Pipeline, keeper: Keeper, chunk: Any, batch: Any) -> None:
-        if batch.first == Edge(chunk[0].offset, chunk[0].timestamp):
+    def advance(self: Pipeline, keeper: PartitionWriter, chunk: Any, batch: Any) -> None:
+        if batch.first == RecordRef(chunk[0].offset, chunk[0].timestamp):
             batch.start = chunk[0].offset
         original(self, keeper, chunk, batch)
 
-    patch.setattr(Pipeline, "_took", took)
+    patch.setattr(Pipeline, "_record_progress", advance)
 
 
 def _answer_upload(patch: pytest.MonkeyPatch, change: Callable[[Upload, Stored], Stored]) -> None:
-    original = Keeper._answer
+    original = PartitionWriter._answer
 
-    async def answer(self: Keeper, step: Any) -> Any:
+    async def answer(self: PartitionWriter, step: Any) -> Any:
         found = await original(self, step)
         return change(step, found) if isinstance(step, Upload) else found
 
-    patch.setattr(Keeper, "_answer", answer)
+    patch.setattr(PartitionWriter, "_answer", answer)
 
 
 MUTATIONS = [

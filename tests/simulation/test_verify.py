@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from ingestd import wiring as compose
+from ingestd import wiring
 from ingestd.cli import verify as verify_module
 from ingestd.cli.verify import Options, verify
 from ingestd.config.load import Flag, load
 from ingestd.config.model import Config
 from ingestd.core.errors import SinkForbidden
 from ingestd.core.records import LogRange, Position, TopicPartition
-from ingestd.sinks.retry import Guard
-from ingestd.verify.findings import Report
+from ingestd.sinks.retry import SinkRetrier
+from ingestd.verify.findings import VerifyReport
 from tests.simulation import virtual_time
 from tests.simulation.broker import Broker
 from tests.simulation.store import Connection
@@ -67,7 +67,7 @@ class WatchedWorld(World):
         self.looks += 1
         assert set(report.problem_counts) <= TRUE, report.problems
 
-    async def look(self, options: Options) -> Report:
+    async def look(self, options: Options) -> VerifyReport:
         return await verify(SETTINGS, options, Connection(self.store))
 
     @asynccontextmanager
@@ -85,9 +85,9 @@ def test_no_look_at_workers_in_trouble_is_a_false_alarm(seeds: range, monkeypatc
     monkeypatch.setattr(asyncio, "to_thread", here)
 
     async def main(seed: int) -> None:
-        monkeypatch.setattr(verify_module, "Guard", partial(Guard, rng=random.Random(seed)))
+        monkeypatch.setattr(verify_module, "SinkRetrier", partial(SinkRetrier, rng=random.Random(seed)))
         world = WatchedWorld(seed)
-        monkeypatch.setattr(compose, "open_reader", world.open_reader)
+        monkeypatch.setattr(wiring, "open_reader", world.open_reader)
         await world.run()
         assert world.looks
         report = await world.look(Options(read=True))

@@ -10,28 +10,25 @@ from itertools import pairwise
 
 import msgspec
 
-from ingestd.config.model import Batch as Limits
-from ingestd.config.model import Breaker as BreakerConfig
-from ingestd.config.model import Events, Seconds, Size
-from ingestd.config.model import Sink as SinkConfig
+from ingestd.config.model import BatchConfig, BreakerConfig, EventsConfig, Seconds, SinkConfig, Size
 from ingestd.core.batch import Batch
 from ingestd.core.breaker import Breaker
-from ingestd.core.chain import Policy
+from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import load_model
-from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import PlainRecord, Position, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Tools
-from ingestd.sinks.retry import Guard
+from ingestd.pipeline.partition_writer import Dependencies
+from ingestd.sinks.retry import SinkRetrier
 from tests.simulation.broker import Broker, Member
 from tests.simulation.store import Connection, Store
 from tests.simulation.virtual_time import SlowExecutor
 
 START = datetime(2026, 11, 22, 23, 59, 0, tzinfo=UTC).timestamp()  # a minute before midnight: dates matter
 PARTITIONS = [TopicPartition("events", number) for number in range(3)]
-LIMITS = Limits(interval=Seconds(3), records=15, bytes=Size(1 << 20), memory=Size(1 << 20))
+LIMITS = BatchConfig(interval=Seconds(3), records=15, bytes=Size(1 << 20), memory=Size(1 << 20))
 TIGHT = 8 << 10  # a budget of a few batches: the flow often waits for room
 NEVER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
 
@@ -47,21 +44,21 @@ class Worker:
         self.member = Member(world.broker)
         self.metrics = Metrics()
         self.world = world
-        layout = Layout()
+        layout = ObjectKeys()
         config = SinkConfig(retry_initial=Seconds(0.1), retry_max=Seconds(2))
         sink = Connection(world.store)
-        tools = Tools(
+        tools = Dependencies(
             source=self.member,
             sink=sink,
-            guard=Guard(config, self.metrics.upload_retried, random.Random(world.rng.random())),
+            guard=SinkRetrier(config, self.metrics.upload_retried, random.Random(world.rng.random())),
             metrics=self.metrics,
             executor=SlowExecutor(lambda: world.rng.expovariate(30)),
             wall_clock=lambda: START + world.rng.uniform(-1e5, 1e5),
         )
         memory = Size(world.rng.choice([TIGHT, LIMITS.memory]))
         self.limits = msgspec.structs.replace(LIMITS, interval=Seconds(interval), memory=memory)
-        events = Events(unknown_types="reject" if strict else "accept")
-        policy = Policy(layout, layout.mark(sink.url), skip_lost=True)
+        events = EventsConfig(unknown_types="reject" if strict else "accept")
+        policy = ChainPolicy(layout, layout.mark(sink.url), skip_lost=True)
         self.pipeline = Pipeline(
             self.limits, tools, Validator(events, load_model(None)), Breaker(NEVER), policy, revoke_timeout=2.0
         )
@@ -201,7 +198,7 @@ class World:
         boundaries = [(landed, partition) for partition, landed in self._chain()]
         if boundaries:
             landed, partition = self.rng.choice(boundaries)
-            mark = self.rng.choice(["", Layout().mark(Connection.url)])
+            mark = self.rng.choice(["", ObjectKeys().mark(Connection.url)])
             if self.broker.starts[partition] <= landed.start:
                 self.broker.committed[partition] = Position(landed.start, mark)
 
@@ -266,11 +263,11 @@ class World:
         committed = self.broker.committed.get(partition)
         return not log or (committed is not None and committed.offset > log[-1].offset)
 
-    def _chain(self) -> list[tuple[TopicPartition, Landed]]:
+    def _chain(self) -> list[tuple[TopicPartition, ObjectMetadata]]:
         found = []
         for key, (_, metadata) in self.store.objects.items():
             if key.startswith("events/"):
-                landed = Landed.from_metadata(metadata)
+                landed = ObjectMetadata.from_metadata(metadata)
                 assert landed is not None
                 found.append((TopicPartition(landed.topic, landed.partition), landed))
         return found
@@ -300,7 +297,7 @@ class World:
         if chain and (committed is None or committed.offset != chain[-1][1]):
             raise Violation(f"I3: committed {committed}, the chain ends at {chain[-1][1]}")
         for key, (_, metadata) in self.store.objects.items():
-            landed = Landed.from_metadata(metadata)
+            landed = ObjectMetadata.from_metadata(metadata)
             if key.startswith("events/") and landed is not None and landed.partition == partition.partition:
                 day = datetime.fromtimestamp(landed.first_timestamp / 1000, UTC)
                 if f"day={day.day:02d}/" not in key or f"+{landed.start:020d}." not in key:

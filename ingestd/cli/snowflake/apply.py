@@ -8,20 +8,19 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ingestd import wiring as compose
-from ingestd.cli.exit_codes import PROBLEMS
+from ingestd import wiring
 from ingestd.cli.output import say, say_line
 from ingestd.config.load import Settings
-from ingestd.config.model import Config, Snowflake
-from ingestd.core.errors import ConfigError, SnowflakeError, SnowflakeRefused
+from ingestd.config.model import Config, SnowflakeConfig
+from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SnowflakeError, SnowflakeRefused
 from ingestd.core.events import load_model
 from ingestd.core.formatting import number
 from ingestd.snowflake import bucket, drift
-from ingestd.snowflake.connection import Connection, Result, open_connection
+from ingestd.snowflake.connection import Connection, StatementResult, open_connection
 from ingestd.snowflake.drift import Drift
 from ingestd.snowflake.pipe import Style
 from ingestd.snowflake.sql import setup, trust
-from ingestd.snowflake.stage_location import SUFFIX, place_of
+from ingestd.snowflake.stage_location import SUFFIX, stage_location
 from ingestd.snowflake.statements import Part, Statement, text
 from ingestd.snowflake.table import Column, columns, qualified
 
@@ -35,7 +34,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Run all statements in order. Returns 0, or PROBLEMS where something is left to do."""
+    """Run all statements in order. Returns 0, or EXIT_PROBLEMS where something is left to do."""
     config = settings.config
     if options.notify and config.snowflake.delivery != "notification":
         raise ConfigError(
@@ -91,13 +90,13 @@ class Application:
         # Imported here: S3's client takes its time to load.
         from ingestd.sinks.s3_notification import change_notification  # noqa: PLC0415
 
-        place, config = place_of(self._config), self._config
+        place, config = stage_location(self._config), self._config
         if not self._queue_arn:
             self._left.append(f"the notification of s3://{place.bucket}: the pipe says no queue")
             return
         ours = bucket.notification(place, self._queue_arn)
         change = partial(bucket.merged, ours=ours)
-        changed = compose.run(change_notification(config.sink.url, config.s3, change))
+        changed = wiring.run(change_notification(config.sink.url, config.s3, change))
         verb = "now notifies" if changed else "notifies"
         say_line("ok", f"s3://{place.bucket} {verb} {self._queue_arn} of {place.events}*{SUFFIX}")
 
@@ -110,7 +109,7 @@ class Application:
             say_line("left", left)
         for it in self._drifts:
             say_line("WRONG", f"{it.seen} -> {it.todo}")
-        return PROBLEMS if self._left or self._drifts else 0
+        return EXIT_PROBLEMS if self._left or self._drifts else 0
 
     def _run(self, statement: Statement) -> None:
         _show(statement)
@@ -128,7 +127,7 @@ class Application:
         say_line("ok", said or statement.name)
         self._drifts += self._compare(statement, result)
 
-    def _answer(self, statement: Statement) -> Result:
+    def _answer(self, statement: Statement) -> StatementResult:
         if not statement.proof:
             return self._connection.execute(statement.text)
         try:
@@ -148,7 +147,7 @@ class Application:
         self._role = role
         return True
 
-    def _compare(self, statement: Statement, result: Result) -> Iterable[Drift]:
+    def _compare(self, statement: Statement, result: StatementResult) -> Iterable[Drift]:
         """What the answer says of the object, against what we would have."""
         config, snowflake = self._config, self._config.snowflake
         rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
@@ -157,7 +156,7 @@ class Application:
                 properties = {str(row["property"]): str(row["property_value"]) for row in rows}
                 self._identities.append(properties)
                 if statement.asks == "storage":
-                    return drift.of_storage(properties, snowflake, place_of(config))
+                    return drift.of_storage(properties, snowflake, stage_location(config))
             case "table":
                 return drift.of_table(rows, snowflake, self._columns)
             case "pipe":
@@ -169,7 +168,7 @@ class Application:
         return ()
 
 
-def _is_ours(row: dict[str, Any], snowflake: Snowflake) -> bool:
+def _is_ours(row: dict[str, Any], snowflake: SnowflakeConfig) -> bool:
     """Of what SHOW PIPES gives: LIKE takes "_" for any character."""
     names = (row["database_name"], row["schema_name"], row["name"])
     return ".".join(map(str, names)).upper() == qualified(snowflake, snowflake.pipe).upper()

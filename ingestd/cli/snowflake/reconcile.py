@@ -5,24 +5,22 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from ingestd import wiring as compose
-from ingestd.cli.exit_codes import PROBLEMS
+from ingestd import wiring
 from ingestd.cli.output import say, say_document
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, Seconds
-from ingestd.core.errors import ConfigError
+from ingestd.config.secrets import REDACTION
+from ingestd.core.errors import EXIT_PROBLEMS, ConfigError
 from ingestd.core.events import load_model
-from ingestd.ops import logs
 from ingestd.sinks.base import Sink
-from ingestd.sinks.retry import Guard
-from ingestd.snowflake import copy_history as history
-from ingestd.snowflake import reconcile
+from ingestd.sinks.retry import SinkRetrier
+from ingestd.snowflake import copy_history, reconcile
 from ingestd.snowflake.connection import Connection, open_connection
 from ingestd.snowflake.load_queries import loaded_since, understood
 from ingestd.snowflake.objects import AT_ONCE, DAY_MS, EPOCH, Objects
 from ingestd.snowflake.pipe import copy
-from ingestd.snowflake.reconcile import Reconciliation, Report, Stage
-from ingestd.snowflake.stage_location import place_of
+from ingestd.snowflake.reconcile import ReconcileReport, Reconciliation, StageScope
+from ingestd.snowflake.stage_location import stage_location
 from ingestd.snowflake.table import FILE_NAME, columns, literal, qualified
 
 BY_DEFAULT = timedelta(days=13)  # the history is kept for a day longer
@@ -41,17 +39,17 @@ def run(settings: Settings, options: Options) -> int:
     """Print the report; the exit code says whether there are problems. Errors are ``IngestdError``."""
     if options.since is not None and options.until is not None and options.since >= options.until:
         raise ConfigError("--since is not before --until")
-    report = compose.run(_reconcile(settings.config, options))
+    report = wiring.run(_reconcile(settings.config, options))
     if options.json:
         say_document(report)
     else:
-        say(logs.REDACTION.clean(reconcile.text(report)))
-    return 0 if report.ok else PROBLEMS
+        say(REDACTION.clean(reconcile.text(report)))
+    return 0 if report.ok else EXIT_PROBLEMS
 
 
-async def _reconcile(config: Config, options: Options) -> Report:
+async def _reconcile(config: Config, options: Options) -> ReconcileReport:
     stage = stage_of(config)
-    sink = compose.make_sink(_many_calls(config), connections=0)
+    sink = wiring.make_sink(_many_calls(config), connections=0)
     # Before the objects are listed: what is loaded by now is there to be listed.
     connection = await asyncio.to_thread(open_connection, config.snowflake)
     try:
@@ -61,16 +59,18 @@ async def _reconcile(config: Config, options: Options) -> Report:
         await asyncio.to_thread(connection.close)
 
 
-async def compared(config: Config, options: Options, connection: Connection, sink: Sink, stage: Stage) -> Report:
+async def compared(
+    config: Config, options: Options, connection: Connection, sink: Sink, stage: StageScope
+) -> ReconcileReport:
     """The report. `sink` is not started: to start one is to prepare it for writing."""
     now = datetime.now(UTC)
     asked = options.since if options.since is not None else _milliseconds(now - BY_DEFAULT)
     # A load is after its object, which is after its records, but clocks differ and producers may set any time.
-    since = max(EPOCH + timedelta(milliseconds=max(0, asked - DAY_MS)), now - history.KEPT)
+    since = max(EPOCH + timedelta(milliseconds=max(0, asked - DAY_MS)), now - copy_history.KEPT)
     fates = await asyncio.to_thread(_fates, config, connection, stage, since, now)
     work = Reconciliation(fates, now=now, late_s=config.snowflake.late, since=since)
-    guard = Guard(_many_calls(config).sink, lambda _: None)
-    async for thing in Objects(sink, guard, compose.make_layout(config), asked, options.until).each():
+    guard = SinkRetrier(_many_calls(config).sink, lambda _: None)
+    async for thing in Objects(sink, guard, wiring.make_layout(config), asked, options.until).each():
         work.take(thing)
     if suspects := work.suspects():
         work.settle(await asyncio.to_thread(_counted, connection, stage, suspects))
@@ -78,16 +78,16 @@ async def compared(config: Config, options: Options, connection: Connection, sin
 
 
 def _fates(
-    config: Config, connection: Connection, stage: Stage, since: datetime, now: datetime
-) -> dict[str, history.Fate]:
+    config: Config, connection: Connection, stage: StageScope, since: datetime, now: datetime
+) -> dict[str, copy_history.FileLoadState]:
     with understood():
-        return history.fates(loaded_since(connection, config.snowflake, since, now), stage.root, stage.events)
+        return copy_history.fates(loaded_since(connection, config.snowflake, since, now), stage.root, stage.events)
 
 
-def stage_of(config: Config) -> Stage:
+def stage_of(config: Config) -> StageScope:
     """The names that statements have. ConfigError where the sink is no bucket."""
-    place, snowflake = place_of(config), config.snowflake
-    return Stage(
+    place, snowflake = stage_location(config), config.snowflake
+    return StageScope(
         table=qualified(snowflake, snowflake.table),
         pipe=qualified(snowflake, snowflake.pipe),
         root=place.root,
@@ -96,7 +96,7 @@ def stage_of(config: Config) -> Stage:
     )
 
 
-def _counted(connection: Connection, stage: Stage, keys: list[str]) -> dict[str, int]:
+def _counted(connection: Connection, stage: StageScope, keys: list[str]) -> dict[str, int]:
     """How many rows of each object are in the table."""
     found: dict[str, int] = {}
     for some in reconcile.batches(keys):

@@ -5,12 +5,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from ingestd.cli.exit_codes import PROBLEMS
 from ingestd.cli.output import say, say_document, say_line
 from ingestd.config.load import Settings
-from ingestd.config.model import Snowflake
-from ingestd.core.errors import SnowflakeUnavailable
-from ingestd.ops import logs
+from ingestd.config.model import SnowflakeConfig
+from ingestd.config.secrets import REDACTION
+from ingestd.core.errors import EXIT_PROBLEMS, SnowflakeUnavailable
 from ingestd.snowflake import pipe_status
 from ingestd.snowflake.connection import Connection, open_connection
 from ingestd.snowflake.load_queries import loaded_since, understood
@@ -42,7 +41,7 @@ def run(settings: Settings, options: Options) -> int:
         else:
             _show(report, options)
             if not options.watch:
-                return PROBLEMS if report.problems else 0
+                return EXIT_PROBLEMS if report.problems else 0
         time.sleep(WATCH_S)
 
 
@@ -50,10 +49,10 @@ def _show(report: PipeReport, options: Options) -> None:
     if options.json:
         say_document(report)
     else:
-        say(logs.REDACTION.clean(pipe_status.text(report)) + ("\n" if options.watch else ""))
+        say(REDACTION.clean(pipe_status.text(report)) + ("\n" if options.watch else ""))
 
 
-def ask(connection: Connection, snowflake: Snowflake, now: datetime) -> PipeReport:
+def ask(connection: Connection, snowflake: SnowflakeConfig, now: datetime) -> PipeReport:
     """What the pipe says of itself, and the history of its last day."""
     pipe = qualified(snowflake, snowflake.pipe)
     answer = connection.execute(pipe_status.query(pipe)).rows

@@ -5,32 +5,32 @@ from collections.abc import Callable
 
 from ingestd.config.model import Config
 from ingestd.core.events import load_model
-from ingestd.core.object_keys import Layout
-from ingestd.core.readiness import Status, Totals
-from ingestd.demo.page.page_state import Board, PipeStatus
-from ingestd.demo.page.queries import Questions, Table
-from ingestd.demo.page.recent_activity import Outage, Tap, TappedSink, TappedValidator
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.demo.page.page_state import PageState, PipeStatus
+from ingestd.demo.page.queries import PageQueries, Table
+from ingestd.demo.page.recent_activity import ObservedSink, ObservedValidator, Outage, RecentActivity
 from ingestd.demo.page.routes import Page
-from ingestd.demo.page.simulator_controls import Controls, Director
+from ingestd.demo.page.simulator_controls import Controls, SimulatorDirector
 from ingestd.demo.page.verification import Proof, Verify, prove
 from ingestd.ops.http import Route
+from ingestd.ops.readiness import Status, Totals
 from ingestd.sinks.base import Sink
 
 log = logging.getLogger(__name__)
 
 
-class Stage:
+class Demo:
     """What the daemon works with where there is a page: `validator` and `sink` in place of its own."""
 
-    def __init__(self, config: Config, sink: Sink, layout: Layout, director: Director | None) -> None:
+    def __init__(self, config: Config, sink: Sink, layout: ObjectKeys, director: SimulatorDirector | None) -> None:
         """`director` is that of the source, where it takes directions."""
-        tap, outage = Tap(), Outage()
+        tap, outage = RecentActivity(), Outage()
         self._config = config
         self._layout = layout
-        self.validator = TappedValidator(config.events, load_model(config.events.model), tap)
-        self.sink = TappedSink(sink, layout, tap, outage)
+        self.validator = ObservedValidator(config.events, load_model(config.events.model), tap)
+        self.sink = ObservedSink(sink, layout, tap, outage)
         controls = Controls(outage, director, allowed=config.page.controls)
-        self.board = Board(config, tap, controls)
+        self.board = PageState(config, tap, controls)
 
     @property
     def routes(self) -> dict[str, Route]:
@@ -39,7 +39,7 @@ class Stage:
 
     def attach(self, pipe: Callable[[], PipeStatus], table: Table) -> None:
         """There is a local table: how its pipe is, and who answers for it."""
-        self.board.attach(pipe, Questions(table, self._config.snowflake.table))
+        self.board.attach(pipe, PageQueries(table, self._config.snowflake.table))
 
     async def run(self) -> None:
         """Beside the flow. What fails here must not stop it."""

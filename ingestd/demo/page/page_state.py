@@ -8,11 +8,11 @@ from typing import Protocol
 import msgspec
 
 from ingestd.config.model import Config
-from ingestd.core.readiness import PartitionStatus, Status
-from ingestd.demo.page.queries import Questions, Reply
-from ingestd.demo.page.recent_activity import Event, LandedObject, Reject, Tap
+from ingestd.demo.page.queries import PageQueries, Reply
+from ingestd.demo.page.recent_activity import Event, LandedObject, RecentActivity, Reject
 from ingestd.demo.page.simulator_controls import Controls, ControlState
 from ingestd.demo.page.verification import Proof
+from ingestd.ops.readiness import PartitionStatus, Status
 from ingestd.ops.terminal import place
 
 TICK = 0.5  # seconds
@@ -102,16 +102,16 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool
 
 
-class Board:
+class PageState:
     """Looks at everything, and remembers what only exists over time."""
 
-    def __init__(self, config: Config, tap: Tap, controls: Controls) -> None:
+    def __init__(self, config: Config, tap: RecentActivity, controls: Controls) -> None:
         self._config = config
         self._snapshot: Callable[[], Status] | None = None
         self._tap = tap
         self.controls = controls
         self._pipe: Callable[[], PipeStatus] | None = None
-        self.questions: Questions | None = None
+        self.questions: PageQueries | None = None
         self._samples: deque[Sample] = deque(maxlen=SAMPLES)
         self._counted: Counter[str] = Counter()
         self._reply: Reply | None = None
@@ -126,7 +126,7 @@ class Board:
         """Where the numbers come from; it is called for each state."""
         self._snapshot = snapshot
 
-    def attach(self, pipe: Callable[[], PipeStatus], questions: Questions) -> None:
+    def attach(self, pipe: Callable[[], PipeStatus], questions: PageQueries) -> None:
         """There is a table: how its pipe is, and who answers for it."""
         self._pipe = pipe
         self.questions = questions

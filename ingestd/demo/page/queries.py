@@ -13,7 +13,7 @@ MAX_ROWS = 50
 MAX_ID = 256  # characters
 
 
-class Result(Protocol):
+class PageQueryResult(Protocol):
     """An answer's columns, and its rows of what JSON has."""
 
     @property
@@ -26,7 +26,7 @@ class Result(Protocol):
 class Table(Protocol):
     """Who answers SQL in Snowflake's dialect, reading only. Blocks; errors are ``IngestdError``."""
 
-    def query(self, sql: str, limit: int = ...) -> Result: ...
+    def query(self, sql: str, limit: int = ...) -> PageQueryResult: ...
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
     score: dict[str, Any] = {}
 
 
-class Questions:
+class PageQueries:
     """One at a time: visitors wait for each other, not the loader for visitors."""
 
     def __init__(self, table: Table, name: str) -> None:

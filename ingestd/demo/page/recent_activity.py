@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
-from ingestd.config.model import Events
+from ingestd.config.model import EventsConfig
 from ingestd.core.errors import SinkUnavailable
 from ingestd.core.events import Model
-from ingestd.core.object_keys import Landed, Layout
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import Record, TopicPartition
+from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Rejected, Validated, Validator
-from ingestd.sinks.base import ObjectInfo, Sink, Stored
+from ingestd.sinks.base import Sink
 
 MAX_EVENTS = 16
 MAX_REJECTS = 6
@@ -56,7 +57,7 @@ class LandedObject(msgspec.Struct, frozen=True, kw_only=True):
     at: float
 
 
-class Tap:
+class RecentActivity:
     """Remembers the last of everything."""
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class Tap:
 
     def created(self, key: str, body: bytes, metadata: Mapping[str, str], quarantine: bool) -> None:
         """An object was created."""
-        landed = Landed.from_metadata(metadata)
+        landed = ObjectMetadata.from_metadata(metadata)
         rows = 0 if landed is None else landed.rejected if quarantine else landed.rows
         self._objects.append(LandedObject(key=key, quarantine=quarantine, rows=rows, bytes=len(body), at=time.time()))
 
@@ -93,10 +94,10 @@ class Tap:
         return list(reversed(self._objects))
 
 
-class TappedValidator(Validator):
+class ObservedValidator(Validator):
     """A validator that lets a tap see what it has found."""
 
-    def __init__(self, config: Events, model: Model, tap: Tap) -> None:
+    def __init__(self, config: EventsConfig, model: Model, tap: RecentActivity) -> None:
         super().__init__(config, model)
         self._tap = tap
 
@@ -127,10 +128,10 @@ class Outage:
             raise SinkUnavailable(f"the demo has cut off the store, for {left:.0f} s more", code="DemoOutage")
 
 
-class TappedSink:
+class ObservedSink:
     """A sink that lets a tap see what was created, and that has outages."""
 
-    def __init__(self, sink: Sink, layout: Layout, tap: Tap, outage: Outage) -> None:
+    def __init__(self, sink: Sink, layout: ObjectKeys, tap: RecentActivity, outage: Outage) -> None:
         self._sink = sink
         self._layout = layout
         self._tap = tap

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ingestd.core.errors import SinkError
-from ingestd.core.gzip import unpack
-from ingestd.core.object_keys import Layout
-from ingestd.demo.page.page_state import Board
+from ingestd.core.gzip import decompress
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.demo.page.page_state import PageState
 from ingestd.ops.http import JSON, TEXT, Answer, Request, Route, Stream
 from ingestd.sinks.base import Sink
 
@@ -55,7 +55,7 @@ class Contents(msgspec.Struct, frozen=True):
 class Page:
     """Serves the page, what it shows, and what it may do."""
 
-    def __init__(self, board: Board, sink: Sink, layout: Layout) -> None:
+    def __init__(self, board: PageState, sink: Sink, layout: ObjectKeys) -> None:
         self._board = board
         self._sink = sink
         self._layout = layout
@@ -179,7 +179,7 @@ def _json(value: object) -> Answer:
 def _lines(body: bytes) -> list[str]:
     """The first ones of an object."""
     try:
-        beginning = next(unpack(body, PIECE), b"")
+        beginning = next(decompress(body, PIECE), b"")
     except ValueError as error:
         return [f"(cannot be unpacked: {error})"]
     return [line[:MAX_LINE].decode(errors="replace") for line in beginning.split(b"\n", LINES)[:LINES] if line]

@@ -8,7 +8,7 @@ import msgspec
 from ingestd.demo.page.recent_activity import Outage
 
 
-class Director(Protocol):
+class SimulatorDirector(Protocol):
     """A source that takes directions."""
 
     paused: bool
@@ -33,7 +33,7 @@ class ControlState(msgspec.Struct, frozen=True, kw_only=True):
 class Controls:
     """By name; those that the source and the sink of this run know. None where they are not allowed at all."""
 
-    def __init__(self, outage: Outage, director: Director | None, *, allowed: bool) -> None:
+    def __init__(self, outage: Outage, director: SimulatorDirector | None, *, allowed: bool) -> None:
         self._outage = outage
         self._director = director
         self._actions: dict[str, Callable[[], None]] = {}

@@ -7,11 +7,11 @@ import msgspec
 
 from ingestd.core.errors import IngestdError
 from ingestd.core.formatting import number
-from ingestd.core.readiness import Totals
-from ingestd.demo.page.queries import Questions
-from ingestd.verify.findings import Report
+from ingestd.demo.page.queries import PageQueries
+from ingestd.ops.readiness import Totals
+from ingestd.verify.findings import VerifyReport
 
-Verify = Callable[[], Awaitable[Report]]
+Verify = Callable[[], Awaitable[VerifyReport]]
 """What `ingestd verify` finds."""
 
 PATIENCE = 60.0  # seconds
@@ -32,7 +32,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         return "".join(f"  {head if line is lines[0] else '':10}  {line}\n" for line in lines)
 
 
-async def prove(verify: Verify, totals: Totals, questions: Questions | None) -> Proof:
+async def prove(verify: Verify, totals: Totals, questions: PageQueries | None) -> Proof:
     """Look at everything once more, and at the table."""
     try:
         async with asyncio.timeout(PATIENCE):
@@ -45,7 +45,7 @@ async def prove(verify: Verify, totals: Totals, questions: Questions | None) -> 
     return conclude(report, totals, table)
 
 
-def conclude(report: Report, totals: Totals, table: tuple[int, int] | None) -> Proof:
+def conclude(report: VerifyReport, totals: Totals, table: tuple[int, int] | None) -> Proof:
     """What follows; `table` has so many rows, of which so many are distinct."""
     facts, problems = [], [f"{it.code}: {it.message}" for it in report.problems[:MAX_PROBLEMS]]
     done = totals.landed + totals.quarantined

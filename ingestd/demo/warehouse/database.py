@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import msgspec
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import ConfigError, WarehouseError
 from ingestd.demo.warehouse.dialect import Dialect
 from ingestd.snowflake.features import NOW, SCORE, relations
@@ -33,7 +33,7 @@ _MEMORY = "512MB"
 _THREADS = 2
 
 
-class Result(msgspec.Struct, frozen=True):
+class QueryResult(msgspec.Struct, frozen=True):
     """What a query found. Cells are None, bool, int, float, or text."""
 
     columns: list[str]
@@ -44,7 +44,7 @@ class Result(msgspec.Struct, frozen=True):
 class Warehouse:
     """Opened by one process at a time for writing, or by several for reading."""
 
-    def __init__(self, path: Path, snowflake: Snowflake, *, now: str = NOW) -> None:
+    def __init__(self, path: Path, snowflake: SnowflakeConfig, *, now: str = NOW) -> None:
         """`now` is an expression in Snowflake's dialect that stands for its clocks."""
         self.path = path
         self.table = f'"{snowflake.table}"'  # any name, also one that is a word of DuckDB's
@@ -107,7 +107,7 @@ class Warehouse:
             with suppress(duckdb.Error):
                 cursor.close()
 
-    def query(self, sql: str, limit: int = LIMIT, patience: float = TIMEOUT) -> Result:
+    def query(self, sql: str, limit: int = LIMIT, patience: float = TIMEOUT) -> QueryResult:
         """The first `limit` rows of one query in Snowflake's dialect, which may take `patience` seconds.
 
         WarehouseError where it is refused or fails.
@@ -122,7 +122,7 @@ class Warehouse:
                 columns = [str(column[0]) for column in cursor.description or ()]
         finally:
             self._slots.release()
-        return Result(columns, [[_cell(value) for value in row] for row in rows[:limit]], len(rows) > limit)
+        return QueryResult(columns, [[_cell(value) for value in row] for row in rows[:limit]], len(rows) > limit)
 
     @contextmanager
     def _reading(self, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -6,7 +6,7 @@ import sqlglot
 from sqlglot import ErrorLevel, exp
 from sqlglot.errors import SqlglotError
 
-from ingestd.config.model import Snowflake
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import WarehouseError
 from ingestd.snowflake.features import NOW
 
@@ -21,7 +21,7 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 class Dialect:
     """Translates for one database and schema, whose names are left out: the local file has one of each."""
 
-    def __init__(self, snowflake: Snowflake, now: str = NOW) -> None:
+    def __init__(self, snowflake: SnowflakeConfig, now: str = NOW) -> None:
         """`now` is an expression in Snowflake's dialect that stands for its clocks."""
         self._home = (snowflake.database.upper(), snowflake.schema.upper())
         self._now = sqlglot.parse_one(now, read="snowflake")

@@ -27,7 +27,7 @@ _MAX_ROW = 128 << 20  # bytes; the most that Snowflake takes
 _FORGOTTEN = 1000  # names at once
 
 
-class Load(msgspec.Struct, frozen=True):
+class LoadedObject(msgspec.Struct, frozen=True):
     """What became of an object."""
 
     file: str
@@ -77,7 +77,7 @@ class Loader:
             [(name, error) for name, _, error in reversed(failed)],
         )
 
-    def load(self, name: str, body: bytes) -> Load | None:
+    def load(self, name: str, body: bytes) -> LoadedObject | None:
         """Load a gzip body of JSON lines. None where the name is remembered. WarehouseError: nothing was done."""
         loaded_at = datetime.now(UTC)
         try:
@@ -96,7 +96,7 @@ class Loader:
                 cursor.execute("DELETE FROM load_history WHERE file_name IN (SELECT unnest(?))", [some])
         return gone
 
-    def _loaded(self, name: str, body: bytes, loaded_at: datetime) -> Load | None:
+    def _loaded(self, name: str, body: bytes, loaded_at: datetime) -> LoadedObject | None:
         rows = 0
         with self._transaction() as cursor:
             if cursor.execute("SELECT 1 FROM load_history WHERE file_name = ?", [name]).fetchall():
@@ -108,12 +108,12 @@ class Loader:
             # By the time first: DuckDB knows each block's least and greatest one, and reads only the last.
             median = cursor.execute(self._median, [_wall(loaded_at), name]).fetchall()[0][0]
         took = (datetime.now(UTC) - loaded_at).total_seconds()
-        return Load(name, rows, loaded_at, freshness=max(0.0, median + took) if median is not None else None)
+        return LoadedObject(name, rows, loaded_at, freshness=max(0.0, median + took) if median is not None else None)
 
-    def _failed(self, name: str, loaded_at: datetime, error: str) -> Load:
+    def _failed(self, name: str, loaded_at: datetime, error: str) -> LoadedObject:
         with self._transaction() as cursor:
             cursor.execute(_REMEMBER, [name, _wall(loaded_at), FAILED, 0, error])
-        return Load(name, 0, loaded_at, error=error)
+        return LoadedObject(name, 0, loaded_at, error=error)
 
     @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:

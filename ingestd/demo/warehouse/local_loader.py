@@ -16,15 +16,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from ingestd.config.model import Warehouse as Settings
+from ingestd.config.model import WarehouseConfig
+from ingestd.config.secrets import REDACTION
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import ConfigError, SinkError, SinkUnavailable, WarehouseError
 from ingestd.core.object_keys import EVENTS
 from ingestd.demo.warehouse.database import Warehouse
-from ingestd.demo.warehouse.loading import Load, Loader
-from ingestd.demo.warehouse.query_server import Door
-from ingestd.demo.warehouse.sqs_events import Notices
-from ingestd.ops.logs import REDACTION, Flap
+from ingestd.demo.warehouse.loading import LoadedObject, Loader
+from ingestd.demo.warehouse.query_server import QueryServer
+from ingestd.demo.warehouse.sqs_events import SqsEvents
+from ingestd.ops.logs import Outage
 from ingestd.sinks.base import Sink
 from ingestd.snowflake.table import Column
 
@@ -48,7 +49,7 @@ class Failed(msgspec.Struct, frozen=True):
     error: str
 
 
-class PipeState(msgspec.Struct, frozen=True, kw_only=True):
+class LoaderState(msgspec.Struct, frozen=True, kw_only=True):
     """How the pipe is. Files and rows are those of the whole table."""
 
     files_loaded: int
@@ -61,11 +62,16 @@ class PipeState(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None  # what keeps it from loading now
 
 
-class LocalPipe:
+class LocalLoader:
     """Started and stopped by the daemon, beside the flow, which it never holds up."""
 
     def __init__(
-        self, settings: Settings, warehouse: Warehouse, columns: tuple[Column, ...], sink: Sink, notices: Notices | None
+        self,
+        settings: WarehouseConfig,
+        warehouse: Warehouse,
+        columns: tuple[Column, ...],
+        sink: Sink,
+        notices: SqsEvents | None,
     ) -> None:
         """`sink` is started by its owner before ``run``."""
         self._settings = settings
@@ -73,7 +79,7 @@ class LocalPipe:
         self._columns = columns
         self._sink = sink
         self._notices = notices
-        self._door = Door(warehouse)
+        self._door = QueryServer(warehouse)
         self._root = _root(sink.url)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="warehouse")
         self._loader: Loader | None = None
@@ -85,8 +91,8 @@ class LocalPipe:
         self._asked = self._answered = 0  # for a listing from now on
         self._listed_at = self._forget_at = -SWEEP  # on the loop's clock
         self._pause: float = settings.poll  # seconds between two listings
-        self._trouble = Flap()
-        self._state = PipeState(
+        self._trouble = Outage()
+        self._state = LoaderState(
             files_loaded=0, rows_loaded=0, pending=0, last_file=None, last_loaded_at=None, freshness_s=None, failed=[],
             error=None,
         )  # fmt: skip
@@ -100,7 +106,7 @@ class LocalPipe:
         self._thread.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._close)
 
-    def state(self) -> PipeState:
+    def state(self) -> LoaderState:
         return msgspec.structs.replace(self._state, pending=len(self._pending))
 
     def landed(self, key: str) -> None:
@@ -202,7 +208,7 @@ class LocalPipe:
                 return None
             raise
 
-    def _note(self, load: Load) -> None:
+    def _note(self, load: LoadedObject) -> None:
         state = self._state
         if load.error is not None:
             # Without the error itself: it may show a value of the row.

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ingestd.core.errors import ConfigError, WarehouseError
-from ingestd.demo.warehouse.database import LIMIT, PATIENCE, QUERIES, Result, Warehouse
+from ingestd.demo.warehouse.database import LIMIT, PATIENCE, QUERIES, QueryResult, Warehouse
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Question(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """One of the two is there."""
 
-    result: Result | None = None
+    result: QueryResult | None = None
     error: str | None = None
 
 
@@ -53,7 +53,7 @@ def beside(path: Path) -> Path:
     return Path(shortest)
 
 
-class Door:
+class QueryServer:
     """Answers while it runs."""
 
     def __init__(self, warehouse: Warehouse) -> None:
@@ -107,7 +107,7 @@ class Door:
             return Answer(error=str(error))
 
 
-def ask(path: Path, question: Question) -> Result | None:
+def ask(path: Path, question: Question) -> QueryResult | None:
     """Ask the process that has the warehouse at `path` open; None where there is none. WarehouseError: it refuses."""
     line = msgspec.json.encode(question) + b"\n"
     with socket.socket(socket.AF_UNIX) as connection:

@@ -12,8 +12,9 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ingestd.config.secrets import REDACTION
 from ingestd.core.backoff import backoff
-from ingestd.ops.logs import REDACTION, Flap
+from ingestd.ops.logs import Outage
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ _HIDDEN = 120  # seconds until a message that was not deleted comes again
 _RETRY_INITIAL, _RETRY_MAX = 0.5, 30.0  # seconds
 
 
-class Notices:
+class SqsEvents:
     """Tells of the keys of objects below a sink's root. A message is deleted when its objects are loaded."""
 
     def __init__(self, queue_url: str, sink_url: str, region: str | None) -> None:
@@ -32,7 +33,7 @@ class Notices:
         parts = urlsplit(sink_url)
         prefix = parts.path.strip("/")
         self._bucket, self._root = parts.netloc, f"{prefix}/" if prefix else ""
-        self._trouble = Flap()
+        self._trouble = Outage()
         self.heard = False  # the queue answers
 
     async def run(

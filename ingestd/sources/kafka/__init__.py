@@ -14,10 +14,10 @@ producer   writes messages into a topic
 transactions   produces records in transactions
 """
 
-from ingestd.sources.kafka.inspector import Reader, open_reader
+from ingestd.sources.kafka.inspector import Inspector, open_inspector
 from ingestd.sources.kafka.producer import produce
-from ingestd.sources.kafka.read_only import Onlooker
+from ingestd.sources.kafka.read_only import ReadOnlySource
 from ingestd.sources.kafka.source import KafkaSource
 from ingestd.sources.kafka.transactions import find_topic, open_transactions
 
-__all__ = ["KafkaSource", "Onlooker", "Reader", "find_topic", "open_reader", "open_transactions", "produce"]
+__all__ = ["Inspector", "KafkaSource", "ReadOnlySource", "find_topic", "open_inspector", "open_transactions", "produce"]

@@ -11,12 +11,12 @@ from aiokafka import errors as kafka_errors
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
-from ingestd.config.load import secret
-from ingestd.config.model import Kafka, Secret
+from ingestd.config.model import KafkaConfig, Secret
+from ingestd.config.secrets import secret
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import ConfigError, SourceError
-from ingestd.sources.kafka import uvloop_fix as connections  # noqa: F401 - mends all of them
-from ingestd.sources.kafka.error_state import Troubles
+from ingestd.sources.kafka import uvloop_fix  # noqa: F401 - mends all of them
+from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.oauth import TokenProvider
 
 RETRY_INITIAL_S, RETRY_MAX_S = 0.2, 5.0
@@ -99,7 +99,7 @@ def describe(error: BaseException) -> str:
     return f"{line}; {grant}" if (grant := _GRANTS.get(type(error))) else line
 
 
-def client_options(config: Kafka) -> dict[str, Any]:
+def client_options(config: KafkaConfig) -> dict[str, Any]:
     """Arguments that aiokafka's clients and connections share. Files are read now. Raises ``ConfigError``."""
     options: dict[str, Any] = {
         "client_id": config.client_id,
@@ -113,7 +113,7 @@ def client_options(config: Kafka) -> dict[str, Any]:
     return options
 
 
-def _ssl_context(config: Kafka) -> ssl.SSLContext:
+def _ssl_context(config: KafkaConfig) -> ssl.SSLContext:
     key = "kafka.ssl_ca_file"
     try:
         context = ssl.create_default_context(cafile=config.ssl_ca_file)
@@ -133,7 +133,7 @@ def _ssl_context(config: Kafka) -> ssl.SSLContext:
     return context
 
 
-def _sasl(config: Kafka) -> dict[str, Any]:
+def _sasl(config: KafkaConfig) -> dict[str, Any]:
     if config.sasl_mechanism == "OAUTHBEARER":
         url = _required("kafka.oauth_token_url", config.oauth_token_url)
         client = _required("kafka.oauth_client_id", config.oauth_client_id)
@@ -164,7 +164,9 @@ def _secret(key: str, value: Secret | None, file: str | None) -> str:
     return _required(f"{key} or {key}_file", secret(value, file))
 
 
-async def connect(config: Kafka, options: Mapping[str, Any], topics: Sequence[str], troubles: Troubles) -> Cluster:
+async def connect(
+    config: KafkaConfig, options: Mapping[str, Any], topics: Sequence[str], troubles: ErrorState
+) -> Cluster:
     """Find the cluster and the topics, for as long as it takes. ``SourceError`` where trying again would not help.
 
     By hand, because aiokafka's own bootstrap hides why it failed, and its metadata requests create missing topics.
@@ -187,7 +189,7 @@ async def connect(config: Kafka, options: Mapping[str, Any], topics: Sequence[st
         attempt += 1
 
 
-def no_contact(config: Kafka, error: BaseException) -> str:
+def no_contact(config: KafkaConfig, error: BaseException) -> str:
     """What is said of a first contact that failed and may pass."""
     message = f"Kafka at {', '.join(config.bootstrap_servers)} cannot be used: {describe(error)}"
     if isinstance(error, ConnectionResetError | kafka_errors.KafkaConnectionError):
@@ -211,7 +213,9 @@ def _missing(
     return None
 
 
-async def ask(config: Kafka, options: Mapping[str, Any], topics: Sequence[str]) -> tuple[Cluster, Mapping[str, int]]:
+async def ask(
+    config: KafkaConfig, options: Mapping[str, Any], topics: Sequence[str]
+) -> tuple[Cluster, Mapping[str, int]]:
     """The cluster and an error code for each topic, from the first bootstrap server that answers."""
     failure: BaseException = kafka_errors.NoBrokersAvailable()
     for host, port, _ in collect_hosts(list(config.bootstrap_servers)):

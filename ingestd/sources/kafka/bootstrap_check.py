@@ -8,7 +8,7 @@ import msgspec
 from aiokafka import errors as kafka_errors
 from aiokafka.conn import collect_hosts, create_conn
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.sources.kafka.bootstrap import (
     FAILURES,
@@ -26,14 +26,14 @@ _TRIES, _PAUSE_S = 3, 1.0  # of a server that refuses at once
 _ONE_TRY_S = 10.0  # of a connection that is just opened and closed
 
 
-async def bootstrap(config: Kafka) -> dict[str, str | SourceError]:
+async def bootstrap(config: KafkaConfig) -> dict[str, str | SourceError]:
     """For each of ``kafka.bootstrap_servers`` the id of its cluster, or why there is none. ``ConfigError``."""
     options = client_options(config)
     found = await asyncio.gather(*(_cluster_id(config, options, server) for server in config.bootstrap_servers))
     return dict(zip(config.bootstrap_servers, found, strict=True))
 
 
-async def _cluster_id(config: Kafka, options: Mapping[str, Any], server: str) -> str | SourceError:
+async def _cluster_id(config: KafkaConfig, options: Mapping[str, Any], server: str) -> str | SourceError:
     alone = msgspec.structs.replace(config, bootstrap_servers=(server,))
     error = SourceError(f"Kafka at {server} has not answered within {WITHIN_S:g} s")
     try:
@@ -53,7 +53,7 @@ async def _cluster_id(config: Kafka, options: Mapping[str, Any], server: str) ->
     return error
 
 
-async def partitions(config: Kafka) -> dict[str, int | SourceError]:
+async def partitions(config: KafkaConfig) -> dict[str, int | SourceError]:
     """How many partitions each topic has, or why that is not known. ``SourceError`` where no broker answers."""
     options = client_options(config)
     try:
@@ -79,7 +79,7 @@ def _count(topic: str, partitions: int, code: int) -> int | SourceError:
     return meaning(error(topic)) or SourceError(f"topic {topic} cannot be used: {describe(error(topic))}")
 
 
-async def reach(config: Kafka, servers: Collection[str]) -> dict[str, SourceError | None]:
+async def reach(config: KafkaConfig, servers: Collection[str]) -> dict[str, SourceError | None]:
     """Connect to each of these host:port, with all that a connection needs; None where that went well."""
     options = client_options(config)
     found = await asyncio.gather(*(_connect(server, options) for server in servers))

@@ -18,8 +18,8 @@ from ingestd.core.backoff import backoff
 from ingestd.core.records import Position, TopicPartition
 from ingestd.sources.kafka import requests as offsets
 from ingestd.sources.kafka.bootstrap import FAILURES, RETRY_INITIAL_S, describe, level, meaning
-from ingestd.sources.kafka.error_state import Troubles
-from ingestd.sources.kafka.group_consumer import Member
+from ingestd.sources.kafka.error_state import ErrorState
+from ingestd.sources.kafka.group_consumer import GroupConsumer
 
 # Short: while one partition's commit is refused for a while, those of others go with its next try.
 _RETRY_MAX_S = 1.0
@@ -39,7 +39,7 @@ _ELSEWHERE = (
 class _Wish:
     """The newest position of a partition that is to be committed, and who waits for it or for an older one."""
 
-    member: Member
+    member: GroupConsumer
     position: Position
     futures: list[asyncio.Future[bool]]
 
@@ -60,14 +60,14 @@ _Wishes = dict[TopicPartition, _Wish]
 class Commits:
     """What is to be committed and is not yet. At most one position per partition waits."""
 
-    def __init__(self, group_id: str, troubles: Troubles) -> None:
+    def __init__(self, group_id: str, troubles: ErrorState) -> None:
         self._group_id = group_id
         self._troubles = troubles
         self._waiting: _Wishes = {}
         self._task: asyncio.Task[None] | None = None
         self._random = random.Random()
 
-    async def commit(self, member: Member, partition: TopicPartition, position: Position) -> bool:
+    async def commit(self, member: GroupConsumer, partition: TopicPartition, position: Position) -> bool:
         """False where the partition is not, or no longer, this member's. Cancelling the caller does not stop it."""
         if partition not in member.owned:
             return False
@@ -136,7 +136,7 @@ class Commits:
         codes = {TopicPartition(topic, number): code for topic, parts in answer.topics for number, code in parts}
         return self._judge(member, ours, codes)
 
-    def _request(self, member: Member, wishes: Mapping[TopicPartition, _Wish]) -> OffsetCommitRequest:
+    def _request(self, member: GroupConsumer, wishes: Mapping[TopicPartition, _Wish]) -> OffsetCommitRequest:
         """With the generation in which the partitions became ours, which the broker refuses once there is another."""
         topics: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
         for (topic, number), wish in wishes.items():
@@ -144,7 +144,7 @@ class Commits:
         retention = OffsetCommitRequest.DEFAULT_RETENTION_TIME
         return OffsetCommitRequest(self._group_id, member.generation, member.member_id, retention, list(topics.items()))
 
-    def _judge(self, member: Member, wishes: _Wishes, codes: Mapping[TopicPartition, int]) -> _Wishes:
+    def _judge(self, member: GroupConsumer, wishes: _Wishes, codes: Mapping[TopicPartition, int]) -> _Wishes:
         again: _Wishes = {}
         for partition, wish in wishes.items():
             error = kafka_errors.for_code(codes.get(partition, kafka_errors.UnknownError.errno))

@@ -8,7 +8,7 @@ from ingestd.core.records import TopicPartition
 from ingestd.sources.kafka.bootstrap import FAILURES
 
 
-class Outside:
+class CoordinatorClient:
     """``offsets.Brokers`` over an aiokafka client. It knows who leads what once the client's topics are set."""
 
     def __init__(self, client: Any, group_id: str) -> None:

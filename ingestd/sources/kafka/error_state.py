@@ -3,17 +3,17 @@
 import asyncio
 import logging
 
-from ingestd.ops.logs import Flap
+from ingestd.ops.logs import Outage
 
 log = logging.getLogger(__name__)
 
 
-class Troubles:
+class ErrorState:
     """Troubles by name; the names are a fixed few. None of them loses anything: whoever reports one tries again."""
 
     def __init__(self) -> None:
         self._messages: dict[str, str] = {}
-        self._flaps: dict[str, Flap] = {}
+        self._flaps: dict[str, Outage] = {}
 
     def __bool__(self) -> bool:
         return bool(self._messages)
@@ -25,7 +25,7 @@ class Troubles:
 
     def begin(self, name: str, message: str, *, level: int = logging.WARNING) -> None:
         """Count a try that failed; the first is logged."""
-        if self._flaps.setdefault(name, Flap()).begin(_now()):
+        if self._flaps.setdefault(name, Outage()).begin(_now()):
             log.log(level, "%s; nothing is lost, trying again", message)
         self._messages[name] = message
 

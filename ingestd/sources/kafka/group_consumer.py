@@ -14,11 +14,10 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.records import Record, TopicPartition
 from ingestd.sources.base import Listener
-from ingestd.sources.kafka import prefetch_limit as ahead
-from ingestd.sources.kafka import topic_ids
+from ingestd.sources.kafka import prefetch_limit, topic_ids
 from ingestd.sources.kafka.fast_records import lean
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ _FETCH_WAIT_MS = 500
 _BACKOFF_MS = 250
 
 
-class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """What is ours, and where each partition that is handed out is read next.
 
     `on_dropped` hears of partitions that are no longer ours, after the listener let go of them.
@@ -39,7 +38,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     def __init__(
         self,
-        config: Kafka,
+        config: KafkaConfig,
         options: Mapping[str, Any],
         listener: Listener,
         on_dropped: Callable[[Collection[TopicPartition]], None],
@@ -81,7 +80,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             **options,
         )
 
-    def _membership(self, config: Kafka) -> dict[str, Any]:
+    def _membership(self, config: KafkaConfig) -> dict[str, Any]:
         return {"group_id": config.group_id, "group_instance_id": config.group_instance_id}
 
     async def join(self) -> None:
@@ -96,7 +95,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         except BaseException:
             await self._consumer.stop()
             raise
-        ahead.bound(self._consumer._fetcher, self._config.fetch_max_bytes)
+        prefetch_limit.bound(self._consumer._fetcher, self._config.fetch_max_bytes)
         topic_ids.fetch_by_id(self._consumer._fetcher, self._topic_ids)
 
     # -- ownership, called by aiokafka from inside a rebalance
@@ -176,7 +175,7 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def poll(self, wait: float) -> Mapping[KafkaPartition, list[Record]]:
         """What aiokafka has; waits for `wait` seconds, but through all of a rebalance. Never to be cancelled."""
-        polled = await ahead.take(self._consumer, wait, self._config.max_records)
+        polled = await prefetch_limit.take(self._consumer, wait, self._config.max_records)
         for partition, records in polled.items():
             self.upcoming[TopicPartition(*partition)] = records[-1].offset + 1
         return polled

@@ -12,10 +12,10 @@ from aiokafka import errors as kafka_errors
 from aiokafka.protocol.admin import DescribeConfigsRequest, DescribeGroupsRequest
 from aiokafka.protocol.group import HeartbeatRequest
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import GroupState, LogRange, Position, Record, TopicPartition
-from ingestd.sources.kafka import prefetch_limit as ahead
+from ingestd.sources.kafka import prefetch_limit
 from ingestd.sources.kafka import requests as offsets
 from ingestd.sources.kafka.bootstrap import (
     FAILURES,
@@ -27,10 +27,10 @@ from ingestd.sources.kafka.bootstrap import (
     level,
     meaning,
 )
-from ingestd.sources.kafka.coordinator_client import Outside
-from ingestd.sources.kafka.error_state import Troubles
+from ingestd.sources.kafka.coordinator_client import CoordinatorClient
+from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.fast_records import lean
-from ingestd.sources.kafka.requests import Answers, Questions
+from ingestd.sources.kafka.requests import Answers, RequestBatcher
 
 WITHIN_S = 20.0  # for an answer: somebody looks on, or cron waits
 
@@ -46,9 +46,9 @@ V = TypeVar("V")
 
 
 @asynccontextmanager
-async def open_reader(config: Kafka) -> AsyncIterator["Reader"]:
+async def open_inspector(config: KafkaConfig) -> AsyncIterator["Inspector"]:
     """A reader of the topics and the group of `config`. ``SourceError`` where no broker answers in `WITHIN_S`."""
-    troubles = Troubles()
+    troubles = ErrorState()
     options = client_options(config)
     async with _within(troubles, "connecting to Kafka"):
         cluster = await connect(config, options, config.topics, troubles)
@@ -64,12 +64,12 @@ async def open_reader(config: Kafka) -> AsyncIterator["Reader"]:
     )
     try:
         await _start(consumer, config.topics, troubles)
-        yield Reader(config, consumer, cluster, troubles)
+        yield Inspector(config, consumer, cluster, troubles)
     finally:
         await consumer.stop()
 
 
-async def _start(consumer: Any, topics: Collection[str], troubles: Troubles) -> None:
+async def _start(consumer: Any, topics: Collection[str], troubles: ErrorState) -> None:
     try:
         async with _within(troubles, "connecting to Kafka"):
             await consumer.start()
@@ -80,7 +80,7 @@ async def _start(consumer: Any, topics: Collection[str], troubles: Troubles) -> 
 
 
 @asynccontextmanager
-async def _within(troubles: Troubles, what: str) -> AsyncIterator[None]:
+async def _within(troubles: ErrorState, what: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(WITHIN_S):
             yield
@@ -88,10 +88,10 @@ async def _within(troubles: Troubles, what: str) -> AsyncIterator[None]:
         raise SourceError(f"{what}: {troubles.error or 'no answer'}, after {WITHIN_S:g} s") from None
 
 
-class Reader(Outside):
+class Inspector(CoordinatorClient):
     """Answers questions and hands out records. Errors are ``SourceError``, also where no answer comes in time."""
 
-    def __init__(self, config: Kafka, consumer: Any, cluster: Cluster, troubles: Troubles) -> None:
+    def __init__(self, config: KafkaConfig, consumer: Any, cluster: Cluster, troubles: ErrorState) -> None:
         super().__init__(consumer._client, config.group_id)
         self._config = config
         self._consumer = consumer
@@ -194,7 +194,7 @@ class Reader(Outside):
     async def poll(self, wait: float, most: int) -> dict[TopicPartition, Sequence[Record]]:
         """At most so many records, in the order of offsets; none where none came within `wait` seconds."""
         try:
-            polled = await ahead.take(self._consumer, wait, most)
+            polled = await prefetch_limit.take(self._consumer, wait, most)
         except FAILURES as error:
             raise meaning(error) or SourceError(f"reading records fails: {describe(error)}") from error
         return {TopicPartition(*partition): records for partition, records in polled.items()}
@@ -206,7 +206,7 @@ class Reader(Outside):
         about: Collection[TopicPartition],
     ) -> dict[TopicPartition, V]:
         """Asked like the daemon asks, but not for ever."""
-        questions = Questions(what, ask, self._troubles)
+        questions = RequestBatcher(what, ask, self._troubles)
         try:
             async with _within(self._troubles, what):
                 return dict(zip(about, await asyncio.gather(*(questions.get(each) for each in about)), strict=True))

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 
+from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import ConfigError
-from ingestd.ops.logs import REDACTION
 
 _TIMEOUT_S = 10
 _ANSWER_BYTES_MAX = 1 << 20

@@ -7,10 +7,10 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.sources.kafka.bootstrap import client_options, connect, describe, meaning
-from ingestd.sources.kafka.error_state import Troubles
+from ingestd.sources.kafka.error_state import ErrorState
 
 _LINGER_MS = 100
 _BATCH_BYTES = 512 << 10
@@ -19,7 +19,7 @@ _UNDERWAY_MAX = 20_000  # messages that were sent and not acknowledged
 
 
 async def produce(
-    config: Kafka,
+    config: KafkaConfig,
     topic: str,
     messages: AsyncIterator[tuple[int, bytes, bytes, int]],
     on_progress: Callable[[int], None],
@@ -31,7 +31,7 @@ async def produce(
     where the topic does not exist or a message is refused.
     """
     options = client_options(config)
-    partitions = (await connect(config, options, [topic], Troubles())).partitions[topic]
+    partitions = (await connect(config, options, [topic], ErrorState())).partitions[topic]
     producer: Any = AIOKafkaProducer(
         bootstrap_servers=list(config.bootstrap_servers),
         acks="all",

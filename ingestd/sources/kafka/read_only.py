@@ -5,19 +5,19 @@ from typing import Any
 
 from aiokafka import TopicPartition as KafkaPartition
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.records import Position, TopicPartition
 from ingestd.sources.base import Listener
 from ingestd.sources.kafka.bootstrap import Cluster
-from ingestd.sources.kafka.coordinator_client import Outside
-from ingestd.sources.kafka.group_consumer import Member
+from ingestd.sources.kafka.coordinator_client import CoordinatorClient
+from ingestd.sources.kafka.group_consumer import GroupConsumer
 from ingestd.sources.kafka.source import KafkaSource
 
 
-class Onlooker(KafkaSource):
+class ReadOnlySource(KafkaSource):
     """All partitions of the topics, from where the group is. Commits are remembered here and nowhere else."""
 
-    def __init__(self, config: Kafka) -> None:
+    def __init__(self, config: KafkaConfig) -> None:
         super().__init__(config)
         self._pretended: dict[TopicPartition, Position] = {}
 
@@ -28,19 +28,19 @@ class Onlooker(KafkaSource):
         self._pretended[partition] = position
         return True
 
-    def _new_member(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> Member:
+    def _new_member(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> GroupConsumer:
         return _Nobody(self._config, options, cluster, listener)
 
 
-class _Nobody(Outside, Member):
+class _Nobody(CoordinatorClient, GroupConsumer):
     """Has every partition and is in no group."""
 
-    def __init__(self, config: Kafka, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> None:
-        Member.__init__(self, config, options, listener, lambda _: None)
-        Outside.__init__(self, self._consumer._client, config.group_id)
+    def __init__(self, config: KafkaConfig, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> None:
+        GroupConsumer.__init__(self, config, options, listener, lambda _: None)
+        CoordinatorClient.__init__(self, self._consumer._client, config.group_id)
         self._cluster = cluster
 
-    def _membership(self, config: Kafka) -> dict[str, Any]:  # noqa: ARG002
+    def _membership(self, config: KafkaConfig) -> dict[str, Any]:  # noqa: ARG002
         return {"group_id": None}
 
     async def join(self) -> None:

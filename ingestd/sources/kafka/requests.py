@@ -22,7 +22,7 @@ from ingestd.core.backoff import backoff
 from ingestd.core.errors import ConfigError
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.sources.kafka.bootstrap import FAILURES, RETRY_INITIAL_S, RETRY_MAX_S, describe, level, meaning
-from ingestd.sources.kafka.error_state import Troubles
+from ingestd.sources.kafka.error_state import ErrorState
 
 EARLIEST, LATEST = -2, -1  # in place of a time
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
@@ -54,11 +54,11 @@ class Brokers(Protocol):
         ...
 
 
-class Questions(Generic[V]):
+class RequestBatcher(Generic[V]):
     """One kind of question. `ask` is given many partitions; what it has an error or nothing for is asked again."""
 
     def __init__(
-        self, what: str, ask: Callable[[Collection[TopicPartition]], Awaitable[Answers[V]]], troubles: Troubles
+        self, what: str, ask: Callable[[Collection[TopicPartition]], Awaitable[Answers[V]]], troubles: ErrorState
     ) -> None:
         self._what = what
         self._ask = ask

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka import errors as kafka_errors
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import SourceError
 from ingestd.core.records import LogRange, Position, TopicPartition
@@ -28,10 +28,10 @@ from ingestd.sources.kafka.bootstrap import (
     meaning,
 )
 from ingestd.sources.kafka.commits import Commits
-from ingestd.sources.kafka.error_state import Troubles
+from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.fast_records import forgive
-from ingestd.sources.kafka.group_consumer import Member
-from ingestd.sources.kafka.requests import Answers, Questions
+from ingestd.sources.kafka.group_consumer import GroupConsumer
+from ingestd.sources.kafka.requests import Answers, RequestBatcher
 
 log = logging.getLogger(__name__)
 
@@ -48,23 +48,23 @@ _DAMAGE = (kafka_errors.CorruptRecordException, kafka_errors.UnsupportedCodecErr
 class KafkaSource:
     """Reads the configured topics. See ``ingestd.sources.base.Source``; what is said here is beyond it."""
 
-    def __init__(self, config: Kafka) -> None:
+    def __init__(self, config: KafkaConfig) -> None:
         self._config = config
         self._start = offsets.time_of(config.start)
         self._listener: Listener | None = None
-        self._member: Member | None = None  # None before start, after stop and while it is rebuilt
+        self._member: GroupConsumer | None = None  # None before start, after stop and while it is rebuilt
         self._member_changed = asyncio.Event()
         self._rebuilding = asyncio.Lock()
         self._cluster_id = ""
         self._at_first: Mapping[str, int] = {}  # how many partitions each topic had when we began
         self._finished = asyncio.Event()
         self._stopped = False
-        self._troubles = Troubles()
+        self._troubles = ErrorState()
         self._commits = Commits(config.group_id, self._troubles)
-        self._topic_ids = Questions("asking for the topic's id", self._ask_topic_ids, self._troubles)
-        self._committed = Questions("reading committed offsets", self._ask_committed, self._troubles)
-        self._ranges = Questions("reading the range of the log", self._ask_ranges, self._troubles)
-        self._starts = Questions("looking for where to start", self._ask_starts, self._troubles)
+        self._topic_ids = RequestBatcher("asking for the topic's id", self._ask_topic_ids, self._troubles)
+        self._committed = RequestBatcher("reading committed offsets", self._ask_committed, self._troubles)
+        self._ranges = RequestBatcher("reading the range of the log", self._ask_ranges, self._troubles)
+        self._starts = RequestBatcher("looking for where to start", self._ask_starts, self._troubles)
         self._failures = 0  # of the membership, in a row
         self._damaged: dict[TopicPartition | None, int] = {}  # whose records cannot be decoded: tries in a row
         self._quiet_since: float | None = None
@@ -122,7 +122,7 @@ class KafkaSource:
         if self._member is not None:
             self._member.wake()
 
-    def _adopt(self, member: Member) -> None:
+    def _adopt(self, member: GroupConsumer) -> None:
         self._member = member
         self._member_changed.set()
         self._member_changed.clear()
@@ -132,7 +132,7 @@ class KafkaSource:
         if member is not None:
             await member.close(CLOSE_S)
 
-    async def _join(self, listener: Listener) -> Member:
+    async def _join(self, listener: Listener) -> GroupConsumer:
         attempt = 0
         while True:
             # Made anew for each try, because files with passwords and certificates change.
@@ -159,8 +159,8 @@ class KafkaSource:
             await asyncio.sleep(backoff(attempt, RETRY_INITIAL_S, RETRY_MAX_S, self._random))
             attempt += 1
 
-    def _new_member(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> Member:  # noqa: ARG002
-        return Member(self._config, options, listener, self._commits.drop)
+    def _new_member(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> GroupConsumer:  # noqa: ARG002
+        return GroupConsumer(self._config, options, listener, self._commits.drop)
 
     # -- reading
 
@@ -258,14 +258,14 @@ class KafkaSource:
         )
         return {**first, **policy}
 
-    def _current(self) -> Member:
+    def _current(self) -> GroupConsumer:
         if self._member is None:
             raise kafka_errors.NoBrokersAvailable("the consumer is being rebuilt")
         return self._member
 
     # -- failures of reading
 
-    def _well(self, member: Member, polled: Mapping[KafkaPartition, object]) -> None:
+    def _well(self, member: GroupConsumer, polled: Mapping[KafkaPartition, object]) -> None:
         """A poll went through. What it was in trouble for before is over, but for topics that are not read yet."""
         self._failures = 0
         if polled:
@@ -281,7 +281,7 @@ class KafkaSource:
             if polled:
                 self._troubles.end("silence")
 
-    def _listen(self, member: Member) -> None:
+    def _listen(self, member: GroupConsumer) -> None:
         """Nothing came. Without records, too, brokers answer twice a second: that they do not is seen here only."""
         now = asyncio.get_running_loop().time()
         if self._quiet_since is not None and now - self._quiet_since < SILENCE_S:
@@ -296,7 +296,7 @@ class KafkaSource:
                 self._troubles.end("silence")
         self._quiet_since, self._answers = now, answers
 
-    async def _mend(self, member: Member, error: Exception) -> None:
+    async def _mend(self, member: GroupConsumer, error: Exception) -> None:
         """Do what lets the next poll go on, at once or after a while."""
         culprit = member.undecodable()
         member.rewind()
@@ -321,7 +321,7 @@ class KafkaSource:
             case _:
                 await self._cannot_decode(member, culprit, error)
 
-    def _out_of_range(self, member: Member, error: kafka_errors.OffsetOutOfRangeError) -> None:
+    def _out_of_range(self, member: GroupConsumer, error: kafka_errors.OffsetOutOfRangeError) -> None:
         """The log was checked before the seek: it was trimmed, truncated or created anew since."""
         for (topic, number), offset in error.args[0].items():
             partition = TopicPartition(topic, number)
@@ -330,7 +330,7 @@ class KafkaSource:
             log.warning("offset %d of %s is not in the log", offset, partition)
             member.out_of_range(partition)
 
-    def _unauthorised(self, member: Member, error: kafka_errors.TopicAuthorizationFailedError) -> None:
+    def _unauthorised(self, member: GroupConsumer, error: kafka_errors.TopicAuthorizationFailedError) -> None:
         """Hold the topic and go on with the others; the right may be given back at any time."""
         topic = error.args[0]
         message = f"reading topic {topic} is not allowed; grant READ on it to our user"
@@ -339,7 +339,7 @@ class KafkaSource:
         for partition in [each for each in member.upcoming if each.topic == topic]:
             member.hold(partition, HOLD_S)
 
-    def _check_rights(self, member: Member) -> None:
+    def _check_rights(self, member: GroupConsumer) -> None:
         """A topic may be read again as soon as a broker has answered for any partition of it."""
         now = member.answers()
         for topic, before in list(self._denied.items()):
@@ -359,7 +359,7 @@ class KafkaSource:
         if self._failures % REBUILD_AFTER == 0 and not self._finished.is_set():
             await self.rebuild()
 
-    async def _cannot_decode(self, member: Member, partition: TopicPartition | None, error: Exception) -> None:
+    async def _cannot_decode(self, member: GroupConsumer, partition: TopicPartition | None, error: Exception) -> None:
         """Hold the partition and fetch anew: damage on the wire passes, damage on the broker's disk does not."""
         tries = self._damaged[partition] = self._damaged.get(partition, 0) + 1
         where = f"{partition} from offset {member.upcoming[partition]} on" if partition else "one of our partitions"
@@ -372,7 +372,7 @@ class KafkaSource:
         else:
             await self._wait(HOLD_S)
 
-    def _check_damage(self, member: Member, polled: Mapping[KafkaPartition, object]) -> None:
+    def _check_damage(self, member: GroupConsumer, polled: Mapping[KafkaPartition, object]) -> None:
         """Over for a partition as soon as it gives records again, or is no longer read by us."""
         for partition in list(self._damaged):
             if partition is None or partition in polled or partition not in member.upcoming:

@@ -26,7 +26,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-from ingestd.config.model import Kafka
+from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import PlainRecord
 from ingestd.sources.kafka.bootstrap import (
@@ -39,7 +39,7 @@ from ingestd.sources.kafka.bootstrap import (
     level,
     meaning,
 )
-from ingestd.sources.kafka.error_state import Troubles
+from ingestd.sources.kafka.error_state import ErrorState
 
 # Until the broker aborts a transaction that was begun and left. Readers of what is committed wait for as long.
 TIMEOUT_S = 60.0
@@ -85,9 +85,9 @@ _REFUSALS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
 _UNSTABLE = 88  # a code that aiokafka does not know: the offset is part of a transaction that has not ended
 
 
-async def find_topic(config: Kafka, topic: str) -> Cluster:
+async def find_topic(config: KafkaConfig, topic: str) -> Cluster:
     """The cluster, and how many partitions `topic` has. ``SourceError`` where it has none, or no broker answers."""
-    troubles = Troubles()
+    troubles = ErrorState()
     try:
         async with asyncio.timeout(_WITHIN_S):
             return await connect(config, client_options(config), [topic], troubles)
@@ -96,7 +96,7 @@ async def find_topic(config: Kafka, topic: str) -> Cluster:
 
 
 @asynccontextmanager
-async def open_transactions(config: Kafka, topic: str, name: str) -> AsyncIterator["Transactions"]:
+async def open_transactions(config: KafkaConfig, topic: str, name: str) -> AsyncIterator["Transactions"]:
     """Begin to produce to `topic` under the transactional id `name`, which ends all others that do.
 
     ``SourceError`` where the topic does not exist, or no broker answers, or a right is missing.
@@ -131,7 +131,7 @@ class Transactions:
 
     async def note(self) -> str | None:
         """Of the last transaction that was committed, whoever did it; None where there is none, or no longer."""
-        what, troubles = f"reading the offset of group {self._name}", Troubles()
+        what, troubles = f"reading the offset of group {self._name}", ErrorState()
         with _mapped(what, self._topic, self._name):
             async with asyncio.timeout(_WITHIN_S):
                 while True:

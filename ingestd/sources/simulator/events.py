@@ -18,7 +18,7 @@ from zlib import crc32
 
 import msgspec
 
-from ingestd.config.model import Seconds, Simulator
+from ingestd.config.model import Seconds, SimulatorConfig
 from ingestd.core.errors import ConfigError
 from ingestd.sources.simulator.clients import Clients, calls, clicks, interest, invests, pages
 
@@ -176,7 +176,7 @@ MALFORMATIONS: dict[str, Callable[[bytes], bytes]] = {
 _MALFORMATIONS = tuple(MALFORMATIONS.values())
 
 
-def check(config: Simulator) -> None:
+def check(config: SimulatorConfig) -> None:
     """``ConfigError`` where keys do not go together. To be called once, before anything is made of `config`."""
     faulty = config.malformed + config.late + config.duplicate
     if faulty > 1:
@@ -196,7 +196,7 @@ def check(config: Simulator) -> None:
 class Simulation:
     """The firm's clients, going about their business from `start` on."""
 
-    def __init__(self, config: Simulator, start: int) -> None:
+    def __init__(self, config: SimulatorConfig, start: int) -> None:
         self._duplicate = config.duplicate
         self._malformed = config.duplicate + config.malformed
         self._faulty = config.duplicate + config.malformed + config.late
@@ -338,7 +338,7 @@ class Simulation:
         return int(_HOUR + rng() * (3 * _DAY - _HOUR))
 
 
-def history(config: Simulator, start: int, end: int) -> Iterator[list[Message]]:
+def history(config: SimulatorConfig, start: int, end: int) -> Iterator[list[Message]]:
     """The events of ``[start, end)``, at most a few thousand at a time, with the rhythm of days and weeks.
 
     The rate is the mean of a week.

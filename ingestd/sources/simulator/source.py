@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
-from ingestd.config.model import Simulator
+from ingestd.config.model import SimulatorConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
 from ingestd.sources.base import Listener
@@ -82,7 +82,7 @@ class EventStream:
     ``ConfigError`` where keys of `config` do not go together.
     """
 
-    def __init__(self, config: Simulator, wall: Clock = time.time, monotonic: Clock = time.monotonic) -> None:
+    def __init__(self, config: SimulatorConfig, wall: Clock = time.time, monotonic: Clock = time.monotonic) -> None:
         check(config)
         self._config = config
         self._wall = wall
@@ -170,7 +170,7 @@ class SimulatorSource:
     Nothing is made before every partition was sought; a paused partition has no events.
     """
 
-    def __init__(self, config: Simulator, wall: Clock = time.time, monotonic: Clock = time.monotonic) -> None:
+    def __init__(self, config: SimulatorConfig, wall: Clock = time.time, monotonic: Clock = time.monotonic) -> None:
         self._stream = EventStream(config, wall, monotonic)
         self._partitions = [TopicPartition(config.topic, number) for number in range(config.partitions)]
         self._next: dict[TopicPartition, int] = {}

@@ -7,20 +7,20 @@ from datetime import UTC, datetime
 
 from ingestd import __version__
 from ingestd.config.model import Config
+from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import SinkForbidden
-from ingestd.core.readiness import Loading, PartitionStatus, Status, judged
-from ingestd.ops.logs import REDACTION
 from ingestd.ops.metrics import Metrics
+from ingestd.ops.readiness import Loading, PartitionStatus, Status, judged
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Keeper
-from ingestd.sinks.retry import Guard
+from ingestd.pipeline.partition_writer import PartitionWriter
+from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
 
-class Snapshots:
+class StatusCollector:
     """Looks at the parts; holds what only exists over time: when things began, and the last error."""
 
-    def __init__(self, config: Config, source: Source, sink_url: str, guard: Guard, metrics: Metrics) -> None:
+    def __init__(self, config: Config, source: Source, sink_url: str, guard: SinkRetrier, metrics: Metrics) -> None:
         self.phase = "starting"
         self.loop_lag = 0.0
         self.pipeline: Pipeline | None = None
@@ -72,7 +72,7 @@ class Snapshots:
             self._config,
         )
 
-    def _partition(self, keeper: Keeper, now: float) -> PartitionStatus:
+    def _partition(self, keeper: PartitionWriter, now: float) -> PartitionStatus:
         chain = keeper.chain
         held = [batch for batch in chain.batches if batch.first is not None]
         log_end = self._source.end_offset(chain.partition)
@@ -93,7 +93,7 @@ class Snapshots:
             batch_age=now - chain.open.opened_at if chain.open and chain.open.first else None,
             sealed_batches=len(chain.sealed),
             oldest_unlanded=now - held[0].opened_at if held else None,
-            starved=now - keeper.fed_at if behind else None,
+            starved=now - keeper.last_progress_at if behind else None,
             halted=keeper.halted.message if keeper.halted else None,
         )
 

@@ -1,0 +1,72 @@
+"""Secrets: read from values or files, and removed from everything that is printed."""
+
+import base64
+import json
+import re
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+from ingestd.config.model import Secret
+from ingestd.core.errors import ConfigError
+
+MAX_HIDDEN = 64
+MAX_SECRET_BYTES = 64 << 10
+
+
+class Redaction:
+    """Removes known secrets from text. Of those that change while we run it keeps the latest `MAX_HIDDEN`."""
+
+    def __init__(self) -> None:
+        self._fixed: set[str] = set()
+        self._passing: dict[str, None] = {}
+        self._pattern: re.Pattern[str] | None = None
+
+    def hide(self, secret: str | None, *, fixed: bool = False) -> None:
+        """Remove `secret` from now on; a `fixed` one for ever. None, and what is too short to be one, is ignored."""
+        if secret is None or len(secret) < 4 or secret in self._fixed or secret in self._passing:
+            return
+        if fixed:
+            self._fixed.add(secret)
+        else:
+            self._passing[secret] = None
+        if len(self._passing) > MAX_HIDDEN:
+            del self._passing[next(iter(self._passing))]
+        # The longest first, or a secret that contains another would be left in part.
+        forms = {form for known in (*self._fixed, *self._passing) for form in _forms(known)}
+        self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
+
+    def clean(self, text: str) -> str:
+        return self._pattern.sub("<redacted>", text) if self._pattern else text
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """As it is, and as repr(), JSON, URLs and headers write it."""
+    plain = secret.encode(errors="surrogateescape")
+    url = quote(plain, safe=""), quote_plus(plain), quote(plain)
+    return secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], *url, base64.b64encode(plain).decode()
+
+
+REDACTION = Redaction()
+"""The process's own: `setup` writes every line through it."""
+
+
+def secret(value: Secret | None, file: str | None) -> str | None:
+    """The text of a secret: `value`'s, or what `file` holds now without its last newline; None where there is neither.
+
+    Files are read at each use, because secret stores replace them while we run; the log hides what they hold. Raises
+    ConfigError.
+    """
+    if value is not None or file is None:
+        return value.reveal() if value is not None else None
+    try:
+        with Path(file).open("rb") as handle:
+            data = handle.read(MAX_SECRET_BYTES + 1)
+        text = data.decode().removesuffix("\n").removesuffix("\r")
+    except (OSError, ValueError) as error:
+        # A decoding error quotes the bytes.
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"the secret file {file} cannot be read: {why}") from None
+    if not text or len(data) > MAX_SECRET_BYTES:
+        raise ConfigError(f"the secret file {file} is {'too large' if text else 'empty'}", hint="it holds one secret")
+    REDACTION.hide(text)
+    return text
