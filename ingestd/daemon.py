@@ -31,8 +31,8 @@ from ingestd.ops.metrics import Metrics
 from ingestd.ops.readiness import Status
 from ingestd.ops.systemd import Notifier
 from ingestd.ops.terminal import LiveView, summary
+from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.pipeline.status import StatusCollector
 from ingestd.pipeline.subscribers import Subscriber
 from ingestd.pipeline.watchdog import Verdict, Watchdog
@@ -168,7 +168,7 @@ class Daemon:
         tools = Dependencies(
             source=self._source,
             sink=self._sink,
-            guard=self._guard,
+            retrier=self._guard,
             metrics=self._metrics,
             executor=executor,
             wall_clock=time.time,

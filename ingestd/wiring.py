@@ -18,8 +18,8 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.validation import Validator
 from ingestd.demo.warehouse import needed_by
 from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source

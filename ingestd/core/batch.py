@@ -23,7 +23,7 @@ class EncodedBatch(msgspec.Struct, frozen=True):
 
     data_key: str
     data: bytes
-    landed: ObjectMetadata
+    metadata: ObjectMetadata
     row_bytes: int
     quarantine_key: str | None
     quarantine: bytes | None
@@ -38,18 +38,18 @@ class Batch:
 
     #: Rows are compressed in pieces of at least this many bytes: small enough for a core's L2 cache, large enough that
     #: the hop to a thread (some 50 us) does not show.
-    piece_bytes = 256 << 10
+    chunk_bytes = 256 << 10
     #: What a batch takes beside its bytes until it is finished: the compressor's tables.
     overhead_bytes = 144 << 10
 
-    def __init__(self, partition: TopicPartition, start: int, *, trigger: FlushReason | None = None) -> None:
+    def __init__(self, partition: TopicPartition, start: int, *, flush_reason: FlushReason | None = None) -> None:
         self.partition = partition
         self.start = start
         self.end = start
         self.first: RecordRef | None = None
         self.last_timestamp = -1
         self.opened_at = 0.0  # when the first record came, on the monotonic clock
-        self.trigger = trigger
+        self.flush_reason = flush_reason
         self.rows = 0
         self.rejected = 0
         self._packer = GzipWriter()
@@ -63,7 +63,7 @@ class Batch:
     @classmethod
     def hole(cls, partition: TopicPartition, start: int, end: int, first: RecordRef) -> "Batch":
         """An empty batch over offsets that the log no longer holds; `first` is the first record after them."""
-        batch = cls(partition, start, trigger=FlushReason.HOLE)
+        batch = cls(partition, start, flush_reason=FlushReason.HOLE)
         batch.end, batch.first, batch.last_timestamp = end, first, first.timestamp
         return batch
 
@@ -106,11 +106,11 @@ class Batch:
         return self._packer.size + self._quarantine_bytes
 
     @property
-    def has_piece(self) -> bool:
+    def has_chunk(self) -> bool:
         """Whether there are rows enough to be worth a hop to a thread."""
-        return self._pending_bytes >= self.piece_bytes
+        return self._pending_bytes >= self.chunk_bytes
 
-    def take_piece(self) -> bytes | None:
+    def take_chunk(self) -> bytes | None:
         """All rows that wait, to hand to ``write``; None where there are none."""
         if not self._pending:
             return None
@@ -125,9 +125,9 @@ class Batch:
         self._packer.write(piece)
         self._body_bytes = self._packer.size
 
-    def finish(self, layout: ObjectKeys, cluster: str, version: str, topic_id: str = "") -> EncodedBatch:
+    def encode(self, layout: ObjectKeys, cluster: str, version: str, topic_id: str = "") -> EncodedBatch:
         """Close the stream and name the objects. Slow, once, after the last ``write`` has returned."""
-        if (rest := self.take_piece()) is not None:
+        if (rest := self.take_chunk()) is not None:
             self.write(rest)
         body = self._packer.finish()
         first = self.first
@@ -139,7 +139,7 @@ class Batch:
         return EncodedBatch(
             data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end),
             data=body.data,
-            landed=self._landed(first, body, digest, cluster=cluster, version=version, topic_id=topic_id),
+            metadata=self._metadata(first, body, digest, cluster=cluster, version=version, topic_id=topic_id),
             row_bytes=body.row_bytes,
             quarantine_key=layout.quarantine_key(self.partition, self.start, first.timestamp, digest)
             if digest is not None
@@ -147,7 +147,7 @@ class Batch:
             quarantine=quarantine,
         )
 
-    def _landed(
+    def _metadata(
         self, first: RecordRef, body: GzipBody, quarantine: str | None, *, cluster: str, version: str, topic_id: str
     ) -> ObjectMetadata:
         return ObjectMetadata(
