@@ -24,7 +24,7 @@ def test_its_libraries_are_not_loaded_without_it(module: str) -> None:
 def test_without_it_no_pipe_is_made() -> None:
     from ingestd import wiring  # noqa: PLC0415
 
-    assert wiring.make_pipe(Config(), load_model(None), MemorySink()) is None
+    assert wiring.make_local_loader(Config(), load_model(None), MemorySink()) is None
 
 
 @pytest.mark.parametrize("library", ["duckdb", "sqlglot"])

@@ -1,4 +1,4 @@
-"""Makes the daemon's status out of its living parts."""
+"""Collects the daemon's status from its parts."""
 
 import asyncio
 import time
@@ -18,9 +18,9 @@ from ingestd.sources.base import Source
 
 
 class StatusCollector:
-    """Looks at the parts; holds what only exists over time: when things began, and the last error."""
+    """Reads the parts, and remembers what only exists over time: start times and the last error."""
 
-    def __init__(self, config: Config, source: Source, sink_url: str, guard: SinkRetrier, metrics: Metrics) -> None:
+    def __init__(self, config: Config, source: Source, sink_url: str, retrier: SinkRetrier, metrics: Metrics) -> None:
         self.phase = "starting"
         self.loop_lag = 0.0
         self.pipeline: Pipeline | None = None
@@ -29,7 +29,7 @@ class StatusCollector:
         self._config = config
         self._source = source
         self._sink_url = sink_url
-        self._guard = guard
+        self._retrier = retrier
         self._metrics = metrics
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
@@ -37,12 +37,12 @@ class StatusCollector:
         self._source_error_since: float | None = None
 
     def take(self) -> Status:
-        """The status of now, with its reasons."""
+        """The current status, with the reasons why the daemon is not ready."""
         now = asyncio.get_running_loop().time()
         writers = list(self.pipeline.writers.values()) if self.pipeline is not None else []
-        refused = self._guard.error
+        refused = self._retrier.error
         sink_error, source_error = _clean(refused), _clean(self._source.error)
-        unassigned_since = self.pipeline.unassigned_since if self.pipeline is not None else self._started
+        unassigned_since = self.pipeline.unassigned_since if self.pipeline is not None else None
         self._source_error_since = (self._source_error_since or now) if source_error else None
         self._last_error = sink_error or source_error or self._last_error
         return judged(
@@ -61,7 +61,7 @@ class StatusCollector:
                 assigned=bool(writers),
                 unassigned_age=now - unassigned_since if unassigned_since is not None else None,
                 sink_error=sink_error,
-                sink_error_age=now - self._guard.since if refused else None,
+                sink_error_age=now - self._retrier.since if refused else None,
                 sink_forbidden=isinstance(refused, SinkForbidden),
                 source_error=source_error,
                 source_error_age=now - self._source_error_since if self._source_error_since is not None else None,
@@ -98,5 +98,5 @@ class StatusCollector:
 
 
 def _clean(error: object) -> str | None:
-    """Its text as it may be shown."""
+    """The error's text without secrets."""
     return REDACTION.clean(str(error)) if error else None
