@@ -26,7 +26,7 @@ from ingestd.sinks.retry import SinkRetrier
 from tests.contract.sink_contract import BAD_KEYS, BAD_METADATA, BODY, KEY, METADATA
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
-from tests.test_pipeline import records
+from tests.test_ingest import records
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 CONFIG = Config(

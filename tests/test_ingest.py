@@ -1,4 +1,4 @@
-"""The flow as a whole, over fakes and in virtual time: what is sealed when, and what stops what."""
+"""The flow as a whole, over fakes and in virtual time: what is flushed when, and what stops what."""
 
 import asyncio
 import gzip
@@ -415,6 +415,38 @@ def test_nothing_of_a_topic_that_was_created_again_extends_the_chain(size: int) 
             halted = flow.pipeline.writers[TP].halt
             assert halted is not None
             assert halted.code == "recreated_topic"
+            flow.source.finish()
+
+    virtual_time.run(main())
+
+
+def test_a_wait_for_records_is_counted_from_when_there_were_some_though_nobody_asked() -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(10)})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(100)
+            flow.source.pause(TP)
+            flow.log.append(TP, *records(10, start=10))
+            await asyncio.sleep(10)
+            assert flow.pipeline.longest_wait() == pytest.approx(10, abs=1.1)
+            flow.source.finish()
+
+    virtual_time.run(main())
+
+
+def test_having_no_partition_is_counted_from_when_the_last_one_was_released() -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(10)})
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(50)
+            assert flow.pipeline.unassigned_since is None
+            await flow.source.revoke([TP])
+            await asyncio.sleep(30)
+            assert flow.pipeline.unassigned_since is not None
+            assert loop.time() - flow.pipeline.unassigned_since == pytest.approx(30, abs=0.1)
             flow.source.finish()
 
     virtual_time.run(main())
