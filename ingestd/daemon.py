@@ -289,7 +289,7 @@ class Daemon:
         if config.log.format == "json" or not sys.stderr.isatty():
             yield None
             return
-        view = LiveView(config)
+        view = LiveView.on_stderr(config)
         logs.setup(config.log, quiet_console=True, stream=view.stream)
         view.start()
         try:
