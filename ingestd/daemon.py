@@ -99,7 +99,7 @@ class Daemon:
                 stack.push_async_callback(follower.close)
                 await follower.start()
             if config.health.enabled:
-                routes = stage.routes if stage is not None else None
+                routes = stage.routes if stage is not None else []
                 health = HealthServer(config.health, self._snapshots.take, self._metrics.exposition, routes)
                 port = await health.start()
                 stack.push_async_callback(health.stop)
