@@ -99,7 +99,7 @@ class Daemon:
                 stack.push_async_callback(subscriber.close)
                 await subscriber.start()
             if config.health.enabled:
-                routes = demo.routes if demo is not None else None
+                routes = demo.routes if demo is not None else []
                 health = HealthServer(config.health, self._status.take, self._metrics.exposition, routes)
                 port = await health.start()
                 stack.push_async_callback(health.stop)
@@ -289,7 +289,7 @@ class Daemon:
         if config.log.format == "json" or not sys.stderr.isatty():
             yield None
             return
-        view = LiveView(config)
+        view = LiveView.on_stderr(config)
         logs.setup(config.log, quiet_console=True, stream=view.stream)
         view.start()
         try:

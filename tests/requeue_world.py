@@ -94,9 +94,9 @@ class MortalSink:
         await self._life.step()
         return await self._sink.head(key)
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, limit: int | None = None) -> bytes:
         await self._life.step()
-        return await self._sink.get(key)
+        return await self._sink.get(key, limit)
 
     async def folders(self, prefix: str) -> list[str]:
         await self._life.step()
