@@ -16,7 +16,6 @@ from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.validation import Validator
-from ingestd.demo.warehouse import needed_by
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.pipeline.partition_writer import Dependencies
@@ -105,6 +104,8 @@ def make_pipe(config: Config, model: Model, sink: Sink) -> "LocalLoader | None":
     """The local Snowpipe with its warehouse; None where there is none. ConfigError where it is not installed."""
     if config.warehouse.kind == "none":
         return None
+    from ingestd.demo.warehouse import needed_by  # noqa: PLC0415
+
     with needed_by("warehouse.kind = local"):
         from ingestd.demo.warehouse.database import Warehouse  # noqa: PLC0415
         from ingestd.demo.warehouse.local_loader import LocalLoader  # noqa: PLC0415
