@@ -16,7 +16,6 @@ from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.validation import Validator
-from ingestd.demo.warehouse import needed_by
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
@@ -105,6 +104,8 @@ def make_local_loader(config: Config, model: Model, sink: Sink) -> "LocalLoader 
     """The loader of the local warehouse; None if it is off. ConfigError if its extra is not installed."""
     if config.warehouse.kind == "none":
         return None
+    from ingestd.demo.warehouse import needed_by  # noqa: PLC0415
+
     with needed_by("warehouse.kind = local"):
         from ingestd.demo.warehouse.database import Warehouse  # noqa: PLC0415
         from ingestd.demo.warehouse.local_loader import LocalLoader  # noqa: PLC0415
