@@ -36,8 +36,9 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.stored import Stored
 from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.neighbours import find_neighbours
 from ingestd.sinks.base import Sink
-from ingestd.sinks.listing import neighbours
+from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
@@ -144,9 +145,9 @@ class PartitionWriter:
                 await asyncio.sleep(seconds)
             case FindNeighbours(offset):
                 layout = self.chain.policy.layout
-                answer = await tools.guard.call(lambda: neighbours(tools.sink, layout, partition, offset))
+                answer = await find_neighbours(Listing(tools.sink, tools.guard), layout, partition, offset)
             case HeadObject(key):
-                answer = await tools.guard.call(lambda: tools.sink.head(key))
+                answer = await tools.guard.call(tools.sink.head, key)
             case Encode(batch):
                 answer = await self._pack(batch)
             case Upload(sealed):
@@ -195,8 +196,8 @@ class PartitionWriter:
         started = time.perf_counter()
         if sealed.quarantine_key is not None and sealed.quarantine is not None:
             key, body = sealed.quarantine_key, sealed.quarantine
-            await tools.guard.call(lambda: tools.sink.put_new(key, body, metadata))
-        stored = await tools.guard.call(lambda: tools.sink.put_new(sealed.data_key, sealed.data, metadata))
+            await tools.guard.call(tools.sink.put_new, key, body, metadata)
+        stored = await tools.guard.call(tools.sink.put_new, sealed.data_key, sealed.data, metadata)
         tools.metrics.uploaded(time.perf_counter() - started)
         return stored
 
