@@ -271,7 +271,7 @@ class Daemon:
         await pipeline.started.wait()
         if self._snapshots.phase == "starting":
             self._snapshots.phase = "running"
-        watchdog = Watchdog(self._config.kafka.progress_timeout)
+        watchdog = Watchdog(self._config.health.progress_timeout)
         while True:
             await asyncio.sleep(WATCH)
             verdict = watchdog.judge(pipeline.longest_wait(), pipeline.progress)

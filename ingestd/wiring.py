@@ -76,7 +76,7 @@ def make_pipeline(config: Config, tools: Dependencies, validator: Validator) -> 
     """The flow from one to the other."""
     layout = make_layout(config)
     policy = ChainPolicy(
-        layout, layout.mark(tools.sink.url), config.kafka.skip_lost, replayable=config.source != "simulator"
+        layout, layout.mark(tools.sink.url), config.kafka.skip_lost, replayable=tools.source.capabilities.replayable
     )
     return Pipeline(
         config.batch,
@@ -84,7 +84,7 @@ def make_pipeline(config: Config, tools: Dependencies, validator: Validator) -> 
         validator,
         Breaker(config.breaker),
         policy,
-        revoke_timeout=config.kafka.rebalance_timeout / 2,
+        revoke_timeout=tools.source.revoke_timeout,
     )
 
 
@@ -149,7 +149,7 @@ def make_stage(config: Config, source: Source, sink: Sink) -> "Demo | None":
     from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
     is_live = config.simulator.history is None
-    director = source.director if isinstance(source, SimulatorSource) and is_live else None
+    director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_layout(config), director)
 
 

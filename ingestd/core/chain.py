@@ -270,13 +270,18 @@ class Chain:
         if landed is None:
             yield Halt("foreign_object", f"{key} exists, but was not written by ingestd: it has no metadata of ours")
             raise AssertionError("unreachable: a halted run is not driven on")
-        name = self.policy.layout.parse(key)
+        name, no_id = self.policy.layout.parse(key), "without an id"
         expected = (*self.partition, name.start if name else -1, self.cluster)
-        if (landed.topic, landed.partition, landed.start, landed.cluster) != expected or landed.end <= landed.start:
+        if (
+            landed.topic,
+            landed.partition,
+            landed.start,
+            landed.cluster or "",
+        ) != expected or landed.end <= landed.start:
             yield Halt(
                 "foreign_object",
                 f"{key} says it is {landed.topic}[{landed.partition}] {landed.start}-{landed.end} of cluster "
-                f"{landed.cluster}, not {self.partition} of cluster {self.cluster}; {_NEW_LINEAGE}",
+                f"{landed.cluster or no_id}, not {self.partition} of cluster {self.cluster or no_id}; {_NEW_LINEAGE}",
             )
         if self._of_another_topic(landed.topic_id):
             yield self._recreated(f"{key} holds {landed.start}-{landed.end} of a topic of this name that was deleted")

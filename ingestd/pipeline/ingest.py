@@ -115,7 +115,7 @@ class Pipeline:
             return
         if stale := self.keepers.get(partition):
             self._stop_partition(stale)
-        keeper = PartitionWriter(Chain(partition, self._policy, self._tools.source.cluster_id), self._tools, self.freed)
+        keeper = PartitionWriter(Chain(partition, self._policy, self._tools.source.source_id), self._tools, self.freed)
         self.keepers[partition] = keeper
         self._tools.metrics.assigned(partition)
         life = keeper.run()

@@ -133,7 +133,7 @@ class PartitionWriter:
         answer: Any = None
         match step:
             case GetTopicId():
-                answer = await tools.source.topic_id(partition)
+                answer = await tools.source.stream_id(partition)
             case ReadCommitted():
                 answer = await tools.source.committed(partition)
             case ResolveStart():

@@ -14,7 +14,7 @@ from ingestd.core.events import load_model
 from ingestd.core.records import PlainRecord, Position, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.sources.simulator.events import MAX_EVENTS
-from ingestd.sources.simulator.source import BAD_EVENTS, BURST, BURST_SECONDS, EventStream, Pace, SimulatorSource
+from ingestd.sources.simulator.source import BAD_EVENTS, BURST, BURST_S, EventStream, Pace, SimulatorSource
 from tests.contract.source_contract import Reader, RecordingListener, SourceContract, World, offsets
 
 P0, P1 = TopicPartition("marketing_events", 0), TopicPartition("marketing_events", 1)
@@ -243,16 +243,16 @@ async def directed() -> tuple[EventStream, Clock]:
 
 async def test_a_pause_makes_nothing_and_is_not_caught_up_with(directed: tuple[EventStream, Clock]) -> None:
     stream, clock = directed
-    stream.director.paused = True
+    stream.controls.paused = True
     assert await made(stream, clock, 5) == 0
-    stream.director.paused = False
+    stream.controls.paused = False
     assert await made(stream, clock, 2) == 20
 
 
 async def test_a_burst_multiplies_the_rate_for_its_time(directed: tuple[EventStream, Clock]) -> None:
     stream, clock = directed
-    stream.director.burst()
-    assert await made(stream, clock, int(BURST_SECONDS) - 1) == (BURST_SECONDS - 1) * 10 * BURST
+    stream.controls.burst()
+    assert await made(stream, clock, int(BURST_S) - 1) == (BURST_S - 1) * 10 * BURST
     assert await made(stream, clock, 5) == 50
 
 
@@ -260,8 +260,8 @@ async def test_a_burst_makes_no_event_twice(directed: tuple[EventStream, Clock])
     stream, clock = directed
     ids: list[str] = []
     for _ in range(2):
-        stream.director.burst()
-        for _ in range(int(BURST_SECONDS) + 3):
+        stream.controls.burst()
+        for _ in range(int(BURST_S) + 3):
             clock.now += 1.0
             ids += [msgspec.json.decode(it.value)["event_id"] for it in await stream.next() or []]
     assert len(ids) == len(set(ids)) > 1000
@@ -269,8 +269,8 @@ async def test_a_burst_makes_no_event_twice(directed: tuple[EventStream, Clock])
 
 async def test_bad_events_are_all_bad_and_come_once(directed: tuple[EventStream, Clock]) -> None:
     stream, clock = directed
-    stream.director.paused = True
-    stream.director.spoil()
+    stream.controls.paused = True
+    stream.controls.spoil()
     messages = await stream.next() or []
     records = [PlainRecord(offset, it.timestamp, it.value, it.key) for offset, it in enumerate(messages)]
     assert len(Validator(EventsConfig(), load_model(None)).chunk(P0, records).rejected) == len(records) == BAD_EVENTS
@@ -280,7 +280,7 @@ async def test_bad_events_are_all_bad_and_come_once(directed: tuple[EventStream,
 async def test_what_is_left_undirected_is_what_it_always_was() -> None:
     clocks = Clock(START), Clock(START)
     left, right = (EventStream(SimulatorConfig(rate=600), clock, clock) for clock in clocks)
-    right.director.burst(0.0)
+    right.controls.burst(0.0)
     for _ in range(5):
         for clock in clocks:
             clock.now += 1.0
