@@ -46,10 +46,16 @@ class Play:
     """Answers the chain's steps in turn, and notes them."""
 
     def __init__(
-        self, *, exactly_once: bool = True, skip_lost: bool = False, replayable: bool = True, topic_id: str = ""
+        self,
+        *,
+        exactly_once: bool = True,
+        skip_lost: bool = False,
+        replayable: bool = True,
+        topic_id: str = "",
+        cluster: str = "cluster",
     ) -> None:
         self.layout = ObjectKeys(exactly_once=exactly_once)
-        self.chain = Chain(TP, ChainPolicy(self.layout, MARK, skip_lost, replayable), "cluster")
+        self.chain = Chain(TP, ChainPolicy(self.layout, MARK, skip_lost, replayable), cluster)
         self.steps = self.chain.run()
         self._step: Step = next(self.steps)
         self.answer(GetTopicId, topic_id)
@@ -98,7 +104,7 @@ def thing(
     start: int,
     end: int,
     *,
-    cluster: str = "cluster",
+    cluster: str | None = "cluster",
     timestamp: int = NOON,
     first: int | None = None,
     topic_id: str | None = None,
@@ -348,6 +354,15 @@ def test_halts_at_an_object_that_is_not_of_this_log(foreign: ObjectInfo) -> None
     while not play.at_a(Halt):
         play.answer(Wait if play.at_a(Wait) else ReadLog, LOG)
     assert play.asked(Halt).code in {"foreign_object", "recreated_topic"}
+
+
+@pytest.mark.parametrize(("cluster", "halts"), [(None, False), ("cluster", True)])
+def test_the_objects_of_a_cluster_without_an_id_have_none(cluster: str | None, halts: bool) -> None:
+    play = Play(cluster="").at(Position(10, MARK)).answer(Seek).answer(AwaitFirst, RecordRef(10, NOON))
+    play.answer(HeadObject, thing(10, 30, cluster=cluster))
+    assert play.at_a(Halt) is halts
+    if halts:
+        assert "of cluster cluster, not t[0] of cluster without an id" in play.asked(Halt).message
 
 
 def test_an_earlier_first_record_than_the_objects_is_no_sign_of_another_log() -> None:

@@ -49,7 +49,8 @@ class World:
     `source` is started with `listener` and nothing else was called. Its start policy is earliest, its group has
     committed nothing. `partitions` are the two it is or will be assigned; their logs are empty and begin at offset 0.
     `append` returns once the values are in the log of one partition, at consecutive offsets. `create_again` deletes the
-    topic and creates another under its name, with as many partitions.
+    topic and creates another under its name, with as many partitions. `another` makes a source of the same group that
+    is not started.
     """
 
     source: Source
@@ -57,6 +58,7 @@ class World:
     partitions: tuple[TopicPartition, TopicPartition]
     append: Callable[[TopicPartition, Sequence[bytes]], Awaitable[None]]
     create_again: Callable[[], Awaitable[None]]
+    another: Callable[[], Source]
 
 
 class Reader:
@@ -178,9 +180,10 @@ class SourceContract:
         world.source.seek(partition, 0)
         reader.got.clear()
         after = await reader.take(partition, 4)
-        assert [(r.offset, r.timestamp, r.value, r.key) for r in after] == [
+        same = [(r.offset, r.timestamp, r.value, r.key) for r in after] == [
             (r.offset, r.timestamp, r.value, r.key) for r in before
         ]
+        assert same is world.source.capabilities.replayable
 
     async def test_hands_out_nothing_of_a_paused_partition(self, world: World) -> None:
         paused, other = world.partitions
@@ -232,8 +235,21 @@ class SourceContract:
         first, second = world.partitions
         await world.listener.wait_for(world.partitions)
         await world.append(first, [b"a", b"b", b"c"])
-        assert await world.source.log_range(first) == (0, 3)
-        assert await world.source.log_range(second) == (0, 0)
+        known = [await world.source.log_range(each) for each in (first, second)] == [(0, 3), (0, 0)]
+        assert known is world.source.capabilities.has_log_end
+
+    async def test_commits_outlive_the_source(self, world: World) -> None:
+        partition, position = world.partitions[0], Position(2, "m")
+        await self.sought(world)
+        await world.append(partition, [b"a", b"b"])
+        assert await world.source.commit(partition, position)
+        await world.source.stop()
+        another = world.another()
+        await another.start(RecordingListener())
+        try:
+            assert (await another.committed(partition) == position) is world.source.capabilities.has_commits
+        finally:
+            await another.stop()
 
     async def test_reports_a_log_that_covers_what_it_handed_out(self, world: World) -> None:
         partition = world.partitions[0]

@@ -7,7 +7,7 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.records import Position, TopicPartition
-from ingestd.sources.base import Listener
+from ingestd.sources.base import Capabilities, Listener
 from ingestd.sources.kafka.bootstrap import Cluster
 from ingestd.sources.kafka.consumer import KafkaSource
 from ingestd.sources.kafka.coordinator_client import CoordinatorClient
@@ -16,6 +16,8 @@ from ingestd.sources.kafka.group_consumer import GroupConsumer
 
 class ReadOnlySource(KafkaSource):
     """Reads all partitions of the topics from the group's positions. Commits are kept in memory only."""
+
+    capabilities = Capabilities(has_commits=False)
 
     def __init__(self, config: KafkaConfig) -> None:
         super().__init__(config)

@@ -113,7 +113,7 @@ def check_internals() -> None:
         function = _find(path)
         code = getattr(function, "__code__", None)
         if not isinstance(code, CodeType) or not {*names.split()} <= {*code.co_names} & function.__globals__.keys():
-            raise _unexpected(f"{path}, which uses {names}")
+            raise _unexpected(f"{path}, which uses {names},")
     for path, names in FIELDS.items():
         if " ".join(getattr(getattr(_find(path), "SCHEMA", None), "names", ())) != names:
             raise _unexpected(path)
