@@ -117,7 +117,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if stage is not None and config.page.controls:
-                        proof = await stage.prove(self._verify, self._metrics.totals())
+                        proof = await stage.prove(self._verify, self._metrics.counters.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise
@@ -231,7 +231,7 @@ class Daemon:
                 await self._source.stop()
 
     def _undelivered(self) -> None:
-        held = self._metrics.totals().in_flight
+        held = self._metrics.counters.totals().in_flight
         if held:
             raise DeadlineExceeded(
                 f"stopped with {held} records undelivered", hint="nothing is lost: they will be read again"

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ingestd.cli.verify import Options, verify
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, HealthConfig, LogConfig, PageConfig, SinkConfig
+from ingestd.core.counters import Totals
 from ingestd.core.errors import IngestdError, SinkForbidden, SinkUnavailable
 from ingestd.core.gzip import compress
 from ingestd.core.object_keys import ObjectKeys
@@ -35,7 +36,7 @@ from ingestd.demo.page.simulator_controls import Controls
 from ingestd.demo.page.verification import conclude
 from ingestd.ops import http
 from ingestd.ops.health import HealthServer
-from ingestd.ops.readiness import Status, Totals
+from ingestd.ops.readiness import Status
 from ingestd.sources.simulator.source import Director
 from ingestd.verify.findings import Tally, VerifyFinding, VerifyReport
 from tests.e2e.daemon import DEADLINE
@@ -398,10 +399,10 @@ async def test_a_client_that_leaves_cancels_its_request(served: Served, monkeypa
     async def endless(key: str, limit: int | None = None) -> bytes:
         asked.set()
         try:
-            return await asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
+            await asyncio.get_running_loop().create_future()
+        finally:
             cancelled.set()
-            raise
+        return b""
 
     monkeypatch.setattr(served.store, "get", endless)
     monkeypatch.setattr(routes, "STORE_TIMEOUT_S", 10 * DEADLINE)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.config.model import BatchConfig, Config, HealthConfig, KafkaConfig, Seconds, SinkConfig
-from ingestd.ops.readiness import REASONS, PartitionStatus, Status, Totals, judged, reasons
+from ingestd.core.counters import Totals
+from ingestd.ops.readiness import REASONS, PartitionStatus, Status, judged, reasons
 
 CONFIG = Config(
     batch=BatchConfig(interval=Seconds(30)),

@@ -16,8 +16,9 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from ingestd.config.model import BatchConfig, Config, S3Config, Seconds, SimulatorConfig, SinkConfig
+from ingestd.core.counters import Totals
 from ingestd.ops.background_output import BackgroundOutput
-from ingestd.ops.readiness import PartitionStatus, Status, Totals
+from ingestd.ops.readiness import PartitionStatus, Status
 from ingestd.ops.terminal import LiveView, ProgressBar, summary
 
 OUTPUT = BackgroundOutput()

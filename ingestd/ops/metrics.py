@@ -1,7 +1,7 @@
-"""What Prometheus reads: every number the daemon exports, and the one place where its totals are counted.
+"""The metrics that Prometheus scrapes.
 
-All numbers are plain integers and floats of this object; nothing is counted twice. What changes per chunk or per object
-is counted when it happens, what is a state is read from the snapshot when somebody looks.
+Counters and histograms are updated when something happens, gauges are read from the status at each scrape. Records and
+objects are counted in ``FlowCounters``; this file only exports them.
 """
 
 import sys
@@ -14,16 +14,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ingestd import __version__
+from ingestd.core.counters import FlowCounters, bounded_label
 from ingestd.core.records import TopicPartition
 from ingestd.ops.histogram import Histogram
-from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status, Totals
+from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
 
 PREFIX = "ingestd_"
-
-#: What comes from outside (error codes, event types) may take this many values as a label; later ones count as "other".
-MAX_LABEL_VALUES = 30
-MAX_LABEL_LENGTH = 64
-OTHER = "other"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _AGES = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
@@ -136,12 +132,25 @@ def table() -> list[tuple[str, str, tuple[str, ...], str]]:
 
 
 class Metrics:
-    """Counts, and shows what it counted. Methods are for one thread: the event loop's."""
+    """Counts what happens, and exports it. Methods are for one thread: the event loop's."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: FlowCounters | None = None) -> None:
+        self.counters = counters or FlowCounters()
+        self._flow = {
+            M.CONSUMED: self.counters.consumed,
+            M.LANDED: self.counters.landed,
+            M.QUARANTINED: self.counters.quarantined,
+            M.RELEASED: self.counters.released,
+            M.IN_FLIGHT: self.counters.in_flight,
+            M.ACCEPTED: self.counters.accepted_by_type,
+            M.REJECTED: self.counters.rejected_by_reason,
+            M.OBJECTS: self.counters.objects,
+            M.ADOPTED: self.counters.adopted,
+        }
         self._values: dict[M, dict[tuple[str, ...], int]] = {
             member: {} if member.value.labels else {(): 0}
-            for member in (*(m for m in M if m.value.type == "counter"), M.IN_FLIGHT)
+            for member in M
+            if member.value.type == "counter" and member not in self._flow
         }
         self._histograms: dict[M, dict[tuple[str, ...], Histogram]] = {
             member: {} if member.value.labels else {(): Histogram(member.value.bounds)}
@@ -154,28 +163,12 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def bind(self, snapshot: Callable[[], Status]) -> None:
-        """Where the gauges come from; it is called once for each scrape."""
+        """Read the gauges from this function, once for each scrape."""
         self._snapshot = snapshot
 
     def exposition(self) -> tuple[bytes, str]:
-        """The body and content type of an answer to a scrape."""
+        """The body and content type of a response to a scrape."""
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
-
-    def totals(self) -> Totals:
-        """The sums since the start."""
-        sizes = self._histograms[M.OBJECT_BYTES][()]
-        return Totals(
-            consumed=self._sum(M.CONSUMED),
-            landed=self._sum(M.LANDED),
-            quarantined=self._sum(M.QUARANTINED),
-            released=self._sum(M.RELEASED),
-            in_flight=self._sum(M.IN_FLIGHT),
-            objects=self._sum(M.OBJECTS),
-            object_bytes=int(sizes.total),
-            adopted=self._sum(M.ADOPTED),
-            rejected_by_reason={reason: count for (reason,), count in self._values[M.REJECTED].items()},
-            accepted_by_type={kind: count for (kind,), count in self._values[M.ACCEPTED].items()},
-        )
 
     # -- ownership
 
@@ -184,13 +177,14 @@ class Metrics:
 
     def assigned(self, partition: TopicPartition) -> None:
         """Counters of its topic appear with 0 now: a rate over a counter that appears with 1 misses that one."""
+        self.counters.add_topic(partition.topic)
         for member, values in self._values.items():
             if member.value.labels == ("topic",):
                 values.setdefault((partition.topic,), 0)
         self._add(M.ASSIGNMENTS, 1, partition.topic)
 
     def revoked(self, partition: TopicPartition) -> None:
-        """Its gauges are gone once the snapshot does not list it."""
+        """Its gauges vanish when the status no longer lists it."""
         self._add(M.REVOCATIONS, 1, partition.topic)
 
     def halted(self, partition: TopicPartition, reason_code: str) -> None:
@@ -199,19 +193,16 @@ class Metrics:
     # -- records in
 
     def consumed(self, partition: TopicPartition, records: int) -> None:
-        self._add(M.CONSUMED, records, partition.topic)
-        self._add(M.IN_FLIGHT, records, partition.topic)
+        self.counters.record_consumed(partition.topic, records)
 
     def accepted(self, by_type: Mapping[str, int]) -> None:
-        for event_type, count in by_type.items():
-            self._add_bounded(M.ACCEPTED, count, event_type)
+        self.counters.record_validated(by_type, {})
 
     def rejected(self, by_reason: Mapping[str, int]) -> None:
-        for reason, count in by_reason.items():
-            self._add_bounded(M.REJECTED, count, reason)
+        self.counters.record_validated({}, by_reason)
 
     def lost_upstream(self, partition: TopicPartition, records: int) -> None:
-        """Retention has removed these before they were read: they are not part of what was consumed."""
+        """Retention removed these records before they were read: they do not count as consumed."""
         self._add(M.LOST, records, partition.topic)
 
     def sealed(self, trigger: str, records: int, age: float) -> None:
@@ -225,7 +216,8 @@ class Metrics:
         self._observe(M.UPLOAD, seconds)
 
     def upload_retried(self, code: str) -> None:
-        self._add_bounded(M.UPLOAD_RETRIES, 1, code)
+        known = {label: count for (label,), count in self._values[M.UPLOAD_RETRIES].items()}
+        self._add(M.UPLOAD_RETRIES, 1, bounded_label(known, code))
 
     def landed(
         self,
@@ -237,27 +229,22 @@ class Metrics:
         row_bytes: int,
         freshness: float,
     ) -> None:
-        """A data object was written, and before it the quarantine object of its rejects.
+        """A data object was written, and before it the quarantine object of its rejected records.
 
         `body_bytes` is compressed, `row_bytes` is not; `freshness` is now minus the last record's Kafka timestamp (s).
         """
         topic = partition.topic
-        self._add(M.LANDED, rows, topic)
-        self._add(M.QUARANTINED, rejected, topic)
-        self._add(M.IN_FLIGHT, -rows - rejected, topic)
-        self._add(M.OBJECTS, 1, topic)
+        self.counters.record_landed(topic, rows=rows, rejected=rejected, body_bytes=body_bytes)
         self._add(M.ROW_BYTES, row_bytes, topic)
         self._observe(M.OBJECT_BYTES, body_bytes)
         self._observe(M.FRESHNESS, freshness)
 
     def adopted(self, partition: TopicPartition, records_released: int) -> None:
-        """Another writer's object takes the place of these records of ours."""
-        self._add(M.ADOPTED, 1, partition.topic)
-        self.released(partition, records_released)
+        """Another daemon's object takes the place of these records of ours."""
+        self.counters.record_adopted(partition.topic, records_released)
 
     def released(self, partition: TopicPartition, records: int) -> None:
-        self._add(M.RELEASED, records, partition.topic)
-        self._add(M.IN_FLIGHT, -records, partition.topic)
+        self.counters.record_released(partition.topic, records)
 
     def committed(self, partition: TopicPartition, seconds: float) -> None:
         self._add(M.COMMITS, 1, partition.topic)
@@ -297,27 +284,19 @@ class Metrics:
             histogram = known[labels] = Histogram(member.value.bounds)
         histogram.observe(value)
 
-    def _add_bounded(self, member: M, amount: int, label: str) -> None:
-        """As ``_add``, for labels that somebody else chooses: a lone surrogate would fail every scrape from then on."""
-        values = self._values[member]
-        fit = len(label) <= MAX_LABEL_LENGTH and label.isprintable()
-        if (label,) not in values and not (fit and len(values) < MAX_LABEL_VALUES):
-            label = OTHER
-        self._add(member, amount, label)
-
-    def _sum(self, member: M) -> int:
-        return sum(self._values[member].values())
-
     def _families(self) -> Iterator[Metric]:
         gauges = _gauges(self._snapshot()) if self._snapshot is not None else {}
-        gauges[M.IN_FLIGHT] = self._values[M.IN_FLIGHT].items()
+        counts: dict[M, dict[tuple[str, ...], int]] = dict(self._values)
+        for member, flow in self._flow.items():
+            counts[member] = {(label,): count for label, count in flow.items()}
+        gauges[M.IN_FLIGHT] = counts[M.IN_FLIGHT].items()
         for member in M:
             row = member.value
             if row.type == "histogram":
                 yield _distributions(row, self._histograms[member])
             elif row.type == "counter":
                 counter = CounterMetricFamily(row.name, row.help, labels=row.labels)
-                for labels, value in self._values[member].items():
+                for labels, value in counts[member].items():
                     counter.add_metric(labels, value)
                 yield counter
             else:

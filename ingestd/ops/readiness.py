@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from ingestd.config.model import Config
+from ingestd.core.counters import Totals
 
 #: Why the daemon is not ready: what each code means and what to do about it.
 REASONS: dict[str, str] = {
@@ -60,25 +61,6 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         return f"{self.topic}[{self.partition}]"
-
-
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """Records and objects since the start.
-
-    ``consumed == landed + quarantined + released + in_flight`` at every instant. Released records were given up to
-    another owner or to a winner: they are landed by somebody else, or will be read again.
-    """
-
-    consumed: int = 0
-    landed: int = 0
-    quarantined: int = 0
-    released: int = 0
-    in_flight: int = 0
-    objects: int = 0
-    object_bytes: int = 0  # compressed
-    adopted: int = 0  # objects
-    rejected_by_reason: dict[str, int] = {}
-    accepted_by_type: dict[str, int] = {}
 
 
 class Loading(msgspec.Struct, frozen=True, kw_only=True):

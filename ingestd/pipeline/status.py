@@ -55,7 +55,7 @@ class StatusCollector:
                 sink=self._sink_url,
                 phase=self.phase,
                 partitions=[self._partition(keeper, now) for keeper in keepers],
-                totals=self._metrics.totals(),
+                totals=self._metrics.counters.totals(),
                 buffered_bytes=self.pipeline.held_bytes if self.pipeline is not None else 0,
                 budget_bytes=int(self._config.batch.memory),  # the encoder knows no subclass
                 loop_lag=self.loop_lag,
