@@ -21,13 +21,13 @@ from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
 
 PREFIX = "ingestd_"
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-_AGES = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
-_RECORDS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
-_BYTES = tuple(float(1 << power) for power in range(10, 31, 2))  # 1 KiB ... 1 GiB
+_SECOND_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_AGE_BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+_RECORD_BOUNDS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
+_BYTE_BOUNDS = tuple(float(1 << power) for power in range(10, 31, 2))  # 1 KiB ... 1 GiB
 
 
-class Row(NamedTuple):
+class MetricRow(NamedTuple):
     """One line of the table of metrics."""
 
     name: str
@@ -37,97 +37,97 @@ class Row(NamedTuple):
     bounds: tuple[float, ...] = ()
 
 
-def _counter(name: str, help_text: str, *labels: str) -> Row:
-    return Row(f"{PREFIX}{name}_total", "counter", labels, help_text)
+def _counter(name: str, help_text: str, *labels: str) -> MetricRow:
+    return MetricRow(f"{PREFIX}{name}_total", "counter", labels, help_text)
 
 
-def _gauge(name: str, help_text: str, *labels: str) -> Row:
-    return Row(PREFIX + name, "gauge", labels, help_text)
+def _gauge(name: str, help_text: str, *labels: str) -> MetricRow:
+    return MetricRow(PREFIX + name, "gauge", labels, help_text)
 
 
-def _histogram(name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> Row:
-    return Row(PREFIX + name, "histogram", labels, help_text, bounds)
+def _histogram(name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> MetricRow:
+    return MetricRow(PREFIX + name, "histogram", labels, help_text, bounds)
 
 
 class M(Enum):
-    """Every metric. Members are in the order in which they are shown."""
+    """All metrics, in the order of the exposition."""
 
     # consumed = landed + quarantined + released + in flight, at every scrape
-    CONSUMED = _counter("records_consumed", "Records taken from the source.", "topic")
-    LANDED = _counter("records_landed", "Records that are rows in objects written by this process.", "topic")
-    QUARANTINED = _counter("records_quarantined", "Rejected records that are in quarantine objects.", "topic")
+    CONSUMED = _counter("records_consumed", "Records read from the source.", "topic")
+    LANDED = _counter("records_landed", "Records written as rows of data objects by this process.", "topic")
+    QUARANTINED = _counter("records_quarantined", "Rejected records written to quarantine objects.", "topic")
     RELEASED = _counter(
-        "records_released", "Records given up to another owner: landed by it, or to be read again.", "topic"
+        "records_released", "Records dropped on a change of owner: landed by the new one, or read again.", "topic"
     )
-    IN_FLIGHT = _gauge("records_in_flight", "Records that are held and have not landed.", "topic")
+    IN_FLIGHT = _gauge("records_in_flight", "Records that are buffered and have not landed.", "topic")
     LOST = _counter("records_lost_upstream", "Records that retention removed before they were read.", "topic")
-    ACCEPTED = _counter("events_accepted", "Events that passed validation; beyond 30 types: other.", "event_type")
+    ACCEPTED = _counter("events_accepted", "Events that passed validation; after 30 types: other.", "event_type")
     REJECTED = _counter("events_rejected", "Events that failed validation, by reason.", "reason")
 
     SEALED = _counter("batches_sealed", "Batches closed, by what closed them.", "trigger")
-    BATCH_RECORDS = _histogram("batch_records", "Records of a sealed batch.", _RECORDS, "trigger")
-    BATCH_AGE = _histogram("batch_age_seconds", "From a batch's first record to its sealing.", _AGES, "trigger")
+    BATCH_RECORDS = _histogram("batch_records", "Records of a closed batch.", _RECORD_BOUNDS, "trigger")
+    BATCH_AGE = _histogram("batch_age_seconds", "From a batch's first record to its closing.", _AGE_BOUNDS, "trigger")
 
     OBJECTS = _counter("objects_landed", "Data objects written by this process.", "topic")
-    ADOPTED = _counter(
-        "objects_adopted", "Data objects of another writer that was first; we went on from its end.", "topic"
+    ADOPTED = _counter("objects_adopted", "Data objects that another daemon wrote first.", "topic")
+    OBJECT_BYTES = _histogram("object_size_bytes", "Compressed size of a data object.", _BYTE_BOUNDS)
+    ROW_BYTES = _counter("row_bytes", "Uncompressed bytes of the rows landed, which Snowpipe bills.", "topic")
+    UPLOAD = _histogram(
+        "upload_duration_seconds", "Time to upload a batch, quarantine and retries included.", _SECOND_BOUNDS
     )
-    OBJECT_BYTES = _histogram("object_size_bytes", "Size of a data object, compressed.", _BYTES)
-    ROW_BYTES = _counter("row_bytes", "Rows landed, uncompressed: what Snowpipe is billed on.", "topic")
-    UPLOAD = _histogram("upload_duration_seconds", "Upload of a batch, quarantine and retries included.", _SECONDS)
-    UPLOAD_RETRIES = _counter("upload_retries", "Calls to the sink that failed and are repeated.", "code")
+    UPLOAD_RETRIES = _counter("upload_retries", "Failed calls to the sink that are retried, by error code.", "code")
     FRESHNESS = _histogram(
-        "landing_delay_seconds", "Landing time minus Kafka timestamp of a batch's last record.", _AGES
+        "landing_delay_seconds", "Landing time minus Kafka timestamp of a batch's last record.", _AGE_BOUNDS
     )
 
-    COMMIT = _histogram("commit_duration_seconds", "Commits that were accepted, request to answer.", _SECONDS)
-    COMMITS = _counter("commits", "Commits that were accepted.", "topic")
-    REFUSED = _counter("commits_refused", "Commits refused because the partition was no longer ours.", "topic")
-    ASSIGNMENTS = _counter("partition_assignments", "Partitions that became ours.", "topic")
-    REVOCATIONS = _counter("partition_revocations", "Partitions that ceased to be ours.", "topic")
-    HALTS = _counter("partition_halts", "Partitions halted because going on was not safe.", "topic", "code")
-    REBALANCES = _counter("rebalances", "Changes of the group's assignment seen.")
-    SOURCE_RESTARTS = _counter("source_restarts", "Times the source was rebuilt for want of progress.")
-    LOOP_LAG = _histogram("loop_lag_seconds", "How late the event loop wakes a sleeper.", _SECONDS)
+    COMMIT = _histogram("commit_duration_seconds", "Duration of successful commits.", _SECOND_BOUNDS)
+    COMMITS = _counter("commits", "Successful commits.", "topic")
+    REFUSED = _counter("commits_refused", "Commits refused because the partition had been revoked.", "topic")
+    ASSIGNMENTS = _counter("partition_assignments", "Partitions assigned to this process.", "topic")
+    REVOCATIONS = _counter("partition_revocations", "Partitions revoked from this process.", "topic")
+    HALTS = _counter("partition_halts", "Partitions halted because continuing was not safe.", "topic", "code")
+    REBALANCES = _counter("rebalances", "Changes of the group's assignment.")
+    SOURCE_RESTARTS = _counter("source_restarts", "Times the source was rebuilt because it made no progress.")
+    LOOP_LAG = _histogram("loop_lag_seconds", "How late the event loop wakes a sleeping task.", _SECOND_BOUNDS)
 
-    ROWS_LOADED = _counter("snowflake_rows_loaded", "Rows of objects whose rows are all in Snowflake's table.")
-    NAMED = _counter("snowflake_objects_named", "Objects that the pipe was told of (snowflake.delivery = rest).")
+    ROWS_LOADED = _counter("snowflake_rows_loaded", "Rows of objects that Snowflake has loaded completely.")
+    NAMED = _counter("snowflake_objects_named", "Objects submitted to the pipe (snowflake.delivery = rest).")
     LOADING = _histogram(
         "snowflake_loading_delay_seconds", "Load time in Snowflake minus Kafka timestamp of an object's last record.",
-        _AGES,
+        _AGE_BOUNDS,
     )  # fmt: skip
-    UNLOADED = _gauge("snowflake_unloaded_objects", "Objects that landed and are not known to be in the table.")
-    UNLOADED_ROWS = _gauge("snowflake_unloaded_rows", "Their rows: rows landed minus rows loaded.")
+    UNLOADED = _gauge("snowflake_unloaded_objects", "Objects landed and not confirmed in the table.")
+    UNLOADED_ROWS = _gauge("snowflake_unloaded_rows", "Rows landed minus rows confirmed in the table.")
     OLDEST_UNLOADED = _gauge(
-        "snowflake_oldest_unloaded_seconds", "How long ago the oldest of them landed; 0 without one."
+        "snowflake_oldest_unloaded_seconds", "Time since the oldest of them landed; 0 without one."
     )
-    FAILED_FILES = _gauge("snowflake_failed_files", "Files that Snowflake could not load, or not wholly.")
-    UNNAMED = _gauge("snowflake_unnamed_objects", "Objects that the pipe was not told of yet.")
-    COMPARED = _gauge("snowflake_compared_seconds", "How long ago we last compared with Snowflake: how old these are.")
+    FAILED_FILES = _gauge("snowflake_failed_files", "Files that Snowflake could not load completely.")
+    UNNAMED = _gauge("snowflake_unnamed_objects", "Objects not yet submitted to the pipe.")
+    COMPARED = _gauge("snowflake_compared_seconds", "Time since the last comparison with Snowflake.")
 
-    PARTITIONS = _gauge("partitions", "Partitions that are ours.")
-    POSITION = _gauge("partition_position_offset", "Next offset to take.", "topic", "partition")
-    LANDED_OFFSET = _gauge("partition_landed_offset", "All offsets below are in objects.", "topic", "partition")
+    PARTITIONS = _gauge("partitions", "Partitions assigned to this process now.")
+    POSITION = _gauge("partition_position_offset", "Next offset to read.", "topic", "partition")
+    LANDED_OFFSET = _gauge("partition_landed_offset", "All lower offsets are in objects.", "topic", "partition")
     COMMITTED = _gauge("partition_committed_offset", "Committed offset.", "topic", "partition")
     LOG_END = _gauge("partition_log_end_offset", "End of the log.", "topic", "partition")
     LAG = _gauge("partition_lag_records", "Offsets that have not landed, up to the log's end.", "topic", "partition")
     OLDEST = _gauge(
-        "partition_oldest_unlanded_seconds", "How long the oldest unlanded record has been held; 0 without one.",
+        "partition_oldest_unlanded_seconds", "How long the oldest unlanded record has been buffered; 0 without one.",
         "topic", "partition",
     )  # fmt: skip
     HALTED = _gauge(
         "partition_halted", "1 while the partition is halted and an operator must act.", "topic", "partition"
     )
-    BUFFERED = _gauge("buffered_bytes", "Bytes that are held and have not landed.")
-    BUDGET = _gauge("buffer_budget_bytes", "The most that is held (batch.memory).")
-    READY = _gauge("ready", "1 while /readyz answers 200.")
+    BUFFERED = _gauge("buffered_bytes", "Bytes that are buffered and have not landed.")
+    BUDGET = _gauge("buffer_budget_bytes", "The most bytes that are buffered (batch.memory).")
+    READY = _gauge("ready", "1 while /readyz returns 200.")
     NOT_READY = _gauge("not_ready", "1 for each reason not to be ready.", "reason")
     START = _gauge("start_time_seconds", "When the daemon started, seconds since the epoch.")
     BUILD = _gauge("build_info", "Always 1; versions are in the labels.", "version", "python")
 
 
 def table() -> list[tuple[str, str, tuple[str, ...], str]]:
-    """All metrics: name, type, labels, help. Beside them are the usual ``process_`` metrics of this process."""
+    """All metrics: name, type, labels, help. The usual ``process_`` metrics are exported as well."""
     return [(row.name, row.type, row.labels, row.help) for row in (member.value for member in M)]
 
 
@@ -176,7 +176,7 @@ class Metrics:
         self._add(M.REBALANCES, 1)
 
     def assigned(self, partition: TopicPartition) -> None:
-        """Counters of its topic appear with 0 now: a rate over a counter that appears with 1 misses that one."""
+        """Counters of its topic start at 0 now: a rate over a counter that appears with 1 would miss that one."""
         self.counters.add_topic(partition.topic)
         for member, values in self._values.items():
             if member.value.labels == ("topic",):
@@ -272,7 +272,7 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         self._observe(M.LOOP_LAG, seconds)
 
-    # -- how it is kept and shown
+    # -- storage and export
 
     def _add(self, member: M, amount: int, *labels: str) -> None:
         values = self._values[member]
@@ -310,7 +310,7 @@ Samples = Iterable[tuple[Sequence[str], float]]
 
 
 def _gauges(status: Status) -> dict[M, Samples]:
-    """What the snapshot says. A number that is not known yet has no sample."""
+    """The gauges of a status. A number that is not known yet has no sample."""
     active = {reason.code for reason in status.reasons}
     python = ".".join(map(str, sys.version_info[:3]))
 
@@ -351,7 +351,7 @@ def _loading(loading: Loading | None) -> dict[M, Samples]:
     return found
 
 
-def _distributions(row: Row, histograms: Mapping[tuple[str, ...], Histogram]) -> HistogramMetricFamily:
+def _distributions(row: MetricRow, histograms: Mapping[tuple[str, ...], Histogram]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(row.name, row.help, labels=row.labels)
     for labels, histogram in histograms.items():
         family.add_metric(labels, histogram.buckets(), histogram.total)
@@ -359,7 +359,7 @@ def _distributions(row: Row, histograms: Mapping[tuple[str, ...], Histogram]) ->
 
 
 class _Families(Collector):
-    """The library asks an object for its families."""
+    """Adapts a function to the collector that the library expects."""
 
     def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
         self._collect = families
@@ -368,5 +368,5 @@ class _Families(Collector):
         return self._collect()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that registering does not take a snapshot."""
+        """Empty, so that registering does not read the status."""
         return ()

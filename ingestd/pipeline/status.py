@@ -10,7 +10,7 @@ from ingestd.config.model import Config
 from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import SinkForbidden
 from ingestd.ops.metrics import Metrics
-from ingestd.ops.readiness import Loading, PartitionStatus, Status, judged
+from ingestd.ops.readiness import Loading, PartitionStatus, Status, with_reasons
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.pipeline.partition_writer import PartitionWriter
 from ingestd.sinks.retry import SinkRetrier
@@ -46,7 +46,7 @@ class StatusCollector:
         self._unassigned_since = None if keepers else self._unassigned_since or now
         self._source_error_since = (self._source_error_since or now) if source_error else None
         self._last_error = sink_error or source_error or self._last_error
-        return judged(
+        return with_reasons(
             Status(
                 version=__version__,
                 started_at=self._started_at,

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import ingestd
-from ingestd.ops.build_info import Build, build, in_words
+from ingestd.ops.build_info import BuildInfo, read_build_info, version_line
 from tests.e2e.loader import in_directory
 
 REPOSITORY = Path(__file__).parents[2]
@@ -142,9 +142,9 @@ def test_the_version_has_the_build_s_data(release: Release, clean: Path) -> None
 
 
 def test_a_source_tree_says_that_it_is_one() -> None:
-    assert build() is None
-    assert re.fullmatch(rf"ingestd {ingestd.__version__} \(source tree; Python 3\.\d+\.\d+\S*\)", in_words(None))
-    assert "commit abc, unknown;" in in_words(Build(commit="abc", time="unknown"))
+    assert read_build_info() is None
+    assert re.fullmatch(rf"ingestd {ingestd.__version__} \(source tree; Python 3\.\d+\.\d+\S*\)", version_line(None))
+    assert "commit abc, unknown;" in version_line(BuildInfo(commit="abc", time="unknown"))
 
 
 def test_it_runs_where_only_the_lock_and_the_wheel_are(clean: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ingestd.config.model import BatchConfig, Config, HealthConfig, KafkaConfig, Seconds, SinkConfig
 from ingestd.core.counters import Totals
-from ingestd.ops.readiness import REASONS, PartitionStatus, Status, judged, reasons
+from ingestd.ops.readiness import REASONS, PartitionStatus, Status, reasons, with_reasons
 
 CONFIG = Config(
     batch=BatchConfig(interval=Seconds(30)),
@@ -52,9 +52,9 @@ def test_ready_at_the_logs_end_however_long_nothing_comes() -> None:
     assert reasons(it, CONFIG) == []
 
 
-def test_an_unjudged_snapshot_is_not_ready() -> None:
+def test_a_snapshot_without_an_evaluation_is_not_ready() -> None:
     assert not status().ready
-    assert judged(status(), CONFIG).ready
+    assert with_reasons(status(), CONFIG).ready
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_halted_partition_is_named_with_its_remedy_and_is_not_stalled_as_well(
 def test_one_stall_is_reported_however_many_partitions_stall() -> None:
     it = status(partitions=[partition(partition=n, oldest_unlanded=1000.0 + n) for n in range(200)])
     [reason] = reasons(it, CONFIG)
-    assert reason.message == "events[199] (and 199 more): nothing has moved for 1199 s, the limit is 150 s"
+    assert reason.message == "events[199] (and 199 more): no progress for 1199 s, the limit is 150 s"
 
 
 AGES = st.none() | st.floats(0, 1e7)
@@ -136,7 +136,7 @@ STATUSES = st.builds(
 
 @given(STATUSES)
 def test_every_reason_is_documented_and_every_snapshot_survives_json(it: Status) -> None:
-    whole = judged(it, CONFIG)
+    whole = with_reasons(it, CONFIG)
     assert {reason.code for reason in whole.reasons} <= REASONS.keys()
     assert msgspec.json.decode(msgspec.json.encode(whole), type=Status) == whole
 
