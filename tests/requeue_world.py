@@ -209,8 +209,8 @@ class World:
         validated = validator(events).chunk(place, records)
         batch = Batch(place, start)
         batch.add(records, validated, quarantine.encode(place, validated.rejected), now=0.0)
-        sealed = batch.finish(self.layout, CLUSTER, "0")
-        metadata = sealed.landed.metadata()
+        sealed = batch.encode(self.layout, CLUSTER, "0")
+        metadata = sealed.metadata.metadata()
         if sealed.quarantine_key is not None and sealed.quarantine is not None:
             self.sink.objects[sealed.quarantine_key] = sealed.quarantine, metadata
         if lands:

@@ -12,6 +12,7 @@ import msgspec
 
 from ingestd.cli.flags import parser
 from ingestd.cli.output import say
+from ingestd.config.examples import example
 from ingestd.config.load import Settings, as_json, as_toml, load
 from ingestd.config.model import Secret
 from ingestd.config.secrets import REDACTION
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         say("")  # flushes the help that argparse wrote
         return int(stop.code or CLEAN)
+    if arguments.command == "config" and arguments.example is not None:
+        say(example(arguments.example))
+        return CLEAN
     try:
         settings = load(path=arguments.config, environ=os.environ, flags=arguments.flags)
     except ConfigError as error:
