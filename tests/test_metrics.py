@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The metrics, as Prometheus scrapes them."""
 
 import inspect
 import re
@@ -76,7 +76,7 @@ def loading(**changes: Any) -> Loading:
 
 
 def families(it: Metrics) -> dict[str, Metric]:
-    """What a scrape yields, by the name in the table."""
+    """The families of a scrape, by the name in the table."""
     body, _ = it.exposition()
     parsed = text_string_to_metric_families(body.decode())
     return {f"{family.name}_total" if family.type == "counter" else family.name: family for family in parsed}
@@ -214,7 +214,7 @@ def test_how_far_the_table_is_behind_is_shown_where_it_is_followed() -> None:
     assert samples(it, "ingestd_snowflake_compared_seconds") == {}
 
 
-def test_says_what_runs_and_what_it_holds() -> None:
+def test_build_and_buffers_are_exported() -> None:
     it = Metrics()
     it.bind(lambda: status(buffered_bytes=10, budget_bytes=20))
     [(version, python)] = samples(it, "ingestd_build_info")

@@ -154,7 +154,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("path", ["/", "/page/page.css", "/page/page.js", "/page/client?id=C", "/page/object?key=x"])
-async def test_a_name_that_leads_here_by_rebinding_reads_nothing(served: Served, path: str) -> None:
+async def test_a_rebound_name_reads_nothing(served: Served, path: str) -> None:
     for host in ("evil.example", "evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example", "[", ""):
         assert (await served.request(path, Host=host))[0] in {400, 403}, host
 
@@ -245,7 +245,7 @@ async def test_a_viewer_begins_with_the_state_of_now(served: Served) -> None:
             assert (await next_state(second))["status"]["totals"]["consumed"] == 5
 
 
-async def test_viewers_are_bounded_and_those_who_look_on_stay(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_are_bounded_and_open_ones_stay(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_STREAMS", 2)
     async with served.stream() as first, served.stream() as second:
         await next_state(first)

@@ -92,12 +92,12 @@ def test_not_ready_from_the_limit_on(within: dict[str, Any], beyond: dict[str, A
     assert codes(status(**beyond)) == [code]
 
 
-def test_a_refusing_sink_is_not_ready_at_once() -> None:
+def test_a_denied_access_is_not_ready_at_once() -> None:
     it = status(sink_error="NoSuchBucket", sink_error_age=0.0, sink_forbidden=True)
     assert [(reason.code, reason.message) for reason in reasons(it, CONFIG)] == [("sink_forbidden", "NoSuchBucket")]
 
 
-def test_says_what_is_wrong_outside_also_while_it_starts_and_drains() -> None:
+def test_errors_of_sink_and_source_are_reported_while_starting_and_draining_too() -> None:
     for phase, code in (("starting", "starting"), ("draining", "draining")):
         assert codes(status(phase=phase, sink_error="403", sink_forbidden=True)) == [code, "sink_forbidden"]
 

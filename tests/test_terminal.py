@@ -112,7 +112,7 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert line(drawn(*burst_then_calm), "events") == "100,039   60 a minute"
 
 
-def test_many_snapshots_take_no_more_room() -> None:
+def test_memory_stays_constant_over_many_snapshots() -> None:
     console = Console(file=io.StringIO(), width=80)
     view = LiveView(CONFIG, console, OUTPUT)
     for tick in range(10_000):
@@ -126,7 +126,7 @@ def test_an_unavailable_sink_says_that_nothing_is_lost() -> None:
     assert "unavailable" not in drawn(replace(down, sink_error_age=0.2))
 
 
-def test_a_refusing_sink_says_why() -> None:
+def test_a_denied_access_shows_the_cause() -> None:
     text = drawn(replace(STATUS, sink_error="NoSuchBucket: bucket", sink_forbidden=True))
     words = " ".join(text.split())
     assert (
@@ -178,7 +178,7 @@ ALIEN = st.text(st.characters(), max_size=20)
 
 
 @given(ALIEN, st.integers(40, 120))
-def test_what_comes_from_outside_commands_no_terminal(text: str, width: int) -> None:
+def test_foreign_text_cannot_control_the_terminal(text: str, width: int) -> None:
     alien = replace(
         STATUS,
         partitions=[partition(0, halted=text)],
