@@ -5,6 +5,7 @@ import io
 import logging
 import re
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -361,3 +362,21 @@ def test_progress_is_drawn_in_place_and_log_lines_stand_above_it() -> None:
 def test_progress_that_was_never_drawn_can_be_stopped() -> None:
     console = Console(file=io.StringIO(), force_terminal=True)
     ProgressBar("days", console).stop()
+
+
+def test_a_view_on_standard_error_draws_there_above_what_others_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    view = LiveView.on_stderr(CONFIG)
+    view.start()
+    view.update(STATUS)
+    sys.stderr.write("printed\n")
+    view.stop()
+    assert sys.stderr is shown
+    assert view._output.drain(10)
+    assert "printed\n" in shown.getvalue()
+    assert "\x1b[?25h" in shown.getvalue(), "the cursor is shown again"

@@ -14,6 +14,7 @@ from typing import NamedTuple, TextIO
 
 from ingestd.config.model import LogConfig
 from ingestd.config.secrets import REDACTION
+from ingestd.core.formatting import number
 
 MAX_FIELD_CHARS = 16 << 10
 MAX_REPEATED = 1000  # messages whose last time is known
@@ -164,7 +165,7 @@ class Ended(NamedTuple):
     tries: int
 
     def __str__(self) -> str:
-        return f"after {self.seconds:.1f} s and {self.tries} {'try' if self.tries == 1 else 'tries'}"
+        return f"after {self.seconds:.1f} s and {number(self.tries, 'try', 'tries')}"
 
 
 class Outage:

@@ -54,9 +54,10 @@ class LiveView:
     @classmethod
     def on_stderr(cls, config: Config) -> "LiveView":
         """A view on standard error."""
-        if isinstance(sys.stderr, BackgroundStream):
-            return cls(config, Console(file=sys.stderr.target), sys.stderr.output)
-        return cls(config, Console(stderr=True), BackgroundOutput())
+        stderr = sys.stderr
+        if not isinstance(stderr, BackgroundStream):
+            stderr = BackgroundStream(stderr, BackgroundOutput())
+        return cls(config, Console(file=stderr.target), stderr.output)
 
     def start(self) -> None:
         """Draw the table from now on. Call ``stop`` afterwards: the cursor stays hidden until then."""
