@@ -1,6 +1,7 @@
 """Counts records and objects since the start: plain state that exit codes and the demo's verification rely on. Pure."""
 
-from collections.abc import Mapping, MutableMapping
+from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 
@@ -33,15 +34,15 @@ class FlowCounters:
     """The counters of one daemon, by topic where nothing else is said. For one thread: the event loop's."""
 
     def __init__(self) -> None:
-        self.consumed: dict[str, int] = {}
-        self.landed: dict[str, int] = {}
-        self.quarantined: dict[str, int] = {}
-        self.released: dict[str, int] = {}
-        self.in_flight: dict[str, int] = {}
-        self.objects: dict[str, int] = {}
-        self.adopted: dict[str, int] = {}
-        self.accepted_by_type: dict[str, int] = {}
-        self.rejected_by_reason: dict[str, int] = {}
+        self.consumed: Counter[str] = Counter()
+        self.landed: Counter[str] = Counter()
+        self.quarantined: Counter[str] = Counter()
+        self.released: Counter[str] = Counter()
+        self.in_flight: Counter[str] = Counter()
+        self.objects: Counter[str] = Counter()
+        self.adopted: Counter[str] = Counter()
+        self.accepted_by_type: Counter[str] = Counter()
+        self.rejected_by_reason: Counter[str] = Counter()
         self.object_bytes = 0
 
     def add_topic(self, topic: str) -> None:
@@ -49,47 +50,47 @@ class FlowCounters:
         for counter in (
             self.consumed, self.landed, self.quarantined, self.released, self.in_flight, self.objects, self.adopted
         ):  # fmt: skip
-            counter.setdefault(topic, 0)
+            counter[topic] += 0
 
     def record_consumed(self, topic: str, records: int) -> None:
-        _add(self.consumed, topic, records)
-        _add(self.in_flight, topic, records)
+        self.consumed[topic] += records
+        self.in_flight[topic] += records
 
     def record_validated(self, accepted: Mapping[str, int], rejected: Mapping[str, int]) -> None:
         """Accepted events by type, rejected records by reason."""
         for event_type, count in accepted.items():
-            _add(self.accepted_by_type, bounded_label(self.accepted_by_type, event_type), count)
+            self.accepted_by_type[bounded_label(self.accepted_by_type, event_type)] += count
         for reason, count in rejected.items():
-            _add(self.rejected_by_reason, bounded_label(self.rejected_by_reason, reason), count)
+            self.rejected_by_reason[bounded_label(self.rejected_by_reason, reason)] += count
 
     def record_landed(self, topic: str, *, rows: int, rejected: int, body_bytes: int) -> None:
         """A data object was written, and before it the quarantine object of its rejected records."""
-        _add(self.landed, topic, rows)
-        _add(self.quarantined, topic, rejected)
-        _add(self.in_flight, topic, -rows - rejected)
-        _add(self.objects, topic, 1)
+        self.landed[topic] += rows
+        self.quarantined[topic] += rejected
+        self.in_flight[topic] -= rows + rejected
+        self.objects[topic] += 1
         self.object_bytes += body_bytes
 
     def record_adopted(self, topic: str, records: int) -> None:
-        """Another daemon's object takes the place of these records of ours."""
-        _add(self.adopted, topic, 1)
+        """Another daemon's object takes the place of these records."""
+        self.adopted[topic] += 1
         self.record_released(topic, records)
 
     def record_released(self, topic: str, records: int) -> None:
-        _add(self.released, topic, records)
-        _add(self.in_flight, topic, -records)
+        self.released[topic] += records
+        self.in_flight[topic] -= records
 
     def totals(self) -> Totals:
         """The sums over all topics."""
         return Totals(
-            consumed=sum(self.consumed.values()),
-            landed=sum(self.landed.values()),
-            quarantined=sum(self.quarantined.values()),
-            released=sum(self.released.values()),
-            in_flight=sum(self.in_flight.values()),
-            objects=sum(self.objects.values()),
+            consumed=self.consumed.total(),
+            landed=self.landed.total(),
+            quarantined=self.quarantined.total(),
+            released=self.released.total(),
+            in_flight=self.in_flight.total(),
+            objects=self.objects.total(),
             object_bytes=self.object_bytes,
-            adopted=sum(self.adopted.values()),
+            adopted=self.adopted.total(),
             rejected_by_reason=dict(self.rejected_by_reason),
             accepted_by_type=dict(self.accepted_by_type),
         )
@@ -99,7 +100,3 @@ def bounded_label(known: Mapping[str, int], label: str) -> str:
     """The label, or "other" where it is new and there are too many, or where it would break the exposition."""
     fits = len(label) <= MAX_LABEL_LENGTH and label.isprintable()  # a lone surrogate would fail every scrape
     return label if label in known or (fits and len(known) < MAX_LABEL_VALUES) else OTHER
-
-
-def _add(counter: MutableMapping[str, int], key: str, amount: int) -> None:
-    counter[key] = counter.get(key, 0) + amount

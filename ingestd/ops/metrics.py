@@ -240,7 +240,7 @@ class Metrics:
         self._observe(M.FRESHNESS, freshness)
 
     def adopted(self, partition: TopicPartition, records_released: int) -> None:
-        """Another daemon's object takes the place of these records of ours."""
+        """Another daemon's object takes the place of these records."""
         self.counters.record_adopted(partition.topic, records_released)
 
     def released(self, partition: TopicPartition, records: int) -> None:
