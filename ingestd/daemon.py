@@ -117,7 +117,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if demo is not None and config.page.controls:
-                        verification = await demo.prove(self._verify, self._metrics.totals())
+                        verification = await demo.prove(self._verify, self._metrics.counters.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise
