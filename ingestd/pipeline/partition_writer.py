@@ -44,7 +44,7 @@ from ingestd.sources.base import Source
 
 log = logging.getLogger(__name__)
 
-_heap = HeapTrimmer()  # of the process; the one thread that compresses looks after it
+_heap = HeapTrimmer()  # of the process
 
 T = TypeVar("T")
 
@@ -186,6 +186,7 @@ class PartitionWriter:
         await self.settle()
         chain = self.chain
         sealed = await self._offload(_finish, batch, chain.policy.layout, chain.cluster, chain.topic_id)
+        _heap.freed(len(sealed.data), self._tools.executor)
         self._freed()  # it has become smaller
         return sealed
 
@@ -222,7 +223,7 @@ class PartitionWriter:
         if batch.trigger is FlushReason.HOLE:
             tools.metrics.lost_upstream(self.chain.partition, landed.end - landed.start)
         self._freed()
-        self._offload(_heap.freed, len(sealed.data))
+        _heap.freed(len(sealed.data), tools.executor)
         tools.landed(sealed.data_key)
         log.debug("landed %s: %d rows, sealed by %s", sealed.data_key, landed.rows, batch.trigger)
 
@@ -259,6 +260,4 @@ class PartitionWriter:
 
 
 def _finish(batch: Batch, layout: ObjectKeys, cluster: str, topic_id: str) -> EncodedBatch:
-    sealed = batch.finish(layout, cluster, __version__, topic_id)
-    _heap.freed(len(sealed.data))
-    return sealed
+    return batch.finish(layout, cluster, __version__, topic_id)
