@@ -15,6 +15,7 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import IngestdError
 from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.ops.detached_thread import run_detached
 from ingestd.ops.logs import Outage
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.readiness import Loading
@@ -22,7 +23,6 @@ from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import days, keys
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.snowflake.copy_history import SLICE, CopiedFile, key_of, slices
-from ingestd.snowflake.detached_thread import run_detached
 from ingestd.snowflake.object_tracker import ObjectTracker, oldest
 from ingestd.snowflake.objects import AT_ONCE, read
 from ingestd.snowflake.rest import MAX_FILES
