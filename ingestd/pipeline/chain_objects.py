@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeVar
 
 import msgspec
 
@@ -14,16 +13,15 @@ from ingestd.core.object_keys import ObjectMetadata
 from ingestd.core.records import LogRange
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.neighbours import find_neighbours
 from ingestd.sinks.base import Sink
-from ingestd.sinks.listing import neighbours
+from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
 LOG_END_LOOKS = 5
 LOG_END_INTERVAL_S = 1.0
 PAST_EVERY_OFFSET = 2**63 - 1
-
-T = TypeVar("T")
 
 
 def _ignore(_key: str) -> None: ...
@@ -91,16 +89,14 @@ class ChainObjects:
         return metadata
 
     async def head(self, key: str) -> ObjectInfo | None:
-        return await self._call(lambda: self._sink.head(key))
+        return await self._retrier.call(self._sink.head, key)
 
     async def neighbours(self, offset: int) -> Neighbours:
-        return await self._call(lambda: neighbours(self._sink, self._keys, self._partition, offset))
+        listing = Listing(self._sink, self._retrier)
+        return await find_neighbours(listing, self._keys, self._partition, offset)
 
     async def _put_new(self, key: str, body: bytes, metadata: dict[str, str]) -> Stored:
-        return await self._call(lambda: self._sink.put_new(key, body, metadata))
-
-    async def _call(self, operation: Callable[[], Awaitable[T]]) -> T:
-        return await self._retrier.call(operation)
+        return await self._retrier.call(self._sink.put_new, key, body, metadata)
 
     async def log_up_to(self, offset: int) -> LogRange:
         """The log's range once it reaches `offset`, else as it is after some looks.
