@@ -35,9 +35,9 @@ def needs_second_state(chains: ChainVerifier, state: KafkaState) -> bool:
     """Whether a chain reaches further than Kafka said, as it does when a daemon runs meanwhile."""
     for partition, chain in chains.partitions.items():
         extent, log, commit = chain.extent, state.logs.get(partition), state.commits.get(partition)
-        if extent is not None and log is not None:
-            if extent.end > log.end or (commit is not None and commit.offset < extent.end):
-                return True
+        behind = commit is not None and extent is not None and commit.offset < extent.end
+        if extent is not None and log is not None and (behind or extent.end > log.end):
+            return True
     return False
 
 
