@@ -37,7 +37,7 @@ from ingestd.demo.page.verification import conclude
 from ingestd.ops import http
 from ingestd.ops.health import HealthServer
 from ingestd.ops.readiness import Status
-from ingestd.sources.simulator.source import Director
+from ingestd.sources.simulator.source import EventControls
 from ingestd.verify.findings import Tally, VerifyFinding, VerifyReport
 from tests.e2e.daemon import DEADLINE
 from tests.fakes.memory_sink import MemorySink
@@ -92,7 +92,7 @@ class Served:
     """A page on a port, with all that is behind it."""
 
     def __init__(self, config: Config = DEMO) -> None:
-        self.director, self.table, self.store, self.status = Director(), Table(), MemorySink(), RUNNING
+        self.director, self.table, self.store, self.status = EventControls(), Table(), MemorySink(), RUNNING
         self.stage = Demo(config, self.store, ObjectKeys(), self.director)
         self.stage.board.bind(lambda: self.status)
         self.stage.attach(PipeState, self.table)

@@ -14,19 +14,19 @@ from ingestd.core.counters import Totals
 REASONS: dict[str, str] = {
     "starting": "Consumption has not begun. If this lasts, the last log lines say what the daemon waits for.",
     "draining": "The daemon was told to stop and uploads what is buffered, for at most `grace`. Nothing to do.",
-    "no_assignment": "No partition has been assigned for longer than `kafka.rebalance_timeout`. Harmless with more "
+    "no_assignment": "No partition has been assigned for longer than `health.no_partition`. Harmless with more "
     "daemons than partitions; otherwise check that the topics exist, and which members the group has.",
     "sink_forbidden": "The sink denies access: credentials, permissions, KMS key, bucket, or a full disk. Records are "
     "buffered and uploads retried. Correct what the message says; the daemon then continues by itself.",
     "sink_unavailable": "The sink has not responded for longer than `sink.retry_max`. Records are buffered and uploads "
     "retried, and the daemon continues by itself; check the network and the store.",
-    "source_unavailable": "The source has failed for longer than `kafka.request_timeout`. The daemon continues by "
+    "source_unavailable": "The source has failed for longer than `health.source_unavailable`. The daemon continues by "
     "itself; check the brokers and the network.",
     "partition_halted": "Continuing could lose or duplicate records of this partition, so it is paused; the others "
     "continue. Do what the message says, then restart.",
     "stalled": "No progress for longer than `batch.interval` + `health.stall`: a buffered record does not land, or the "
     "log has more records and none arrive. Look at the errors of the sink and the source, then at the load.",
-    "loop_lagging": "The event loop was blocked for longer than `kafka.heartbeat_interval`: the group may revoke our "
+    "loop_lagging": "The event loop was blocked for longer than `health.loop_lag`: the group may revoke our "
     "partitions. Provide more CPU, or lower `kafka.max_records`.",
 }
 
@@ -119,14 +119,14 @@ def reasons(status: Status, config: Config) -> list[Reason]:
     if status.phase in {"draining", "stopped"}:
         return [Reason("draining", f"the daemon is {status.phase}"), *_external(status, config)]
     found = _external(status, config)
-    if not status.assigned and (status.unassigned_age or 0.0) > config.kafka.rebalance_timeout:
+    if not status.assigned and (status.unassigned_age or 0.0) > config.health.no_partition:
         found.append(Reason("no_assignment", f"no partition has been assigned for {status.unassigned_age:.0f} s"))
     found += [
         Reason("partition_halted", f"{it.name}: {it.halted}") for it in status.partitions if it.halted is not None
     ]
     if stalled := _stalled(status, config):
         found.append(stalled)
-    if status.loop_lag > config.kafka.heartbeat_interval:
+    if status.loop_lag > config.health.loop_lag:
         found.append(Reason("loop_lagging", f"the event loop was blocked for {status.loop_lag:.1f} s"))
     return found
 
@@ -138,7 +138,7 @@ def _external(status: Status, config: Config) -> list[Reason]:
         found.append(Reason("sink_forbidden", status.sink_error))
     elif status.sink_error is not None and (status.sink_error_age or 0.0) > config.sink.retry_max:
         found.append(Reason("sink_unavailable", f"for {status.sink_error_age:.0f} s: {status.sink_error}"))
-    if status.source_error is not None and (status.source_error_age or 0.0) > config.kafka.request_timeout:
+    if status.source_error is not None and (status.source_error_age or 0.0) > config.health.source_unavailable:
         found.append(Reason("source_unavailable", f"for {status.source_error_age:.0f} s: {status.source_error}"))
     return found
 

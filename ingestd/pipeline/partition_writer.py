@@ -60,7 +60,7 @@ class PartitionWriter:
         self.last_timestamp: int | None = None  # Kafka timestamp (ms) of the last record read
         self.last_progress_at = _now()  # when records last came, or none were there to come
         self.task: asyncio.Task[None] | None = None
-        self._rules = ChainRules(partition, policy, dependencies.source.cluster_id)
+        self._rules = ChainRules(partition, policy, dependencies.source.source_id)
         self._keys = policy.keys
         self._flush_policy = flush_policy
         self._objects = ChainObjects(self._rules, dependencies)
@@ -185,7 +185,7 @@ class PartitionWriter:
 
     async def _load(self) -> Position:
         # Before anything that is asked by the topic's name: a topic that is created again from now on is noticed.
-        self._rules.topic_id = await self._source.topic_id(self.partition)
+        self._rules.stream_id = await self._source.stream_id(self.partition)
         committed = await self._source.committed(self.partition)
         if committed is not None:
             self._rules.check_committed(committed)
@@ -299,7 +299,7 @@ class PartitionWriter:
     async def _encode(self, batch: Batch) -> EncodedBatch:
         await self._wait_for_compression()
         keys, rules = self._keys, self._rules
-        encoded = await self._offload(_encode, batch, keys, rules.cluster, rules.topic_id)
+        encoded = await self._offload(_encode, batch, keys, rules.source_id, rules.stream_id)
         self._on_freed()
         return encoded
 
@@ -355,8 +355,8 @@ class PartitionWriter:
         return {"topic": self.partition.topic, "partition": self.partition.partition, **more}
 
 
-def _encode(batch: Batch, keys: ObjectKeys, cluster: str, topic_id: str) -> EncodedBatch:
-    encoded = batch.encode(keys, cluster, __version__, topic_id)
+def _encode(batch: Batch, keys: ObjectKeys, source_id: str, stream_id: str) -> EncodedBatch:
+    encoded = batch.encode(keys, source_id, __version__, stream_id)
     _heap.freed(len(encoded.data))
     return encoded
 
