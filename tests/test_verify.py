@@ -278,7 +278,7 @@ async def test_a_strange_name_in_the_quarantine_is_a_note(archive: Archive) -> N
         (compress(rows(P0, range(9)) + b"{}\n").data, "a line is no row"),
         (compress(rows(P0, range(10))[:-1]).data, "its last line has no end"),
         (compress(rows(P0, range(10))).data[:-1], "it has no end"),
-        (compress(rows(P0, range(10))).data + b"x", "bytes behind its end"),
+        (compress(rows(P0, range(10))).data + b"x", "bytes after its end"),
         (b"no gzip", "it is no gzip file"),
         (b"", "it has no end"),
     ],
@@ -310,14 +310,14 @@ async def test_what_is_read_takes_bounded_room(archive: Archive, monkeypatch: py
     class Counting(MemorySink):
         held = most = 0
 
-        async def get(self, key: str) -> bytes:
+        async def get(self, key: str, limit: int | None = None) -> bytes:
             size = len(self.objects[key][0])
             self.held += size
             self.most = max(self.most, self.held)
             for _ in range(20):
                 await asyncio.sleep(0)
             self.held -= size
-            return await super().get(key)
+            return await super().get(key, limit)
 
     sink = Counting()
     archive = Archive(sink=sink)

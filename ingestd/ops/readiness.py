@@ -13,19 +13,19 @@ from ingestd.config.model import Config
 REASONS: dict[str, str] = {
     "starting": "It has not begun to consume yet. If it stays so, the log's last lines say what it waits for.",
     "draining": "It was told to stop and is landing what it holds; `grace` bounds that. Nothing to do.",
-    "no_assignment": "No partition has been ours for longer than `kafka.rebalance_timeout`. Harmless where there are "
+    "no_assignment": "No partition has been ours for longer than `health.no_partition`. Harmless where there are "
     "more daemons than partitions; otherwise check that the topics exist, and who else is in the group.",
     "sink_forbidden": "The store refuses us: credentials, rights, KMS key, bucket, or a full disk. Everything is held "
     "and retried; mend what the message says, and it goes on by itself.",
     "sink_unavailable": "The store has not answered for longer than `sink.retry_max`. Everything is held and retried, "
     "and it goes on by itself; check the network and the store.",
-    "source_unavailable": "The source has failed for longer than `kafka.request_timeout`. It goes on by itself; check "
-    "the brokers and the network.",
+    "source_unavailable": "The source has failed for longer than `health.source_unavailable`. It goes on by itself; "
+    "check the brokers and the network.",
     "partition_halted": "Going on could lose or double records of this partition, so it is paused; the others go on. "
     "Do what the message says, then restart.",
     "stalled": "Nothing moves for longer than `batch.interval` + `health.stall`: a record that is held does not land, "
     "or the log has more and none comes. Look at the errors of the sink and the source, then at the load.",
-    "loop_lagging": "The event loop is held up for longer than `kafka.heartbeat_interval`: the group may lose us. "
+    "loop_lagging": "The event loop is held up for longer than `health.loop_lag`: the group may lose us. "
     "Give it more CPU, or lower `kafka.max_records`.",
 }
 
@@ -137,14 +137,14 @@ def reasons(status: Status, config: Config) -> list[Reason]:
     if status.phase in {"draining", "stopped"}:
         return [Reason("draining", f"the daemon is {status.phase}"), *_outside(status, config)]
     found = _outside(status, config)
-    if not status.assigned and (status.unassigned_age or 0.0) > config.kafka.rebalance_timeout:
+    if not status.assigned and (status.unassigned_age or 0.0) > config.health.no_partition:
         found.append(Reason("no_assignment", f"no partition has been ours for {status.unassigned_age:.0f} s"))
     found += [
         Reason("partition_halted", f"{it.name}: {it.halted}") for it in status.partitions if it.halted is not None
     ]
     if stalled := _stalled(status, config):
         found.append(stalled)
-    if status.loop_lag > config.kafka.heartbeat_interval:
+    if status.loop_lag > config.health.loop_lag:
         found.append(Reason("loop_lagging", f"the event loop was held up for {status.loop_lag:.1f} s"))
     return found
 
@@ -156,7 +156,7 @@ def _outside(status: Status, config: Config) -> list[Reason]:
         found.append(Reason("sink_forbidden", status.sink_error))
     elif status.sink_error is not None and (status.sink_error_age or 0.0) > config.sink.retry_max:
         found.append(Reason("sink_unavailable", f"for {status.sink_error_age:.0f} s: {status.sink_error}"))
-    if status.source_error is not None and (status.source_error_age or 0.0) > config.kafka.request_timeout:
+    if status.source_error is not None and (status.source_error_age or 0.0) > config.health.source_unavailable:
         found.append(Reason("source_unavailable", f"for {status.source_error_age:.0f} s: {status.source_error}"))
     return found
 

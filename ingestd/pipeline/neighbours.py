@@ -1,6 +1,6 @@
 """Finds the data objects around an offset by listing, where a commit does not tell."""
 
-from ingestd.core.chain_steps import Neighbours
+from ingestd.core.chain import Neighbours
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.listing import Listing

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config.model import BatchConfig, Config, HealthConfig, KafkaConfig, Seconds, SinkConfig
+from ingestd.config.model import BatchConfig, Config, HealthConfig, Seconds, SinkConfig
 from ingestd.ops.readiness import REASONS, PartitionStatus, Status, Totals, judged, reasons
 
 CONFIG = Config(
     batch=BatchConfig(interval=Seconds(30)),
-    health=HealthConfig(stall=Seconds(120)),
+    health=HealthConfig(
+        stall=Seconds(120), no_partition=Seconds(60), source_unavailable=Seconds(40), loop_lag=Seconds(3)
+    ),
     sink=SinkConfig(retry_max=Seconds(30)),
-    kafka=KafkaConfig(rebalance_timeout=Seconds(60), request_timeout=Seconds(40), heartbeat_interval=Seconds(3)),
 )
 
 
