@@ -74,7 +74,7 @@ class Daemon:
         self._metrics.bind(self._snapshots.take)
         self._followers = self._make_followers(model)
         if self._stage is not None:
-            self._stage.board.bind(self._snapshots.take)
+            self._stage.page_state.bind(self._snapshots.take)
         self._layout = wiring.make_layout(config)
         self._deadline: asyncio.Timeout | None = None
 
@@ -84,7 +84,7 @@ class Daemon:
         if (pipe := wiring.make_pipe(self._config, model, self._sink)) is not None:
             found.append(pipe)
             if self._stage is not None:
-                self._stage.attach(pipe.state, pipe.warehouse)
+                self._stage.attach_table(pipe.state, pipe.warehouse)
         confirmation = wiring.make_confirmation(self._config, self._sink, self._guard, self._metrics)
         if confirmation is not None:
             found.append(confirmation)
@@ -117,7 +117,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if stage is not None and config.page.controls:
-                        proof = await stage.prove(self._verify, self._metrics.totals())
+                        proof = await stage.verify(self._verify, self._metrics.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise

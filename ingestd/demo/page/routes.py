@@ -1,8 +1,7 @@
-"""What the page answers on, and to whom.
+"""The page's HTTP routes, and who may use them.
 
-Nothing but a loopback name may be asked to change something, from this machine and from a page of ours; what only shows
-may also be asked by address. A web page of another origin can do neither, not even by a name of its own that it makes
-lead here.
+Routes that change something answer only to the page itself, on this machine, under a loopback name. Routes that read
+also answer to an IP address as host. A web page of another origin can use neither, not even by DNS rebinding.
 """
 
 import asyncio
@@ -35,16 +34,16 @@ SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-PATIENCE = 5.0  # seconds, for the store
-LINES = 5
-MAX_OBJECT = 64 << 20  # bytes; of a larger one no lines are shown
+STORE_TIMEOUT_S = 5.0
+MAX_LINES = 5
+MAX_OBJECT_BYTES = 64 << 20  # no lines of a larger object are shown
 CONTROL = "/page/control/"
-MAX_LINE = 2000  # characters
-PIECE = 64 << 10  # bytes of an object that are unpacked
+MAX_LINE_BYTES = 2000
+PIECE_BYTES = 64 << 10  # of an object, decompressed
 
 
-class Contents(msgspec.Struct, frozen=True):
-    """What an object says of itself, and its first lines."""
+class ObjectContents(msgspec.Struct, frozen=True):
+    """An object's size, metadata and first lines."""
 
     key: str
     size: int
@@ -53,62 +52,62 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 class Page:
-    """Serves the page, what it shows, and what it may do."""
+    """Serves the page's files, its data and its controls."""
 
-    def __init__(self, board: PageState, sink: Sink, layout: ObjectKeys) -> None:
-        self._board = board
+    def __init__(self, state: PageState, sink: Sink, layout: ObjectKeys) -> None:
+        self._state = state
         self._sink = sink
         self._layout = layout
 
     @property
     def routes(self) -> dict[str, Route]:
-        """By path."""
+        """The routes by path."""
         found = {path: Route(_for_readers(_file)) for path in FILES}
         found["/page/events"] = Route(_for_readers(self._events))
         found["/page/object"] = Route(_for_readers(self._object))
         found["/page/client"] = Route(_for_readers(self._client))
-        if actions := self._board.controls.actions:
+        if actions := self._state.controls.actions:
             found["/page/query"] = Route(_for_presenters(self._query))
             for name in actions:
                 found[CONTROL + name] = Route(_for_presenters(self._control), "POST")
         return found
 
     async def _events(self, _: Request) -> Stream:
-        return Stream(self._board.states(), SECURITY)
+        return Stream(self._state.stream(), SECURITY)
 
     async def _object(self, request: Request) -> Answer:
         key = request.query.get("key", "")
         if self._layout.parse(key) is None and self._layout.parse_quarantine(key) is None:
-            return _refusal(404, "that is not the name of an object")
+            return _refusal(404, "not the key of an object")
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(STORE_TIMEOUT_S):
                 info = await self._sink.head(key)
-                body = await self._sink.get(key) if info is not None and info.size <= MAX_OBJECT else b""
+                body = await self._sink.get(key) if info is not None and info.size <= MAX_OBJECT_BYTES else b""
         except (SinkError, TimeoutError) as error:
             return _refusal(503, str(error) or "the store does not answer")
         if info is None:
-            return _refusal(404, "there is no such object")
+            return _refusal(404, "no such object")
         lines = await asyncio.to_thread(_lines, body) if body else []
-        return _json(Contents(key, info.size, info.metadata, lines))
+        return _json(ObjectContents(key, info.size, info.metadata, lines))
 
     async def _client(self, request: Request) -> Answer:
-        questions = self._board.questions
-        if questions is None:
-            return _refusal(404, "there is no table: start with --warehouse local")
-        return _json(await questions.client(request.query.get("id", "") or await questions.busiest()))
+        queries = self._state.queries
+        if queries is None:
+            return _refusal(404, "no local table: start ingestd with --warehouse local")
+        return _json(await queries.client(request.query.get("id", "") or await queries.busiest_client()))
 
     async def _query(self, request: Request) -> Answer:
-        questions = self._board.questions
-        if questions is None:
-            return _refusal(404, "there is no table: start with --warehouse local")
-        return _json(await questions.ask(request.query.get("sql", "")))
+        queries = self._state.queries
+        if queries is None:
+            return _refusal(404, "no local table: start ingestd with --warehouse local")
+        return _json(await queries.run(request.query.get("sql", "")))
 
     async def _control(self, request: Request) -> Answer:
-        controls = self._board.controls
-        if not self._board.running:
+        controls = self._state.controls
+        if not self._state.running:
             return _refusal(409, "the run has ended")
         controls.actions[request.path.removeprefix(CONTROL)]()
-        self._board.look()
+        self._state.update()
         return _json(controls.state())
 
 
@@ -121,35 +120,35 @@ async def _file(request: Request) -> Answer:
 
 
 def _for_readers(handler: Handler) -> Handler:
-    """For whoever may show it: a name that somebody else has made lead here is turned away."""
+    """Allows requests that name this host by address or as localhost; refuses others, against DNS rebinding."""
 
     async def guarded(request: Request) -> Answer | Stream:
         host = _host(request.headers.get("Host", ""))
         if not (_is_loopback(host) or _is_address(host)):
-            return _refusal(403, "ask by address, or as localhost")
+            return _refusal(403, "use an IP address or localhost as the host name")
         return await handler(request)
 
     return guarded
 
 
 def _for_presenters(handler: Handler) -> Handler:
-    """For this machine, and for no page but ours."""
+    """Allows requests from this machine and, in a browser, from this page only."""
 
     async def guarded(request: Request) -> Answer | Stream:
         host = request.headers.get("Host", "")
         if not (_is_loopback(_host(host)) and _is_loopback(request.remote)):
-            return _refusal(403, "only from the machine itself, as localhost")
+            return _refusal(403, "allowed only on this machine, as localhost")
         if request.method == "POST" and request.headers.get("Origin", "") != f"http://{host}":
-            return _refusal(403, "only from the page itself")
+            return _refusal(403, "allowed only from the page itself")
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
-            return _refusal(403, "only from the page itself")
+            return _refusal(403, "allowed only from the page itself")
         return await handler(request)
 
     return guarded
 
 
 def _host(header: str) -> str:
-    """Without its port; empty where it is none."""
+    """Returns the host without its port; empty if the header is malformed."""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
@@ -177,9 +176,11 @@ def _json(value: object) -> Answer:
 
 
 def _lines(body: bytes) -> list[str]:
-    """The first ones of an object."""
+    """Decompresses the first lines of an object."""
     try:
-        beginning = next(decompress(body, PIECE), b"")
+        beginning = next(decompress(body, PIECE_BYTES), b"")
     except ValueError as error:
-        return [f"(cannot be unpacked: {error})"]
-    return [line[:MAX_LINE].decode(errors="replace") for line in beginning.split(b"\n", LINES)[:LINES] if line]
+        return [f"(cannot decompress: {error})"]
+    return [
+        line[:MAX_LINE_BYTES].decode(errors="replace") for line in beginning.split(b"\n", MAX_LINES)[:MAX_LINES] if line
+    ]
