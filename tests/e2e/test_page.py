@@ -119,9 +119,9 @@ async def until_is(page: Page, name: str, words: str) -> None:
 async def test_numbers_move_from_the_event_to_the_row(demo: Demo, browser: Browser) -> None:
     await demo.start_ready()
     async with opened(browser, demo.url) as page:
-        await until_more(page, "rate", "accepted", "objects", "files", "rows", "eq-landed", "guide-answer")
-        assert await number(page, "fresh") > 0
-        await until_is(page, "kinds", "web_visit")
+        await until_more(page, "rate", "accepted", "objects", "files", "rows", "total-landed", "guide-answer")
+        assert await number(page, "freshness") > 0
+        await until_is(page, "types", "web_visit")
         await until_is(page, "guide-sql", "DATEADD(minute, -5, CURRENT_TIMESTAMP())")
         await expect(page.locator("#events li")).to_have_count(10)
         assert await page.locator("#chart path").count() > 0
@@ -141,10 +141,10 @@ async def test_an_object_can_be_looked_into(demo: Demo, browser: Browser) -> Non
     await demo.start_ready()
     async with opened(browser, demo.url) as page:
         await page.locator("#object-list li:not(.quarantine) button").first.click()
-        await expect(page.locator("#look-lines pre").first).to_contain_text("event_id")
-        await expect(page.locator("#look-metadata")).to_contain_text("sha256")
+        await expect(page.locator("#object-lines pre").first).to_contain_text("event_id")
+        await expect(page.locator("#object-metadata")).to_contain_text("sha256")
         await page.keyboard.press("Escape")
-        await expect(page.locator("#look")).to_be_hidden()
+        await expect(page.locator("#object-viewer")).to_be_hidden()
 
 
 async def test_the_table_answers_what_a_visitor_asks_and_refuses_what_would_change_it(
@@ -153,11 +153,11 @@ async def test_the_table_answers_what_a_visitor_asks_and_refuses_what_would_chan
     await demo.start_ready()
     async with opened(browser, demo.url) as page:
         await until_more(page, "rows")
-        await page.click("#ask button")
-        await until_is(page, "answer", "web_visit")
+        await page.click("#query-form button")
+        await until_is(page, "query-result", "web_visit")
         await page.fill("#sql", "DELETE FROM marketing_events")
-        await page.click("#ask button")
-        await until_is(page, "ask-error", "nothing can be changed")
+        await page.click("#query-form button")
+        await until_is(page, "query-error", "the warehouse is read-only")
         await until_more(page, "rows")
 
 
@@ -217,12 +217,12 @@ async def test_the_end_is_proven_and_the_page_keeps_it(tmp_path: Path, browser: 
         demo.start()
         await demo.until(lambda status: status.assigned)
         async with opened(browser, demo.url, outlived=True) as page:
-            await until_is(page, "proof-title", "exactly once")
-            await until_is(page, "proof-facts", "rows in the table: all of them, each once")
+            await until_is(page, "verification-title", "exactly once")
+            await until_is(page, "verification-facts", "rows in the table: all of them, each once")
             assert await demo.ended() == 0
             await until_is(page, "status", "verified")
-            await expect(page.locator("#dock")).to_be_hidden()
-            assert await number(page, "eq-held") == 0
+            await expect(page.locator("#controls")).to_be_hidden()
+            assert await number(page, "total-buffered") == 0
     finally:
         demo.kill()
 
