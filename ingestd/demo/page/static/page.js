@@ -39,7 +39,7 @@ function connect() {
   });
 }
 
-for (const button of $("controls").children) button.addEventListener("click", () => sendControl(button.dataset.act));
+for (const button of $("controls").children) button.addEventListener("click", () => sendControl(button.dataset.control));
 $("query-form").addEventListener("submit", runVisitorQuery);
 $("theme").addEventListener("click", toggleTheme);
 $("next-client").addEventListener("click", followAnotherClient);
