@@ -61,7 +61,7 @@ async def running(
 
 async def until(loader: LocalLoader, condition: Callable[[LoaderState], bool]) -> LoaderState:
     async with asyncio.timeout(20):
-        while not condition(loader.state()):  # noqa: ASYNC110 - a state tells only who asks
+        while not condition(loader.state()):  # noqa: ASYNC110 - the state must be polled
             await asyncio.sleep(0.01)
     return loader.state()
 
@@ -135,10 +135,10 @@ async def test_loads_again_when_the_sink_recovers(
         sink.fail_when(None)
         state = await until(loader, lambda state: state.rows_loaded == 3)
         assert (await until(loader, lambda state: state.error is None)).rows_loaded == state.rows_loaded
-    told = [record.message.split(":")[0] for record in caplog.records]
-    assert len(told) == 2
-    assert told[0].startswith("the local warehouse cannot load; retrying")
-    assert told[1].startswith("the local warehouse loads again")
+    messages = [record.message.split(":")[0] for record in caplog.records]
+    assert len(messages) == 2
+    assert messages[0].startswith("the local warehouse cannot load; retrying")
+    assert messages[1].startswith("the local warehouse loads again")
 
 
 async def test_an_unreadable_object_does_not_delay_others(path: Path, sink: MemorySink) -> None:

@@ -83,7 +83,7 @@ def place(ministack: Ministack) -> Iterator[str]:
 
 @pytest.fixture
 def queue(ministack: Ministack, place: str) -> Queue:
-    """A queue that the bucket tells of what lands below its prefix."""
+    """A queue with the bucket's notifications of objects below the prefix."""
     queue = ministack.create_queue(f"test-{uuid.uuid4().hex}")
     ministack.notify(place, queue, "some/prefix/events/")
     return queue
@@ -135,7 +135,7 @@ def left(server: Ministack, queue: Queue) -> int:
 
 async def until(loader: LocalLoader, files: int) -> LoaderState:
     async with asyncio.timeout(30):
-        while loader.state().files_loaded < files:  # noqa: ASYNC110 - a state tells only who asks
+        while loader.state().files_loaded < files:  # noqa: ASYNC110 - the state must be polled
             await asyncio.sleep(0.02)
     return loader.state()
 

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ingestd.config.model import Config
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
-from ingestd.demo.page.page_state import LoaderStatus, PageState
+from ingestd.demo.page.page_state import PageState
 from ingestd.demo.page.queries import PageQueries, Table
 from ingestd.demo.page.recent_activity import ObservedSink, ObservedValidator, RecentActivity, SimulatedOutage
 from ingestd.demo.page.routes import Page
@@ -15,6 +16,9 @@ from ingestd.demo.page.verification import Verification, Verify, verify_run
 from ingestd.ops.http import Route
 from ingestd.ops.readiness import Status, Totals
 from ingestd.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from ingestd.demo.warehouse.local_loader import LoaderState
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +41,8 @@ class Demo:
         """The page's HTTP routes by path."""
         return Page(self.page_state, self.sink, self._layout).routes
 
-    def attach_table(self, loader: Callable[[], LoaderStatus], table: Table) -> None:
-        """Shows a local table: `loader` returns its loader's status, `table` answers queries."""
+    def attach_table(self, loader: Callable[[], "LoaderState"], table: Table) -> None:
+        """Shows a local table: `loader` returns the state of its loader, `table` answers queries."""
         self.page_state.attach_table(loader, PageQueries(table, self._config.snowflake.table))
 
     async def run(self) -> None:

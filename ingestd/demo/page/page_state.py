@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,6 +15,11 @@ from ingestd.demo.page.verification import Verification
 from ingestd.ops.readiness import PartitionStatus, Status
 from ingestd.ops.terminal import place
 
+if TYPE_CHECKING:
+    from ingestd.demo.warehouse.local_loader import (
+        LoaderState,  # imports duckdb; a page without a table works without it
+    )
+
 UPDATE_INTERVAL_S = 0.5
 SAMPLE_S = 1.0  # of one column of the chart
 QUERY_INTERVAL_S = 2.0  # between two runs of the guide's query
@@ -22,44 +27,8 @@ MAX_SAMPLES = 120
 RATE_SAMPLES = 6  # of which the displayed rate is the mean
 MAX_TYPES = 6  # event types with a colour of their own; the others are counted together
 MAX_PARTITIONS = 8
-MAX_FAILED_FILES = 3
 OTHER = "other"
 REJECTED = "rejected"
-
-
-class FailedFile(Protocol):
-    """A file that could not be loaded."""
-
-    @property
-    def file(self) -> str: ...
-
-    @property
-    def error(self) -> str: ...
-
-
-class LoaderStatus(Protocol):
-    """The status of the loader that fills the table. Times are seconds."""
-
-    @property
-    def files_loaded(self) -> int: ...
-
-    @property
-    def rows_loaded(self) -> int: ...
-
-    @property
-    def pending(self) -> int: ...
-
-    @property
-    def last_file(self) -> str | None: ...
-
-    @property
-    def freshness_s(self) -> float | None: ...
-
-    @property
-    def failed(self) -> Sequence[FailedFile]: ...
-
-    @property
-    def error(self) -> str | None: ...
 
 
 class RateSample(msgspec.Struct, frozen=True):
@@ -68,18 +37,6 @@ class RateSample(msgspec.Struct, frozen=True):
     at: int  # seconds since the start
     counts: dict[str, int]
     rows: int  # in the table
-
-
-class LoaderView(msgspec.Struct, frozen=True, kw_only=True):
-    """The loader and the table as the page shows them."""
-
-    files: int
-    rows: int
-    pending: int
-    last_file: str | None
-    freshness: float | None
-    failed: list[str]  # newest first
-    error: str | None
 
 
 class PageSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +53,7 @@ class PageSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     rejects: list[RecentReject]
     objects: list[LandedObject]
     controls: ControlsState
-    loader: LoaderView | None
+    loader: "LoaderState | None"
     query: QueryReply | None
     verifying: bool
     verification: Verification | None
@@ -111,7 +68,7 @@ class PageState:
         self._status: Callable[[], Status] | None = None
         self._activity = activity
         self.controls = controls
-        self._loader: Callable[[], LoaderStatus] | None = None
+        self._loader: Callable[[], LoaderState] | None = None
         self.queries: PageQueries | None = None
         self._samples: deque[RateSample] = deque(maxlen=MAX_SAMPLES)
         self._counted: Counter[str] = Counter()
@@ -127,7 +84,7 @@ class PageState:
         """Sets the function that returns the daemon's status; it is called for each update."""
         self._status = status
 
-    def attach_table(self, loader: Callable[[], LoaderStatus], queries: PageQueries) -> None:
+    def attach_table(self, loader: Callable[[], "LoaderState"], queries: PageQueries) -> None:
         """Adds the local table: its loader's status, and the queries that it answers."""
         self._loader = loader
         self.queries = queries
@@ -209,7 +166,7 @@ class PageState:
             rejects=self._activity.rejects,
             objects=self._activity.objects,
             controls=self.controls.state(),
-            loader=self._loader_view(),
+            loader=self._loader_state(),
             query=self._reply,
             verifying=self._verifying,
             verification=self._verification,
@@ -233,19 +190,12 @@ class PageState:
             return 0.0
         return sum(sum(it.counts.values()) for it in recent[1:]) / (recent[-1].at - recent[0].at) / SAMPLE_S
 
-    def _loader_view(self) -> LoaderView | None:
+    def _loader_state(self) -> "LoaderState | None":
+        """The state with the last failed file only; the page shows no other."""
         if self._loader is None:
             return None
-        loader = self._loader()
-        return LoaderView(
-            files=loader.files_loaded,
-            rows=loader.rows_loaded,
-            pending=loader.pending,
-            last_file=loader.last_file,
-            freshness=loader.freshness_s,
-            failed=[f"{it.file}: {it.error}" for it in reversed(loader.failed[-MAX_FAILED_FILES:])],
-            error=loader.error,
-        )
+        state = self._loader()
+        return msgspec.structs.replace(state, failed=state.failed[-1:])
 
 
 def _first_partitions(partitions: list[PartitionStatus]) -> list[PartitionStatus]:

@@ -2,31 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from ingestd.core.errors import IngestdError
 
+if TYPE_CHECKING:
+    from ingestd.demo.warehouse.database import QueryResult
+
 MAX_ROWS = 50
 MAX_CLIENT_ID = 256  # characters
-
-
-class PageQueryResult(Protocol):
-    """A query's columns and rows. Cells are JSON values."""
-
-    @property
-    def columns(self) -> Sequence[str]: ...
-
-    @property
-    def rows(self) -> Sequence[Sequence[Any]]: ...
 
 
 class Table(Protocol):
     """Runs read-only SQL in Snowflake's dialect. Blocks; errors are ``IngestdError``."""
 
-    def query(self, sql: str, limit: int = ...) -> PageQueryResult: ...
+    def query(self, sql: str, limit: int = ...) -> "QueryResult": ...
 
 
 class QueryReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +56,7 @@ class PageQueries:
             except IngestdError as error:
                 return QueryReply(sql=sql, error=str(error))
             duration = time.perf_counter() - started
-        rows = [list(row) for row in result.rows]
-        return QueryReply(sql=sql, columns=list(result.columns), rows=rows, duration_s=duration)
+        return QueryReply(sql=sql, columns=result.columns, rows=result.rows, duration_s=duration)
 
     async def guide(self) -> QueryReply:
         """Runs the guide's query: the number of events in the table from the last five minutes."""

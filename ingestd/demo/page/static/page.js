@@ -22,7 +22,7 @@ function show(next) {
   showRejects();
   showQuery();
   showControls();
-  if (state.loader && (!previous || previous.loader.files !== state.loader.files)) refreshClient();
+  if (state.loader && (!previous || previous.loader.files_loaded !== state.loader.files_loaded)) refreshClient();
 }
 
 function connect() {

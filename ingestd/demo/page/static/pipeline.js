@@ -97,15 +97,16 @@ function showTable() {
     setText("loader-note", "no local table: start with --warehouse local");
     return;
   }
-  countUp("files", loader.files);
-  countUp("rows", loader.rows);
-  const failed = loader.failed.length ? `${plural(loader.failed.length, "file")} failed: ${loader.failed[0]}` : "";
+  countUp("files", loader.files_loaded);
+  countUp("rows", loader.rows_loaded);
+  const lastFailed = loader.failed.at(-1);
+  const failed = lastFailed ? `failed to load ${lastFailed.file}: ${lastFailed.error}` : "";
   const waiting = state.controls.outage_left > 0 || loader.error ? "waiting for the store" : "";
   setText("loader-note", failed || waiting || (loader.pending ? `${plural(loader.pending, "file")} pending` : "up to date; each file loaded once"));
   setText("loader-last", loader.last_file ? `last file: ${shortName(loader.last_file)}` : "");
   $("step-loader").classList.toggle("down", Boolean(failed));
-  setText("freshness", loader.freshness === null ? "–" : formatSeconds(loader.freshness));
-  if (previous && previous.loader && loader.rows > previous.loader.rows) animateDot("link-5", "var(--accent)", true);
+  setText("freshness", loader.freshness_s === null ? "–" : formatSeconds(loader.freshness_s));
+  if (previous && previous.loader && loader.rows_loaded > previous.loader.rows_loaded) animateDot("link-5", "var(--accent)", true);
 }
 
 /** Moves a dot along a link. */
