@@ -20,7 +20,7 @@ from benchmarks.peers.report import Found
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.rig.results import median
 from ingestd.cli import main
-from ingestd.cli.commands import PROGRAM, Command, CommandGroup, Invocation, parse
+from ingestd.cli.commands import PROGRAM, Command, CommandGroup, Invocation, parse_command_line
 from ingestd.config.load import load
 from ingestd.config.model import Config, HealthConfig
 from ingestd.config.validate import KEYS, variable
@@ -300,7 +300,7 @@ def test_every_command_can_be_typed(document: Path, monkeypatch: pytest.MonkeyPa
         if program.endswith("ingestd") and len(arguments) == 1 and not arguments[0].startswith("-"):
             assert arguments[0] in COMMANDS, arguments  # named, not typed: some need more
         elif program.endswith("ingestd"):
-            asked = parse(arguments)
+            asked = parse_command_line(arguments)
             if isinstance(asked, Invocation):
                 load(path=asked.config, environ=CREDENTIALS, flags=asked.flags)
         elif program == "make":

@@ -146,7 +146,7 @@ class Program(CommandGroup):
         return list({item.value: item for item in found}.values())
 
 
-def parse(words: Sequence[str]) -> Invocation | int:
+def parse_command_line(words: Sequence[str]) -> Invocation | int:
     """Returns what `words` ask for; an exit code where that is done, as for --help.
 
     Raises click.UsageError and ConfigError.
@@ -173,7 +173,7 @@ def _version(*, hidden: bool = False) -> click.Option:
 
 
 def _help(words: Sequence[str]) -> Invocation | int:
-    return parse([*words, "--help"])
+    return parse_command_line([*words, "--help"])
 
 
 def _complete_help(_context: click.Context, _argument: click.Parameter, typed: str) -> list[str]:

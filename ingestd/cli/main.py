@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 import msgspec
 
-from ingestd.cli.commands import PROGRAM, Invocation, parse
+from ingestd.cli.commands import PROGRAM, Invocation, parse_command_line
 from ingestd.cli.completion import VARIABLE, complete
 from ingestd.cli.output import discard_output
 from ingestd.core.errors import ConfigError, DeadlineExceeded, IngestdError
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if instruction := os.environ.get(VARIABLE):
         return complete(PROGRAM, instruction)
     try:
-        asked = parse(sys.argv[1:] if argv is None else argv)
+        asked = parse_command_line(sys.argv[1:] if argv is None else argv)
         return asked if isinstance(asked, int) else _run(asked)
     except click.UsageError as error:
         return _refuse(_explain(error))
@@ -62,6 +62,8 @@ def _explain(error: click.UsageError) -> str:
     context = error.ctx or click.Context(PROGRAM, info_name="ingestd")
     command, message = context.command, error.format_message().rstrip(".")
     hint = f"`{context.command_path} --help` lists what is accepted"
+    if isinstance(command, click.Group):
+        hint = f"give one of {', '.join(command.commands)}"
     match error:
         case click.NoSuchOption() | click.exceptions.NoSuchCommand():
             message = error.message.rstrip(".")
@@ -71,8 +73,6 @@ def _explain(error: click.UsageError) -> str:
             flags = [flag for flag in command.get_params(context) if isinstance(flag, click.Option)]
             name = error.option_name if isinstance(error, click.BadOptionUsage) else error.param and error.param.opts[0]
             hint = next((f"give {flag.get_help_spec(context)}" for flag in flags if name in flag.opts), hint)
-        case _ if isinstance(command, click.Group):
-            hint = f"give one of {', '.join(command.commands)}"
     return f"{message[0].lower()}{message[1:]} ({hint})"
 
 

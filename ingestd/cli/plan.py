@@ -42,9 +42,15 @@ def _growth(text: str) -> tuple[float, ...]:
     return factors
 
 
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):  # int() takes "1_000", and digits of any script
+        raise ValueError(text)
+    return int(text)
+
+
 _positive = _within(math.ulp(0), 1e12)
 _AMOUNT = Accepted(_positive, "a number greater than 0, and at most 1e12")
-_COUNT = Accepted(_within(1, 1_000_000, int), "a whole number from 1 to 1000000")
+_COUNT = Accepted(_within(1, 1_000_000, _whole), "a whole number from 1 to 1000000")
 _PEAK = Accepted(_within(1, 1000), "a number from 1 to 1000")
 _SHARE = Accepted(_within(0, 0.99), "a number from 0 to 0.99")
 _FACTORS = Accepted(_growth, f"at most {MAX_COLUMNS} numbers greater than 0, such as 1,10,100")
