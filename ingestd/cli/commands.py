@@ -161,9 +161,9 @@ def parse_command_line(words: Sequence[str]) -> Invocation | int:
 def _version(*, hidden: bool = False) -> click.Option:
     def show(context: click.Context, _flag: click.Parameter, asked: bool) -> None:
         if asked and not context.resilient_parsing:
-            from ingestd.ops.build_info import build, in_words  # noqa: PLC0415  only here
+            from ingestd.ops.build_info import read_build_info, version_line  # noqa: PLC0415  only here
 
-            say(f"{in_words(build())}\n")
+            say(f"{version_line(read_build_info())}\n")
             context.exit()
 
     return click.Option(
