@@ -39,7 +39,7 @@ def test_a_run_without_page_and_warehouse_imports_nothing_of_the_demo(tmp_path: 
 def test_without_a_warehouse_there_is_no_loader() -> None:
     from ingestd import wiring  # noqa: PLC0415
 
-    assert wiring.make_pipe(Config(), load_model(None), MemorySink()) is None
+    assert wiring.make_local_loader(Config(), load_model(None), MemorySink()) is None
 
 
 @pytest.mark.parametrize("library", ["duckdb", "sqlglot"])

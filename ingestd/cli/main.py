@@ -19,6 +19,7 @@ from ingestd.config.secrets import REDACTION
 from ingestd.config.validate import KEYS, value_of
 from ingestd.core.errors import ConfigError, DeadlineExceeded, IngestdError
 from ingestd.ops import logs
+from ingestd.ops.background_output import background_output
 
 CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and errors.EXIT_PROBLEMS
 
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "config":
         say(as_json(settings) if arguments.json else as_toml(settings))
         return CLEAN
+    if arguments.command == "run":
+        with background_output():  # around the report of its errors too
+            return _run(arguments, settings)
     return _run(arguments, settings)
 
 

@@ -13,7 +13,12 @@ from tests.e2e.group import until_group_is
 _MINUTES = 180.0  # seconds without a broker, in the long form
 _ENOUGH = 3  # answers of one kind that are cut, in the short form
 
-_IMPATIENT = {"kafka.session_timeout": "3s", "kafka.rebalance_timeout": "3s", "kafka.request_timeout": "4s"}
+_IMPATIENT = {
+    "kafka.session_timeout": "3s",
+    "kafka.rebalance_timeout": "3s",
+    "kafka.request_timeout": "4s",
+    "health.source_unavailable": "4s",
+}
 _HELD = {"batch.interval": "1h"}
 
 
@@ -125,7 +130,7 @@ async def _went_on(rig: Rig) -> str:
     """What became of it, once all has landed that was written meanwhile."""
     rig.over()
     await rig.landed()
-    refused, adopted = rig.said("lost the partition"), rig.said(ADOPTED)
+    refused, adopted = rig.said("partition lost to another member"), rig.said(ADOPTED)
     return f"went on by itself; {refused} commits refused, {adopted} objects adopted"
 
 

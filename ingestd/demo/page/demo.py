@@ -4,7 +4,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aiohttp import web
+
 from ingestd.config.model import Config
+from ingestd.core.counters import Totals
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.demo.page.page_state import PageState
@@ -13,8 +16,7 @@ from ingestd.demo.page.recent_activity import ObservedSink, ObservedValidator, R
 from ingestd.demo.page.routes import Page
 from ingestd.demo.page.simulator_controls import Simulator, SimulatorControls
 from ingestd.demo.page.verification import Verification, Verify, verify_run
-from ingestd.ops.http import Route
-from ingestd.ops.readiness import Status, Totals
+from ingestd.ops.readiness import Status
 from ingestd.sinks.base import Sink
 
 if TYPE_CHECKING:
@@ -37,8 +39,8 @@ class Demo:
         self.page_state = PageState(config, activity, controls)
 
     @property
-    def routes(self) -> dict[str, Route]:
-        """The page's HTTP routes by path."""
+    def routes(self) -> list[web.RouteDef]:
+        """The page's HTTP routes."""
         return Page(self.page_state, self.sink, self._layout).routes
 
     def attach_table(self, loader: Callable[[], "LoaderState"], table: Table) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
+from aiohttp import web
 
 from ingestd.core.errors import SinkError
 from ingestd.core.gzip import decompress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.demo.page.page_state import PageState
-from ingestd.ops.http import JSON, TEXT, Answer, Request, Route, Stream
+from ingestd.ops.http import JSON, TEXT, respond, send_events
 from ingestd.sinks.base import Sink
 
 STATIC = Path(__file__).parent / "static"
@@ -34,12 +35,13 @@ SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-STORE_TIMEOUT_S = 5.0
-MAX_LINES = 5
-MAX_OBJECT_BYTES = 64 << 20  # no lines of a larger object are shown
 CONTROL = "/page/control/"
-MAX_LINE_BYTES = 2000
-PIECE_BYTES = 64 << 10  # of an object, decompressed
+STORE_TIMEOUT_S = 5.0
+MAX_VIEWERS = 4  # requests that read an object at the same time
+MAX_READ_BYTES = 256 << 10  # of an object
+MAX_ROWS_BYTES = 64 << 10  # of its rows
+MAX_LINES = 5
+MAX_LINE_LENGTH = 2000  # characters
 
 
 class ObjectContents(msgspec.Struct, frozen=True):
@@ -58,51 +60,51 @@ class Page:
         self._state = state
         self._sink = sink
         self._layout = layout
+        self._viewers = asyncio.Semaphore(MAX_VIEWERS)
 
     @property
-    def routes(self) -> dict[str, Route]:
-        """The routes by path."""
-        found = {path: Route(_for_readers(_file)) for path in FILES}
-        found["/page/events"] = Route(_for_readers(self._events))
-        found["/page/object"] = Route(_for_readers(self._object))
-        found["/page/client"] = Route(_for_readers(self._client))
+    def routes(self) -> list[web.RouteDef]:
+        """The routes."""
+        found = [web.get(path, _for_readers(_file)) for path in FILES]
+        found.append(web.get("/page/events", _for_readers(self._events)))
+        found.append(web.get("/page/object", _for_readers(self._object)))
+        found.append(web.get("/page/client", _for_readers(self._client)))
         if actions := self._state.controls.actions:
-            found["/page/query"] = Route(_for_presenters(self._query))
-            for name in actions:
-                found[CONTROL + name] = Route(_for_presenters(self._control), "POST")
+            found.append(web.get("/page/query", _for_presenters(self._query)))
+            found += [web.post(CONTROL + name, _for_presenters(self._control)) for name in actions]
         return found
 
-    async def _events(self, _: Request) -> Stream:
-        return Stream(self._state.stream(), SECURITY)
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        return await send_events(request, self._state.stream(), SECURITY)
 
-    async def _object(self, request: Request) -> Answer:
+    async def _object(self, request: web.Request) -> web.Response:
         key = request.query.get("key", "")
         if self._layout.parse(key) is None and self._layout.parse_quarantine(key) is None:
             return _refusal(404, "not the key of an object")
         try:
-            async with asyncio.timeout(STORE_TIMEOUT_S):
+            async with asyncio.timeout(STORE_TIMEOUT_S), self._viewers:
                 info = await self._sink.head(key)
-                body = await self._sink.get(key) if info is not None and info.size <= MAX_OBJECT_BYTES else b""
+                start = await self._sink.get(key, MAX_READ_BYTES) if info is not None else b""
         except (SinkError, TimeoutError) as error:
             return _refusal(503, str(error) or "the store does not answer")
         if info is None:
             return _refusal(404, "no such object")
-        lines = await asyncio.to_thread(_lines, body) if body else []
+        lines = await asyncio.to_thread(_lines, start)
         return _json(ObjectContents(key, info.size, info.metadata, lines))
 
-    async def _client(self, request: Request) -> Answer:
+    async def _client(self, request: web.Request) -> web.Response:
         queries = self._state.queries
         if queries is None:
             return _refusal(404, "no local table: start ingestd with --warehouse local")
         return _json(await queries.client(request.query.get("id", "") or await queries.busiest_client()))
 
-    async def _query(self, request: Request) -> Answer:
+    async def _query(self, request: web.Request) -> web.Response:
         queries = self._state.queries
         if queries is None:
             return _refusal(404, "no local table: start ingestd with --warehouse local")
         return _json(await queries.run(request.query.get("sql", "")))
 
-    async def _control(self, request: Request) -> Answer:
+    async def _control(self, request: web.Request) -> web.Response:
         controls = self._state.controls
         if not self._state.running:
             return _refusal(409, "the run has ended")
@@ -111,18 +113,18 @@ class Page:
         return _json(controls.state())
 
 
-Handler = Callable[[Request], Awaitable[Answer | Stream]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def _file(request: Request) -> Answer:
+async def _file(request: web.Request) -> web.Response:
     file = FILES[request.path]
-    return Answer(200, file.read_bytes(), TYPES[file.suffix], SECURITY)
+    return respond(200, file.read_bytes(), TYPES[file.suffix], SECURITY)
 
 
 def _for_readers(handler: Handler) -> Handler:
     """Allows requests that name this host by address or as localhost; refuses others, against DNS rebinding."""
 
-    async def guarded(request: Request) -> Answer | Stream:
+    async def guarded(request: web.Request) -> web.StreamResponse:
         host = _host(request.headers.get("Host", ""))
         if not (_is_loopback(host) or _is_address(host)):
             return _refusal(403, "use an IP address or localhost as the host name")
@@ -134,9 +136,9 @@ def _for_readers(handler: Handler) -> Handler:
 def _for_presenters(handler: Handler) -> Handler:
     """Allows requests from this machine and, in a browser, from this page only."""
 
-    async def guarded(request: Request) -> Answer | Stream:
+    async def guarded(request: web.Request) -> web.StreamResponse:
         host = request.headers.get("Host", "")
-        if not (_is_loopback(_host(host)) and _is_loopback(request.remote)):
+        if not (_is_loopback(_host(host)) and _is_loopback(request.remote or "")):
             return _refusal(403, "allowed only on this machine, as localhost")
         if request.method == "POST" and request.headers.get("Origin", "") != f"http://{host}":
             return _refusal(403, "allowed only from the page itself")
@@ -167,20 +169,19 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
-def _refusal(status: int, why: str) -> Answer:
-    return Answer(status, f"{why}\n".encode(), TEXT, SECURITY)
+def _refusal(status: int, why: str) -> web.Response:
+    return respond(status, f"{why}\n", TEXT, SECURITY)
 
 
-def _json(value: object) -> Answer:
-    return Answer(200, msgspec.json.encode(value), JSON, SECURITY)
+def _json(value: object) -> web.Response:
+    return respond(200, msgspec.json.encode(value), JSON, SECURITY)
 
 
-def _lines(body: bytes) -> list[str]:
-    """Decompresses the first lines of an object."""
+def _lines(start: bytes) -> list[str]:
+    """The first lines of an object, out of its first bytes."""
     try:
-        beginning = next(decompress(body, PIECE_BYTES), b"")
+        rows = next(decompress(start, MAX_ROWS_BYTES), b"")
     except ValueError as error:
         return [f"(cannot decompress: {error})"]
-    return [
-        line[:MAX_LINE_BYTES].decode(errors="replace") for line in beginning.split(b"\n", MAX_LINES)[:MAX_LINES] if line
-    ]
+    lines = rows.split(b"\n", MAX_LINES)[:MAX_LINES]
+    return [line[:MAX_LINE_LENGTH].decode(errors="replace") for line in lines if line]
