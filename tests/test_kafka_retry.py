@@ -44,7 +44,7 @@ async def test_retries_until_a_call_succeeds(caplog: pytest.LogCaptureFixture) -
 
 async def test_an_error_that_retrying_cannot_help_is_raised_at_once() -> None:
     call, known = failing(ErrorState(), InvalidGroupIdError("g"))
-    with pytest.raises(SourceError, match="give another kafka.group_id"):
+    with pytest.raises(SourceError, match=r"give another kafka\.group_id"):
         await retry(call, "asking", ErrorState(), message=str)
     assert known == [None]
 
