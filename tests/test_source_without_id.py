@@ -8,7 +8,7 @@ import pytest
 from ingestd.config.model import KafkaConfig
 from ingestd.sources.kafka import bootstrap
 from tests.simulation import virtual_time
-from tests.test_pipeline import TP, Flow, ended, records
+from tests.test_ingest import TP, Flow, ended, records
 
 
 def test_its_objects_have_no_cluster() -> None:

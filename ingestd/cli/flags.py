@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ingestd.config.examples import NAMES, REFERENCE
 from ingestd.config.load import Flag
 from ingestd.core.rejections import Reason
-from ingestd.ops.build_info import build, in_words
+from ingestd.ops.build_info import read_build_info, version_line
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -44,6 +45,7 @@ examples:
   ingestd config
   ingestd config --config config/demo.toml --set batch.records=500
   ingestd config --json
+  ingestd config --example production > production.toml
 """
 
 _PRODUCE_EXAMPLES = """\
@@ -134,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    main.add_argument("--version", action="version", version=in_words(build()))
+    main.add_argument("--version", action="version", version=version_line(read_build_info()))
     commands = main.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     run = _command(commands, "run", "run the daemon; the command that is meant when none is given", _RUN_EXAMPLES)
     config = _command(commands, "config", "print the effective configuration and who set what", _CONFIG_EXAMPLES)
@@ -175,6 +177,14 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument("--json", action="store_true", help="rows as JSON lines")
     _add(query, "--warehouse-file", "F", "warehouse.path", "the warehouse's file")
     config.add_argument("--json", action="store_true", help="as JSON rather than TOML")
+    config.add_argument(
+        "--example",
+        nargs="?",
+        const=REFERENCE,
+        choices=NAMES,
+        metavar="|".join(NAMES[:-1]),
+        help="print a shipped configuration file instead; without a name, the one that lists every key",
+    )
     _add(produce, "--topic", "T", "kafka.topics", "the topic to write to")
     _add(produce, "--bootstrap-servers", "HOST:PORT,...", "kafka.bootstrap_servers", "Kafka brokers to ask first")
     return main

@@ -17,8 +17,8 @@ from ingestd.core.records import TopicPartition
 from ingestd.core.stored import ObjectInfo
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.sinks.base import Sink
 from ingestd.sinks.dry_run import DrySink
 from ingestd.sinks.retry import SinkRetrier
@@ -73,6 +73,7 @@ class DryRun:
         self._validator = validator
         self._tell = tell
         self._caught_up = False
+        self._trouble = ""  # what the sink or the source last reported; "" where all was well
         self._objects = self._object_bytes = 0
 
     async def run(self) -> Summary:
@@ -85,18 +86,15 @@ class DryRun:
             try:
                 async with asyncio.timeout(duration + self._config.grace):
                     await self._flow(pipeline, duration)
-                if not self._caught_up and (trouble := self._trouble()):
-                    problem = f"it did not get to the log's end: {trouble}"
+                if not self._caught_up and self._trouble:
+                    problem = f"it did not reach the log's end: {self._trouble}"
             except TimeoutError:
-                problem = f"it did not end in time: {self._trouble() or 'neither the sink nor the source says why'}"
+                problem = f"it did not end in time: {self._trouble or 'no error of the sink or the source'}"
             except BaseExceptionGroup as errors:
                 problem = _expected(errors)
             finally:
                 await self._source.stop()
         return self._summary(pipeline, loop.time() - began, problem)
-
-    def _trouble(self) -> object:
-        return self._guard.error or self._source.error
 
     async def _flow(self, pipeline: Pipeline, duration: float) -> None:
         with self._signals():
@@ -110,22 +108,30 @@ class DryRun:
         loop = asyncio.get_running_loop()
         until = loop.time() + duration
         await pipeline.started.wait()
-        partitions = list(pipeline.keepers)
+        partitions = list(pipeline.writers)
         logs = await asyncio.gather(*(self._source.log_range(partition) for partition in partitions))
         ends = {partition: log.end for partition, log in zip(partitions, logs, strict=True)}
         while loop.time() < until:
+            self._trouble = self._current_error()
             self._caught_up = all(self._is_at(pipeline, partition, end) for partition, end in ends.items())
             if self._caught_up and self._config.duration is None:
                 break
             await asyncio.sleep(min(LOOK_S, max(0.0, until - loop.time())))
         self._source.finish()
+        while True:
+            self._trouble = self._current_error() or self._trouble  # the end cancels the calls that fail
+            await asyncio.sleep(LOOK_S)
+
+    def _current_error(self) -> str:
+        error = self._guard.error or self._source.error
+        return str(error) if error is not None else ""
 
     def _is_at(self, pipeline: Pipeline, partition: TopicPartition, end: int) -> bool:
         """Whether all that the log held up to `end` was taken, or never will be."""
-        keeper = pipeline.keepers.get(partition)
-        if keeper is None or keeper.halted is not None:
+        writer = pipeline.writers.get(partition)
+        if writer is None or writer.halt is not None:
             return True
-        position, readable = keeper.chain.position, self._source.end_offset(partition)
+        position, readable = writer.buffer.position, self._source.end_offset(partition)
         # Markers of transactions take offsets at the end that no record comes for.
         return position is not None and (position >= end or (readable is not None and position >= readable))
 
@@ -133,7 +139,7 @@ class DryRun:
         return Dependencies(
             source=self._source,
             sink=self._sink,
-            guard=self._guard,
+            retrier=self._guard,
             metrics=self._metrics,
             executor=executor,
             wall_clock=time.time,
@@ -160,7 +166,7 @@ class DryRun:
         )
 
     def _summary(self, pipeline: Pipeline, seconds: float, problem: str | None) -> Summary:
-        totals = self._metrics.totals()
+        totals = self._metrics.counters.totals()
         return Summary(
             seconds=round(seconds, 1),
             caught_up=self._caught_up,
@@ -172,7 +178,7 @@ class DryRun:
             object_bytes=self._object_bytes,
             adopted=totals.adopted,
             unfinished=totals.in_flight,
-            halted={str(it): keeper.halted.message for it, keeper in pipeline.keepers.items() if keeper.halted},
+            halted={str(it): writer.halt.message for it, writer in pipeline.writers.items() if writer.halt},
             problem=problem,
         )
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingestd.core.object_keys import EVENTS, PROBE
+from ingestd.core.object_keys import EVENTS
+from ingestd.sinks.create_only import PROBE_KEY
 from tests.conftest import MakeTopic
 from tests.e2e.careless_s3 import CarelessS3
 from tests.e2e.conftest import MakeDaemon
@@ -81,10 +82,10 @@ async def test_what_cannot_be_delivered_in_time_is_left_to_the_next_run(
     forced.signal(signal.SIGTERM)
 
     assert [await forced.ended(), await patient.ended()] == [3, 3]
-    assert "stopping at once" in forced.log_text()
-    assert "stopping at once" not in patient.log_text()
+    assert "stopping immediately" in forced.log_text()
+    assert "stopping immediately" not in patient.log_text()
     for daemon in daemons:
-        words = "stopped with 3000 records undelivered (nothing is lost: they will be read again)"
+        words = "stopped with 3000 records undelivered (they will be read again)"
         assert json.loads(daemon.log_text().splitlines()[-1])["message"] == words
     for topic in topics.values():
         assert await committed(kafka.bootstrap, topic, topic) == {0: 0, 1: 0}
@@ -161,7 +162,7 @@ async def test_a_store_that_overwrites_is_refused(make_daemon: MakeDaemon) -> No
     assert last["level"] == "ERROR"
     assert "ignores If-None-Match" in last["message"]
     assert 'sink.delivery = "at-least-once"' in last["message"]
-    assert store.objects.keys() == {PROBE}, "nothing was consumed"
+    assert store.objects.keys() == {PROBE_KEY}, "nothing was consumed"
 
 
 async def test_a_store_that_overwrites_takes_everything_at_least_once(
