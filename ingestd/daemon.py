@@ -23,6 +23,7 @@ from ingestd.cli.verify import Options, verify
 from ingestd.config.load import Settings
 from ingestd.core.errors import EXIT_PROBLEMS, DeadlineExceeded, SourceError
 from ingestd.core.events import Model, load_model
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.ops import logs
 from ingestd.ops.gc_tuning import calm_collector
@@ -186,7 +187,7 @@ class Daemon:
         """Verify as `ingestd verify` does, without its progress bar: the terminal shows the live table."""
         replace, (config, origins) = msgspec.structs.replace, self._settings
         quiet = Settings(replace(config, log=replace(config.log, format="json")), origins)
-        return await verify(quiet, Options(read=self._sink.url.startswith("file:")), self._sink)
+        return await verify(quiet, Options(read=parse_sink_url(self._sink.url).kind == "file"), self._sink)
 
     # -- the end
 

@@ -13,7 +13,6 @@ import shutil
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
 from ingestd import __version__
@@ -22,6 +21,7 @@ from ingestd.core.errors import SinkError, SinkForbidden, SinkUnavailable
 from ingestd.core.gzip import compress
 from ingestd.core.object_keys import OWN, ObjectKeys
 from ingestd.core.records import TopicPartition
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.preflight import CheckFinding, not_tried, store
 from ingestd.sinks.base import Sink
@@ -42,7 +42,8 @@ class Store:
         self._config = config
         self._sink = sink
         self._layout = layout
-        self.findings: list[CheckFinding] = [store.places(layout, sink.url)] if sink.url.startswith("s3:") else []
+        is_bucket = parse_sink_url(sink.url).kind == "s3"
+        self.findings: list[CheckFinding] = [store.places(layout, sink.url)] if is_bucket else []
         self.readable = False
         self.holds_objects: bool | None = None
 
@@ -121,10 +122,11 @@ class Store:
 
 def free_space(config: Config) -> int | None:
     """Bytes that are free where objects go; None where that is no directory, or none that exists."""
-    if "://" in config.sink.url:
+    url = parse_sink_url(config.sink.url)
+    if url.kind != "file":
         return None
     try:
-        return shutil.disk_usage(Path(config.sink.url)).free
+        return shutil.disk_usage(url.path).free
     except OSError:
         return None
 

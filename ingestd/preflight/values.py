@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ingestd.config.model import Config, Size
 from ingestd.core.batch import Batch
 from ingestd.core.formatting import number, size
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.preflight import CheckFinding, note, ok
 from ingestd.preflight.cluster import is_local
 from ingestd.preflight.estimate import DAY, Estimate
@@ -28,7 +29,7 @@ def _times(config: Config) -> Iterator[CheckFinding]:
         }.items()
         if seconds < attempt
     ]
-    if config.sink.url.startswith("s3://") and shorter:
+    if parse_sink_url(config.sink.url).kind == "s3" and shorter:
         yield note(
             "settings.put_timeout",
             f"one attempt at a PUT may take s3.put_timeout = {attempt}, longer than {' and '.join(shorter)}: where S3 "
