@@ -16,10 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
-import msgspec
-
 from ingestd import __version__, wiring
-from ingestd.cli.verify import Options, verify
 from ingestd.config.load import Settings
 from ingestd.core.errors import EXIT_PROBLEMS, DeadlineExceeded, SourceError
 from ingestd.core.events import Model, load_model
@@ -40,6 +37,7 @@ from ingestd.pipeline.watchdog import Verdict, Watchdog
 from ingestd.sinks.create_only import require_create_only
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify.findings import VerifyReport
+from ingestd.verify.run import VerifyOptions, verify
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +116,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if demo is not None and config.page.controls:
-                        verification = await demo.prove(self._verify, self._metrics.totals())
+                        verification = await demo.prove(self._verify, self._metrics.counters.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise
@@ -184,10 +182,9 @@ class Daemon:
             subscriber.landed(key)
 
     async def _verify(self) -> VerifyReport:
-        """Verify as `ingestd verify` does, without its progress bar: the terminal shows the live table."""
-        replace, (config, origins) = msgspec.structs.replace, self._settings
-        quiet = Settings(replace(config, log=replace(config.log, format="json")), origins)
-        return await verify(quiet, Options(read=parse_sink_url(self._sink.url).kind == "file"), self._sink)
+        """Verify the sink as `ingestd verify` does; a local sink's bodies are read, too."""
+        options = VerifyOptions(read=parse_sink_url(self._sink.url).kind == "file")
+        return await verify(self._settings, options, self._sink, wiring.open_inspector)
 
     # -- the end
 

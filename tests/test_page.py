@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.cli.verify import Options, verify
+from ingestd import wiring
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, HealthConfig, LogConfig, PageConfig, SinkConfig
+from ingestd.core.counters import Totals
 from ingestd.core.errors import IngestdError, SinkForbidden, SinkUnavailable
 from ingestd.core.gzip import compress
 from ingestd.core.object_keys import ObjectKeys
@@ -35,9 +36,10 @@ from ingestd.demo.page.simulator_controls import Controls
 from ingestd.demo.page.verification import conclude
 from ingestd.ops import http
 from ingestd.ops.health import HealthServer
-from ingestd.ops.readiness import Status, Totals
+from ingestd.ops.readiness import Status
 from ingestd.sources.simulator.source import EventControls
-from ingestd.verify.findings import Tally, VerifyFinding, VerifyReport
+from ingestd.verify.findings import ChainCounts, VerifyFinding, VerifyReport
+from ingestd.verify.run import VerifyOptions, verify
 from tests.e2e.daemon import DEADLINE
 from tests.fakes.memory_sink import MemorySink
 
@@ -153,7 +155,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("path", ["/", "/page/page.css", "/page/page.js", "/page/client?id=C", "/page/object?key=x"])
-async def test_a_name_that_leads_here_by_rebinding_reads_nothing(served: Served, path: str) -> None:
+async def test_a_rebound_name_reads_nothing(served: Served, path: str) -> None:
     for host in ("evil.example", "evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example", "[", ""):
         assert (await served.request(path, Host=host))[0] in {400, 403}, host
 
@@ -244,7 +246,7 @@ async def test_a_viewer_begins_with_the_state_of_now(served: Served) -> None:
             assert (await next_state(second))["status"]["totals"]["consumed"] == 5
 
 
-async def test_viewers_are_bounded_and_those_who_look_on_stay(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_are_bounded_and_open_ones_stay(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_STREAMS", 2)
     async with served.stream() as first, served.stream() as second:
         await next_state(first)
@@ -398,10 +400,10 @@ async def test_a_client_that_leaves_cancels_its_request(served: Served, monkeypa
     async def endless(key: str, limit: int | None = None) -> bytes:
         asked.set()
         try:
-            return await asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
+            await asyncio.get_running_loop().create_future()
+        finally:
             cancelled.set()
-            raise
+        return b""
 
     monkeypatch.setattr(served.store, "get", endless)
     monkeypatch.setattr(routes, "STORE_TIMEOUT_S", 10 * DEADLINE)
@@ -442,7 +444,7 @@ async def test_the_guide_s_query_is_asked_of_the_configured_table() -> None:
 def report(*problems: VerifyFinding, rows: int = 10) -> VerifyReport:
     return VerifyReport(
         version="1", sink="file:///data", lineage=None, delivery="exactly-once", since=None, until=None, read=True,
-        cluster=None, group=None, days=1, ok=not problems, totals=Tally(objects=2, rows=rows), problem_counts={},
+        cluster=None, group=None, days=1, ok=not problems, totals=ChainCounts(objects=2, rows=rows), problem_counts={},
         problems=list(problems), note_counts={}, notes=[], partitions=[],
     )  # fmt: skip
 
@@ -483,7 +485,9 @@ async def test_what_cannot_be_verified_is_not_proven(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(proof, "PATIENCE", 0.2)
     served = Served()
     served.stage.board.controls.actions["outage"]()
-    found = await served.stage.prove(partial(verify, SETTINGS, Options(), served.stage.sink), WHOLE)
+    found = await served.stage.prove(
+        partial(verify, SETTINGS, VerifyOptions(), served.stage.sink, wiring.open_inspector), WHOLE
+    )
     assert found.problems == ["it could not be verified: it has taken longer than 0.2 s"]
 
 
@@ -492,7 +496,9 @@ async def test_a_store_that_refuses_at_the_end_is_told() -> None:
         async def folders(self, prefix: str) -> list[str]:
             raise SinkForbidden("no such bucket", code="NoSuchBucket")
 
-    found = await proof.prove(partial(verify, SETTINGS, Options(), Refusing()), WHOLE, None)
+    found = await proof.prove(
+        partial(verify, SETTINGS, VerifyOptions(), Refusing(), wiring.open_inspector), WHOLE, None
+    )
     assert found.problems == ["it could not be verified: no such bucket"]
     assert "no such bucket" in found.text()
 

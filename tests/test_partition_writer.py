@@ -272,7 +272,7 @@ def test_probe_adopts_an_object_that_is_there_already() -> None:
     play = Play().at(Position(10, TAG))
     play.fill(10, 11)
     play.first(10).answer("head", thing(10, 30)).answer("log", LOG)
-    assert (play.metrics.totals().adopted, play.metrics.totals().released) == (1, 2)
+    assert (play.metrics.counters.totals().adopted, play.metrics.counters.totals().released) == (1, 2)
     assert play.committing() == Position(30, TAG)
     play.answer("commit", True).answer("log", LOG)
     assert play.ports.seeks[-1] == 30
@@ -286,7 +286,7 @@ def test_adopts_the_winner_on_exists() -> None:
     play.answer("put", Stored.EXISTS)
     assert play.asked("head") == key(10)
     play.answer("head", thing(10, 11)).answer("log", LOG)
-    assert (play.metrics.totals().adopted, play.metrics.totals().released) == (1, 4)
+    assert (play.metrics.counters.totals().adopted, play.metrics.counters.totals().released) == (1, 4)
     assert play.buffer.epoch != epoch
     assert play.committing() == Position(11, TAG)
 

@@ -1,6 +1,6 @@
 """Events a second to daemons, partitions, objects and costs, now and when there are many times as many. Pure.
 
-Objects are those of `ingestd.preflight.estimate`, as are the prices of requests and of Snowpipe.
+Objects are those of `ingestd.capacity.estimate`, as are the prices of requests and of Snowpipe.
 """
 
 import math
@@ -9,19 +9,19 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from ingestd.capacity.defaults import MEASURED, Measured
-from ingestd.config.model import BatchConfig
-from ingestd.core.batch import Batch
-from ingestd.core.formatting import number, size
-from ingestd.preflight.estimate import (
-    DAY,
+from ingestd.capacity.estimate import (
+    DAY_S,
     FILES_PER_DAY,
-    LARGE,
-    MONTH,
+    LARGE_BYTES,
+    MONTH_DAYS,
     S3_PUT_USD_PER_1000,
-    SMALL,
+    SMALL_BYTES,
     SNOWPIPE_CREDITS_PER_GB,
     objects_per_day,
 )
+from ingestd.config.model import BatchConfig
+from ingestd.core.batch import Batch
+from ingestd.core.formatting import number, size
 
 S3_USD_PER_GB_MONTH = 0.023  # AWS, us-east-1, S3 Standard, the first 50 TB
 S3_GET_SHARE = 0.08  # of a PUT's price; Snowpipe gets each object once
@@ -30,7 +30,7 @@ PARTITION_BYTES_PER_SECOND = 10e6  # that Kafka's operators plan with, of rows a
 
 MOST_USED = 0.5  # of a daemon at the peak: the rest drains backlogs, and takes over from another
 FEWEST = 2  # daemons: one takes over when the other is replaced
-OUTAGE = 3600.0  # seconds
+OUTAGE_S = 3600.0
 
 
 class ExpectedLoad(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def usd_per_million(self) -> float:
         """Of events."""
-        return self.usd / (self.rate * DAY * MONTH / 1e6)
+        return self.usd / (self.rate * DAY_S * MONTH_DAYS / 1e6)
 
 
 def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured: Measured = MEASURED) -> Plan:
@@ -83,7 +83,7 @@ def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured:
     partitions = load.partitions or _partitions(daemons, peak * measured.row_bytes)
     daemons = min(daemons, max(FEWEST, partitions))
     good = 1 - load.rejected
-    a_day = rate * DAY
+    a_day = rate * DAY_S
     share = math.ceil(partitions / daemons)  # of the busiest daemon, as batch.memory is a daemon's
     objects = objects_per_day([a_day / partitions] * share, measured.object_bytes * good, limits) * partitions / share
     quarantined = objects * (1 - good ** (a_day / objects))
@@ -92,7 +92,7 @@ def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured:
     stored = measured.object_bytes * good * a_day * load.kept_days
     batch = min(limits.bytes, object_bytes * load.peak) + Batch.overhead_bytes
     held = round(2 * share * batch)  # open ones, and as many under way
-    snowpipe = row_bytes * MONTH / 1e9 * SNOWPIPE_CREDITS_PER_GB
+    snowpipe = row_bytes * MONTH_DAYS / 1e9 * SNOWPIPE_CREDITS_PER_GB
     spare = capacity(daemons, partitions, measured) - rate
     return Plan(
         growth=growth,
@@ -108,8 +108,8 @@ def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured:
         object_bytes=object_bytes,
         row_bytes_per_day=row_bytes,
         stored_bytes=stored,
-        outage_seconds=OUTAGE * rate / spare if spare > 0 else math.inf,
-        requests_usd=(objects * (1 + S3_GET_SHARE) + quarantined) * MONTH / 1000 * S3_PUT_USD_PER_1000,
+        outage_seconds=OUTAGE_S * rate / spare if spare > 0 else math.inf,
+        requests_usd=(objects * (1 + S3_GET_SHARE) + quarantined) * MONTH_DAYS / 1000 * S3_PUT_USD_PER_1000,
         storage_usd=stored / 1e9 * S3_USD_PER_GB_MONTH,
         snowpipe_credits=snowpipe,
         snowpipe_usd=snowpipe * load.credit_usd,
@@ -126,7 +126,7 @@ def lateness(it: Plan, reach: float) -> float:
 
     The day that is played has half of its events in the peak, which is so much shorter than half a day.
     """
-    backlog = max(0.0, it.peak_rate - reach) * DAY / 2 * it.rate / it.peak_rate
+    backlog = max(0.0, it.peak_rate - reach) * DAY_S / 2 * it.rate / it.peak_rate
     return backlog / reach if it.rate < reach else math.inf
 
 
@@ -149,12 +149,12 @@ def _notes(it: Plan, today: Plan, limits: BatchConfig, measured: Measured) -> It
         yield "too few partitions for the peak, as one daemon only reads each: add some, or measure a faster daemon"
     elif it.peak_rate > capacity(today.daemons, today.partitions, measured):
         yield f"{number(today.daemons, 'daemon')} with {number(today.partitions, 'partition')} fall behind at the peak"
-    if it.objects_per_day / DAY > S3_PUTS_PER_SECOND:
+    if it.objects_per_day / DAY_S > S3_PUTS_PER_SECOND:
         yield f"more than {S3_PUTS_PER_SECOND:,} PUTs a second: S3 answers SlowDown until it has divided the prefix"
-    if it.object_bytes > LARGE:
+    if it.object_bytes > LARGE_BYTES:
         yield "objects are larger than Snowflake likes them, which is 100 to 250 MB: give a smaller batch.bytes"
-    elif it.object_bytes < SMALL and it.objects_per_day > FILES_PER_DAY * 1.1:
-        full = it.objects_per_day > 1.1 * it.partitions * DAY / limits.interval
+    elif it.object_bytes < SMALL_BYTES and it.objects_per_day > FILES_PER_DAY * 1.1:
+        full = it.objects_per_day > 1.1 * it.partitions * DAY_S / limits.interval
         yield "objects are smaller than Snowflake likes them, which is 100 to 250 MB, or one a minute: " + (
             "give a larger batch.bytes (batch.records, batch.memory)"
             if full

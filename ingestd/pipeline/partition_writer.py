@@ -300,13 +300,17 @@ class PartitionWriter:
         await self._wait_for_compression()
         keys, rules = self._keys, self._rules
         encoded = await self._offload(batch.encode, keys, rules.source_id, __version__, rules.stream_id)
-        _heap.freed(len(encoded.data), self._dependencies.executor)
-        self._on_freed()
+        self._free(len(encoded.data))
         return encoded
 
     async def _wait_for_compression(self) -> None:
         if self._compression is not None:
             await self._compression
+
+    def _free(self, size: int) -> None:
+        """Note that about `size` bytes are free: the parts of a body that was joined, or a body that has landed."""
+        self._on_freed()
+        _heap.freed(size, self._dependencies.executor)
 
     def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._dependencies.executor, function, *arguments)
@@ -325,8 +329,7 @@ class PartitionWriter:
         )
         if batch.flush_reason is FlushReason.HOLE:
             self._metrics.lost_upstream(self.partition, metadata.end - metadata.start)
-        self._on_freed()
-        _heap.freed(len(encoded.data), self._dependencies.executor)
+        self._free(len(encoded.data))
         self._dependencies.landed(encoded.data_key)
         log.debug("landed %s: %d rows, flushed by %s", encoded.data_key, metadata.rows, batch.flush_reason)
 

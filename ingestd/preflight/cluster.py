@@ -5,14 +5,14 @@ from typing import TypeVar
 
 import msgspec
 
+from ingestd.capacity.estimate import Traffic
 from ingestd.config.model import Config, KafkaConfig, Seconds
 from ingestd.core.errors import ConfigError, IngestdError, SourceError
 from ingestd.core.formatting import number
 from ingestd.core.records import GroupState, LogRange, Position, Record, TopicPartition
 from ingestd.preflight import CheckFinding, failed, not_tried, note, ok, some, wrong
-from ingestd.preflight.estimate import Traffic
 
-OUTAGE = Seconds(3 * 86400)  # a weekend with nobody there: what a log should bridge
+OUTAGE_S = Seconds(3 * 86400)  # a weekend with nobody there: what a log should bridge
 #: The settings of a topic that matter to us.
 SETTINGS = ("cleanup.policy", "max.message.bytes", "min.compaction.lag.ms", "retention.bytes", "retention.ms")
 
@@ -229,8 +229,8 @@ def _retention(topic: str, policy: str, numbers: Mapping[str, int]) -> CheckFind
         return ok(check, f"{topic} deletes nothing by age")
     kept = "for ever" if time < 0 else f"for {Seconds(time / 1000)}"
     seen = f"{topic} keeps records {kept}" + (f", and at most {most:,} bytes a partition" if most >= 0 else "")
-    if 0 <= time < OUTAGE * 1000:
-        todo = f"an outage that is longer loses records: give it retention.ms = {int(OUTAGE * 1000)} or more"
+    if 0 <= time < OUTAGE_S * 1000:
+        todo = f"an outage that is longer loses records: give it retention.ms = {int(OUTAGE_S * 1000)} or more"
         return note(check, seen, todo)
     if most >= 0:
         return note(check, seen, "retention.bytes must bridge an outage, too, at your busiest")
@@ -239,11 +239,11 @@ def _retention(topic: str, policy: str, numbers: Mapping[str, int]) -> CheckFind
 
 def _compaction(topic: str, lag: float) -> CheckFinding:
     check = "topic.compaction"
-    if lag < OUTAGE:
+    if lag < OUTAGE_S:
         return wrong(
             check,
             f"{topic} is compacted after {Seconds(lag)}: between two attempts at a batch its log may change",
-            f"give it min.compaction.lag.ms = {int(OUTAGE * 1000)}, or longer than any outage of yours",
+            f"give it min.compaction.lag.ms = {int(OUTAGE_S * 1000)}, or longer than any outage of yours",
         )
     return ok(check, f"{topic} is compacted after {Seconds(lag)}")
 

@@ -9,11 +9,11 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from ingestd import wiring
+from ingestd.capacity.estimate import DAY_S, Traffic
 from ingestd.config.model import Config
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Record, TopicPartition
 from ingestd.preflight.cluster import SETTINGS, Facts
-from ingestd.preflight.estimate import DAY, Traffic
 from ingestd.sources.base import Source
 from ingestd.sources.kafka import Inspector, bootstrap_check
 from ingestd.sources.kafka.requests import time_of
@@ -77,7 +77,7 @@ async def _ask(facts: Facts, config: Config, reader: Inspector) -> None:
 async def _traffic(reader: Inspector, logs: Mapping[TopicPartition, LogRange]) -> dict[TopicPartition, Traffic]:
     now = time.time()
     day, hour = await asyncio.gather(
-        *(reader.starts(logs.keys(), int((now - seconds) * 1000)) for seconds in (DAY, DAY / 24))
+        *(reader.starts(logs.keys(), int((now - seconds) * 1000)) for seconds in (DAY_S, DAY_S / 24))
     )
     return {each: Traffic(log, day[each], hour[each]) for each, log in logs.items()}
 

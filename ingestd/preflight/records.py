@@ -4,36 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-import msgspec
-
+from ingestd.capacity.estimate import Sample
 from ingestd.config.model import BreakerConfig
 from ingestd.core.formatting import number, size
-from ingestd.core.gzip import compress
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.validation import Rejected, Validator
 from ingestd.preflight import CheckFinding, note, ok, wrong
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Sample(msgspec.Struct, frozen=True):
-    """Records from the ends of some partitions, and what becomes of them."""
-
-    records: int
-    rows: Sequence[bytes]  # JSON lines
-    reasons: Mapping[str, int]
-    last: tuple[TopicPartition, Record] | None = None  # the youngest
-    rejected: tuple[TopicPartition, Rejected] | None = None  # one of them
-
-    @property
-    def row_bytes(self) -> float:
-        """Of a row, on average."""
-        return sum(map(len, self.rows)) / len(self.rows) if self.rows else 0.0
-
-    def packed_bytes(self, count: float) -> float:
-        """Of an object with so many rows: as these are compressed, and in proportion beyond them."""
-        some = self.rows[: max(1, round(count))]
-        return len(compress(b"".join(some)).data) * max(1.0, count / len(some))
 
 
 def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validator) -> Sample:
@@ -58,12 +36,12 @@ def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validato
 
 
 def findings(sample: Sample, breaker: BreakerConfig) -> Iterator[CheckFinding]:
-    """What is said of a sample."""
+    """What the report says of a sample."""
     if sample.last is None:
         yield note("kafka.read", "there is no record to read")
         return
     partition, last = sample.last
-    age = "" if last.timestamp < 0 else f" of {_time(last.timestamp)}"
+    age = "" if last.timestamp < 0 else f" of {_utc(last.timestamp)}"
     yield ok(
         "kafka.read", f"{number(sample.records, 'record')} read; the youngest is {partition} offset {last.offset}{age}"
     )
@@ -84,7 +62,7 @@ def findings(sample: Sample, breaker: BreakerConfig) -> Iterator[CheckFinding]:
         )
 
 
-def _time(timestamp: int) -> str:
+def _utc(timestamp: int) -> str:
     try:
         return (_EPOCH + timedelta(milliseconds=timestamp)).isoformat(timespec="seconds").replace("+00:00", "Z")
     except OverflowError:

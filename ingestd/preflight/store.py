@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from ingestd.capacity.estimate import Estimate
 from ingestd.config.model import Config
 from ingestd.core.errors import SinkError
 from ingestd.core.formatting import size
 from ingestd.core.object_keys import OWN, REQUEUED, ObjectKeys
 from ingestd.preflight import CheckFinding, note, ok, wrong
-from ingestd.preflight.estimate import Estimate
 
 _ACTION = re.compile(r"\b(?:s3|kms):[A-Z][A-Za-z]+")
 _NO_ROOM = 1 << 30  # bytes on a disk that are as good as none

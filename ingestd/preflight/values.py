@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
+from ingestd.capacity.estimate import DAY_S, Estimate
 from ingestd.config.model import Config, Size
 from ingestd.core.batch import Batch
 from ingestd.core.formatting import number, size
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.preflight import CheckFinding, note, ok
 from ingestd.preflight.cluster import is_local
-from ingestd.preflight.estimate import DAY, Estimate
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -85,7 +85,7 @@ def memory(config: Config, partitions: int, members: int, found: Estimate | None
     compressed = 0.0
     if found is not None:
         a_day = found.objects * found.object_bytes / partitions
-        compressed = min(config.batch.bytes, a_day * config.batch.interval / DAY)
+        compressed = min(config.batch.bytes, a_day * config.batch.interval / DAY_S)
     needed = Size(2 * mine * (compressed + Batch.overhead_bytes))
     seen = f"batch.memory = {config.batch.memory} for {number(mine, 'partition')} in a process"
     if needed > config.batch.memory:

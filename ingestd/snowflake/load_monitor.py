@@ -144,7 +144,7 @@ class LoadMonitor:
         self._compared_at = now
         # Who wrote an object that was adopted may not have come to tell of it. It is looked for, and not named at once:
         # after a reset of the group, objects are adopted that a pipe has long forgotten.
-        if self._following.has_room_again() or self._metrics.totals().adopted != self._adopted:
+        if self._following.has_room_again() or self._metrics.counters.totals().adopted != self._adopted:
             self._scanned = False
 
     async def _look(self, now: datetime) -> Lines:
@@ -156,7 +156,7 @@ class LoadMonitor:
         """See all, and what is in the store: follow the objects of the newest days that are not loaded, and name those
         that the history does not know.
         """
-        self._adopted = self._metrics.totals().adopted
+        self._adopted = self._metrics.counters.totals().adopted
         heard: set[str] = set()
         known: set[str] = set()
         others, failures = [], []
