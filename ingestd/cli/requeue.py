@@ -27,7 +27,7 @@ from ingestd.requeue.quarantine_reader import QuarantineReader
 from ingestd.requeue.receipts import Receipts
 from ingestd.requeue.requeuer import Requeuer, Tally, Target, read_note
 from ingestd.sinks.base import Sink
-from ingestd.sinks.names import MAX_KEY
+from ingestd.sinks.names import MAX_KEY_BYTES
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.kafka import find_topic, open_transactions
 
@@ -128,9 +128,10 @@ class Requeue:
         """Before anything is produced: a receipt that cannot be written would be missed after it."""
         for origin in origins:
             longest = Names(self._layout, topic).receipt(Produced(origin, 2**31 - 1, (2**63 - 1,)))
-            if (length := len(parse_sink_url(url).prefix) + len(longest)) > MAX_KEY:
+            if (length := len(parse_sink_url(url).prefix) + len(longest)) > MAX_KEY_BYTES:
                 raise ConfigError(
-                    f"names of receipts for topic {topic} in {url} would have {length} of at most {MAX_KEY} characters",
+                    f"names of receipts for topic {topic} in {url} would have {length} of at most {MAX_KEY_BYTES} "
+                    "characters",
                     hint="with --to, give a topic with a shorter name",
                 )
 

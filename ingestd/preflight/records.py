@@ -1,4 +1,4 @@
-"""A sample of the topics' records, and whether the model takes them. Pure."""
+"""What `ingestd check` says of a sample of the topics' records, and whether the model accepts them. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,11 +54,13 @@ def findings(sample: Sample, breaker: BreakerConfig) -> Iterator[CheckFinding]:
     seen = f"{count} of {number(sample.records, 'record')} would be rejected ({reasons}), such as {partition} offset "
     seen += f"{one.record.offset}: {one.reason} at {one.path}: {one.message}"
     if count / sample.records > breaker.max_share:
-        todo = f"more than breaker.max_share = {breaker.max_share:g}, which stops the daemon: mend producer or model"
+        todo = f"more than breaker.max_share = {breaker.max_share:g}, which stops the daemon: correct the producer or the model"
         yield wrong("events.sample", seen, todo)
     else:
         yield note(
-            "events.sample", seen, "they go to the quarantine; mend the producer or events.model if that is not meant"
+            "events.sample",
+            seen,
+            "they go to the quarantine; correct the producer or events.model if that is not intended",
         )
 
 

@@ -1,9 +1,9 @@
-"""Tries everything that a run asks of its sink, within bounds. What comes of it is judged in ``preflight.store``.
+"""Tries every call that a run makes to its sink, within bounds; ``preflight.store`` judges the answers.
 
-No right to delete is needed, so what is written stays. One object a day and way of writing is enough: the first check
-of a day proves that a write is allowed, and the others meet its object, which proves that a taken name is refused. One
-object that is overwritten each time would prove both each time, but not with the calls that a run makes: a bucket's
-policy may well refuse every write that is not conditional. A lifecycle rule may remove ``.ingestd/``.
+No right to delete is needed, so what is written stays: one object a day and way of writing. The first check of a day
+proves that a write is allowed; the others find its object, which proves that a taken key is refused. Overwriting one
+object would prove both each time, but not with the calls that a run makes: a bucket's policy may refuse every write
+that is not conditional. A lifecycle rule may remove ``.ingestd/``.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ WITHIN_S = 20.0  # for each call, with all of its tries
 TRIES, PAUSE_S = 3, 1.0
 
 _CONTENT = b"written by ingestd check\n"
-_NOBODY = TopicPartition("ingestd-check", 0)  # no object is named after it
+_UNUSED = TopicPartition("ingestd-check", 0)  # no object is named after it
 
 T = TypeVar("T")
 
 
 class Store:
-    """`readable` says whether a dry run can look at what is there, `holds_objects` whether anything is."""
+    """Probes one sink. `readable`: a dry run can read it; `holds_objects`: it has objects, None if that is not known."""
 
     def __init__(self, config: Config, sink: Sink, layout: ObjectKeys) -> None:
         self._config = config
@@ -48,9 +48,9 @@ class Store:
         self.holds_objects: bool | None = None
 
     async def look(self) -> None:
-        """Within about twice `WITHIN_S`."""
+        """Try every call; takes at most about twice `WITHIN_S`."""
         listed = await self._listed()
-        if listed is not None and not _is_a_right(listed):
+        if listed is not None and not _is_missing_right(listed):
             for check in ("sink.head", "sink.write", "sink.create_only", "sink.read"):
                 self.findings.append(not_tried(check, "the sink does not answer as it should"))
             return
@@ -76,7 +76,7 @@ class Store:
         return await self._sink.folders(self._layout.events)
 
     async def _missing(self) -> Iterable[CheckFinding]:
-        key = self._layout.data_key(_NOBODY, 0, 0, 0)
+        key = self._layout.data_key(_UNUSED, 0, 0, 0)
         found = await attempt(lambda: self._sink.head(key), f"cannot look at {key}")
         if isinstance(found, SinkError):
             return [store.refused("sink.head", found)]
@@ -111,7 +111,7 @@ class Store:
         return [*findings, *store.encryption(self._config)]
 
     def _key(self, now: datetime) -> str:
-        """Another way to write has another name, so that its rights are tried, too."""
+        """Each way of writing has its own key, so that its rights are tested, too."""
         s3 = self._config.s3
         way = "\n".join((__version__, self._config.sink.delivery, s3.encryption, s3.kms_key_id or ""))
         return f"{OWN}check-{now:%Y-%m-%d}-{hashlib.sha256(way.encode()).hexdigest()[:8]}.gz"
@@ -121,7 +121,7 @@ class Store:
 
 
 def free_space(config: Config) -> int | None:
-    """Bytes that are free where objects go; None where that is no directory, or none that exists."""
+    """Free bytes in the sink's directory; None if the sink is not a directory, or if it does not exist."""
     url = parse_sink_url(config.sink.url)
     if url.kind != "file":
         return None
@@ -132,7 +132,7 @@ def free_space(config: Config) -> int | None:
 
 
 async def attempt(call: Callable[[], Awaitable[T]], failed: str) -> T | SinkError:
-    """The answer; or the last error after `TRIES`, after `WITHIN_S`, or where trying again would not help."""
+    """Call until it answers; the last error after `TRIES` or `WITHIN_S`, or the first that a retry would not mend."""
     error: SinkError = SinkUnavailable(f"{failed}: no answer within {WITHIN_S:g} s", code="TimeoutError")
     try:
         async with asyncio.timeout(WITHIN_S):
@@ -149,8 +149,8 @@ async def attempt(call: Callable[[], Awaitable[T]], failed: str) -> T | SinkErro
     return error
 
 
-def _is_a_right(error: SinkError) -> bool:
-    """Whether just this call is refused: others may be allowed."""
+def _is_missing_right(error: SinkError) -> bool:
+    """Whether only this call is refused: others may be allowed."""
     return error.code in {"AccessDenied", "403"}
 
 

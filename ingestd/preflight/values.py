@@ -1,4 +1,4 @@
-"""Settings that are each right and get along badly, beyond what is refused at the start. Pure."""
+"""What `ingestd check` says of settings that are valid and do not go together. Pure."""
 
 from collections.abc import Iterator
 
@@ -14,9 +14,9 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def findings(config: Config) -> Iterator[CheckFinding]:
-    """What the settings alone tell."""
+    """What the settings alone show."""
     found = [*_times(config), *_exposed(config), *_risks(config)]
-    yield from found or [ok("settings", "no two of them are at odds")]
+    yield from found or [ok("settings", "no two of them conflict")]
 
 
 def _times(config: Config) -> Iterator[CheckFinding]:
@@ -67,8 +67,8 @@ def _exposed(config: Config) -> Iterator[CheckFinding]:
 
 def _risks(config: Config) -> Iterator[CheckFinding]:
     if config.kafka.skip_lost:
-        seen = "kafka.skip_lost = true: records that retention removes are passed over with a log line and a count"
-        yield note("settings.skip_lost", seen, "unset it when the hole that it is for has been sealed")
+        seen = "kafka.skip_lost = true: records that retention removes are skipped with a log line and a count"
+        yield note("settings.skip_lost", seen, "unset it once the gap that it is for is recorded")
     if config.breaker.max_share >= 1:
         yield note(
             "settings.breaker", "breaker.max_share = 1: a topic of nothing but bad events drains into quarantine"
@@ -91,7 +91,7 @@ def memory(config: Config, partitions: int, members: int, found: Estimate | None
     if needed > config.batch.memory:
         return note(
             "settings.memory",
-            f"{seen}, which need about {size(needed)}: batches are sealed early, and objects get smaller",
+            f"{seen}, which need about {size(needed)}: batches are flushed early, and objects get smaller",
             f"give batch.memory = {Size(-(-needed // 2**20) * 2**20)}, or run more processes",
         )
     return ok("settings.memory", f"{seen}, which need about {size(needed)}")

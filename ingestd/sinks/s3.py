@@ -1,7 +1,4 @@
-"""S3, or a store that speaks it, as a sink: one PUT per object, refused by the store where the name is taken.
-
-The only file that imports aiobotocore and botocore; what they raise is mapped here.
-"""
+"""Stores objects in S3 or a compatible store: one PUT per object, which the store refuses if the key is taken."""
 
 import asyncio
 import base64
@@ -33,11 +30,11 @@ if TYPE_CHECKING:
     )
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
-_ATTEMPTS = 3  # of one call, inside botocore; the caller's own retries have no end
+_ATTEMPTS = 3  # of one call, inside botocore; the SinkRetrier repeats the call for ever
 
 
 class _Connection:
-    """One client, and how many calls are using it. A retired one is closed by the last of them."""
+    """A client, and how many calls are using it. The last of them closes a retired one."""
 
     def __init__(self, client: "S3Client", stack: AsyncExitStack) -> None:
         self.client = client
@@ -47,10 +44,10 @@ class _Connection:
 
 
 class S3Sink:
-    """Objects below ``s3://bucket/prefix``, by one long-lived client with at most `connections` connections.
+    """Objects below ``s3://bucket/prefix``; one long-lived client with at most `connections` connections.
 
-    ConfigError: a `url` that is none, or settings that contradict each other. With `conditional=False` every PUT is
-    unconditional and CREATED: for stores that ignore the condition, where each attempt has a name of its own.
+    ConfigError: `url` is not an S3 location, or settings contradict each other. With `conditional=False` every PUT is
+    unconditional and CREATED: for stores that ignore the condition, where each attempt has a key of its own.
     """
 
     def __init__(self, url: str, settings: S3Config, *, connections: int, conditional: bool = True) -> None:
@@ -76,7 +73,7 @@ class S3Sink:
         return f"s3://{self._bucket}/{self._root}".rstrip("/")
 
     async def start(self) -> None:
-        """Make the client. Nothing is sent to the store yet; credentials may be fetched."""
+        """Make the client. Nothing is sent to the store yet, but credentials may be fetched."""
         async with self.call("connect"):
             pass
 
@@ -88,7 +85,7 @@ class S3Sink:
     async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
         full = self._full(key)
         check_metadata(metadata)
-        # A given checksum keeps botocore from a chunked upload with an unsigned payload, its way over https.
+        # With a checksum given, botocore does not send a chunked upload with an unsigned payload, as it would over https.
         crc = await asyncio.to_thread(zlib.crc32, body)
         request: PutObjectRequestTypeDef = {
             "Bucket": self._bucket,
@@ -111,7 +108,7 @@ class S3Sink:
                 if self._conditional and http_status(error) == 412:
                     return Stored.EXISTS
                 raise
-        # Whatever answers 200 to anything is no store: a login page, a health check, a wrong port.
+        # Something that answers 200 to everything is not a store: a login page, a health check, a wrong port.
         if "ETag" not in answer:
             raise SinkUnavailable(f"cannot write {self._name(full)}: the answer is not S3's", code="NoETag")
         return Stored.CREATED
@@ -125,9 +122,9 @@ class S3Sink:
                 if error.operation_name == "HeadObject" and http_status(error) == 404:
                     return None
                 raise
-        # Servers and middlemen may change the case of header names.
+        # Servers and proxies may change the case of header names.
         metadata = {name.lower(): text for name, text in found["Metadata"].items()}
-        modified = cast("datetime | None", found.get("LastModified"))  # the types promise what a store may leave out
+        modified = cast("datetime | None", found.get("LastModified"))  # typed as present, but a store may leave it out
         return ObjectInfo(key, found["ContentLength"], metadata, modified.timestamp() if modified else None)
 
     async def get(self, key: str, limit: int | None = None) -> bytes:
@@ -153,7 +150,7 @@ class S3Sink:
                 yield entry["Key"].removeprefix(self._root)
 
     async def _pages(self, prefix: str, delimiter: str) -> "AsyncIterator[ListObjectsV2OutputTypeDef]":
-        """Each page is a call of its own, so that no deadline and no client waits for who reads the keys."""
+        """The pages of a listing. Each is a call of its own: its deadline does not run while the caller reads the keys."""
         full = self._root + prefix
         request: ListObjectsV2RequestTypeDef = {"Bucket": self._bucket, "Prefix": full}
         if delimiter:
@@ -178,7 +175,7 @@ class S3Sink:
 
     @asynccontextmanager
     async def call(self, action: str) -> "AsyncIterator[S3Client]":
-        """A client for one call, its deadline, and its errors as a sink's."""
+        """Give a client for one call, with a deadline, and turn its errors into a sink's."""
         connection: _Connection | None = None
         try:
             with _mapped(action):
@@ -187,7 +184,7 @@ class S3Sink:
                     connection.users += 1
                     yield connection.client
         except SinkForbidden:
-            # A client keeps the credentials it began with, even if it found none. The next one looks for them afresh.
+            # A client keeps the credentials it found first, or none. A new client looks for them again.
             if connection is not None and connection is self._current:
                 connection.retired, self._current = True, None
             raise
@@ -206,7 +203,7 @@ class S3Sink:
     async def _open(self) -> _Connection:
         settings = self._settings
         session = AioSession()
-        # Reading the service's description is most of what a client costs, and it never changes.
+        # Reading the description of the service is most of what a client costs, and it never changes.
         if self._loader is not None:
             session.register_component("data_loader", self._loader)
         self._loader = session.get_component("data_loader")
@@ -242,12 +239,12 @@ def _parse(url: str) -> tuple[str, str]:
 
 @contextmanager
 def _mapped(action: str) -> Iterator[None]:
-    """Whatever the client raises as one of a sink's two errors."""
+    """Turn what the client raises into one of a sink's two errors."""
     try:
         yield
     except Exception as error:
         mapped = classify(error, action)
         if mapped is None:
             raise
-        # Without its cause, whose text may be what a credential process printed.
+        # Without its cause: its text may be what a credential process printed.
         raise mapped from None
