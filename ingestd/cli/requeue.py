@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -23,13 +22,14 @@ from ingestd.core.events import load_model
 from ingestd.core.formatting import number
 from ingestd.core.records import TopicPartition
 from ingestd.core.rejections import Reason
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.requeue.batches import Names, Produced, Selection
 from ingestd.requeue.quarantine_reader import QuarantineReader
 from ingestd.requeue.receipts import Receipts
 from ingestd.requeue.requeuer import Requeuer, Tally, Target, read_note
 from ingestd.sinks.base import Sink
-from ingestd.sinks.names import MAX_KEY
+from ingestd.sinks.names import MAX_KEY_BYTES
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.kafka import find_topic, open_transactions
 
@@ -154,9 +154,10 @@ class Requeue:
         """Before anything is produced: a receipt that cannot be written would be missed after it."""
         for origin in origins:
             longest = Names(self._layout, topic).receipt(Produced(origin, 2**31 - 1, (2**63 - 1,)))
-            if (length := len(urlsplit(url).path) + len(longest)) > MAX_KEY:
+            if (length := len(parse_sink_url(url).prefix) + len(longest)) > MAX_KEY_BYTES:
                 raise ConfigError(
-                    f"names of receipts for topic {topic} in {url} would have {length} of at most {MAX_KEY} characters",
+                    f"names of receipts for topic {topic} in {url} would have {length} of at most {MAX_KEY_BYTES} "
+                    "characters",
                     hint="with --to, give a topic with a shorter name",
                 )
 
