@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import pytest
 
-from ingestd.config.model import BatchConfig, SinkConfig
+from ingestd.config.model import BatchConfig, Seconds, SinkConfig
 from ingestd.core.batch import Batch, RecordRef
 from ingestd.core.chain import ChainPolicy, Neighbours, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
@@ -44,21 +44,23 @@ class Immediate(Executor):
 class Ports:
     """A source and a sink that ask the test for each answer."""
 
-    cluster_id = "cluster"
-
-    def __init__(self) -> None:
+    def __init__(self, source_id: str) -> None:
+        self.source_id = source_id
         self.question: tuple[str, tuple[object, ...]] | None = None
         self.seeks: list[int] = []
         self.paused = False
+        self.asking = asyncio.Event()
         self._answer: asyncio.Future[Any] = asyncio.Future()
 
     async def ask(self, kind: str, *arguments: object) -> Any:
         assert self.question is None, f"{kind} is asked before {self.question} is answered"
         self.question, self._answer = (kind, arguments), asyncio.get_running_loop().create_future()
+        self.asking.set()
         return await self._answer
 
     def answer(self, value: object) -> None:
         self.question = None
+        self.asking.clear()
         self._answer.set_result(value)
 
     def seek(self, _: TopicPartition, offset: int) -> None:
@@ -67,7 +69,7 @@ class Ports:
     def pause(self, _: TopicPartition) -> None:
         self.paused = True
 
-    async def topic_id(self, _: TopicPartition) -> Any:
+    async def stream_id(self, _: TopicPartition) -> Any:
         return await self.ask("topic id")
 
     async def committed(self, _: TopicPartition) -> Any:
@@ -91,10 +93,10 @@ class Ports:
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    async def neighbours(sink: Ports, _keys: object, _partition: object, offset: int) -> Any:
-        return await sink.ask("neighbours", offset)
+    async def neighbours(listing: Any, _keys: object, _partition: object, offset: int) -> Any:
+        return await listing._sink.ask("neighbours", offset)
 
-    monkeypatch.setattr(chain_objects, "neighbours", neighbours)
+    monkeypatch.setattr(chain_objects, "find_neighbours", neighbours)
     monkeypatch.setattr(chain_objects, "LOG_END_INTERVAL_S", 0.0)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -110,10 +112,16 @@ class Play:
     """Runs a writer and answers its questions in turn."""
 
     def __init__(
-        self, *, exactly_once: bool = True, skip_lost: bool = False, replayable: bool = True, topic_id: str = ""
+        self,
+        *,
+        exactly_once: bool = True,
+        skip_lost: bool = False,
+        replayable: bool = True,
+        topic_id: str = "",
+        cluster: str = "cluster",
     ) -> None:
         self.loop = asyncio.get_event_loop_policy().get_event_loop()
-        self.ports, self.metrics = Ports(), Metrics()
+        self.ports, self.metrics = Ports(cluster), Metrics()
         self.loop.run_until_complete(self._start(ObjectKeys(exactly_once=exactly_once), skip_lost, replayable))
         self.answer("topic id", topic_id)
 
@@ -121,7 +129,7 @@ class Play:
         dependencies = Dependencies(
             source=cast("Source", self.ports),
             sink=cast("Sink", self.ports),
-            retrier=SinkRetrier(SinkConfig(), self.metrics.upload_retried),
+            retrier=SinkRetrier(SinkConfig(retry_initial=Seconds(0.001)), self.metrics.upload_retried),
             metrics=self.metrics,
             executor=Immediate(),
             wall_clock=lambda: 0.0,
@@ -140,6 +148,15 @@ class Play:
         """Let everything happen that needs no answer."""
         self.loop.run_until_complete(self._turns())
         return self
+
+    def wait(self) -> None:
+        """Until the backoff is over and there is a question again."""
+
+        async def until_asked() -> None:
+            async with asyncio.timeout(10):
+                await self.ports.asking.wait()
+
+        self.loop.run_until_complete(until_asked())
 
     def asked(self, kind: str) -> Any:
         """What the writer waits for; returns the arguments, or the only one."""
@@ -217,7 +234,7 @@ def thing(
     start: int,
     end: int,
     *,
-    cluster: str = "cluster",
+    cluster: str | None = "cluster",
     timestamp: int = NOON,
     first: int | None = None,
     topic_id: str | None = None,
@@ -255,7 +272,7 @@ def test_probe_adopts_an_object_that_is_there_already() -> None:
     play = Play().at(Position(10, TAG))
     play.fill(10, 11)
     play.first(10).answer("head", thing(10, 30)).answer("log", LOG)
-    assert (play.metrics.totals().adopted, play.metrics.totals().released) == (1, 2)
+    assert (play.metrics.counters.totals().adopted, play.metrics.counters.totals().released) == (1, 2)
     assert play.committing() == Position(30, TAG)
     play.answer("commit", True).answer("log", LOG)
     assert play.ports.seeks[-1] == 30
@@ -269,7 +286,7 @@ def test_adopts_the_winner_on_exists() -> None:
     play.answer("put", Stored.EXISTS)
     assert play.asked("head") == key(10)
     play.answer("head", thing(10, 11)).answer("log", LOG)
-    assert (play.metrics.totals().adopted, play.metrics.totals().released) == (1, 4)
+    assert (play.metrics.counters.totals().adopted, play.metrics.counters.totals().released) == (1, 4)
     assert play.buffer.epoch != epoch
     assert play.committing() == Position(11, TAG)
 
@@ -287,6 +304,7 @@ def test_uploads_again_where_the_winner_has_vanished() -> None:
     play = Play().filling(10)
     put = play.uploading(10)
     play.answer("put", Stored.EXISTS).answer("head", None)
+    play.wait()
     assert play.asked("put") == put
 
 
@@ -455,6 +473,14 @@ def test_halts_at_an_object_that_is_not_of_this_log(foreign: ObjectInfo) -> None
     while play.writer.halt is None:
         play.answer("log", LOG)
     assert play.halted() in {"foreign_object", "recreated_topic"}
+
+
+@pytest.mark.parametrize(("cluster", "halts"), [(None, False), ("cluster", True)])
+def test_the_objects_of_a_cluster_without_an_id_have_none(cluster: str | None, *, halts: bool) -> None:
+    play = Play(cluster="").at(Position(10, TAG)).first(10).answer("head", thing(10, 30, cluster=cluster))
+    assert (play.writer.halt is not None) is halts
+    if halts:
+        assert "of cluster cluster, not t[0] of cluster without an id" in play.message()
 
 
 def test_an_earlier_first_record_than_the_objects_is_no_sign_of_another_log() -> None:

@@ -89,9 +89,7 @@ class Pipeline:
         """
         leaving = [self.writers[partition] for partition in partitions if partition in self.writers]
         for writer in leaving:
-            writer.restart_pending = False
-            writer.flush(FlushReason.REVOKE)
-            writer.finish()
+            writer.finish(FlushReason.REVOKE)
         if tasks := [writer.task for writer in leaving if writer.task is not None]:
             await asyncio.wait(tasks, timeout=self._revoke_timeout)
         for writer in leaving:
@@ -102,19 +100,8 @@ class Pipeline:
 
         The buffered records may be in no log any more, so nobody could read them again.
         """
-        writer = self.writers.get(partition)
-        if writer is None or writer.task is None:
-            return
-        writer.finish_and_restart()
-        writer.task.add_done_callback(lambda task: self._restart(writer, task))
-
-    def _restart(self, writer: PartitionWriter, task: asyncio.Task[None]) -> None:
-        """Unless the partition was revoked, lost or halted meanwhile, or the stream has ended."""
-        ended = writer.state in {PartitionState.LOST, PartitionState.HALTED}
-        if not writer.restart_pending or self._finishing or ended:
-            return
-        if task.cancelled() or task.exception() is None:
-            self._start_partition(writer.partition)
+        if writer := self.writers.get(partition):
+            writer.finish_and_restart(lambda: self._start_partition(partition))
 
     def _start_partition(self, partition: TopicPartition) -> None:
         if self._finishing or self._group is None:
@@ -125,11 +112,7 @@ class Pipeline:
         self.writers[partition] = writer
         self.unassigned_since = None
         self._metrics.assigned(partition)
-        life = writer.run()
-        try:
-            writer.task = self._group.create_task(life, name=f"writer {partition}")
-        except RuntimeError:  # the group is ending after a failure, and the rebalance does not know yet
-            life.close()
+        writer.start(self._group)
 
     def _stop_partition(self, writer: PartitionWriter) -> None:
         writer.stop()
@@ -235,7 +218,7 @@ class Pipeline:
             now = _now()
             for writer in self.writers.values():
                 if self.budget.is_full or not self._awaits_records(writer):
-                    writer.last_progress_at = now
+                    writer.note_progress(now)
 
     def _awaits_records(self, writer: PartitionWriter) -> bool:
         """Whether the log has records that were not read, or the partition was lost and not revoked yet."""
@@ -250,8 +233,7 @@ class Pipeline:
     def _finish(self) -> None:
         self._finishing = True
         for writer in self.writers.values():
-            writer.flush(FlushReason.SHUTDOWN)
-            writer.finish()
+            writer.finish(FlushReason.SHUTDOWN)
 
 
 def _offset(record: Record) -> int:

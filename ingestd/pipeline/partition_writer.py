@@ -17,17 +17,16 @@ from ingestd import __version__
 from ingestd.core.batch import Batch, EncodedBatch, RecordRef
 from ingestd.core.chain import ChainPolicy, ChainRules, Halt, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
 from ingestd.core.records import LogRange, Position, Record, TopicPartition
-from ingestd.core.stored import Stored
 from ingestd.core.validation import Validated
 from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.pipeline.chain_objects import ChainObjects, Dependencies
 
 log = logging.getLogger(__name__)
 
-_heap = HeapTrimmer()  # of the process; used by the one thread that compresses
+_heap = HeapTrimmer()  # of the process
 
 T = TypeVar("T")
 
@@ -60,9 +59,8 @@ class PartitionWriter:
         self.halt: Halt | None = None
         self.last_timestamp: int | None = None  # Kafka timestamp (ms) of the last record read
         self.last_progress_at = _now()  # when records last came, or none were there to come
-        self.restart_pending = False  # the partition is still ours after this writer's end
         self.task: asyncio.Task[None] | None = None
-        self._rules = ChainRules(partition, policy, dependencies.source.cluster_id)
+        self._rules = ChainRules(partition, policy, dependencies.source.source_id)
         self._keys = policy.keys
         self._flush_policy = flush_policy
         self._objects = ChainObjects(self._rules, dependencies)
@@ -72,6 +70,7 @@ class PartitionWriter:
         self._on_freed = on_freed
         self._changed = asyncio.Event()
         self._finishing = False
+        self._restart: Callable[[], None] | None = None  # where the partition is still ours after this writer's end
         self._compression: asyncio.Future[None] | None = None  # of the open batch; one at a time: rows stay in order
 
     # -- records in, called by the ingest loop
@@ -87,7 +86,7 @@ class PartitionWriter:
         batch.add(chunk, validated, quarantine, _now())
         self.buffer.advance(RecordRef(chunk[0].offset, chunk[0].timestamp), batch.end)
         self.last_timestamp = chunk[-1].timestamp
-        self.last_progress_at = _now()
+        self.note_progress(_now())
         if is_first:
             self._changed.set()
 
@@ -124,24 +123,48 @@ class PartitionWriter:
             return None
         return self._flush_policy.due_at(batch)
 
-    def finish(self) -> None:
-        """End as soon as everything that was flushed has landed and is committed."""
+    def note_progress(self, now: float) -> None:
+        """Records came, or there are none to wait for."""
+        self.last_progress_at = now
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Begin to run as a task of the group."""
+        life = self.run()
+        try:
+            self.task = group.create_task(life, name=f"writer {self.partition}")
+        except RuntimeError:  # the group is ending after a failure, and the rebalance does not know yet
+            life.close()
+
+    def finish(self, reason: FlushReason) -> None:
+        """Flush, and end as soon as everything has landed and is committed."""
+        self._restart = None
+        self._end_stream(reason)
+
+    def finish_and_restart(self, restart: Callable[[], None]) -> None:
+        """Land what is buffered, read no more, then call `restart`, unless the partition was given up meanwhile."""
+        if self.task is None:
+            return
+        self._restart = restart
+        self._end_stream(FlushReason.GONE)
+        self.buffer.position = None
+        self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        given_up = self.state in {PartitionState.LOST, PartitionState.HALTED}
+        if self._restart is not None and not given_up and (task.cancelled() or task.exception() is None):
+            self._restart()
+
+    def _end_stream(self, reason: FlushReason) -> None:
+        self.flush(reason)
         self._finishing = True
         self._changed.set()
         starting = self.state in {PartitionState.LOADING, PartitionState.PROBING}
         if self.task is not None and not self.buffer.flushed and starting:
             self.task.cancel()  # nothing is buffered, so there is nothing to wait for
 
-    def finish_and_restart(self) -> None:
-        """Land what is buffered, accept no more records, and ask to be started again."""
-        self.flush(FlushReason.GONE)
-        self.buffer.position = None
-        self.restart_pending = True
-        self.finish()
-
     def stop(self) -> None:
         """End at once and discard what has not landed: the next owner reads it again."""
-        self.restart_pending = False
+        self._restart = None
         if self.task is not None:
             self.task.cancel()
         self._metrics.released(self.partition, self.buffer.reset())
@@ -162,7 +185,7 @@ class PartitionWriter:
 
     async def _load(self) -> Position:
         # Before anything that is asked by the topic's name: a topic that is created again from now on is noticed.
-        self._rules.topic_id = await self._source.topic_id(self.partition)
+        self._rules.stream_id = await self._source.stream_id(self.partition)
         committed = await self._source.committed(self.partition)
         if committed is not None:
             self._rules.check_committed(committed)
@@ -224,14 +247,12 @@ class PartitionWriter:
     async def _land(self, batch: Batch) -> ObjectMetadata | None:
         """Upload the oldest batch. Returns the winner if another object, with another end, has its name."""
         encoded = await self._encode(batch)
-        while await self._objects.upload(encoded) is Stored.EXISTS:
-            info = await self._objects.head(encoded.data_key)
-            if info is None:
-                continue
-            winner = await self._objects.validate(info, encoded.data_key, batch.first)
+        existing = await self._objects.upload(encoded)
+        if existing is not None:
+            winner = await self._objects.validate(existing, encoded.data_key, batch.first)
+            # The same end: our own earlier attempt whose answer was lost, or a writer that cut at the same record.
             if winner.end != batch.end:
                 return winner
-            break  # our own earlier attempt whose answer was lost, or another writer that cut at the same record
         self.buffer.flushed.popleft()
         self.landed = batch.end
         self._record_landed(encoded, batch)
@@ -278,13 +299,18 @@ class PartitionWriter:
     async def _encode(self, batch: Batch) -> EncodedBatch:
         await self._wait_for_compression()
         keys, rules = self._keys, self._rules
-        encoded = await self._offload(_encode, batch, keys, rules.cluster, rules.topic_id)
-        self._on_freed()
+        encoded = await self._offload(batch.encode, keys, rules.source_id, __version__, rules.stream_id)
+        self._free(len(encoded.data))
         return encoded
 
     async def _wait_for_compression(self) -> None:
         if self._compression is not None:
             await self._compression
+
+    def _free(self, size: int) -> None:
+        """Note that about `size` bytes are free: the parts of a body that was joined, or a body that has landed."""
+        self._on_freed()
+        _heap.freed(size, self._dependencies.executor)
 
     def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._dependencies.executor, function, *arguments)
@@ -303,8 +329,7 @@ class PartitionWriter:
         )
         if batch.flush_reason is FlushReason.HOLE:
             self._metrics.lost_upstream(self.partition, metadata.end - metadata.start)
-        self._on_freed()
-        self._offload(_heap.freed, len(encoded.data))
+        self._free(len(encoded.data))
         self._dependencies.landed(encoded.data_key)
         log.debug("landed %s: %d rows, flushed by %s", encoded.data_key, metadata.rows, batch.flush_reason)
 
@@ -332,12 +357,6 @@ class PartitionWriter:
     def _place(self, **more: object) -> dict[str, object]:
         """Fields of a log line."""
         return {"topic": self.partition.topic, "partition": self.partition.partition, **more}
-
-
-def _encode(batch: Batch, keys: ObjectKeys, cluster: str, topic_id: str) -> EncodedBatch:
-    encoded = batch.encode(keys, cluster, __version__, topic_id)
-    _heap.freed(len(encoded.data))
-    return encoded
 
 
 def _now() -> float:

@@ -93,9 +93,10 @@ class PartitionChain:
         if not metadata.rows and not metadata.rejected:
             counts.holes += 1
             counts.hole_offsets += metadata.end - metadata.start
-        if metadata.cluster in self.clusters or len(self.clusters) < MAX_CLUSTERS:
-            known, first = self.clusters.get(metadata.cluster, (0, key))
-            self.clusters[metadata.cluster] = (known + 1, first)
+        cluster = metadata.cluster or ""
+        if cluster in self.clusters or len(self.clusters) < MAX_CLUSTERS:
+            known, first = self.clusters.get(cluster, (0, key))
+            self.clusters[cluster] = (known + 1, first)
 
 
 class ChainVerifier:

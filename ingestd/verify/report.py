@@ -92,11 +92,13 @@ def _check_clusters(chains: ChainVerifier, expected: str | None) -> None:
             counts[cluster] = counts.get(cluster, 0) + count
     if not counts:
         return
+    no_id = "without an id"
     right = expected if expected is not None else max(sorted(counts), key=lambda cluster: counts[cluster])
     for partition, chain in sorted(chains.partitions.items()):
         for cluster, (count, key) in chain.clusters.items():
             if cluster != right:
-                text = f"{partition}: {number(count, 'object')} of cluster {cluster}, not {right}, the first is {key}"
+                text = f"{partition}: {number(count, 'object')} of cluster {cluster or no_id}, not {right or no_id}, "
+                text += f"the first is {key}"
                 chains.problems.add(make_finding("cluster", partition, text, key=key))
 
 
