@@ -796,7 +796,7 @@ def test_says_that_all_is_well(
     the_sink(archive, monkeypatch)
     assert run(settings(), Options(objects_only=True, read=True)) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-1] == "No problems: 2 objects in an unbroken chain; every row was read."
+    assert out.splitlines()[-1] == "Nothing wrong: 2 objects in an unbroken chain; every row was read."
 
 
 def test_says_what_is_wrong_what_it_means_and_what_to_do(

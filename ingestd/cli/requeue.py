@@ -5,7 +5,7 @@ import logging
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -38,7 +38,7 @@ _PROGRESS_S = 5.0  # between two log lines about progress
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags of `requeue`. Times are Kafka timestamps in milliseconds."""
+    """What the flags say. Times are Kafka timestamps, in milliseconds."""
 
     since: int | None = None
     until: int | None = None
@@ -66,7 +66,7 @@ def _check(options: Options) -> None:
     if options.to is not None and not re.fullmatch(rf"(?!\.\.?$)[A-Za-z0-9._-]{{1,{TOPIC_MAX}}}", options.to):
         raise ConfigError(
             f"--to {options.to!r} is not a topic name",
-            hint=f"use at most {TOPIC_MAX} letters, digits, '.', '_' and '-'",
+            hint=f"give at most {TOPIC_MAX} letters, digits, '.', '_', '-'",
         )
 
 
@@ -185,28 +185,16 @@ class Requeue:
         lines += [f"  {label:12}{fact}" for label, fact in facts]
         return "\n".join(lines) + "\n"
 
-    def _skipped(self) -> list[tuple[str, str]]:
+    def _skipped(self) -> Iterator[tuple[str, str]]:
         counts = self.counts
-        objects = number(counts.superseded_objects, "object"), number(counts.unlanded_objects, "object")
-        return [
-            (label, fact)
-            for count, label, fact in (
-                (
-                    counts.superseded_objects,
-                    "superseded",
-                    f"{number(counts.superseded_records, 'record')} in {objects[0]} of attempts that failed: "
-                    "they are in another object, or are rows",
-                ),
-                (
-                    counts.unlanded_objects,
-                    "not landed",
-                    f"{number(counts.unlanded_records, 'record')} in {objects[1]} without a data object: "
-                    "not landed yet, or deleted",
-                ),
-                (counts.unreadable_objects, "unreadable", f"{counts.unreadable_objects:,}: see the log"),
-            )
-            if count
-        ]
+        if counts.superseded_objects:
+            what = f"{number(counts.superseded_records, 'record')} in {number(counts.superseded_objects, 'object')}"
+            yield "superseded", f"{what} of attempts that failed: they are in another object, or are rows"
+        if counts.unlanded_objects:
+            what = f"{number(counts.unlanded_records, 'record')} in {number(counts.unlanded_objects, 'object')}"
+            yield "not landed", f"{what} without a data object: not landed yet, or deleted"
+        if counts.unreadable_objects:
+            yield "unreadable", f"{counts.unreadable_objects:,}: see the log"
 
     def _targets(self) -> list[str]:
         return [self._options.to] if self._options.to is not None else list(self._config.kafka.topics)

@@ -25,7 +25,7 @@ REFRESH_S = 0.25
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags of `verify`. Times are Kafka timestamps in milliseconds."""
+    """What the flags say. Times are Kafka timestamps, in milliseconds."""
 
     since: int | None = None
     until: int | None = None
