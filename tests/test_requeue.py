@@ -36,7 +36,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 # -- which records
 
 
-async def test_produces_what_is_good_by_now_and_leaves_the_rest(world: World) -> None:
+async def test_produces_records_that_are_valid_now_and_leaves_the_rest(world: World) -> None:
     world.attempt(1, 100, [event(0), BROKEN, event(1, "web_visit"), event(2), None])
     counts = await world.run()
     assert world.log.places() == [(1, 100), (1, 103)]
@@ -44,7 +44,7 @@ async def test_produces_what_is_good_by_now_and_leaves_the_rest(world: World) ->
     assert counts.failing == {"not_json": 1, "null_value": 1}
 
 
-async def test_a_record_goes_back_to_its_partition_as_it_came(world: World) -> None:
+async def test_a_record_goes_back_to_its_partition_unchanged(world: World) -> None:
     world.attempt(3, 7, [event(0)])
     await world.run()
     [(partition, record)] = world.log.committed[TOPIC]
@@ -62,14 +62,14 @@ async def test_another_topic_with_less_partitions_takes_all_of_them(world: World
     assert not world.log.committed[TOPIC]
 
 
-async def test_each_target_has_a_memory_of_its_own(world: World) -> None:
+async def test_each_target_has_its_own_receipts(world: World) -> None:
     world.attempt(1, 0, [event(0)])
     for target in ("repaired", None, "repaired", None):
         await world.run(to=target)
     assert world.log.places("repaired") == world.log.places() == [(1, 0)]
 
 
-async def test_a_topic_whose_name_begins_like_another_s_is_another(world: World) -> None:
+async def test_a_topic_with_the_same_prefix_is_not_read(world: World) -> None:
     world.attempt(0, 0, [event(0)], topic=f"{TOPIC}.old")
     assert (await world.run()).read == 0
 
@@ -126,7 +126,7 @@ async def test_what_became_a_row_in_the_attempt_that_landed_is_not_produced(worl
     assert (counts.superseded_records, counts.failing) == (2, {"not_json": 1})
 
 
-async def test_what_has_not_landed_waits(world: World) -> None:
+async def test_records_that_have_not_landed_are_not_produced(world: World) -> None:
     world.attempt(0, 0, [event(0)], lands=False)
     counts = await world.run()
     assert not world.log.places()
@@ -163,7 +163,7 @@ async def test_a_damaged_object_does_not_stop_the_others(world: World, caplog: p
     assert key in caplog.text
 
 
-async def test_an_object_that_says_nothing_of_itself_is_left_alone(world: World) -> None:
+async def test_an_object_without_metadata_is_skipped(world: World) -> None:
     world.attempt(0, 0, [event(0)])
     key = next(key for key in world.sink.objects if key.startswith(QUARANTINE))
     world.sink.objects[key] = world.sink.objects[key][0], {}
@@ -214,7 +214,7 @@ async def test_records_of_several_small_objects_share_a_transaction(world: World
     assert world.log.transactions == [10]
 
 
-async def test_a_lineage_has_a_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_lineage_has_its_own_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
     world.attempt(0, 0, [event(0)])
     await world.run()
@@ -257,7 +257,7 @@ async def test_another_cluster_is_refused(world: World, monkeypatch: pytest.Monk
         await world.run()
 
 
-async def test_a_note_that_somebody_overwrote_is_an_error(world: World) -> None:
+async def test_a_note_that_another_program_overwrote_is_an_error(world: World) -> None:
     world.attempt(0, 0, [event(0)])
     await world.run()
     world.log.notes = dict.fromkeys(world.log.notes, "")
@@ -361,7 +361,7 @@ async def test_a_fault_of_the_sink_is_tried_again(world: World) -> None:
     assert world.log.places() == world.receipts == sorted(expected)
 
 
-async def test_a_sink_that_stays_away_ends_it_and_the_next_run_goes_on(
+async def test_gives_up_an_unavailable_sink_and_the_next_run_continues(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches, "_MAX_RECORDS", 3)
@@ -403,7 +403,7 @@ async def test_a_dry_run_needs_no_right_to_write(world: World, monkeypatch: pyte
     assert (await world.run(dry_run=True)).good == len(expected)
 
 
-async def test_a_listing_that_breaks_off_is_gone_on_with(world: World) -> None:
+async def test_a_listing_that_breaks_off_is_continued(world: World) -> None:
     expected = a_quarantine(world)
     failed: list[Call] = []
 
