@@ -33,7 +33,7 @@ from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.pipeline.status import StatusCollector
 from ingestd.pipeline.subscribers import Subscriber
-from ingestd.pipeline.watchdog import Verdict, Watchdog
+from ingestd.pipeline.watchdog import Watchdog, WatchdogAction
 from ingestd.sinks.create_only import require_create_only
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify.findings import VerifyReport
@@ -166,7 +166,7 @@ class Daemon:
 
     def _pipeline(self, executor: ThreadPoolExecutor) -> Pipeline:
         config = self._config
-        tools = Dependencies(
+        dependencies = Dependencies(
             source=self._source,
             sink=self._sink,
             retrier=self._retrier,
@@ -175,7 +175,7 @@ class Daemon:
             wall_clock=time.time,
             landed=self._landed,
         )
-        return wiring.make_pipeline(config, tools, self._validator)
+        return wiring.make_pipeline(config, dependencies, self._validator)
 
     def _landed(self, key: str) -> None:
         for subscriber in self._subscribers:
@@ -273,11 +273,11 @@ class Daemon:
         while True:
             await asyncio.sleep(WATCHDOG_INTERVAL_S)
             verdict = watchdog.judge(pipeline.longest_wait(), pipeline.progress)
-            if verdict is Verdict.REBUILD:
+            if verdict is WatchdogAction.REBUILD:
                 log.error("source stalled: its log has records but none arrive; rebuilding the source")
                 self._metrics.source_restarted()
                 await self._source.rebuild()
-            elif verdict is Verdict.GIVE_UP:
+            elif verdict is WatchdogAction.GIVE_UP:
                 raise SourceError("the source makes no progress after it was rebuilt", hint="restart")
 
     @contextlib.contextmanager
