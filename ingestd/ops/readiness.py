@@ -38,6 +38,9 @@ class NotReadyReason(msgspec.Struct, frozen=True):
     message: str
 
 
+_NOT_EVALUATED = NotReadyReason("starting", "not evaluated yet")
+
+
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that is assigned to this daemon. Offsets are None until they are known."""
 
@@ -97,9 +100,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     source_error_age: float | None = None
     last_error: str | None = None
     loading: Loading | None = None  # None where loading is not monitored
-    reasons: list[NotReadyReason] = msgspec.field(
-        default_factory=lambda: [NotReadyReason("starting", "not evaluated yet")]
-    )
+    reasons: list[NotReadyReason] = msgspec.field(default_factory=lambda: [_NOT_EVALUATED])
 
     @property
     def ready(self) -> bool:
