@@ -157,7 +157,7 @@ def test_notes_tell_when_today_s_daemons_fall_behind() -> None:
         (
             ExpectedLoad(rate=50_000),
             replace(MINUTE, memory=Size(16 << 20)),
-            "batch.memory = 16MiB flushes batches early",
+            "= 16MiB flushes batches early",
         ),
         (ExpectedLoad(rate=1e6, partitions=400_000), MINUTE, "PUTs a second"),
     ],
