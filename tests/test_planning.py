@@ -201,15 +201,17 @@ def test_the_command_takes_settings_and_flags(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("", "--rate"),
-        ("--rate 0", "argument --rate: '0' is no number of more than 0"),
-        ("--rate nan", "argument --rate: 'nan' is no number"),
-        ("--rate inf", "argument --rate: 'inf' is no number"),
-        ("--rate 1 --peak 0.5", "argument --peak: '0.5' is no number from 1"),
-        ("--rate 1 --rejected 1", "argument --rejected: '1' is no number from 0 to 0.99"),
-        ("--rate 1 --partitions 0", "argument --partitions: '0' is no whole number"),
-        ("--rate 1 --growth 1,x", "argument --growth: 'x' is no number"),
-        ("--rate 1 --growth 1,1,1,1,1,1,1,1,1", "more than 8 columns"),
+        ("", "ingestd: missing option '--rate' (give --rate N)"),
+        ("--rate 1 --partitions 1_0", "--partitions '1_0' is not accepted (give a whole number"),
+        ("--rate 1 --partitions ٣", "--partitions '٣' is not accepted (give a whole number"),
+        ("--rate 0", "--rate '0' is not accepted (give a number greater than 0, and at most 1e12)"),
+        ("--rate nan", "--rate 'nan' is not accepted (give a number"),
+        ("--rate inf", "--rate 'inf' is not accepted (give a number"),
+        ("--rate 1 --peak 0.5", "--peak '0.5' is not accepted (give a number from 1 to 1000)"),
+        ("--rate 1 --rejected 1", "--rejected '1' is not accepted (give a number from 0 to 0.99)"),
+        ("--rate 1 --partitions 0", "--partitions '0' is not accepted (give a whole number"),
+        ("--rate 1 --growth 1,x", "--growth '1,x' is not accepted (give at most 8 numbers"),
+        ("--rate 1 --growth 1,1,1,1,1,1,1,1,1", "--growth '1,1,1,1,1,1,1,1,1' is not accepted (give at most 8 numbers"),
     ],
 )
 def test_what_cannot_be_planned_is_named(flags: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,5 +226,5 @@ def test_the_help_has_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("peak", "rejected", "kept_days", "credit_usd"):
         value: float = getattr(defaults, name)
         assert value == getattr(load, name)
-        assert re.search(rf"--{name.replace('_', '-')} [A-Z]+ [^;]+; {value:g} --", told), name
-    assert f"; {','.join(f'{it:g}' for it in defaults.growth)} --" in told
+        assert re.search(rf"--{name.replace('_', '-')} [A-Z]+ [^(]+\(default {value:g}\)", told), name
+    assert f"(default {','.join(f'{it:g}' for it in defaults.growth)})" in told

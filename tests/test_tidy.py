@@ -18,6 +18,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "botocore": ("sinks/s3.py", "sinks/s3_errors.py", "demo/warehouse/sqs_events.py"),
     "aiohttp": ("ops/http.py", "ops/health.py", "demo/page/", "sources/kafka/auth.py"),
     "prometheus_client": ("ops/metrics.py",),
+    "click": ("cli/",),
     "rich": ("ops/terminal.py",),
     "isal": ("core/gzip.py",),
     "uvloop": ("wiring.py",),

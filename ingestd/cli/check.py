@@ -1,14 +1,16 @@
-"""`ingestd check`: tries everything that a run needs, with its own settings, and says of each what was seen."""
+"""`ingestd check`: tries everything that a run needs, with the settings of the run, and reports each finding."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+import click
 import msgspec
 from msgspec.structs import replace
 
 from ingestd import wiring
 from ingestd.capacity import estimate
+from ingestd.cli.flags import INSPECTION, JSON, SETTINGS, CommandFlag, SettingFlag
 from ingestd.cli.output import say, say_json, say_line
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
@@ -38,6 +40,21 @@ from ingestd.sinks.base import Sink
 
 _HEADS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "-"}
 _NAMES = {Verdict.OK: "ok", Verdict.NOTE: "to note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "not tried"}
+
+
+EXAMPLES = """\
+examples:
+  ingestd check --config config/production.toml
+  ingestd check --config config/production.toml --dry-run --duration 1m
+"""
+
+FLAGS: list[click.Parameter] = [
+    *INSPECTION,
+    CommandFlag("--dry-run", is_flag=True, section="Dry run", help="then consume, and print what would be written"),
+    SettingFlag("--duration", "1m", "duration", "end the dry run after this long", section="Dry run"),
+    JSON,
+    *SETTINGS,
+]
 
 
 class Options(msgspec.Struct, frozen=True):
