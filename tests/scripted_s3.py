@@ -1,4 +1,4 @@
-"""An S3 server that says what a test tells it to, and keeps what it heard."""
+"""A fake S3 server that sends scripted answers and records the requests."""
 
 import asyncio
 import ssl
@@ -14,9 +14,10 @@ class Request(NamedTuple):
 
 
 class ScriptedServer:
-    """Speaks HTTP: keeps the requests and gives the answers in turn, the last one for ever.
+    """Records requests and sends the answers in turn, the last one for ever.
 
-    None is silence until ``speak`` is set, then 200. b"" and what says ``connection: close`` end the connection.
+    None stays silent until ``speak`` is set, then sends 200. b"" and answers with ``connection: close`` close the
+    connection.
     """
 
     def __init__(self, *answers: bytes | None, tls: ssl.SSLContext | None = None) -> None:

@@ -58,7 +58,7 @@ class BrokenOffSink(MemorySink):
 
 
 async def test_a_listing_that_breaks_off_goes_on_behind_the_last_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestd.sinks.listing._PAGE", 4)
+    monkeypatch.setattr("ingestd.sinks.listing._PAGE_KEYS", 4)
     sink, expected = BrokenOffSink(), [f"a/{number:03d}" for number in range(50)]
     await put(sink, *expected, "b/0")
     assert [key async for key in make_listing(sink).keys("a/")] == expected

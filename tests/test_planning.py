@@ -154,7 +154,11 @@ def test_notes_tell_when_today_s_daemons_fall_behind() -> None:
         (ExpectedLoad(rate=5000), MINUTE, "longer batch.interval, or take fewer partitions"),
         (ExpectedLoad(rate=500_000, partitions=18), MINUTE, "larger batch.bytes"),
         (ExpectedLoad(rate=1e6, partitions=8), replace(MINUTE, bytes=Size(1 << 30)), "smaller batch.bytes"),
-        (ExpectedLoad(rate=50_000), replace(MINUTE, memory=Size(16 << 20)), "batch.memory = 16MiB seals batches early"),
+        (
+            ExpectedLoad(rate=50_000),
+            replace(MINUTE, memory=Size(16 << 20)),
+            "= 16MiB flushes batches early",
+        ),
         (ExpectedLoad(rate=1e6, partitions=400_000), MINUTE, "PUTs a second"),
     ],
 )

@@ -86,7 +86,7 @@ def test_settings_that_get_along_are_one_line() -> None:
             "settings.s3",
             "http://store:9000",
         ),
-        (s3_config(kafka=KafkaConfig(skip_lost=True)), "settings.skip_lost", "passed over"),
+        (s3_config(kafka=KafkaConfig(skip_lost=True)), "settings.skip_lost", "are skipped"),
         (s3_config(breaker=BreakerConfig(max_share=1)), "settings.breaker", "quarantine"),
         (s3_config(sink=SinkConfig(url="s3://bucket", delivery="at-least-once")), "settings.delivery", "twice"),
     ],

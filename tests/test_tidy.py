@@ -127,6 +127,12 @@ def test_only_the_wiring_knows_concrete_sources_and_sinks(file: Path) -> None:
             assert module in PORTS or module.rpartition(".")[0] in PORTS, f"{module} is concrete"
 
 
+@pytest.mark.parametrize("file", [file for file in FILES if name(file).startswith("sinks/")], ids=name)
+def test_sinks_know_no_batches(file: Path) -> None:
+    batches = ("batch", "chain", "flush_policy", "object_keys", "object_metadata", "records")
+    assert not {f"ingestd.core.{module}" for module in batches} & set(imports(file))
+
+
 @pytest.mark.parametrize("file", FILES, ids=name)
 def test_a_file_says_what_it_is_in_its_first_line(file: Path) -> None:
     first = docstring(file).split("\n")[0]

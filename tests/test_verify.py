@@ -732,7 +732,7 @@ class Breaking(MemorySink):
 
 
 async def test_a_listing_that_breaks_off_goes_on_behind_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ingestd.sinks.listing._PAGE", 4)
+    monkeypatch.setattr("ingestd.sinks.listing._PAGE_KEYS", 4)
     archive = Archive(sink=Breaking())
     archive.chain(P0, *range(0, 200, 10), step=1)
     report = await look(archive, sink__retry_initial="1ms", sink__retry_max="2ms")

@@ -105,7 +105,7 @@ async def _check(config: Config, report: CheckReport, *, dry_run: bool) -> None:
     sink = wiring.make_sink(config)
     validator = _validator(config, report)
     report.add(values.findings(config))
-    place = sink_probe.Store(config, sink, layout)
+    place = sink_probe.SinkProbe(config, sink, layout)
     try:
         facts, _ = await asyncio.gather(_kafka(config), place.look())
         if facts is not None:
@@ -170,7 +170,7 @@ def _records(
     return found
 
 
-def _why_not(facts: cluster.Facts | None, place: sink_probe.Store, validator: Validator | None) -> str:
+def _why_not(facts: cluster.Facts | None, place: sink_probe.SinkProbe, validator: Validator | None) -> str:
     """Why a dry run cannot be tried; empty where it can."""
     if validator is None:
         return "events.model cannot be used"

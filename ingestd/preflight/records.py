@@ -54,14 +54,11 @@ def findings(sample: Sample, breaker: BreakerConfig) -> Iterator[CheckFinding]:
     seen = f"{count} of {number(sample.records, 'record')} would be rejected ({reasons}), such as {partition} offset "
     seen += f"{one.record.offset}: {one.reason} at {one.path}: {one.message}"
     if count / sample.records > breaker.max_share:
-        todo = f"more than breaker.max_share = {breaker.max_share:g}, which stops the daemon: correct the producer or the model"
+        todo = f"more than breaker.max_share = {breaker.max_share:g}, which stops the daemon: correct producer or model"
         yield wrong("events.sample", seen, todo)
     else:
-        yield note(
-            "events.sample",
-            seen,
-            "they go to the quarantine; correct the producer or events.model if that is not intended",
-        )
+        todo = "they go to the quarantine; correct the producer or events.model if that is not intended"
+        yield note("events.sample", seen, todo)
 
 
 def _utc(timestamp: int) -> str:

@@ -35,8 +35,8 @@ _UNUSED = TopicPartition("ingestd-check", 0)  # no object is named after it
 T = TypeVar("T")
 
 
-class Store:
-    """Probes one sink. `readable`: a dry run can read it; `holds_objects`: it has objects, None if that is not known."""
+class SinkProbe:
+    """Probes one sink. `readable`: a dry run can read it; `holds_objects`: it has some, None if not known."""
 
     def __init__(self, config: Config, sink: Sink, layout: ObjectKeys) -> None:
         self._config = config

@@ -12,9 +12,7 @@ from ingestd.sinks.retry import SinkRetrier
 
 FIRST_DAY, LAST_DAY = "", "~"  # before and after every day folder's name
 
-_PAGE = 1000  # keys
-
-Page = Callable[[], Awaitable[list[str]]]
+_PAGE_KEYS = 1000
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -48,12 +46,34 @@ class Listing:
             ]
         return [folder for folder in level if first <= folder.removeprefix(root) <= last]
 
-    def keys(self, prefix: str) -> AsyncIterator[str]:
+    async def keys(self, prefix: str) -> AsyncIterator[str]:
         """The keys of one folder that begin with `prefix`, in order.
 
         A listing that breaks off is repeated, and goes on behind the last key that was handed out.
         """
-        return keys(self._sink, self._call, prefix)
+        last = ""
+        listing: AsyncIterator[str] | None = None
+
+        async def list_page() -> list[str]:
+            nonlocal listing
+            found: list[str] = []
+            try:
+                if listing is None:
+                    listing = self._sink.list(prefix)
+                async for key in listing:
+                    if key > last:
+                        found.append(key)
+                    if len(found) == _PAGE_KEYS:
+                        break
+            except BaseException:
+                listing = None
+                raise
+            return found
+
+        while found := await self._call(list_page):
+            last = found[-1]
+            for key in found:
+                yield key
 
     async def head(self, key: str) -> ObjectInfo | None:
         """The object's metadata, or None where there is no such object."""
@@ -97,40 +117,3 @@ async def map_ordered(
         for task in underway:
             task.cancel()
         await asyncio.gather(*underway, return_exceptions=True)
-
-
-async def days(sink: Sink, folder: str) -> list[str]:
-    """The day folders below `folder`; goes when ``Listing`` is used everywhere."""
-    level = [folder]
-    for name in ("year=", "month=", "day="):
-        level = [
-            below for folder in level for below in await sink.folders(folder) if below.startswith(f"{folder}{name}")
-        ]
-    return level
-
-
-async def keys(sink: Sink, ask: Callable[[Page], Awaitable[list[str]]], prefix: str) -> AsyncIterator[str]:
-    """The keys that begin with `prefix`; becomes a method when ``Listing`` is used everywhere."""
-    seen = ""
-    listing: AsyncIterator[str] | None = None
-
-    async def list_page() -> list[str]:
-        nonlocal listing
-        found: list[str] = []
-        try:
-            if listing is None:
-                listing = sink.list(prefix)
-            async for key in listing:
-                if key > seen:
-                    found.append(key)
-                if len(found) == _PAGE:
-                    break
-        except BaseException:
-            listing = None
-            raise
-        return found
-
-    while found := await ask(list_page):
-        seen = found[-1]
-        for key in found:
-            yield key

@@ -85,7 +85,7 @@ class S3Sink:
     async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
         full = self._full(key)
         check_metadata(metadata)
-        # With a checksum given, botocore does not send a chunked upload with an unsigned payload, as it would over https.
+        # With a checksum given, botocore does not send a chunked upload with an unsigned payload over https.
         crc = await asyncio.to_thread(zlib.crc32, body)
         request: PutObjectRequestTypeDef = {
             "Bucket": self._bucket,
@@ -150,7 +150,7 @@ class S3Sink:
                 yield entry["Key"].removeprefix(self._root)
 
     async def _pages(self, prefix: str, delimiter: str) -> "AsyncIterator[ListObjectsV2OutputTypeDef]":
-        """The pages of a listing. Each is a call of its own: its deadline does not run while the caller reads the keys."""
+        """The pages of a listing. Each is a call of its own: no deadline runs while the caller reads the keys."""
         full = self._root + prefix
         request: ListObjectsV2RequestTypeDef = {"Bucket": self._bucket, "Prefix": full}
         if delimiter:

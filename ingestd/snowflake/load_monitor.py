@@ -20,7 +20,7 @@ from ingestd.ops.logs import Outage
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.readiness import Loading
 from ingestd.sinks.base import Sink
-from ingestd.sinks.listing import days, keys
+from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.snowflake.copy_history import SLICE, CopiedFile, key_of, slices
 from ingestd.snowflake.object_tracker import ObjectTracker, oldest
@@ -62,9 +62,8 @@ class LoadMonitor:
         """`root` is what all keys of the sink begin with in the bucket: "", or it ends with "/"."""
         self._settings = settings
         self._root = root
-        self._sink = sink
         self._layout = layout
-        self._guard = guard
+        self._listing = Listing(sink, guard)
         self._metrics = metrics
         self._ask = ask
         self._name = name
@@ -181,7 +180,7 @@ class LoadMonitor:
             await asyncio.gather(*(self._describe(key) for key in unread[begin : begin + AT_ONCE]))
 
     async def _describe(self, key: str) -> None:
-        info = await self._guard.call(lambda: self._sink.head(key))
+        info = await self._listing.head(key)
         landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
         if info is None or landed is None:
             self._following.forget(key)
@@ -190,9 +189,9 @@ class LoadMonitor:
         self._following.describe(key, thing.landed_at, thing.rows, landed.last_timestamp)
 
     async def _scan(self, heard: set[str], known: set[str], now: datetime) -> None:
-        folders = await self._guard.call(lambda: days(self._sink, self._layout.events))
+        folders = await self._listing.days(self._layout.events)
         for folder in folders[-DAYS:]:
-            async for key in keys(self._sink, self._guard.call, folder):
+            async for key in self._listing.keys(folder):
                 if key not in known and self._layout.parse(key) is not None:
                     self._following.add(key, now)
         await self._read()

@@ -143,8 +143,8 @@ async def test_the_budget_holds_while_a_store_is_away(
     await daemon.until(lambda status: status.ready)
     assert await daemon.stop() == 0
     log = daemon.log_text()
-    assert log.count("the sink is unavailable; nothing is lost, retrying") == 1, "one line when it begins"
-    assert log.count("the sink is back after") == 1, "and one when it ends"
+    assert log.count("sink unavailable; buffering and retrying") == 1, "one line when it begins"
+    assert log.count("sink recovered after") == 1, "and one when it ends"
     read(s3, bucket, topic).check({0: range(1_650), 1: range(1_650)}, {event_id(number) for number in range(3_300)})
 
 

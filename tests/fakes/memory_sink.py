@@ -1,4 +1,4 @@
-"""A sink in memory, for tests: the same contract, faults on request, and a memory of every promise it broke."""
+"""A sink in memory for tests: it keeps the same contract, fails on request, and records what it overwrote."""
 
 import asyncio
 from collections import Counter, deque
@@ -11,14 +11,14 @@ from ingestd.sinks.names import check_folder, check_key, check_metadata
 
 
 class Call(NamedTuple):
-    """One request, as a fault's rule sees it. `operation` is the method's name, `key` its key or prefix."""
+    """One request as a fault rule sees it: the method's name, and its key or prefix."""
 
     operation: str
     key: str
 
 
 class Fault(NamedTuple):
-    """How a call fails: before anything happened, or `applied` but with the reply lost."""
+    """How a call fails: before it has any effect, or `applied` with its reply lost."""
 
     kind: type[SinkError] = SinkUnavailable
     code: str = "Fault"
@@ -31,8 +31,8 @@ class Fault(NamedTuple):
 class MemorySink:
     """Objects in a dict. `conditional=False` makes it a store that ignores the create-only condition.
 
-    `objects` may be read and changed by tests; `calls` counts by operation; `overwritten` keeps the bodies that an
-    unconditional write replaced with other bytes, so a test can assert that there are none.
+    Tests may read and change `objects`; `calls` counts by operation; `overwritten` keeps the bodies that an
+    unconditional write replaced with other bytes.
     """
 
     def __init__(self, *, conditional: bool = True) -> None:
@@ -48,11 +48,11 @@ class MemorySink:
         return "memory:///"
 
     def fail(self, calls: int = 1, *, applied: bool = False, kind: type[SinkError] = SinkUnavailable) -> None:
-        """The next `calls` calls, of any operation, fail. Adds to what was asked for before."""
+        """Make the next `calls` calls of any operation fail, after those that are to fail already."""
         self._faults.extend([Fault(kind, applied=applied)] * calls)
 
     def fail_when(self, rule: Callable[[Call], Fault | None] | None) -> None:
-        """From now on `rule` decides for each call that ``fail`` leaves alone; None ends that."""
+        """Let `rule` decide for each call that ``fail`` does not; None ends that."""
         self._rule = rule
 
     async def start(self) -> None:
@@ -97,7 +97,7 @@ class MemorySink:
                 yield key
 
     async def _call(self, operation: str, key: str) -> Fault | None:
-        """Count the call and give way to other tasks, as a network would. A fault of afterwards is returned."""
+        """Count the call and yield to other tasks, as a network would. Returns a fault that comes after the effect."""
         self.calls[operation] += 1
         fault: Fault | None = None
         if self._faults:
