@@ -62,7 +62,7 @@ class PlainCommand(click.Command):
 
     def __init__(self, name: str, summary: str, **rest: Any) -> None:
         text = f"{summary[0].upper()}{summary[1:]}."
-        super().__init__(name, short_help=summary, help=text, **rest)
+        super().__init__(name, short_help=summary, help=text, **{"options_metavar": "", **rest})
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.epilog:
@@ -122,7 +122,7 @@ class CommandGroup(PlainCommand, click.Group):
     """Commands, listed in the order in which they are given."""
 
     def __init__(self, name: str, summary: str, commands: Sequence[click.Command], **rest: Any) -> None:
-        super().__init__(name, summary, commands=commands, no_args_is_help=False, options_metavar="", **rest)
+        super().__init__(name, summary, commands=commands, no_args_is_help=False, **rest)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -197,7 +197,7 @@ PROGRAM = Program(
             "set up Snowflake, and check what it has loaded",
             [
                 Command("sql", "print all statements that an administrator must run, in order", _SNOWFLAKE),
-                Command("apply", "run these statements over a connection", _SNOWFLAKE),
+                Command("apply", "run the statements of `ingestd snowflake sql` over a connection", _SNOWFLAKE),
                 Command("status", "print the state of the pipe", _SNOWFLAKE),
                 Command("reconcile", "compare the objects with what was loaded", _SNOWFLAKE),
             ],
@@ -213,7 +213,7 @@ PROGRAM = Program(
         ),
     ],
     params=[_version()],
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     subcommand_metavar="[COMMAND] [FLAGS]",
     epilog=EPILOG,
 )  # fmt: skip
