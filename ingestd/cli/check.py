@@ -95,11 +95,8 @@ class CheckReport:
         if self.json:
             say_json("result", counts)
         else:
-            say(
-                "\n"
-                + ", ".join(f"{count} {_COUNT_LABELS[verdict]}" for verdict, count in counts.items() if count)
-                + "\n"
-            )
+            parts = [f"{count} {_COUNT_LABELS[verdict]}" for verdict, count in counts.items() if count]
+            say(f"\n{', '.join(parts)}\n")
         return EXIT_PROBLEMS if counts[Verdict.WRONG] else 0
 
 

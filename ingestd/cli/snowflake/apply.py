@@ -138,9 +138,7 @@ class Application:
         try:
             result = self._answer(statement)
         except SnowflakeError:
-            say_line(
-                "FAILED", f"{statement.name}: correct it and run this command again; existing objects stay as they are"
-            )
+            say_line("FAILED", f"{statement.name}: correct it and run this again; existing objects stay as they are")
             raise
         self._done += 1
         said = str(result.rows[0][0]) if len(result.rows) == 1 and not statement.asks else ""
