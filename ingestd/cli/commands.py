@@ -1,4 +1,4 @@
-"""The commands, and what a command line asks of them. A command's own file is loaded only when it is named."""
+"""Lists the commands and parses a command line. The file of a command is imported only when the command is named."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -48,17 +48,17 @@ class CommandModule(Protocol):
 
 
 class Invocation(NamedTuple):
-    """A command line that was understood."""
+    """A parsed command line."""
 
     name: str
     module: CommandModule
     config: str | None
-    flags: list[Any]  # ingestd.config.load.Flag
+    flags: list[Any]  # of config.load.Flag, which --help does not need
     options: dict[str, Any]
 
 
 class PlainCommand(click.Command):
-    """A command with examples in its help, which click would wrap."""
+    """A command; its help keeps the lines of the examples, which click would wrap."""
 
     def __init__(self, name: str, summary: str, **rest: Any) -> None:
         text = f"{summary[0].upper()}{summary[1:]}."
@@ -98,7 +98,8 @@ class Command(PlainCommand):
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
-        if not ctx.resilient_parsing:
+        if not ctx.resilient_parsing:  # else a shell completes the line
+            # Flags of the kind SettingFlag; its file is not imported here, because --version does not need it.
             flags = (flag.settings(next(given[flag.name])) for flag in order if hasattr(flag, "settings"))
             ctx.obj = list(chain.from_iterable(flags))
         return rest
@@ -147,7 +148,7 @@ class Program(CommandGroup):
 
 
 def parse_command_line(words: Sequence[str]) -> Invocation | int:
-    """Returns what `words` ask for; an exit code where that is done, as for --help.
+    """Returns the command to run, or an exit code where nothing is left to do, as after --help.
 
     Raises click.UsageError and ConfigError.
     """
@@ -161,7 +162,7 @@ def parse_command_line(words: Sequence[str]) -> Invocation | int:
 def _version(*, hidden: bool = False) -> click.Option:
     def show(context: click.Context, _flag: click.Parameter, asked: bool) -> None:
         if asked and not context.resilient_parsing:
-            from ingestd.ops.build_info import read_build_info, version_line  # noqa: PLC0415  only here
+            from ingestd.ops.build_info import read_build_info, version_line  # noqa: PLC0415  for this flag only
 
             say(f"{version_line(read_build_info())}\n")
             context.exit()
