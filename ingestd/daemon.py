@@ -20,6 +20,7 @@ from ingestd import __version__, wiring
 from ingestd.config.load import Settings
 from ingestd.core.errors import EXIT_PROBLEMS, DeadlineExceeded, SourceError
 from ingestd.core.events import Model, load_model
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.ops import logs
 from ingestd.ops.gc_tuning import calm_collector
@@ -32,7 +33,7 @@ from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.pipeline.status import StatusCollector
 from ingestd.pipeline.subscribers import Subscriber
-from ingestd.pipeline.watchdog import Verdict, Watchdog
+from ingestd.pipeline.watchdog import Watchdog, WatchdogAction
 from ingestd.sinks.create_only import require_create_only
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify.findings import VerifyReport
@@ -72,7 +73,7 @@ class Daemon:
         self._metrics.bind(self._status.take)
         self._subscribers = self._make_subscribers(model)
         if self._demo is not None:
-            self._demo.board.bind(self._status.take)
+            self._demo.page_state.bind(self._status.take)
         self._layout = wiring.make_keys(config)
         self._deadline: asyncio.Timeout | None = None
 
@@ -82,7 +83,7 @@ class Daemon:
         if (pipe := wiring.make_local_loader(self._config, model, self._sink)) is not None:
             found.append(pipe)
             if self._demo is not None:
-                self._demo.attach(pipe.state, pipe.warehouse)
+                self._demo.attach_table(pipe.state, pipe.warehouse)
         confirmation = wiring.make_load_monitor(self._config, self._sink, self._retrier, self._metrics)
         if confirmation is not None:
             found.append(confirmation)
@@ -115,7 +116,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if demo is not None and config.page.controls:
-                        verification = await demo.prove(self._verify, self._metrics.counters.totals())
+                        verification = await demo.verify(self._verify, self._metrics.counters.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise
@@ -165,7 +166,7 @@ class Daemon:
 
     def _pipeline(self, executor: ThreadPoolExecutor) -> Pipeline:
         config = self._config
-        tools = Dependencies(
+        dependencies = Dependencies(
             source=self._source,
             sink=self._sink,
             retrier=self._retrier,
@@ -174,7 +175,7 @@ class Daemon:
             wall_clock=time.time,
             landed=self._landed,
         )
-        return wiring.make_pipeline(config, tools, self._validator)
+        return wiring.make_pipeline(config, dependencies, self._validator)
 
     def _landed(self, key: str) -> None:
         for subscriber in self._subscribers:
@@ -182,7 +183,7 @@ class Daemon:
 
     async def _verify(self) -> VerifyReport:
         """Verify the sink as `ingestd verify` does; a local sink's bodies are read, too."""
-        options = VerifyOptions(read=self._sink.url.startswith("file:"))
+        options = VerifyOptions(read=parse_sink_url(self._sink.url).kind == "file")
         return await verify(self._settings, options, self._sink, wiring.open_inspector)
 
     # -- the end
@@ -272,11 +273,11 @@ class Daemon:
         while True:
             await asyncio.sleep(WATCHDOG_INTERVAL_S)
             verdict = watchdog.judge(pipeline.longest_wait(), pipeline.progress)
-            if verdict is Verdict.REBUILD:
+            if verdict is WatchdogAction.REBUILD:
                 log.error("source stalled: its log has records but none arrive; rebuilding the source")
                 self._metrics.source_restarted()
                 await self._source.rebuild()
-            elif verdict is Verdict.GIVE_UP:
+            elif verdict is WatchdogAction.GIVE_UP:
                 raise SourceError("the source makes no progress after it was rebuilt", hint="restart")
 
     @contextlib.contextmanager

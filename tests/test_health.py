@@ -16,7 +16,7 @@ from ingestd.config.model import HealthConfig
 from ingestd.core.errors import ConfigError
 from ingestd.ops import http
 from ingestd.ops.health import HealthServer
-from ingestd.ops.readiness import Reason, Status
+from ingestd.ops.readiness import NotReadyReason, Status
 
 RUNNING = Status(
     version="1.2.3",
@@ -72,7 +72,7 @@ async def test_alive_while_the_loop_runs(daemon: Daemon) -> None:
 
 
 async def test_alive_though_not_ready(daemon: Daemon) -> None:
-    daemon.status = msgspec.structs.replace(RUNNING, reasons=[Reason("stalled", "nothing moves")])
+    daemon.status = msgspec.structs.replace(RUNNING, reasons=[NotReadyReason("stalled", "nothing moves")])
     assert (await daemon.request("/livez"))[0] == 200
 
 
@@ -83,7 +83,7 @@ async def test_ready_is_200(daemon: Daemon) -> None:
 
 
 async def test_not_ready_is_503_and_says_why(daemon: Daemon) -> None:
-    daemon.status = msgspec.structs.replace(RUNNING, reasons=[Reason("sink_forbidden", "no such bucket")])
+    daemon.status = msgspec.structs.replace(RUNNING, reasons=[NotReadyReason("sink_forbidden", "no such bucket")])
     status, body, _ = await daemon.request("/readyz")
     assert status == 503
     assert json.loads(body)["reasons"] == [{"code": "sink_forbidden", "message": "no such bucket"}]

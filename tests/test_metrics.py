@@ -17,7 +17,7 @@ from ingestd.core.counters import MAX_LABEL_VALUES, OTHER
 from ingestd.core.records import TopicPartition
 from ingestd.ops import metrics
 from ingestd.ops.metrics import Metrics, table
-from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Reason, Status
+from ingestd.ops.readiness import REASONS, Loading, NotReadyReason, PartitionStatus, Status
 
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 
@@ -193,7 +193,7 @@ def test_what_is_not_known_yet_has_no_sample() -> None:
 
 def test_readiness_is_shown_by_reason() -> None:
     it = Metrics()
-    it.bind(lambda: status(reasons=[Reason("stalled", "nothing moves")]))
+    it.bind(lambda: status(reasons=[NotReadyReason("stalled", "nothing moves")]))
     assert samples(it, "ingestd_ready") == {(): 0.0}
     assert samples(it, "ingestd_not_ready") == {(code,): float(code == "stalled") for code in REASONS}
     it.bind(status)

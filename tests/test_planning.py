@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from ingestd.capacity import estimate
 from ingestd.capacity.defaults import MEASURED
-from ingestd.capacity.planning import FEWEST, MOST_USED, OUTAGE, ExpectedLoad, Plan, capacity, lateness, notes, plan
+from ingestd.capacity.planning import FEWEST, MOST_USED, OUTAGE_S, ExpectedLoad, Plan, capacity, lateness, notes, plan
 from ingestd.cli import main as cli
 from ingestd.cli.plan import Options
 from ingestd.config.model import BatchConfig, EventsConfig, Seconds, SimulatorConfig, Size
@@ -19,7 +20,6 @@ from ingestd.core.events import load_model
 from ingestd.core.gzip import GzipWriter
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
-from ingestd.preflight import estimate
 from ingestd.sources.simulator.events import Simulation
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,9 @@ def test_the_cost_of_an_event_in_cpu_is_the_measured_one() -> None:
 
 def test_an_hour_s_outage_is_caught_up_with_what_is_to_spare() -> None:
     half = capacity(2, 4) / 2
-    assert plan(ExpectedLoad(rate=half, peak=1, partitions=4), MINUTE).outage_seconds == pytest.approx(OUTAGE, rel=0.5)
+    assert plan(ExpectedLoad(rate=half, peak=1, partitions=4), MINUTE).outage_seconds == pytest.approx(
+        OUTAGE_S, rel=0.5
+    )
     assert math.isinf(plan(ExpectedLoad(rate=1e6, partitions=1), MINUTE).outage_seconds)
 
 
@@ -96,7 +98,7 @@ def test_more_events_never_take_less(load: ExpectedLoad, growth: float) -> None:
 def test_every_event_is_in_an_object_or_rejected(load: ExpectedLoad) -> None:
     found = plan(load, MINUTE)
     rows = found.objects_per_day * found.object_bytes / MEASURED.object_bytes
-    assert rows == pytest.approx(load.rate * estimate.DAY * (1 - load.rejected))
+    assert rows == pytest.approx(load.rate * estimate.DAY_S * (1 - load.rejected))
     assert 0 <= found.quarantine_objects_per_day <= found.objects_per_day * 1.000001
     assert all(math.isfinite(it) for it in (found.usd, found.usd_per_million, found.daemon_bytes))
 
@@ -104,7 +106,7 @@ def test_every_event_is_in_an_object_or_rejected(load: ExpectedLoad) -> None:
 @given(LOADS)
 def test_objects_are_those_of_the_preflight(load: ExpectedLoad) -> None:
     found = plan(replace(load, partitions=2), MINUTE)
-    a_day = [load.rate * estimate.DAY / 2]
+    a_day = [load.rate * estimate.DAY_S / 2]
     packed = MEASURED.object_bytes * (1 - load.rejected)
     assert found.objects_per_day == pytest.approx(2 * estimate.objects_per_day(a_day, packed, MINUTE))
 

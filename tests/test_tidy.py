@@ -15,7 +15,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiokafka": ("sources/kafka/",),
     "kafka": ("sources/kafka/",),
     "aiobotocore": ("sinks/s3.py", "demo/warehouse/sqs_events.py"),
-    "botocore": ("sinks/s3.py", "demo/warehouse/sqs_events.py"),
+    "botocore": ("sinks/s3.py", "sinks/s3_errors.py", "demo/warehouse/sqs_events.py"),
     "aiohttp": ("ops/http.py", "ops/health.py", "demo/page/", "sources/kafka/auth.py"),
     "prometheus_client": ("ops/metrics.py",),
     "click": ("cli/",),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Resolves what ingestd needs into the two lock files: versions that are in them stay, as long as they fit.
-# With --upgrade, takes the newest that fit.
+# Writes the two lock files: requirements.txt for ingestd with the extra `snowflake`, and build-requirements.txt.
+# Keeps locked versions that still satisfy pyproject.toml; with --upgrade, takes the newest ones instead.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 options=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$@")

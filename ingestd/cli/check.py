@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ingestd import wiring
+from ingestd.capacity import estimate
 from ingestd.cli.flags import INSPECTION, JSON, SETTINGS, CommandFlag, SettingFlag
 from ingestd.cli.output import say, say_json, say_line
 from ingestd.config.load import Settings
@@ -23,7 +24,6 @@ from ingestd.preflight import (
     CheckFinding,
     Verdict,
     cluster,
-    estimate,
     failed,
     not_tried,
     note,
@@ -32,6 +32,7 @@ from ingestd.preflight import (
     sink_probe,
     store,
     values,
+    volume,
     wrong,
 )
 from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
@@ -164,7 +165,7 @@ def _records(
     found = estimate.estimate(facts.traffic, sample, config.batch) if sample is not None else None
     members = len(facts.group.members) if isinstance(facts.group, GroupState) else 0
     report.add([values.memory(config, len(facts.traffic), members, found)])
-    report.add(estimate.findings(facts.traffic, found, config.batch))
+    report.add(volume.findings(facts.traffic, found, config.batch))
     if found is not None and report.json:
         say_json("estimate", found)
     return found

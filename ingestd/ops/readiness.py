@@ -31,7 +31,7 @@ REASONS: dict[str, str] = {
 }
 
 
-class Reason(msgspec.Struct, frozen=True):
+class NotReadyReason(msgspec.Struct, frozen=True):
     """One reason not to be ready; `code` is a key of ``REASONS``."""
 
     code: str
@@ -97,7 +97,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     source_error_age: float | None = None
     last_error: str | None = None
     loading: Loading | None = None  # None where loading is not monitored
-    reasons: list[Reason] = msgspec.field(default_factory=lambda: [Reason("starting", "not evaluated yet")])
+    reasons: list[NotReadyReason] = msgspec.field(
+        default_factory=lambda: [NotReadyReason("starting", "not evaluated yet")]
+    )
 
     @property
     def ready(self) -> bool:
@@ -109,41 +111,47 @@ def with_reasons(status: Status, config: Config) -> Status:
     return msgspec.structs.replace(status, reasons=reasons(status, config))
 
 
-def reasons(status: Status, config: Config) -> list[Reason]:
+def reasons(status: Status, config: Config) -> list[NotReadyReason]:
     """Reasons not to be ready, the most important first; empty when the daemon is ready.
 
     Ready means that it makes progress, or that there is nothing to process. A partition at the log's end is ready.
     """
     if status.phase == "starting":
-        return [Reason("starting", "the daemon is starting"), *_external(status, config)]
+        return [NotReadyReason("starting", "the daemon is starting"), *_external(status, config)]
     if status.phase in {"draining", "stopped"}:
-        return [Reason("draining", f"the daemon is {status.phase}"), *_external(status, config)]
+        return [NotReadyReason("draining", f"the daemon is {status.phase}"), *_external(status, config)]
     found = _external(status, config)
     if not status.assigned and (status.unassigned_age or 0.0) > config.health.no_partition:
-        found.append(Reason("no_assignment", f"no partition has been assigned for {status.unassigned_age:.0f} s"))
+        found.append(
+            NotReadyReason("no_assignment", f"no partition has been assigned for {status.unassigned_age:.0f} s")
+        )
     found += [
-        Reason("partition_halted", f"{it.name}: {it.halted}") for it in status.partitions if it.halted is not None
+        NotReadyReason("partition_halted", f"{it.name}: {it.halted}")
+        for it in status.partitions
+        if it.halted is not None
     ]
     if stalled := _stalled(status, config):
         found.append(stalled)
     if status.loop_lag > config.health.loop_lag:
-        found.append(Reason("loop_lagging", f"the event loop was blocked for {status.loop_lag:.1f} s"))
+        found.append(NotReadyReason("loop_lagging", f"the event loop was blocked for {status.loop_lag:.1f} s"))
     return found
 
 
-def _external(status: Status, config: Config) -> list[Reason]:
+def _external(status: Status, config: Config) -> list[NotReadyReason]:
     """Reasons that lie in the sink and the source."""
     found = []
     if status.sink_error is not None and status.sink_forbidden:
-        found.append(Reason("sink_forbidden", status.sink_error))
+        found.append(NotReadyReason("sink_forbidden", status.sink_error))
     elif status.sink_error is not None and (status.sink_error_age or 0.0) > config.sink.retry_max:
-        found.append(Reason("sink_unavailable", f"for {status.sink_error_age:.0f} s: {status.sink_error}"))
+        found.append(NotReadyReason("sink_unavailable", f"for {status.sink_error_age:.0f} s: {status.sink_error}"))
     if status.source_error is not None and (status.source_error_age or 0.0) > config.health.source_unavailable:
-        found.append(Reason("source_unavailable", f"for {status.source_error_age:.0f} s: {status.source_error}"))
+        found.append(
+            NotReadyReason("source_unavailable", f"for {status.source_error_age:.0f} s: {status.source_error}")
+        )
     return found
 
 
-def _stalled(status: Status, config: Config) -> Reason | None:
+def _stalled(status: Status, config: Config) -> NotReadyReason | None:
     """One reason for all stalled partitions, which names the worst: there may be hundreds."""
     limit = config.batch.interval + config.health.stall
     waits = [
@@ -154,4 +162,4 @@ def _stalled(status: Status, config: Config) -> Reason | None:
         return None
     seconds, worst = max(late)
     others = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
-    return Reason("stalled", f"{worst}{others}: no progress for {seconds:.0f} s, the limit is {limit:.0f} s")
+    return NotReadyReason("stalled", f"{worst}{others}: no progress for {seconds:.0f} s, the limit is {limit:.0f} s")

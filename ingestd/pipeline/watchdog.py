@@ -7,7 +7,7 @@ the process ends, so that its supervisor restarts it.
 from enum import Enum
 
 
-class Verdict(Enum):
+class WatchdogAction(Enum):
     """What to do about the source."""
 
     HEALTHY = "healthy"
@@ -22,11 +22,11 @@ class Watchdog:
         self._timeout = timeout
         self._rebuilt_at: int | None = None
 
-    def judge(self, waited: float, progress: int) -> Verdict:
+    def judge(self, waited: float, progress: int) -> WatchdogAction:
         """`waited` is the longest wait of any partition in seconds; `progress` changes whenever records come."""
         if waited < self._timeout:
-            return Verdict.HEALTHY
+            return WatchdogAction.HEALTHY
         if progress == self._rebuilt_at:
-            return Verdict.GIVE_UP
+            return WatchdogAction.GIVE_UP
         self._rebuilt_at = progress
-        return Verdict.REBUILD
+        return WatchdogAction.REBUILD
