@@ -1,4 +1,4 @@
-"""What can be typed, what comes of it, and what a shell is told."""
+"""The command line: commands, flags, errors, exit codes, help and completion."""
 
 import json
 import os
@@ -26,7 +26,7 @@ Command = Callable[[Settings], int]
 
 
 class Daemon(ModuleType):
-    """Stands in for `ingestd.daemon` and for what the other commands run: keeps the settings, and ends as told."""
+    """Replaces `ingestd.daemon` and the other commands: records the settings, and returns or raises `outcome`."""
 
     def __init__(self) -> None:
         super().__init__("ingestd.daemon")
@@ -52,7 +52,7 @@ class Daemon(ModuleType):
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("INGESTD_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(ROOT)
@@ -71,7 +71,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
 
 
 @pytest.mark.parametrize("argv", [[], ["run"], ["--log-level", "info"], ["run", "--set", "grace=60s"]])
-def test_run_is_what_is_meant_where_no_command_is_given(daemon: Daemon, argv: list[str]) -> None:
+def test_run_is_the_default_command(daemon: Daemon, argv: list[str]) -> None:
     assert cli.main(argv) == 0
     assert [command for command, _ in daemon.calls] == ["run"]
 
@@ -121,7 +121,7 @@ def test_the_configuration_file_is_read(daemon: Daemon, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("outcome", [0, 1, 3])
-def test_the_daemon_s_own_outcome_is_the_exit_code(daemon: Daemon, outcome: int) -> None:
+def test_the_exit_code_of_the_daemon_is_the_exit_code(daemon: Daemon, outcome: int) -> None:
     daemon.outcome = outcome
     assert cli.main([]) == outcome
 
@@ -209,7 +209,7 @@ def test_a_configured_secret_is_removed_from_the_log(
         (["--config", "absent.toml"], "ingestd: the configuration file absent.toml cannot be read"),
     ],
 )
-def test_wrong_usage_is_said_on_stderr_and_is_exit_code_2(
+def test_a_usage_error_is_one_line_on_stderr_and_exit_code_2(
     daemon: Daemon, capsys: pytest.CaptureFixture[str], argv: list[str], expected: str
 ) -> None:
     assert cli.main(argv) == 2
@@ -355,7 +355,7 @@ def test_the_examples_in_the_help_work(
         assert cli.main(argv) == 0, argv
 
 
-def test_config_prints_the_tree_with_who_set_what(capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_prints_each_value_with_its_origin(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["config", "--config", "config/demo.toml", "--duration", "5m"]) == 0
     text = capsys.readouterr().out
     assert 'duration = "5m"  # --duration\n' in text
@@ -371,7 +371,7 @@ def test_config_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("argument", ["config", "--help", "--version"])
-def test_a_reader_that_has_seen_enough_is_no_failure(argument: str) -> None:
+def test_a_closed_pipe_is_no_error(argument: str) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
         [sys.executable, "-m", "ingestd", argument], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ

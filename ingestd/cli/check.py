@@ -38,8 +38,8 @@ from ingestd.preflight import (
 from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
 from ingestd.sinks.base import Sink
 
-_HEADS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "-"}
-_NAMES = {Verdict.OK: "ok", Verdict.NOTE: "to note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "not tried"}
+_LABELS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "-"}
+_COUNT_LABELS = {Verdict.OK: "ok", Verdict.NOTE: "to note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "not tried"}
 
 
 EXAMPLES = """\
@@ -65,10 +65,10 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Check, and print the report as it grows. Returns 0, or EXIT_PROBLEMS where something is wrong."""
+    """Check, and print each finding at once. Returns 0, or EXIT_PROBLEMS where something is wrong."""
     config = settings.config
     if config.log.level != "DEBUG":
-        logs.setup(replace(config.log, level="ERROR"))  # what is below that is in the report
+        logs.setup(replace(config.log, level="ERROR"))  # the report says what warnings would say
     report = CheckReport(json=options.json)
     wiring.run(_check(config, report, dry_run=options.dry_run))
     return report.end()
@@ -88,15 +88,16 @@ class CheckReport:
                 say_json("check", finding)
             else:
                 todo = f" -> {finding.todo}" if finding.todo else ""
-                say_line(_HEADS[finding.verdict], f"{finding.check}: {finding.seen}{todo}")
+                say_line(_LABELS[finding.verdict], f"{finding.check}: {finding.seen}{todo}")
 
     def end(self) -> int:
-        """The last line, and the exit code."""
+        """Print the number of findings of each kind; returns the exit code."""
         counts = {verdict: self._counts[verdict] for verdict in Verdict}
         if self.json:
             say_json("result", counts)
         else:
-            say("\n" + ", ".join(f"{count} {_NAMES[verdict]}" for verdict, count in counts.items() if count) + "\n")
+            parts = [f"{count} {_COUNT_LABELS[verdict]}" for verdict, count in counts.items() if count]
+            say(f"\n{', '.join(parts)}\n")
         return EXIT_PROBLEMS if counts[Verdict.WRONG] else 0
 
 
@@ -139,7 +140,7 @@ def _validator(config: Config, report: CheckReport) -> Validator | None:
 async def _kafka(config: Config) -> cluster.Facts | None:
     if config.source != "kafka":
         return None
-    from ingestd.preflight import kafka_probe  # noqa: PLC0415  it takes its time to load
+    from ingestd.preflight import kafka_probe  # noqa: PLC0415  slow to import
 
     return await kafka_probe.look(config)
 
@@ -147,12 +148,12 @@ async def _kafka(config: Config) -> cluster.Facts | None:
 def _records(
     config: Config, report: CheckReport, facts: cluster.Facts | None, validator: Validator | None
 ) -> estimate.Estimate | None:
-    """What the records themselves tell, and what follows from their number and size."""
+    """Validates a sample of records, and estimates memory and objects from their number and size."""
     if facts is None:
         return None
     sample = None
     if facts.records is None or validator is None:
-        why = "there is no model" if facts.records is not None else "Kafka cannot be read"
+        why = "events.model cannot be used" if facts.records is not None else "Kafka cannot be read"
         report.add([not_tried("kafka.read", why)])
     elif isinstance(facts.records, SourceError):
         report.add([failed("kafka.read", facts.records)])
@@ -171,7 +172,7 @@ def _records(
 
 
 def _why_not(facts: cluster.Facts | None, place: sink_probe.SinkProbe, validator: Validator | None) -> str:
-    """Why a dry run cannot be tried; empty where it can."""
+    """Why a dry run is impossible; empty where it is possible."""
     if validator is None:
         return "events.model cannot be used"
     if not place.readable:
@@ -189,7 +190,7 @@ async def _dry_run(config: Config, report: CheckReport, sink: Sink, validator: V
             say_line("would", _would(object_))
 
     if not report.json:
-        say("\nDry run: reads on from where the group is; writes and commits nothing.\n\n")
+        say("\nDry run: reads from the group's position; writes and commits nothing.\n\n")
     summary = await DryRun(config, wiring.make_read_only_source(config), sink, validator, tell).run()
     if report.json:
         say_json("summary", summary)
@@ -209,10 +210,10 @@ def _summary(summary: Summary) -> Iterator[CheckFinding]:
     seen = f"{number(summary.records, 'record')} in {summary.seconds:g} s: {number(summary.rows, 'row')}, "
     seen += f"{summary.rejected:,} rejected" + (f" ({reasons})" if reasons else "")
     seen += f"; {number(summary.objects, 'object')} of {size(summary.object_bytes)}"
-    seen += "; the log's end was reached" if summary.caught_up else "; the log's end was not reached"
+    seen += "; reached the end of the log" if summary.caught_up else "; did not reach the end of the log"
     yield ok(check, seen)
     if summary.adopted:
-        seen = f"{number(summary.adopted, 'object')} there already: another daemon has written them"
+        seen = f"{number(summary.adopted, 'object')} exist already: another daemon has written them"
         yield note(check, seen)
     for partition, why in summary.halted.items():
         yield wrong("dry_run.halted", f"a run would halt {partition}: {why}", "")

@@ -1,4 +1,4 @@
-"""The commands, and what a command line asks of them. A command's own file is loaded only when it is named."""
+"""Lists the commands and parses a command line. The file of a command is imported only when the command is named."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -48,21 +48,21 @@ class CommandModule(Protocol):
 
 
 class Invocation(NamedTuple):
-    """A command line that was understood."""
+    """A parsed command line."""
 
     name: str
     module: CommandModule
     config: str | None
-    flags: list[Any]  # ingestd.config.load.Flag
+    flags: list[Any]  # of config.load.Flag, which --help does not need
     options: dict[str, Any]
 
 
 class PlainCommand(click.Command):
-    """A command with examples in its help, which click would wrap."""
+    """A command; its help keeps the lines of the examples, which click would wrap."""
 
     def __init__(self, name: str, summary: str, **rest: Any) -> None:
         text = f"{summary[0].upper()}{summary[1:]}."
-        super().__init__(name, short_help=summary, help=text, **rest)
+        super().__init__(name, short_help=summary, help=text, **{"options_metavar": "", **rest})
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.epilog:
@@ -98,7 +98,8 @@ class Command(PlainCommand):
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
-        if not ctx.resilient_parsing:
+        if not ctx.resilient_parsing:  # else a shell completes the line
+            # Flags of the kind SettingFlag; its file is not imported here, because --version does not need it.
             flags = (flag.settings(next(given[flag.name])) for flag in order if hasattr(flag, "settings"))
             ctx.obj = list(chain.from_iterable(flags))
         return rest
@@ -122,7 +123,7 @@ class CommandGroup(PlainCommand, click.Group):
     """Commands, listed in the order in which they are given."""
 
     def __init__(self, name: str, summary: str, commands: Sequence[click.Command], **rest: Any) -> None:
-        super().__init__(name, summary, commands=commands, no_args_is_help=False, options_metavar="", **rest)
+        super().__init__(name, summary, commands=commands, no_args_is_help=False, **rest)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -147,7 +148,7 @@ class Program(CommandGroup):
 
 
 def parse_command_line(words: Sequence[str]) -> Invocation | int:
-    """Returns what `words` ask for; an exit code where that is done, as for --help.
+    """Returns the command to run, or an exit code where nothing is left to do, as after --help.
 
     Raises click.UsageError and ConfigError.
     """
@@ -161,7 +162,7 @@ def parse_command_line(words: Sequence[str]) -> Invocation | int:
 def _version(*, hidden: bool = False) -> click.Option:
     def show(context: click.Context, _flag: click.Parameter, asked: bool) -> None:
         if asked and not context.resilient_parsing:
-            from ingestd.ops.build_info import read_build_info, version_line  # noqa: PLC0415  only here
+            from ingestd.ops.build_info import read_build_info, version_line  # noqa: PLC0415  for this flag only
 
             say(f"{version_line(read_build_info())}\n")
             context.exit()
@@ -197,7 +198,7 @@ PROGRAM = Program(
             "set up Snowflake, and check what it has loaded",
             [
                 Command("sql", "print all statements that an administrator must run, in order", _SNOWFLAKE),
-                Command("apply", "run these statements over a connection", _SNOWFLAKE),
+                Command("apply", "run the statements of `ingestd snowflake sql` over a connection", _SNOWFLAKE),
                 Command("status", "print the state of the pipe", _SNOWFLAKE),
                 Command("reconcile", "compare the objects with what was loaded", _SNOWFLAKE),
             ],
@@ -213,7 +214,7 @@ PROGRAM = Program(
         ),
     ],
     params=[_version()],
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     subcommand_metavar="[COMMAND] [FLAGS]",
     epilog=EPILOG,
 )  # fmt: skip

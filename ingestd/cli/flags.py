@@ -159,5 +159,4 @@ RANGE: list[click.Parameter] = [
     ),
 ]  # fmt: skip
 
-DURATION = SettingFlag("--duration", "5m", "duration", "stop after this long", section="Daemon")
-JSON = CommandFlag("--json", is_flag=True, section="Output", help="print the report as JSON")
+JSON = CommandFlag("--json", is_flag=True, section="Output", help="print JSON")

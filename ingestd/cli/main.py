@@ -58,7 +58,7 @@ def _refuse(message: str) -> int:
 
 
 def _explain(error: click.UsageError) -> str:
-    """One line: what is wrong, and what to type instead."""
+    """Says in one line what is wrong and what to type instead."""
     context = error.ctx or click.Context(PROGRAM, info_name="ingestd")
     command, message = context.command, error.format_message().rstrip(".")
     hint = f"`{context.command_path} --help` lists what is accepted"

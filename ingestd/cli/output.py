@@ -1,4 +1,4 @@
-"""What commands print: text for a person or JSON lines, without secrets and without what a terminal would obey."""
+"""Prints the results of commands as text or JSON, without secrets and without control characters."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import msgspec
 from ingestd.config.secrets import REDACTION
 from ingestd.core.formatting import clean
 
-_INDENT = 7  # columns of the first word of a line
+_INDENT = 7  # columns for the first word of a line
 
 
 def say(text: str) -> None:
@@ -30,7 +30,7 @@ def discard_output() -> None:
 
 
 def say_line(head: str, text: str) -> None:
-    """A line of a report; broken where a person looks on, whole for whoever searches in it."""
+    """Print a line of a report: wrapped on a terminal, in one piece elsewhere, so that a search finds it."""
     line = f"{head:{_INDENT}}{clean(REDACTION.clean(text))}"
     if sys.stdout.isatty():
         width = max(40, shutil.get_terminal_size().columns)
@@ -41,19 +41,19 @@ def say_line(head: str, text: str) -> None:
 
 
 def say_json(kind: str, value: object) -> None:
-    """A line of JSON; `kind` tells what it is about."""
+    """Print a line of JSON; `kind` says what `value` is."""
     fields = {"kind": kind, **msgspec.to_builtins(value)}
     say(msgspec.json.encode(_redacted(fields)).decode() + "\n")
 
 
 def say_document(value: object) -> None:
-    """One JSON document."""
+    """Print an indented JSON document."""
     document = msgspec.json.encode(_redacted(msgspec.to_builtins(value)))
     say(msgspec.json.format(document, indent=2).decode() + "\n")
 
 
 def _redacted(value: object) -> object:
-    """Before it is encoded: a secret with quotes in it reads otherwise in JSON."""
+    """Redacts before encoding: JSON would escape a secret that contains quotes."""
     match value:
         case str():
             return REDACTION.clean(value)

@@ -7,12 +7,12 @@ import click
 import msgspec
 
 from ingestd.capacity.defaults import MEASURED
-from ingestd.capacity.planning import MOST_USED, ExpectedLoad, Plan, amount, capacity, lateness, notes, plan
+from ingestd.capacity.planning import MOST_USED, ExpectedLoad, Plan, capacity, lateness, notes, plan
 from ingestd.cli.flags import JSON, SETTINGS, Accepted, CommandFlag
 from ingestd.cli.output import say, say_document, say_line
 from ingestd.config.load import Settings
 from ingestd.config.model import BatchConfig
-from ingestd.core.formatting import duration, number, size
+from ingestd.core.formatting import amount, duration, number, size
 from ingestd.core.formatting import table as aligned
 
 MAX_COLUMNS = 8

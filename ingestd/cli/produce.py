@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from ingestd import wiring
-from ingestd.cli.flags import DURATION, SETTINGS, SIMULATOR, SettingFlag
+from ingestd.cli.flags import SETTINGS, SIMULATOR, SettingFlag
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.sources.kafka import produce as write
@@ -33,7 +33,7 @@ FLAGS: list[click.Parameter] = [
         section="Kafka",
     ),
     *SIMULATOR,
-    DURATION,
+    SettingFlag("--duration", "5m", "duration", "stop after this long", section="Simulator"),
     *SETTINGS,
 ]  # fmt: skip
 

@@ -91,7 +91,7 @@ def _check(options: Options) -> None:
         raise ConfigError("--since is not before --until", hint="give an earlier --since or a later --until")
     if options.to is not None and not re.fullmatch(rf"(?!\.\.?$)[A-Za-z0-9._-]{{1,{TOPIC_MAX}}}", options.to):
         raise ConfigError(
-            f"--to {options.to!r} is not a topic name",
+            f"--to {options.to!r} is no name of a topic",
             hint=f"give at most {TOPIC_MAX} letters, digits, '.', '_', '-'",
         )
 

@@ -3,7 +3,7 @@
 import click
 import msgspec
 
-from ingestd.cli.flags import DURATION, SETTINGS, SIMULATOR, DemoFlag, SettingFlag
+from ingestd.cli.flags import SETTINGS, SIMULATOR, DemoFlag, SettingFlag
 from ingestd.config.load import Settings
 
 EXAMPLES = """\
@@ -24,7 +24,7 @@ FLAGS: list[click.Parameter] = [
         "--warehouse", "none|local", "warehouse.kind", "load written objects into a table in a local file",
         section="Sink",
     ),
-    DURATION,
+    SettingFlag("--duration", "5m", "duration", "stop after this long", section="Daemon"),
     DemoFlag(
         "--demo",
         "serve a page that shows the daemon at work, with controls, and load written objects into a local table",
@@ -41,6 +41,6 @@ class Options(msgspec.Struct, frozen=True):
 
 def run(settings: Settings, _: Options) -> int:
     """Run until the daemon stops; returns its exit code."""
-    from ingestd import daemon  # noqa: PLC0415  its clients take their time to load
+    from ingestd import daemon  # noqa: PLC0415  slow to import
 
     return daemon.run(settings)

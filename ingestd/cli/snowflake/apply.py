@@ -1,4 +1,4 @@
-"""`ingestd snowflake apply`: runs over a connection what `sql` prints. All of it can be run again: so it resumes."""
+"""`ingestd snowflake apply`: runs the statements of `sql`. Each can run twice, so a second run continues the first."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -53,7 +53,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Run all statements in order. Returns 0, or EXIT_PROBLEMS where something is left to do."""
+    """Run all statements in order. Returns 0, or EXIT_PROBLEMS where an operator must act."""
     config = settings.config
     if options.notify and config.snowflake.delivery != "notification":
         raise ConfigError(
@@ -68,7 +68,7 @@ def run(settings: Settings, options: Options) -> int:
                 _show(statement)
                 say_line("would", f"run it as {statement.role}")
         return 0
-    # Each statement names its role; the configured one may be yet to be made.
+    # Each statement names its role; the configured role may not exist yet.
     with open_connection(replace(config.snowflake, role=None)) as connection:
         application = Application(config, columns(model), options.style, connection)
         application.run(parts)
@@ -78,7 +78,7 @@ def run(settings: Settings, options: Options) -> int:
 
 
 class Application:
-    """One run over one connection; stops at the first statement that fails."""
+    """Runs the statements over one connection, and stops at the first that fails."""
 
     def __init__(self, config: Config, columns: Sequence[Column], style: Style, connection: Connection) -> None:
         self._config = config
@@ -86,7 +86,7 @@ class Application:
         self._style = style
         self._connection = connection
         self._role = ""
-        self._missing_roles: dict[str, str] = {}  # and why we may not use them
+        self._missing_roles: dict[str, str] = {}  # with the reason
         self._identities: list[dict[str, str]] = []
         self._done = 0
         self._left: list[str] = []
@@ -94,7 +94,7 @@ class Application:
         self._queue_arn = ""
 
     def run(self, parts: Sequence[Part]) -> None:
-        """Errors: ``SnowflakeError``, after the statement that failed was shown."""
+        """Run each statement. Raises SnowflakeError after the failed statement was printed."""
         for part in parts:
             say(f"\n-- {part.title}\n")
             for statement in part.statements:
@@ -105,13 +105,12 @@ class Application:
                 say(textwrap.indent(text(document), "       "))
 
     def notify(self) -> None:
-        """Have the bucket notify the pipe's queue. Errors: ``SinkError``."""
-        # Imported here: S3's client takes its time to load.
-        from ingestd.sinks.s3_notification import change_notification  # noqa: PLC0415
+        """Make the bucket notify the queue of the pipe. Raises SinkError."""
+        from ingestd.sinks.s3_notification import change_notification  # noqa: PLC0415  slow to import
 
         place, config = stage_location(self._config), self._config
         if not self._queue_arn:
-            self._left.append(f"the notification of s3://{place.bucket}: the pipe says no queue")
+            self._left.append(f"the notification of s3://{place.bucket}: the pipe has no queue")
             return
         ours = bucket.notification(place, self._queue_arn)
         change = partial(bucket.merged, ours=ours)
@@ -120,10 +119,10 @@ class Application:
         say_line("ok", f"s3://{place.bucket} {verb} {self._queue_arn} of {place.events}*{SUFFIX}")
 
     def end(self) -> int:
-        """Say what is left to do, and the exit code."""
+        """Print what is left to do; returns the exit code."""
         say(f"\n{number(self._done, 'statement')} done, {len(self._left)} left to others\n")
         for role, why in self._missing_roles.items():
-            say_line("left", f"all that {role} has to run, which we may not use: {why}")
+            say_line("left", f"all statements of {role}: this user cannot use the role: {why}")
         for left in self._left:
             say_line("left", left)
         for it in self._drifts:
@@ -133,13 +132,13 @@ class Application:
     def _run(self, statement: Statement) -> None:
         _show(statement)
         if not self._has_role(statement.role):
-            say_line("left", f"to whoever may use {statement.role}")
+            say_line("left", f"to a user with the role {statement.role}")
             self._left.append(statement.name)
             return
         try:
             result = self._answer(statement)
         except SnowflakeError:
-            say_line("FAILED", f"{statement.name}: mend it and run this again; what is there already stays as it is")
+            say_line("FAILED", f"{statement.name}: correct it and run this again; existing objects stay as they are")
             raise
         self._done += 1
         said = str(result.rows[0][0]) if len(result.rows) == 1 and not statement.asks else ""
@@ -152,8 +151,8 @@ class Application:
         try:
             return self._connection.execute(statement.proof)
         except SnowflakeRefused as error:
-            hint = "run it by hand, with keys that can only read, and then this again"
-            raise SnowflakeRefused(f"{statement.name} is not there", code=error.code, hint=hint) from error
+            hint = "run it by hand, with keys that can only read, then run this command again"
+            raise SnowflakeRefused(f"{statement.name} does not exist", code=error.code, hint=hint) from error
 
     def _has_role(self, role: str) -> bool:
         if role in self._missing_roles or role == self._role:
@@ -167,7 +166,7 @@ class Application:
         return True
 
     def _compare(self, statement: Statement, result: StatementResult) -> Iterable[Drift]:
-        """What the answer says of the object, against what we would have."""
+        """Differences between the object as Snowflake shows it and the configuration."""
         config, snowflake = self._config, self._config.snowflake
         rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
         match statement.asks:
@@ -181,14 +180,14 @@ class Application:
             case "pipe":
                 pipe = next((row for row in rows if _is_ours(row, snowflake)), None)
                 if pipe is None:
-                    return [Drift(f"{snowflake.pipe} is not shown", "see whether the role owns it")]
+                    return [Drift(f"{snowflake.pipe} is not shown", "check that the role owns it")]
                 self._queue_arn = str(pipe.get("notification_channel") or "")
                 return drift.of_pipe(pipe, snowflake, self._columns, self._style)
         return ()
 
 
 def _is_ours(row: dict[str, Any], snowflake: SnowflakeConfig) -> bool:
-    """Of what SHOW PIPES gives: LIKE takes "_" for any character."""
+    """Whether a row of SHOW PIPES is our pipe: in LIKE, "_" matches any character."""
     names = (row["database_name"], row["schema_name"], row["name"])
     return ".".join(map(str, names)).upper() == qualified(snowflake, snowflake.pipe).upper()
 

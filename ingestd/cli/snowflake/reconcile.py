@@ -1,4 +1,4 @@
-"""`ingestd snowflake reconcile`: compares the objects of a range of time with what Snowflake has loaded."""
+"""`ingestd snowflake reconcile`: compares the objects of a range of time with the files that Snowflake has loaded."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -26,8 +26,8 @@ from ingestd.snowflake.reconcile import ReconcileReport, Reconciliation, StageSc
 from ingestd.snowflake.stage_location import stage_location
 from ingestd.snowflake.table import FILE_NAME, columns, literal, qualified
 
-BY_DEFAULT = timedelta(days=13)  # the history is kept for a day longer
-RETRY_MAX = 5.0  # seconds between two tries: a command gives up after a minute
+DEFAULT_RANGE = timedelta(days=13)  # Snowflake keeps the load history for 14 days
+RETRY_MAX_S = 5.0  # between two tries: a command gives up after a minute
 
 
 EXAMPLES = """\
@@ -62,7 +62,7 @@ def run(settings: Settings, options: Options) -> int:
 async def _reconcile(config: Config, options: Options) -> ReconcileReport:
     stage = stage_of(config)
     sink = wiring.make_sink(_many_calls(config), connections=0)
-    # Before the objects are listed: what is loaded by now is there to be listed.
+    # Before the objects are listed, so that the listing contains every loaded object.
     connection = await asyncio.to_thread(open_connection, config.snowflake)
     try:
         return await compared(config, options, connection, sink, stage)
@@ -74,10 +74,10 @@ async def _reconcile(config: Config, options: Options) -> ReconcileReport:
 async def compared(
     config: Config, options: Options, connection: Connection, sink: Sink, stage: StageScope
 ) -> ReconcileReport:
-    """The report. `sink` is not started: to start one is to prepare it for writing."""
+    """Compares objects and loads. `sink` is not started, because that would prepare it for writing."""
     now = datetime.now(UTC)
-    asked = options.since if options.since is not None else _milliseconds(now - BY_DEFAULT)
-    # A load is after its object, which is after its records, but clocks differ and producers may set any time.
+    asked = options.since if options.since is not None else _milliseconds(now - DEFAULT_RANGE)
+    # Loads come after their records, but clocks differ and producers can set any timestamp.
     since = max(EPOCH + timedelta(milliseconds=max(0, asked - DAY_MS)), now - copy_history.KEPT)
     fates = await asyncio.to_thread(_fates, config, connection, stage, since, now)
     work = Reconciliation(fates, now=now, late_s=config.snowflake.late, since=since)
@@ -97,7 +97,7 @@ def _fates(
 
 
 def stage_of(config: Config) -> StageScope:
-    """The names that statements have. ConfigError where the sink is no bucket."""
+    """The stage, table and pipe in the form of SQL statements. Raises ConfigError where the sink is not a bucket."""
     place, snowflake = stage_location(config), config.snowflake
     return StageScope(
         table=qualified(snowflake, snowflake.table),
@@ -109,11 +109,11 @@ def stage_of(config: Config) -> StageScope:
 
 
 def _counted(connection: Connection, stage: StageScope, keys: list[str]) -> dict[str, int]:
-    """How many rows of each object are in the table."""
+    """Counts the rows of each object in the table."""
     found: dict[str, int] = {}
     for some in reconcile.batches(keys):
         names = ", ".join(literal(stage.root + key) for key in some)
-        # Names that the configuration has checked, and escaped keys.
+        # The configuration has checked the names; the keys are escaped.
         sql = f"SELECT {FILE_NAME}, COUNT(*) FROM {stage.table} WHERE {FILE_NAME} IN ({names}) GROUP BY 1"  # noqa: S608
         rows = connection.execute(sql).rows
         found |= {str(name).removeprefix(stage.root): int(count) for name, count in rows}
@@ -125,7 +125,7 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _many_calls(config: Config) -> Config:
-    """The same with as many calls at once as a look at a batch makes."""
+    """The configuration with as many parallel calls as a batch of objects needs."""
     replace = msgspec.structs.replace
-    retry_max = Seconds(min(config.sink.retry_max, RETRY_MAX))
+    retry_max = Seconds(min(config.sink.retry_max, RETRY_MAX_S))
     return replace(config, sink=replace(config.sink, concurrency=AT_ONCE, retry_max=retry_max))

@@ -1,4 +1,4 @@
-"""`ingestd snowflake sql`: prints, or writes into files, all that administrators of Snowflake and AWS must run."""
+"""`ingestd snowflake sql`: prints the statements that administrators of Snowflake and AWS must run, or writes files."""
 
 from pathlib import Path
 
