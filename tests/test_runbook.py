@@ -71,7 +71,7 @@ def test_every_reason_to_halt_has_its_place() -> None:
 
 
 def test_every_refusal_of_a_store_has_its_place() -> None:
-    column = re.findall(r"^\|([^|]+)\|", section("The store refuses us"), re.MULTILINE)
+    column = re.findall(r"^\|([^|]+)\|", section("The store denies access"), re.MULTILINE)
     codes = set(re.findall(r"`([\w.…]+)`", "".join(column)))
     assert set(s3._HINTS) <= codes
     assert {errno.errorcode[number] for number in local._HINTS} <= codes
