@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Resolves what ingestd needs into the two lock files: versions that are in them stay, as long as they fit.
-# With --upgrade, takes the newest that fit.
+# Resolves ingestd's dependencies into the two lock files. Locked versions stay as long as they fit.
+# With --upgrade, takes the newest versions that fit.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 options=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$@")
