@@ -95,7 +95,7 @@ $(RUNTIME): pyproject.toml
 	  echo 'ingestd needs Python 3.11 or newer, but "$(PYTHON)" is not: use "make $(MAKECMDGOALS) PYTHON=/path/to/python3".' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade 'pip>=25.1'  # the first with --group
-	$(PIP) install --quiet --editable '.[warehouse]'
+	$(PIP) install --quiet --editable '.[demo]'
 	@touch $@
 
 $(DEV): $(RUNTIME)

@@ -51,7 +51,7 @@ class MadeUpStore:
     async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
         raise NotImplementedError
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, limit: int | None = None) -> bytes:
         raise NotImplementedError
 
     async def folders(self, prefix: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""The composition root: makes the parts, runs them, and ends them in order.
+"""The life cycle of one run: start, signals, deadline, shutdown.
 
-A stop is the end of the stream flowing downstream: the source ends, open batches are sealed, what is held lands, its
-commits go out, the group is left, the sink closes, and the health server last. A second signal, or the end of the grace
-time, forces.
+Shutdown is the end of the stream flowing downstream: the source ends, open batches are flushed, uploaded and committed,
+the member leaves the group, the sink closes, and the health server last. A second signal, or the end of the grace time,
+forces.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ from ingestd.ops.metrics import Metrics
 from ingestd.ops.readiness import Status
 from ingestd.ops.systemd import Notifier
 from ingestd.ops.terminal import LiveView, summary
+from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.pipeline.status import StatusCollector
 from ingestd.pipeline.subscribers import Subscriber
 from ingestd.pipeline.watchdog import Verdict, Watchdog
@@ -42,11 +42,11 @@ from ingestd.verify.findings import VerifyReport
 
 log = logging.getLogger(__name__)
 
-WATCH = 1.0  # seconds between two looks at the source's progress
-LEAVE = 2.0  # seconds that are left for leaving the group when we are forced
-BEAT = 0.25  # seconds between two looks at the loop's lag
-REPORT = 60.0  # seconds between two log lines that tell of progress
-COMPRESSORS = 1  # threads; it keeps up with the event loop, which takes five times as long for an event
+WATCHDOG_INTERVAL_S = 1.0
+FORCED_LEAVE_S = 2.0  # to leave the group when the stop is forced
+LAG_INTERVAL_S = 0.25  # between two measurements of the event loop's lag
+REPORT_INTERVAL_S = 60.0  # between two log lines about progress
+COMPRESSION_THREADS = 1  # enough: the event loop takes five times as long per event
 
 
 def run(settings: Settings) -> int:
@@ -65,102 +65,104 @@ class Daemon:
         self._metrics = Metrics()
         self._source = wiring.make_source(config)
         self._sink = wiring.make_sink(config)
-        self._stage = wiring.make_stage(config, self._source, self._sink)
-        if self._stage is not None:
-            self._sink, self._validator = self._stage.sink, self._stage.validator
-        self._guard = SinkRetrier(config.sink, self._metrics.upload_retried)
+        self._demo = wiring.make_demo(config, self._source, self._sink)
+        if self._demo is not None:
+            self._sink, self._validator = self._demo.sink, self._demo.validator
+        self._retrier = SinkRetrier(config.sink, self._metrics.upload_retried)
         self._notifier = Notifier.from_environment(os.environ)
-        self._snapshots = StatusCollector(config, self._source, self._sink.url, self._guard, self._metrics)
-        self._metrics.bind(self._snapshots.take)
-        self._followers = self._make_followers(model)
-        if self._stage is not None:
-            self._stage.board.bind(self._snapshots.take)
-        self._layout = wiring.make_layout(config)
+        self._status = StatusCollector(config, self._source, self._sink.url, self._retrier, self._metrics)
+        self._metrics.bind(self._status.take)
+        self._subscribers = self._make_subscribers(model)
+        if self._demo is not None:
+            self._demo.board.bind(self._status.take)
+        self._layout = wiring.make_keys(config)
         self._deadline: asyncio.Timeout | None = None
 
-    def _make_followers(self, model: Model) -> list[Subscriber]:
-        """What goes along with the flow, and those who show how it is."""
+    def _make_subscribers(self, model: Model) -> list[Subscriber]:
+        """Build the subscribers and hand their state to the displays."""
         found: list[Subscriber] = []
-        if (pipe := wiring.make_pipe(self._config, model, self._sink)) is not None:
+        if (pipe := wiring.make_local_loader(self._config, model, self._sink)) is not None:
             found.append(pipe)
-            if self._stage is not None:
-                self._stage.attach(pipe.state, pipe.warehouse)
-        confirmation = wiring.make_confirmation(self._config, self._sink, self._guard, self._metrics)
+            if self._demo is not None:
+                self._demo.attach(pipe.state, pipe.warehouse)
+        confirmation = wiring.make_load_monitor(self._config, self._sink, self._retrier, self._metrics)
         if confirmation is not None:
             found.append(confirmation)
-            self._snapshots.loading = confirmation.state
+            self._status.loading = confirmation.state
         return found
 
     async def run(self) -> int:
-        """From start to end; the exit code. DeadlineExceeded where the grace time ended with data undelivered."""
-        config, stage, proof = self._config, self._stage, None
+        """Run from start to end. Returns the exit code. Raises DeadlineExceeded if the grace time ended too early."""
+        config, demo, verification = self._config, self._demo, None
         async with AsyncExitStack() as stack:
-            for follower in self._followers:
-                stack.push_async_callback(follower.close)
-                await follower.start()
+            for subscriber in self._subscribers:
+                stack.push_async_callback(subscriber.close)
+                await subscriber.start()
             if config.health.enabled:
-                routes = stage.routes if stage is not None else None
-                health = HealthServer(config.health, self._snapshots.take, self._metrics.exposition, routes)
+                routes = demo.routes if demo is not None else []
+                health = HealthServer(config.health, self._status.take, self._metrics.exposition, routes)
                 port = await health.start()
                 stack.push_async_callback(health.stop)
                 log.info("health and metrics at http://%s:%d", config.health.host, port)
-                if stage is not None:
+                if demo is not None:
                     log.info("live page at http://%s:%d/", config.health.host, port)
-            executor = ThreadPoolExecutor(COMPRESSORS, thread_name_prefix="compress")
+            executor = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             stack.enter_context(self._signals())
             view = stack.enter_context(self._view())
             stack.push_async_callback(self._sink.close)
-            stack.push_async_callback(self._leave)
+            stack.push_async_callback(self._stop_source)
             self._deadline = deadline = asyncio.timeout(None)
             try:
                 async with deadline:
                     await self._serve(executor, view)
-                    if stage is not None and config.page.controls:
-                        proof = await stage.prove(self._verify, self._metrics.totals())
+                    if demo is not None and config.page.controls:
+                        verification = await demo.prove(self._verify, self._metrics.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise
-                self._undelivered()
+                self._check_delivered()
             finally:
-                self._snapshots.phase = "stopped"
-                status = self._snapshots.take()
-                log.info("stopped", extra=_facts(status))
-                if stage is not None:
-                    stage.end(status)
+                self._status.phase = "stopped"
+                status = self._status.take()
+                log.info("stopped", extra=_totals_fields(status))
+                if demo is not None:
+                    demo.end(status)
                 if view is not None:
                     view.stop()
                     sys.stdout.write(summary(status, config, self._sink.url))
-                    if proof is not None:
-                        sys.stdout.write(f"\n{proof.text()}")
-        return EXIT_PROBLEMS if proof is not None and not proof.ok else 0
+                    if verification is not None:
+                        sys.stdout.write(f"\n{verification.text()}")
+        return EXIT_PROBLEMS if verification is not None and not verification.ok else 0
 
     async def _serve(self, executor: ThreadPoolExecutor, view: LiveView | None) -> None:
-        """Everything that runs, in one group."""
+        """Run everything in one task group."""
         config = self._config
-        log.info("ingestd %s: %s to %s", __version__, self._snapshots.source_name, self._sink.url)
+        log.info("ingestd %s: %s to %s", __version__, self._status.source_name, self._sink.url)
         async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(self._beat(), name="beat"),
+            background = [
+                group.create_task(self._measure_loop_lag(), name="loop lag"),
                 group.create_task(self._report(view), name="report"),
             ]
             self._notifier.ready()
-            if self._stage is not None:
-                beside.append(group.create_task(self._stage.run(), name="page"))
+            if self._demo is not None:
+                background.append(group.create_task(self._demo.run(), name="page"))
             if config.duration is not None:
                 asyncio.get_running_loop().call_later(config.duration, self._finish)
-            await self._guard.call(self._sink.start)
+            await self._retrier.call(self._sink.start)
             if self._layout.exactly_once:
-                await require_create_only(self._sink, self._guard)
-            beside += [group.create_task(follower.run(), name=type(follower).__name__) for follower in self._followers]
+                await require_create_only(self._sink, self._retrier)
+            background += [
+                group.create_task(subscriber.run(), name=type(subscriber).__name__) for subscriber in self._subscribers
+            ]
             pipeline = self._pipeline(executor)
-            self._snapshots.pipeline = pipeline
-            beside.append(group.create_task(self._watch(pipeline), name="watchdog"))
+            self._status.pipeline = pipeline
+            background.append(group.create_task(self._watch(pipeline), name="watchdog"))
             with calm_collector():
                 await pipeline.run()
-            for follower in self._followers:
-                await follower.settled()
-            for task in beside:
+            for subscriber in self._subscribers:
+                await subscriber.settled()
+            for task in background:
                 task.cancel()
 
     def _pipeline(self, executor: ThreadPoolExecutor) -> Pipeline:
@@ -168,7 +170,7 @@ class Daemon:
         tools = Dependencies(
             source=self._source,
             sink=self._sink,
-            guard=self._guard,
+            retrier=self._retrier,
             metrics=self._metrics,
             executor=executor,
             wall_clock=time.time,
@@ -177,11 +179,11 @@ class Daemon:
         return wiring.make_pipeline(config, tools, self._validator)
 
     def _landed(self, key: str) -> None:
-        for follower in self._followers:
-            follower.landed(key)
+        for subscriber in self._subscribers:
+            subscriber.landed(key)
 
     async def _verify(self) -> VerifyReport:
-        """As `ingestd verify` does, without its bar that shows progress: the terminal has its table."""
+        """Verify as `ingestd verify` does, without its progress bar: the terminal shows the live table."""
         replace, (config, origins) = msgspec.structs.replace, self._settings
         quiet = Settings(replace(config, log=replace(config.log, format="json")), origins)
         return await verify(quiet, Options(read=self._sink.url.startswith("file:")), self._sink)
@@ -190,7 +192,7 @@ class Daemon:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first signal drains, the second forces."""
+        """The first signal drains, the second one forces."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
@@ -201,95 +203,93 @@ class Daemon:
                 loop.remove_signal_handler(number)
 
     def _stop(self, number: signal.Signals) -> None:
-        """The first signal ends the stream, within the grace time; a second one, or one before it began, ends all."""
-        if self._snapshots.phase == "running":
-            log.info("%s: landing what is held, for at most %s; once more to force", number.name, self._config.grace)
+        """End the stream within the grace time. A second signal, or one before the stream began, ends everything."""
+        if self._status.phase == "running":
+            log.info("%s: draining for at most %s; send it again to force", number.name, self._config.grace)
         else:
-            log.info("%s: stopping at once", number.name)
+            log.info("%s: stopping immediately", number.name)
             self._end_by(asyncio.get_running_loop().time())
         self._finish()
 
     def _finish(self) -> None:
-        """End the stream; the rest follows, within the grace time. Where it has not begun, nothing is waited for."""
-        if self._snapshots.phase == "running":
-            self._snapshots.phase = "draining"
+        """End the stream; the rest follows within the grace time. Before it began there is nothing to wait for."""
+        if self._status.phase == "running":
+            self._status.phase = "draining"
             self._notifier.stopping()
             self._end_by(asyncio.get_running_loop().time() + self._config.grace)
             self._source.finish()
-        elif self._snapshots.phase == "starting":
+        elif self._status.phase == "starting":
             self._end_by(asyncio.get_running_loop().time())
 
     def _end_by(self, when: float) -> None:
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(when)
 
-    async def _leave(self) -> None:
-        """Leave the group, for as long as that takes, but when we are forced."""
+    async def _stop_source(self) -> None:
+        """Leave the group: for as long as that takes, unless the stop is forced."""
         forced = self._deadline is not None and self._deadline.expired()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE if forced else None):
+            async with asyncio.timeout(FORCED_LEAVE_S if forced else None):
                 await self._source.stop()
 
-    def _undelivered(self) -> None:
-        held = self._metrics.totals().in_flight
+    def _check_delivered(self) -> None:
+        held = self._status.pipeline.held_records if self._status.pipeline is not None else 0
         if held:
-            raise DeadlineExceeded(
-                f"stopped with {held} records undelivered", hint="nothing is lost: they will be read again"
-            )
+            raise DeadlineExceeded(f"stopped with {held} records undelivered", hint="they will be read again")
 
-    # -- beside the flow
+    # -- background tasks
 
-    async def _beat(self) -> None:
-        """Measure how late the loop wakes a sleeper, and tell the service manager that it does."""
+    async def _measure_loop_lag(self) -> None:
+        """Measure how late the loop wakes a sleeper, and feed the service manager's watchdog."""
         loop = asyncio.get_running_loop()
         told = loop.time()
         while True:
             before = loop.time()
-            await asyncio.sleep(BEAT)
-            lag = max(0.0, loop.time() - before - BEAT)
+            await asyncio.sleep(LAG_INTERVAL_S)
+            lag = max(0.0, loop.time() - before - LAG_INTERVAL_S)
             self._metrics.loop_lag(lag)
-            self._snapshots.loop_lag = max(lag, self._snapshots.loop_lag * 0.9)
+            self._status.loop_lag = max(lag, self._status.loop_lag * 0.9)
             interval = self._notifier.watchdog_interval
             if interval is not None and loop.time() - told >= interval:
                 self._notifier.watchdog()
                 told = loop.time()
 
     async def _report(self, view: LiveView | None) -> None:
-        """Show progress: live on a terminal, else a line a minute."""
+        """Show progress: a live view on a terminal, else one log line a minute."""
         while True:
             if view is not None:
-                view.update(self._snapshots.take())
-                await asyncio.sleep(BEAT)
+                view.update(self._status.take())
+                await asyncio.sleep(LAG_INTERVAL_S)
             else:
-                await asyncio.sleep(REPORT)
-                status = self._snapshots.take()
-                log.info("progress", extra=_facts(status))
+                await asyncio.sleep(REPORT_INTERVAL_S)
+                status = self._status.take()
+                log.info("progress", extra=_totals_fields(status))
                 self._notifier.status(f"{status.totals.landed} rows landed, {len(status.partitions)} partitions")
 
     async def _watch(self, pipeline: Pipeline) -> None:
-        """Rebuild a source that is stuck; give up where that does not help, so that a supervisor begins anew."""
+        """Rebuild a source that is stuck; exit if that does not help, so that the supervisor restarts the daemon."""
         await pipeline.started.wait()
-        if self._snapshots.phase == "starting":
-            self._snapshots.phase = "running"
+        if self._status.phase == "starting":
+            self._status.phase = "running"
         watchdog = Watchdog(self._config.kafka.progress_timeout)
         while True:
-            await asyncio.sleep(WATCH)
+            await asyncio.sleep(WATCHDOG_INTERVAL_S)
             verdict = watchdog.judge(pipeline.longest_wait(), pipeline.progress)
             if verdict is Verdict.REBUILD:
-                log.error("no record has come for too long although there are some: rebuilding the source")
+                log.error("source stalled: its log has records but none arrive; rebuilding the source")
                 self._metrics.source_restarted()
                 await self._source.rebuild()
             elif verdict is Verdict.GIVE_UP:
-                raise SourceError("the source makes no progress, and rebuilding it did not help", hint="restart")
+                raise SourceError("the source makes no progress after it was rebuilt", hint="restart")
 
     @contextlib.contextmanager
     def _view(self) -> Iterator[LiveView | None]:
-        """The live table where a person looks on, and the summary at the end."""
+        """The live view, if a person watches on a terminal."""
         config = self._config
         if config.log.format == "json" or not sys.stderr.isatty():
             yield None
             return
-        view = LiveView(config)
+        view = LiveView.on_stderr(config)
         logs.setup(config.log, quiet_console=True, stream=view.stream)
         view.start()
         try:
@@ -299,8 +299,8 @@ class Daemon:
             logs.setup(config.log)
 
 
-def _facts(status: Status) -> dict[str, object]:
-    """What a log line says of the whole."""
+def _totals_fields(status: Status) -> dict[str, object]:
+    """The totals, as fields of a log line."""
     totals = status.totals
     return {
         "consumed": totals.consumed,

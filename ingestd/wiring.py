@@ -1,6 +1,6 @@
-"""Makes the parts that a configuration names: beside the ports' own packages, only this file knows which there are.
+"""Builds the parts that a configuration names. The only file of the daemon that knows concrete sources and sinks.
 
-Clients are imported where they are used: each takes its time to load.
+Clients are imported where they are used, because each takes its time to load.
 """
 
 import asyncio
@@ -16,10 +16,9 @@ from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.validation import Validator
-from ingestd.demo.warehouse import needed_by
 from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
@@ -34,7 +33,7 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[object, object, T]) -> T:
-    """Run `main` on a new event loop, the fastest there is."""
+    """Run `main` on a new event loop: uvloop's, if it is installed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(main)
 
@@ -48,7 +47,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def make_source(config: Config) -> Source:
-    """The one that ``source`` names."""
+    """The source that ``source`` names."""
     if config.source == "simulator":
         from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
@@ -58,8 +57,8 @@ def make_source(config: Config) -> Source:
     return KafkaSource(config.kafka)
 
 
-def make_onlooker(config: Config) -> Source:
-    """The one that ``source`` names, leaving no trace there: neither a member of the group nor a commit."""
+def make_read_only_source(config: Config) -> Source:
+    """The source that ``source`` names, which joins no group and commits nothing."""
     if config.source == "simulator":
         return make_source(config)
     from ingestd.sources.kafka import ReadOnlySource  # noqa: PLC0415
@@ -67,20 +66,20 @@ def make_onlooker(config: Config) -> Source:
     return ReadOnlySource(config.kafka)
 
 
-def make_layout(config: Config) -> ObjectKeys:
-    """The names of objects."""
+def make_keys(config: Config) -> ObjectKeys:
+    """The naming of objects."""
     return ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
 
 
-def make_pipeline(config: Config, tools: Dependencies, validator: Validator) -> Pipeline:
-    """The flow from one to the other."""
-    layout = make_layout(config)
+def make_pipeline(config: Config, dependencies: Dependencies, validator: Validator) -> Pipeline:
+    """The flow from the source to the sink."""
+    layout = make_keys(config)
     policy = ChainPolicy(
-        layout, layout.mark(tools.sink.url), config.kafka.skip_lost, replayable=config.source != "simulator"
+        layout, layout.mark(dependencies.sink.url), config.kafka.skip_lost, replayable=config.source != "simulator"
     )
     return Pipeline(
         config.batch,
-        tools,
+        dependencies,
         validator,
         Breaker(config.breaker),
         policy,
@@ -89,7 +88,7 @@ def make_pipeline(config: Config, tools: Dependencies, validator: Validator) -> 
 
 
 def make_sink(config: Config, *, connections: int = 2) -> Sink:
-    """The one that ``sink.url`` names; `connections` are for calls beside the uploads."""
+    """The sink that ``sink.url`` names; `connections` are for calls besides the uploads."""
     url = config.sink.url
     if url.startswith("s3://"):
         from ingestd.sinks.s3 import S3Sink  # noqa: PLC0415
@@ -101,10 +100,12 @@ def make_sink(config: Config, *, connections: int = 2) -> Sink:
     return LocalSink(Path(url))
 
 
-def make_pipe(config: Config, model: Model, sink: Sink) -> "LocalLoader | None":
-    """The local Snowpipe with its warehouse; None where there is none. ConfigError where it is not installed."""
+def make_local_loader(config: Config, model: Model, sink: Sink) -> "LocalLoader | None":
+    """The loader of the local warehouse; None if it is off. ConfigError if its extra is not installed."""
     if config.warehouse.kind == "none":
         return None
+    from ingestd.demo.warehouse import needed_by  # noqa: PLC0415
+
     with needed_by("warehouse.kind = local"):
         from ingestd.demo.warehouse.database import Warehouse  # noqa: PLC0415
         from ingestd.demo.warehouse.local_loader import LocalLoader  # noqa: PLC0415
@@ -117,8 +118,8 @@ def make_pipe(config: Config, model: Model, sink: Sink) -> "LocalLoader | None":
     return LocalLoader(settings, warehouse, columns(model), sink, notices)
 
 
-def make_confirmation(config: Config, sink: Sink, guard: SinkRetrier, metrics: Metrics) -> "LoadMonitor | None":
-    """What follows objects into Snowflake's table; None where it is not wanted. ConfigError without the extra."""
+def make_load_monitor(config: Config, sink: Sink, guard: SinkRetrier, metrics: Metrics) -> "LoadMonitor | None":
+    """The monitor of loads into Snowflake; None if it is off. ConfigError if its extra is not installed."""
     settings = config.snowflake
     if not settings.confirm and settings.delivery != "rest":
         return None
@@ -133,7 +134,7 @@ def make_confirmation(config: Config, sink: Sink, guard: SinkRetrier, metrics: M
         settings,
         root=stage_location(config).root,
         sink=sink,
-        layout=make_layout(config),
+        layout=make_keys(config),
         guard=guard,
         metrics=metrics,
         ask=partial(ask_once, settings),
@@ -141,8 +142,8 @@ def make_confirmation(config: Config, sink: Sink, guard: SinkRetrier, metrics: M
     )
 
 
-def make_stage(config: Config, source: Source, sink: Sink) -> "Demo | None":
-    """The page's place around the flow; None where there is no page."""
+def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
+    """The live page around the flow; None if it is off."""
     if not config.page.enabled:
         return None
     from ingestd.demo.page.demo import Demo  # noqa: PLC0415
@@ -150,11 +151,11 @@ def make_stage(config: Config, source: Source, sink: Sink) -> "Demo | None":
 
     is_live = config.simulator.history is None
     director = source.director if isinstance(source, SimulatorSource) and is_live else None
-    return Demo(config, sink, make_layout(config), director)
+    return Demo(config, sink, make_keys(config), director)
 
 
 def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":
-    """Who looks at the topics and the group from outside."""
+    """A client that inspects topics and the group without joining it."""
     from ingestd.sources.kafka import open_inspector  # noqa: PLC0415
 
     return open_inspector(config.kafka)

@@ -94,9 +94,9 @@ class MortalSink:
         await self._life.step()
         return await self._sink.head(key)
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, limit: int | None = None) -> bytes:
         await self._life.step()
-        return await self._sink.get(key)
+        return await self._sink.get(key, limit)
 
     async def folders(self, prefix: str) -> list[str]:
         await self._life.step()
@@ -209,8 +209,8 @@ class World:
         validated = validator(events).chunk(place, records)
         batch = Batch(place, start)
         batch.add(records, validated, quarantine.encode(place, validated.rejected), now=0.0)
-        sealed = batch.finish(self.layout, CLUSTER, "0")
-        metadata = sealed.landed.metadata()
+        sealed = batch.encode(self.layout, CLUSTER, "0")
+        metadata = sealed.metadata.metadata()
         if sealed.quarantine_key is not None and sealed.quarantine is not None:
             self.sink.objects[sealed.quarantine_key] = sealed.quarantine, metadata
         if lands:

@@ -31,7 +31,7 @@ def add(batch: Batch, start: int, rows: list[bytes], rejected: int = 0, now: flo
 def test_the_range_begins_where_the_batch_opens_and_counts_the_rejected() -> None:
     batch = Batch(TP, 5)
     add(batch, 8, [b"{}\n"], rejected=2, now=7.0)
-    landed = batch.finish(LAYOUT, "cluster", "1").landed
+    landed = batch.encode(LAYOUT, "cluster", "1").metadata
     assert (landed.start, landed.end, landed.rows, landed.rejected) == (5, 11, 1, 2)
     assert (landed.first_offset, landed.first_timestamp, landed.last_timestamp) == (8, 1000, 1002)
     assert batch.opened_at == 7.0
@@ -40,14 +40,14 @@ def test_the_range_begins_where_the_batch_opens_and_counts_the_rejected() -> Non
 def test_a_data_object_names_the_quarantine_object_that_belongs_to_it() -> None:
     batch = Batch(TP, 5)
     add(batch, 5, [b"{}\n"], rejected=1)
-    sealed = batch.finish(LAYOUT, "cluster", "1")
+    sealed = batch.encode(LAYOUT, "cluster", "1")
     assert sealed.quarantine_key is not None
     name = LAYOUT.parse_quarantine(sealed.quarantine_key)
     assert name is not None
-    assert sealed.landed.quarantine == name.digest
+    assert sealed.metadata.quarantine == name.digest
     good = Batch(TP, 5)
     add(good, 5, [b"{}\n"])
-    assert good.finish(LAYOUT, "cluster", "1").landed.quarantine is None
+    assert good.encode(LAYOUT, "cluster", "1").metadata.quarantine is None
 
 
 @given(
@@ -62,12 +62,12 @@ def test_the_body_is_the_rows_whatever_the_pieces(chunks: list[list[bytes]]) -> 
     for number, rows in enumerate(chunk for chunk in chunks if chunk):
         add(batch, offset, rows)
         offset += len(rows)
-        if number % 2 and (piece := batch.take_piece()) is not None:
-            batch.write(piece)
-    sealed = batch.finish(LAYOUT, "cluster", "1")
+        if number % 2 and (chunk := batch.take_chunk()) is not None:
+            batch.write(chunk)
+    sealed = batch.encode(LAYOUT, "cluster", "1")
     whole = b"first\n" + b"".join(row for chunk in chunks for row in chunk)
     assert gzip.decompress(sealed.data) == whole
-    assert sealed.landed.sha256 == hashlib.sha256(whole).hexdigest()
+    assert sealed.metadata.sha256 == hashlib.sha256(whole).hexdigest()
     assert sealed.row_bytes == len(whole)
     assert sealed.quarantine is None
 
@@ -75,27 +75,27 @@ def test_the_body_is_the_rows_whatever_the_pieces(chunks: list[list[bytes]]) -> 
 def test_a_batch_whose_every_record_was_rejected_is_a_valid_empty_gzip() -> None:
     batch = Batch(TP, 0)
     add(batch, 0, [], rejected=3)
-    sealed = batch.finish(LAYOUT, "cluster", "1")
+    sealed = batch.encode(LAYOUT, "cluster", "1")
     assert gzip.decompress(sealed.data) == b""
     assert sealed.quarantine is not None
     assert [json.loads(line) for line in gzip.decompress(sealed.quarantine).splitlines()] == [{"bad": 1}] * 3
 
 
 def test_a_hole_has_the_name_of_the_first_record_after_it() -> None:
-    sealed = Batch.hole(TP, 10, 50, RecordRef(52, 1000)).finish(LAYOUT, "cluster", "1")
+    sealed = Batch.hole(TP, 10, 50, RecordRef(52, 1000)).encode(LAYOUT, "cluster", "1")
     assert sealed.data_key == LAYOUT.data_key(TP, 10, 1000, 50)
-    assert (sealed.landed.end, sealed.landed.rows) == (50, 0)
+    assert (sealed.metadata.end, sealed.metadata.rows) == (50, 0)
 
 
 def test_the_size_limit_is_of_compressed_bytes() -> None:
     batch = Batch(TP, 0)
     limits = BatchConfig(bytes=Size(1000))
     add(batch, 0, [b"a" * 100_000 + b"\n"])
-    batch.write(batch.take_piece() or b"")
+    batch.write(batch.take_chunk() or b"")
     assert FlushPolicy(limits).reached(batch) is None
     noise = hashlib.shake_256(b"noise").hexdigest(100_000).encode()
     add(batch, 1, [noise + b"\n"])
-    batch.write(batch.take_piece() or b"")
+    batch.write(batch.take_chunk() or b"")
     assert FlushPolicy(limits).reached(batch) is FlushReason.BYTES
 
 
@@ -109,14 +109,14 @@ def test_the_record_limit_counts_the_rejected() -> None:
 
 def test_what_is_held_is_counted_on_its_way_through_a_thread() -> None:
     batch = Batch(TP, 0)
-    add(batch, 0, [b"x" * Batch.piece_bytes], rejected=2)
-    assert batch.held_bytes == Batch.overhead_bytes + Batch.piece_bytes + 20
-    assert batch.has_piece
-    piece = batch.take_piece()
-    assert piece is not None
-    assert batch.held_bytes == Batch.overhead_bytes + Batch.piece_bytes + 20
-    batch.write(piece)
-    assert batch.held_bytes < Batch.piece_bytes
+    add(batch, 0, [b"x" * Batch.chunk_bytes], rejected=2)
+    assert batch.held_bytes == Batch.overhead_bytes + Batch.chunk_bytes + 20
+    assert batch.has_chunk
+    chunk = batch.take_chunk()
+    assert chunk is not None
+    assert batch.held_bytes == Batch.overhead_bytes + Batch.chunk_bytes + 20
+    batch.write(chunk)
+    assert batch.held_bytes < Batch.chunk_bytes
 
 
 @given(
@@ -128,11 +128,11 @@ def test_what_is_held_grows_only_by_what_comes_in(chunks: list[tuple[int, bool, 
         rows = b"x" * size if compresses else b64encode(rng.randbytes(size * 3 // 4 + 1))
         add(batch, 10 * number, [rows], rejected)
         assert batch.held_bytes == held + len(rows) + 10 * rejected
-        if batch.has_piece:
-            batch.write(batch.take_piece() or b"")
+        if batch.has_chunk:
+            batch.write(batch.take_chunk() or b"")
         assert batch.held_bytes <= held + len(rows) + 10 * rejected
         held = batch.held_bytes
-    sealed = batch.finish(LAYOUT, "cluster", "1")
+    sealed = batch.encode(LAYOUT, "cluster", "1")
     assert batch.held_bytes == len(sealed.data) + len(sealed.quarantine or b"") <= held
 
 

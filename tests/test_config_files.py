@@ -1,4 +1,4 @@
-"""The files in `config/` load, and the one that lists every key tells the truth."""
+"""The files in `config/` load, `ingestd config --example` prints them, and ingestd.toml lists every key and default."""
 
 import re
 import tomllib
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ingestd.cli.main import main
+from ingestd.config.examples import NAMES, example
 from ingestd.config.load import load
 from ingestd.config.model import Config, Seconds
 from ingestd.config.validate import KEYS, value_of
@@ -29,7 +31,7 @@ def entries(text: str) -> dict[str, str | None]:
     return found
 
 
-def test_the_reference_has_every_key_in_the_order_of_the_code() -> None:
+def test_the_reference_lists_every_key_in_the_order_of_the_code() -> None:
     assert list(entries(REFERENCE.read_text())) == list(KEYS)
 
 
@@ -42,9 +44,9 @@ def test_the_reference_s_values_are_the_defaults() -> None:
     }
 
 
-def test_what_the_reference_comments_out_has_no_default_and_an_example_that_is_accepted(tmp_path: Path) -> None:
-    for key, example in entries(REFERENCE.read_text()).items():
-        if example is None:
+def test_a_commented_key_has_no_default_and_a_valid_example(tmp_path: Path) -> None:
+    for key, value in entries(REFERENCE.read_text()).items():
+        if value is None:
             continue
         assert value_of(Config(), key) is None
         table, _, name = key.rpartition(".")
@@ -52,7 +54,7 @@ def test_what_the_reference_comments_out_has_no_default_and_an_example_that_is_a
         needs = {"ssl_cert_file": 'ssl_key_file = "k"', "ssl_key_file": 'ssl_cert_file = "c"'}
         needs["kms_key_id"] = 'encryption = "aws:kms"'
         needs["queue_url"] = '[sink]\nurl = "s3://bucket"'
-        file.write_text((f"[{table}]\n" if table else "") + f"{name} = {example}\n{needs.get(name, '')}")
+        file.write_text((f"[{table}]\n" if table else "") + f"{name} = {value}\n{needs.get(name, '')}")
         config = load(path=str(file), environ={}).config
         assert KEYS[key].is_secret or value_of(config, key) is not None
 
@@ -62,16 +64,31 @@ def test_every_file_loads(file: Path) -> None:
     load(path=str(file), environ=CREDENTIALS if file.name == "production.toml" else {})
 
 
-def test_the_files_are_the_ones_that_are_documented() -> None:
-    assert {file.name for file in FOLDER.iterdir()} == {"ingestd.toml", "demo.toml", "production.toml"}
+def test_the_folder_holds_the_examples_and_nothing_else() -> None:
+    assert {file.name for file in FOLDER.iterdir()} == {f"{name}.toml" for name in NAMES}
 
 
-def test_the_demo_needs_nothing_and_has_the_guide_s_figures() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_the_shipped_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert example(name) == (FOLDER / f"{name}.toml").read_text()
+    assert main(["config", "--example", name]) == 0
+    assert capsys.readouterr().out == example(name)
+
+
+def test_an_example_needs_no_valid_configuration(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INGESTD__BATCH__INTERVAL", "nonsense")
+    assert main(["config", "--example"]) == 0
+    assert capsys.readouterr().out == REFERENCE.read_text()
+
+
+def test_the_demo_needs_no_service_and_uses_the_guide_s_numbers() -> None:
     config = load(path=str(FOLDER / "demo.toml"), environ={}).config
     assert config.source == "simulator"
     assert config.sink.url == "./data"
     assert config.batch.records == 1000
-    assert config.batch.interval < Seconds(30), "the guide's, which is too long to look on"
+    assert config.batch.interval < Seconds(30), "shorter than the guide's: a visitor does not wait that long"
     assert 100 <= config.simulator.rate <= 1000
 
 
@@ -83,7 +100,7 @@ def test_production_is_encrypted_and_writes_to_the_guide_s_bucket() -> None:
     assert config.sink.delivery == "exactly-once"
 
 
-def test_production_asks_for_its_credentials() -> None:
+def test_production_without_credentials_is_an_error() -> None:
     with pytest.raises(ConfigError, match="INGESTD__KAFKA__SASL_USERNAME"):
         load(path=str(FOLDER / "production.toml"), environ={})
 

@@ -82,7 +82,7 @@ def test_the_exit_codes_are_those_of_the_command_line() -> None:
 
 def test_the_endpoints_are_those_that_answer() -> None:
     server = HealthServer(HealthConfig(), lambda: pytest.fail("not asked"), lambda: (b"", ""))
-    assert codes("operations.md", "## Endpoints") == list(server._routes)
+    assert codes("operations.md", "## Endpoints") == server.paths
 
 
 def test_the_columns_are_those_of_an_event() -> None:

@@ -17,7 +17,7 @@ from ingestd.core.records import PlainRecord, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
-from ingestd.pipeline.partition_writer import Dependencies
+from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
 from ingestd.sinks import dry_run as dry_module
 from ingestd.sinks.base import Sink
@@ -26,7 +26,7 @@ from ingestd.sinks.retry import SinkRetrier
 from tests.contract.sink_contract import BAD_KEYS, BAD_METADATA, BODY, KEY, METADATA
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
-from tests.test_pipeline import records
+from tests.test_ingest import records
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 CONFIG = Config(
@@ -136,15 +136,15 @@ async def really(source: MemorySource, sink: Sink, config: Config = CONFIG) -> N
     """As the daemon does it, to the end of the log."""
     metrics = Metrics()
     with ThreadPoolExecutor(1) as executor:
-        tools = Dependencies(
-            source=source, sink=sink, guard=SinkRetrier(config.sink, metrics.upload_retried), metrics=metrics,
+        dependencies = Dependencies(
+            source=source, sink=sink, retrier=SinkRetrier(config.sink, metrics.upload_retried), metrics=metrics,
             executor=executor, wall_clock=lambda: 0.0,
         )  # fmt: skip
-        pipeline = wiring.make_pipeline(config, tools, validator())
+        pipeline = wiring.make_pipeline(config, dependencies, validator())
         task = asyncio.create_task(pipeline.run())
         await pipeline.started.wait()
         async with asyncio.timeout(30):
-            while any(keeper.chain.position != source.end_offset(it) for it, keeper in pipeline.keepers.items()):  # noqa: ASYNC110 - the pipeline has no event for it
+            while any(writer.buffer.position != source.end_offset(it) for it, writer in pipeline.writers.items()):  # noqa: ASYNC110 - the pipeline has no event for it
                 await asyncio.sleep(0.01)
         source.finish()
         await task

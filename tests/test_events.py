@@ -114,7 +114,7 @@ def test_finds_the_fields_that_validation_must_look_at() -> None:
         ("no_such_module_at_all:Payment", "no module no_such_module_at_all"),
         ("users_events:Payment", "module users_events has no Payment"),
         ("users_events:text", "text is not a msgspec.Struct"),
-        ("users_events:Plain", "Plain does not inherit from ingestd.core.events.Event"),
+        ("users_events:Plain", "Plain does not inherit from ingestd.events.Event"),
         ("users_events:Event", "Event has no tag"),
         ("users_events:GenericEvent", "GenericEvent has no tag"),
     ],

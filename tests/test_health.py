@@ -156,7 +156,7 @@ async def test_closes_after_each_answer(daemon: Daemon) -> None:
 
 
 async def test_a_client_that_says_nothing_is_cut_off(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "DEADLINE", 0.05)
+    monkeypatch.setattr(http, "DEADLINE_S", 0.05)
     for beginning in (b"", b"GET /livez HT"):
         assert await daemon.raw(beginning) == b""
 

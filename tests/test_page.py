@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -17,10 +19,12 @@ from ingestd.cli.verify import Options, verify
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, HealthConfig, LogConfig, PageConfig, SinkConfig
 from ingestd.core.errors import IngestdError, SinkForbidden, SinkUnavailable
+from ingestd.core.gzip import compress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.stored import Stored
 from ingestd.core.validation import Validated
+from ingestd.demo.page import routes
 from ingestd.demo.page import verification as proof
 from ingestd.demo.page.demo import Demo
 from ingestd.demo.page.page_state import PageState
@@ -201,7 +205,7 @@ async def test_nothing_is_controlled_once_the_run_ends(served: Served) -> None:
 
 def test_without_page_controls_there_is_no_control_and_no_query() -> None:
     watched = Served(Config(page=PageConfig(enabled=True)))
-    assert not [path for path in watched.stage.routes if path.startswith(("/page/control/", "/page/query"))]
+    assert not [it for it in watched.stage.routes if it.path.startswith(("/page/control/", "/page/query"))]
 
 
 def test_a_source_that_takes_no_directions_leaves_the_outage() -> None:
@@ -266,7 +270,7 @@ async def test_a_flood_of_connections_does_not_cut_a_viewer_off(served: Served) 
 
 
 async def test_a_stream_outlives_the_deadline_of_a_request(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "DEADLINE", 0.2)
+    monkeypatch.setattr(http, "DEADLINE_S", 0.2)
     async with served.stream() as viewer:
         for _ in range(3):
             await next_state(viewer)
@@ -347,6 +351,66 @@ async def test_a_store_that_was_cut_off_comes_back() -> None:
 @pytest.mark.parametrize("key", ["", "../../etc/passwd", "events/../secret", ".ingestd/probe.gz", "warehouse.duckdb"])
 async def test_only_objects_can_be_looked_into(served: Served, key: str) -> None:
     assert (await served.request(f"/page/object?key={key}"))[0] == 404
+
+
+# -- the object viewer
+
+OBJECT = "events/year=2026/month=01/day=02/marketing_events+00000+00000000000000000000.jsonl.gz"
+
+
+async def test_the_viewer_shows_an_object_s_first_lines(served: Served) -> None:
+    body = compress(b"".join(row(number) + b"\n" for number in range(100))).data
+    await served.store.put_new(OBJECT, body, {"rows": "100"})
+    status, text = await served.request(f"/page/object?key={quote(OBJECT)}")
+    found = msgspec.json.decode(text)
+    assert (status, found["size"], found["metadata"]) == (200, len(body), {"rows": "100"})
+    assert found["lines"] == [row(number).decode() for number in range(routes.MAX_LINES)]
+
+
+async def test_many_viewers_of_a_large_object_take_bounded_memory(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = random.Random(1).randbytes(2 << 20)
+    await served.store.put_new(OBJECT, compress(row(0) + b"\n" + noise).data, {})
+    held = most = 0
+    get = served.store.get
+
+    async def counting(key: str, limit: int | None = None) -> bytes:
+        nonlocal held, most
+        body = await get(key, limit)
+        held += len(body)
+        most = max(most, held)
+        await asyncio.sleep(0.01)
+        held -= len(body)
+        return body
+
+    monkeypatch.setattr(served.store, "get", counting)
+    answers = await asyncio.gather(*(served.request(f"/page/object?key={quote(OBJECT)}") for _ in range(40)))
+    assert {status for status, _ in answers} == {200}
+    assert msgspec.json.decode(answers[0][1])["lines"][0] == row(0).decode()
+    assert 0 < most <= routes.MAX_VIEWERS * routes.MAX_READ_BYTES
+
+
+async def test_a_client_that_leaves_cancels_its_request(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    await served.store.put_new(OBJECT, compress(row(0) + b"\n").data, {})
+    asked, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def endless(key: str, limit: int | None = None) -> bytes:
+        asked.set()
+        try:
+            return await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    monkeypatch.setattr(served.store, "get", endless)
+    monkeypatch.setattr(routes, "STORE_TIMEOUT_S", 10 * DEADLINE)
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(f"GET /page/object?key={quote(OBJECT)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    async with asyncio.timeout(DEADLINE / 10):
+        await asked.wait()
+        writer.close()
+        await cancelled.wait()
 
 
 # -- what it asks

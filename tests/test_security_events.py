@@ -25,8 +25,20 @@ from ingestd.core.rejections import DEPTH_MAX, Reason
 from ingestd.core.validation import ROW_MAX, Rejected, Validated, Validator
 from ingestd.pipeline.ingest import CHUNK_BYTES
 from tests.simulation import virtual_time
-from tests.test_pipeline import DAY, TP, Flow, ended, event
-from tests.test_validate import GOOD, OWN, PARTITION, assert_sound, chunk, nested, raw, rejection, row, why, with_fields
+from tests.test_ingest import DAY, TP, Flow, ended, event
+from tests.test_validation import (
+    GOOD,
+    OWN,
+    PARTITION,
+    assert_sound,
+    chunk,
+    nested,
+    raw,
+    rejection,
+    row,
+    why,
+    with_fields,
+)
 
 ROOMY = Validator(EventsConfig(max_bytes=Size(16 << 20)), load_model(None))
 MIB = 1 << 20

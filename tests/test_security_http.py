@@ -54,7 +54,7 @@ async def exchange(daemon: Daemon, request: bytes) -> bytes:
 
 
 async def test_a_request_that_comes_byte_by_byte_gains_no_time(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "DEADLINE", 0.3)
+    monkeypatch.setattr(http, "DEADLINE_S", 0.3)
     answers = 0
     async with connected(daemon) as (reader, writer):
         writer.write(GET)
@@ -76,7 +76,7 @@ async def test_a_body_that_never_ends_is_not_waited_for(daemon: Daemon) -> None:
 async def test_a_client_that_does_not_read_its_answer_is_cut_off(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "DEADLINE", 0.3)
+    monkeypatch.setattr(http, "DEADLINE_S", 0.3)
     body = b"x" * (32 << 20)  # more than the buffers of both sockets hold
     monkeypatch.setattr(daemon.server, "_exposition", lambda: (body, "text/plain"))
     loop = asyncio.get_running_loop()
@@ -84,8 +84,8 @@ async def test_a_client_that_does_not_read_its_answer_is_cut_off(
         deaf.setblocking(False)
         await loop.sock_sendall(deaf, b"GET /metrics HTTP/1.1\r\n" + HOST + b"\r\n")
         assert await answered(daemon) == ALIVE
-        slow = next(iter(daemon.server._server._connections))
-        while slow in daemon.server._server._connections:
+        slow = next(iter(daemon.server._connections))
+        while slow in daemon.server._connections:
             assert await answered(daemon) == ALIVE, "others are served meanwhile"
         received = 0
         with contextlib.suppress(ConnectionError):
@@ -107,7 +107,7 @@ async def test_those_who_hold_connections_open_keep_nobody_out(daemon: Daemon) -
         held = [await stack.enter_async_context(connected(daemon)) for _ in range(4 * MAX_CONNECTIONS)]
         for _ in range(3):
             assert await answered(daemon) == ALIVE
-        assert len(daemon.server._server._connections) <= MAX_CONNECTIONS
+        assert len(daemon.server._connections) <= MAX_CONNECTIONS
         gone = held[:-MAX_CONNECTIONS]
         assert [await rest(reader) for reader, _ in gone] == [b""] * len(gone), "the oldest were closed"
 

@@ -402,7 +402,7 @@ def test_without_the_extra_a_daemon_says_what_to_install(monkeypatch: pytest.Mon
     settings = msgspec.structs.replace(Config(), snowflake=config.SnowflakeConfig(confirm=True))
     world = World()
     with pytest.raises(IngestdError, match=r'pip install "ingestd\[snowflake\]"'):
-        wiring.make_confirmation(
+        wiring.make_load_monitor(
             settings, world.archive.sink, SinkRetrier(config.SinkConfig(), lambda _: None), world.metrics
         )
 
@@ -414,7 +414,7 @@ for library in ("snowflake", "jwt", "cryptography"):
     sys.modules[library] = None
 from ingestd import daemon, wiring
 from ingestd.config.model import Config
-assert wiring.make_confirmation(Config(), None, None, None) is None
+assert wiring.make_load_monitor(Config(), None, None, None) is None
 """
     done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

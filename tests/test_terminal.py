@@ -1,4 +1,4 @@
-"""What a person sees, rendered to text at a fixed width."""
+"""The live table, the summary and the progress bar, rendered to text at a fixed width."""
 
 import gzip
 import io
@@ -16,9 +16,11 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from ingestd.config.model import BatchConfig, Config, S3Config, Seconds, SimulatorConfig, SinkConfig
+from ingestd.ops.background_output import BackgroundOutput
 from ingestd.ops.readiness import PartitionStatus, Status, Totals
 from ingestd.ops.terminal import LiveView, ProgressBar, summary
 
+OUTPUT = BackgroundOutput()
 MIDNIGHT = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp())
 CONFIG = Config(source="simulator", duration=Seconds(300), batch=BatchConfig(interval=Seconds(30)))
 TOTALS = Totals(
@@ -67,12 +69,18 @@ STATUS = Status(
 def drawn(*snapshots: Status, config: Config = CONFIG, width: int = 80) -> str:
     """The table after these snapshots, as plain text."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    view = LiveView(config, console)
+    view = LiveView(config, console, OUTPUT)
     for snapshot in snapshots:
         view.update(snapshot)
     with console.capture() as capture:
         console.print(view.render(snapshots[-1]))
     return capture.get()
+
+
+def written(file: io.StringIO) -> str:
+    """All that the output's thread has written into `file`, once it is done."""
+    assert OUTPUT.drain(10)
+    return file.getvalue()
 
 
 def line(text: str, label: str) -> str:
@@ -105,22 +113,25 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
 
 def test_many_snapshots_take_no_more_room() -> None:
     console = Console(file=io.StringIO(), width=80)
-    view = LiveView(CONFIG, console)
+    view = LiveView(CONFIG, console, OUTPUT)
     for tick in range(10_000):
         view.update(replace(STATUS, uptime=tick / 1000))
-    assert len(view._marks) <= 64
+    assert len(view._samples) <= 64
 
 
 def test_an_unavailable_sink_says_that_nothing_is_lost() -> None:
     down = replace(STATUS, sink_error="503 SlowDown", sink_error_age=12.0)
-    assert "S3 unavailable for 12 s: holding 619 records, nothing is lost" in drawn(down)
+    assert "S3 unavailable for 12 s: buffering 619 records, nothing is lost" in drawn(down)
     assert "unavailable" not in drawn(replace(down, sink_error_age=0.2))
 
 
 def test_a_refusing_sink_says_why() -> None:
     text = drawn(replace(STATUS, sink_error="NoSuchBucket: bucket", sink_forbidden=True))
     words = " ".join(text.split())
-    assert "S3 refuses us, somebody must act; holding 619 records, nothing is lost: NoSuchBucket: bucket" in words
+    assert (
+        "S3 access denied, operator action required; buffering 619 records, nothing is lost: NoSuchBucket: bucket"
+        in words
+    )
 
 
 def test_a_failing_source_and_a_halted_partition_are_named() -> None:
@@ -159,7 +170,7 @@ def test_an_idle_and_an_unassigned_daemon_say_so() -> None:
     idle = partition(0, batch_records=0, batch_bytes=0, batch_age=None, sealed_batches=0)
     assert "0        0 B  idle " in drawn(replace(STATUS, partitions=[idle]))
     assert "  probing " in drawn(replace(STATUS, partitions=[replace(idle, state="probing")]))
-    assert line(drawn(replace(STATUS, partitions=[])), "filling") == "no partition is ours yet"
+    assert line(drawn(replace(STATUS, partitions=[])), "filling") == "no partition is assigned yet"
 
 
 ALIEN = st.text(st.characters(), max_size=20)
@@ -206,7 +217,7 @@ def terminal(file: io.StringIO) -> Console:
 
 def test_log_lines_appear_above_the_table_and_the_table_stays_whole() -> None:
     file = io.StringIO()
-    view = LiveView(CONFIG, terminal(file))
+    view = LiveView(CONFIG, terminal(file), OUTPUT)
     handler = logging.StreamHandler(view.stream)
 
     def log(text: str) -> None:
@@ -217,15 +228,16 @@ def test_log_lines_appear_above_the_table_and_the_table_stays_whole() -> None:
     long = "with [brackets] and %s" % ("x" * 200)
     for tick in range(3):
         view.update(replace(STATUS, uptime=83.0 + tick))
+        written(file)
         log(f"{tick} {long}")
     table = drawn(*(replace(STATUS, uptime=83.0 + tick) for tick in range(3)))
     expected = ["before", *(f"{tick} {long}" for tick in range(3))]
-    assert screen(file.getvalue()) == [*expected, *(it.rstrip() for it in table.splitlines())]
+    assert screen(written(file)) == [*expected, *(it.rstrip() for it in table.splitlines())]
     view.stop()
     log("after")
-    assert screen(file.getvalue())[: len(expected) + 1] == [*expected, "after"]
-    assert not any(screen(file.getvalue())[len(expected) + 1 :])
-    assert file.getvalue().count("\x1b[?25h") == 1  # the cursor is back
+    assert screen(written(file))[: len(expected) + 1] == [*expected, "after"]
+    assert not any(screen(written(file))[len(expected) + 1 :])
+    assert written(file).count("\x1b[?25h") == 1  # the cursor is back
 
 
 def test_no_terminal_no_table() -> None:
@@ -233,13 +245,13 @@ def test_no_terminal_no_table() -> None:
         Console(file=io.StringIO()),
         Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"}),
     ):
-        view = LiveView(CONFIG, console)
+        view = LiveView(CONFIG, console, OUTPUT)
         view.start()
         view.update(STATUS)
         view.stream.write("a log line\n")
         view.stop()
         assert isinstance(console.file, io.StringIO)
-        assert console.file.getvalue() == "a log line\n"
+        assert written(console.file) == "a log line\n"
 
 
 def test_a_terminal_that_goes_away_does_not_stop_the_daemon() -> None:
@@ -252,13 +264,15 @@ def test_a_terminal_that_goes_away_does_not_stop_the_daemon() -> None:
             return super().write(text)
 
     file = Fragile()
-    view = LiveView(CONFIG, terminal(file))
+    view = LiveView(CONFIG, terminal(file), OUTPUT)
     view.start()
     view.update(STATUS)
+    written(file)
     file.gone = True
     for _ in range(3):
         view.update(STATUS)
     view.stop()
+    written(file)
 
 
 STOPPED = replace(STATUS, phase="stopped", totals=replace(TOTALS, landed=12419, in_flight=0))

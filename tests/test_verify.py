@@ -310,14 +310,14 @@ async def test_what_is_read_takes_bounded_room(archive: Archive, monkeypatch: py
     class Counting(MemorySink):
         held = most = 0
 
-        async def get(self, key: str) -> bytes:
+        async def get(self, key: str, limit: int | None = None) -> bytes:
             size = len(self.objects[key][0])
             self.held += size
             self.most = max(self.most, self.held)
             for _ in range(20):
                 await asyncio.sleep(0)
             self.held -= size
-            return await super().get(key)
+            return await super().get(key, limit)
 
     sink = Counting()
     archive = Archive(sink=sink)

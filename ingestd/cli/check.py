@@ -83,7 +83,7 @@ class CheckReport:
 
 
 async def _check(config: Config, report: CheckReport, *, dry_run: bool) -> None:
-    layout = wiring.make_layout(config)
+    layout = wiring.make_keys(config)
     sink = wiring.make_sink(config)
     validator = _validator(config, report)
     report.add(values.findings(config))
@@ -172,7 +172,7 @@ async def _dry_run(config: Config, report: CheckReport, sink: Sink, validator: V
 
     if not report.json:
         say("\nDry run: reads on from where the group is; writes and commits nothing.\n\n")
-    summary = await DryRun(config, wiring.make_onlooker(config), sink, validator, tell).run()
+    summary = await DryRun(config, wiring.make_read_only_source(config), sink, validator, tell).run()
     if report.json:
         say_json("summary", summary)
     report.add(_summary(summary))

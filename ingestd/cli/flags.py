@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ingestd.config.examples import NAMES, REFERENCE
 from ingestd.config.load import Flag
 from ingestd.core.rejections import Reason
 from ingestd.ops.build_info import build, in_words
@@ -44,6 +45,7 @@ examples:
   ingestd config
   ingestd config --config config/demo.toml --set batch.records=500
   ingestd config --json
+  ingestd config --example production > production.toml
 """
 
 _PRODUCE_EXAMPLES = """\
@@ -175,6 +177,14 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument("--json", action="store_true", help="rows as JSON lines")
     _add(query, "--warehouse-file", "F", "warehouse.path", "the warehouse's file")
     config.add_argument("--json", action="store_true", help="as JSON rather than TOML")
+    config.add_argument(
+        "--example",
+        nargs="?",
+        const=REFERENCE,
+        choices=NAMES,
+        metavar="|".join(NAMES[:-1]),
+        help="print a shipped configuration file instead; without a name, the one that lists every key",
+    )
     _add(produce, "--topic", "T", "kafka.topics", "the topic to write to")
     _add(produce, "--bootstrap-servers", "HOST:PORT,...", "kafka.bootstrap_servers", "Kafka brokers to ask first")
     return main

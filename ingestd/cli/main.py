@@ -12,12 +12,14 @@ import msgspec
 
 from ingestd.cli.flags import parser
 from ingestd.cli.output import say
+from ingestd.config.examples import example
 from ingestd.config.load import Settings, as_json, as_toml, load
 from ingestd.config.model import Secret
 from ingestd.config.secrets import REDACTION
 from ingestd.config.validate import KEYS, value_of
 from ingestd.core.errors import ConfigError, DeadlineExceeded, IngestdError
 from ingestd.ops import logs
+from ingestd.ops.background_output import background_output
 
 CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and errors.EXIT_PROBLEMS
 
@@ -33,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         say("")  # flushes the help that argparse wrote
         return int(stop.code or CLEAN)
+    if arguments.command == "config" and arguments.example is not None:
+        say(example(arguments.example))
+        return CLEAN
     try:
         settings = load(path=arguments.config, environ=os.environ, flags=arguments.flags)
     except ConfigError as error:
@@ -41,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "config":
         say(as_json(settings) if arguments.json else as_toml(settings))
         return CLEAN
+    if arguments.command == "run":
+        with background_output():  # around the report of its errors too
+            return _run(arguments, settings)
     return _run(arguments, settings)
 
 

@@ -76,7 +76,7 @@ class Requeue:
         self.tally = Tally()
         self._config = config
         self._options = options
-        self._layout = wiring.make_layout(config)
+        self._layout = wiring.make_keys(config)
         self._validator = Validator(config.events, load_model(config.events.model))
         self._told = 0.0
 

@@ -1,4 +1,4 @@
-"""The breaker: stops the daemon when so much of the input is bad that something else than the input must be wrong."""
+"""The breaker stops the daemon when too many records are rejected: then more than the input is wrong."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class BreakerLimits(Protocol):
 
 
 class Breaker:
-    """Counts rejected records, and opens for good once there are too many.
+    """Counts rejected records and opens for good once there are too many.
 
-    It opens when more than `max_share` of a whole window are rejected (records that did not come yet count as good,
+    It opens when more than `max_share` of a whole window are rejected (records that have not come yet count as good,
     so the first few never open it alone), or `max_consecutive` in a row of one partition.
     """
 
@@ -30,12 +30,12 @@ class Breaker:
         self._limits = limits
         self._rejected_max = limits.max_share * limits.window
         self._seen = 0
-        self._recent: deque[int] = deque()  # when the rejected of the window were seen, counted in records
-        self._in_a_row: dict[TopicPartition, int] = {}  # partitions that ended with a rejected record
+        self._recent: deque[int] = deque()  # at which record count the window's rejected records came
+        self._in_a_row: dict[TopicPartition, int] = {}  # only partitions whose last record was rejected
         self._reason: str | None = None
 
     def observe(self, partition: TopicPartition, total: int, rejected: Sequence[Rejected]) -> str | None:
-        """Count a chunk of `total` records, of which these were rejected. A sentence once the breaker is open."""
+        """Count a chunk of `total` records with its rejected ones. Returns the reason once the breaker is open."""
         in_a_row = self._in_a_row.pop(partition, 0)
         next_position = 0
         for one in rejected:

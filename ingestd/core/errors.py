@@ -1,8 +1,8 @@
-"""Every error that crosses a border inside ingestd: the class says what to do, the hint what to type."""
+"""The errors of ingestd: the class tells the caller what to do, the hint tells an operator."""
 
 
 class IngestdError(Exception):
-    """Base of all. `hint` tells an operator the next step; empty where there is none."""
+    """Base class. `hint` tells an operator the next step; empty if there is none."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -18,11 +18,11 @@ class ConfigError(IngestdError):
 
 
 class SourceError(IngestdError):
-    """The source failed in a way that reconnecting does not mend. Exit code 1."""
+    """The source failed and reconnecting does not help. Exit code 1."""
 
 
 class SinkError(IngestdError):
-    """The store did not do as asked; `code` is its own word for why."""
+    """A call to the store failed; `code` is the store's error code."""
 
     def __init__(self, message: str, *, code: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -30,27 +30,27 @@ class SinkError(IngestdError):
 
 
 class SinkUnavailable(SinkError):
-    """Time-outs, 5xx, SlowDown, 409, lost connections: the same bytes again, for ever. It may have been applied."""
+    """Time-outs, 5xx, SlowDown, 409, lost connections: retry the same bytes for ever. It may have been applied."""
 
 
 class SinkForbidden(SinkError):
-    """Credentials, rights, KMS, no such bucket, disk full: hold everything and retry, but a person must act."""
+    """Credentials, rights, KMS, no such bucket, disk full: buffer and retry, but an operator must act."""
 
 
 class BreakerOpen(IngestdError):
-    """Too much of the input is bad: stopped before a topic drains into the quarantine. Exit code 1."""
+    """Too many records were rejected: stop before a whole topic goes to the quarantine. Exit code 1."""
 
 
 class DeadlineExceeded(IngestdError):
-    """The grace time ended with data undelivered; it will be read again. Exit code 3."""
+    """The grace time ended with records undelivered; they will be read again. Exit code 3."""
 
 
 class WarehouseError(IngestdError):
-    """The local warehouse did not do as asked: it refuses a statement, or cannot use its file. Exit code 1."""
+    """The local warehouse refuses a statement or cannot use its file. Exit code 1."""
 
 
 class SnowflakeError(IngestdError):
-    """Snowflake did not do as asked; `code` is its own number for why, or names what came instead of an answer."""
+    """A call to Snowflake failed; `code` is its error number, or names what came instead of an answer."""
 
     def __init__(self, message: str, *, code: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -58,11 +58,11 @@ class SnowflakeError(IngestdError):
 
 
 class SnowflakeUnavailable(SnowflakeError):
-    """No answer, or one that says to come back: the same call again."""
+    """No answer, or one that asks to try later: retry the call."""
 
 
 class SnowflakeRefused(SnowflakeError):
-    """Credentials, rights, a missing object, a statement that is wrong: a person must act."""
+    """Credentials, rights, a missing object, a wrong statement: an operator must act."""
 
 
 EXIT_PROBLEMS = 4  # a command has inspected something and found it wrong

@@ -1,14 +1,14 @@
-"""The event model: what a good event is, ingestd's own types for marketing events, and the loading of a user's own.
+"""The event model: the marketing event types, and how a user's own model is loaded and checked.
 
-A model is one or more types that inherit from ``Event``, each with the tag that stands in ``event_type``::
+A model is one or more types that inherit from ``Event``, each with a tag, which is its value of ``event_type``::
 
     class CardPayment(Event, tag="card_payment"):
         amount: Decimal
         currency: Annotated[str, Meta(min_length=3, max_length=3)]
 
-The only default of a field is None. A ``__post_init__`` may raise ValueError to reject an event; it must use no clock
-and no randomness, because the same record must always make the same row. A float keeps what a double keeps, so money is
-a Decimal.
+The only default of a field is None. A ``__post_init__`` may raise ValueError to reject an event. It must not use a
+clock or randomness: the same record must always become the same row. A float keeps what a double keeps, so money is a
+Decimal.
 """
 
 import importlib
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     OriginInt = int | None
     OriginTime = datetime | None
 else:
-    # No JSON decodes to a class of ours, so the decoder refuses whatever a producer sends for such a field. Setting it
-    # afterwards is free of that: the encoder goes by a value's runtime type and never looks here.
+    # No JSON decodes to these classes, so the decoder refuses whatever a producer sends for such a field. Validation
+    # sets it afterwards: the encoder goes by a value's runtime type and never looks at the annotation.
     class OriginText: ...
 
     class OriginInt: ...
@@ -41,7 +41,7 @@ else:
     class OriginTime: ...
 
 
-_NO_TAG = "\0"  # begins the tag of a type that was given none: msgspec would take the name of the class
+_NO_TAG = "\0"  # prefix of a type's tag if it has none of its own: msgspec would take the class name
 
 
 def _no_tag(name: str) -> str:
@@ -57,10 +57,10 @@ class Event(
     tag=_no_tag,
     kw_only=True,
 ):
-    """What all events have in common. Strings hold at most 256 characters unless said otherwise; rows omit None."""
+    """The fields of every event. Strings have at most 256 characters unless stated; rows omit None."""
 
-    default_category: ClassVar[str | None] = None  # of a type: where an event has no event_category
-    default_channel: ClassVar[str | None] = None  # of a type: where an event has no channel
+    default_category: ClassVar[str | None] = None  # of a type, for events without event_category
+    default_channel: ClassVar[str | None] = None  # of a type, for events without channel
 
     event_id: Id
     client_id: Id
@@ -81,60 +81,60 @@ class Event(
 
 
 class WebVisit(Event, tag="web_visit"):
-    """A page was seen."""
+    """A visitor saw a page."""
 
     default_category = "web"
     default_channel = "web"
 
 
 class EmailOpen(Event, tag="email_open"):
-    """A mail was opened."""
+    """A recipient opened an e-mail."""
 
     default_category = "email"
     default_channel = "email"
 
 
 class EmailClick(Event, tag="email_click"):
-    """A link in a mail was followed."""
+    """A recipient followed a link in an e-mail."""
 
     default_category = "email"
     default_channel = "email"
 
 
 class AdvisorCall(Event, tag="advisor_call"):
-    """A client and an advisor spoke."""
+    """A client and an advisor talked on the phone."""
 
     default_category = "advisor"
     default_channel = "phone"
 
 
 class GenericEvent(Event, tag=False):
-    """An event of a type that the model does not know, and that keeps the contract of all events."""
+    """An event whose type the model does not know, but whose fields satisfy ``Event``."""
 
     event_type: Id
 
 
 class _NoEvent(Event):
-    """No input decodes to it: its one required field is refused."""
+    """Never decoded: its only required field is always refused."""
 
     never: OriginText
 
 
 ORIGIN_FIELDS = ("source_topic", "source_partition", "source_offset", "received_at")
-_FIXED_FIELDS = (*ORIGIN_FIELDS, "event_timestamp", "properties")  # validation relies on what they are
+_FIXED_FIELDS = (*ORIGIN_FIELDS, "event_timestamp", "properties")  # validation relies on their names and types
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A checked event model: its types by tag, and the fields that validation has to look at itself."""
+    """A checked event model: its types by tag, and the fields that validation must check itself."""
 
     types: Mapping[str, type[Event]]
-    timestamps: Mapping[type[Event], tuple[str, ...]]  # attributes that are times, besides event_timestamp
-    unbounded: Mapping[type[Event], tuple[str, ...]]  # attributes, besides properties, of any size or depth
+    timestamps: Mapping[type[Event], tuple[str, ...]]  # times, besides event_timestamp
+    unbounded: Mapping[type[Event], tuple[str, ...]]  # values of any size or depth, besides properties
 
     @property
     def union(self) -> Any:
         """The type for a decoder."""
-        # msgspec asks for a tag only where there is a choice: with a second type `event_type` is always required.
+        # msgspec demands a tag only in a union: with a second type `event_type` is always required.
         union: Any = _NoEvent
         for kind in self.types.values():
             union |= kind
@@ -144,7 +144,7 @@ class Model(msgspec.Struct, frozen=True):
 def load_model(path: str | None) -> Model:
     """The model at `path` ("module:Name", an ``Event`` type or a union of such), or ingestd's own for None.
 
-    Errors: ``ConfigError``, also for whatever importing the module raises.
+    Raises ``ConfigError``, also for whatever importing the module raises.
     """
     if path is None:
         return make_model(WebVisit, EmailOpen, EmailClick, AdvisorCall)
@@ -155,7 +155,7 @@ def load_model(path: str | None) -> Model:
 
 
 def make_model(*kinds: object) -> Model:
-    """A model of these types. Errors: ``ConfigError``, which names the type and the field."""
+    """A model of these types. Raises ``ConfigError``, which names the type and the field."""
     types: dict[str, type[Event]] = {}
     for kind in kinds:
         checked = _check_type(kind)
@@ -201,14 +201,12 @@ def _fields(kind: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
 
 
 def _check_type(kind: object) -> type[Event]:
-    """`kind`, when every event of it makes a row that keeps the contract and loses nothing."""
+    """`kind`, if each of its events becomes a valid row without losing a value. Raises ``ConfigError``."""
     name = getattr(kind, "__name__", str(kind))
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-        raise ConfigError(
-            f"{name} is not a msgspec.Struct", hint="class CardPayment(ingestd.core.events.Event, tag=...)"
-        )
+        raise ConfigError(f"{name} is not a msgspec.Struct", hint="class CardPayment(ingestd.events.Event, tag=...)")
     if not issubclass(kind, Event):
-        raise ConfigError(f"{name} does not inherit from ingestd.core.events.Event")
+        raise ConfigError(f"{name} does not inherit from ingestd.events.Event")
     config = kind.__struct_config__
     if config.tag is None or (isinstance(config.tag, str) and config.tag.startswith(_NO_TAG)):
         raise ConfigError(f"{name} has no tag", hint=f'class {name}(Event, tag="the event_type it stands for")')
@@ -232,7 +230,7 @@ def _check_type(kind: object) -> type[Event]:
 
 
 def _check_struct(kind: type[msgspec.Struct], fields: Mapping[str, inspect.Field], seen: set[type]) -> None:
-    """Refuse what would lose a value, or make a row depend on anything but its record."""
+    """Refuse types that would lose a value, or let a row depend on anything but its record."""
     seen.add(kind)
     if not kind.__struct_config__.forbid_unknown_fields:
         raise ConfigError(f"{kind.__name__} would lose unknown fields", hint="give it forbid_unknown_fields=True")
@@ -254,7 +252,7 @@ def _check_struct(kind: type[msgspec.Struct], fields: Mapping[str, inspect.Field
 
 
 def _is_safe_key(kind: inspect.Type) -> bool:
-    """Whether no keys can be twice in a row, which NaN is, or be chosen so that they all have the same hash."""
+    """Whether keys are unique in a row (NaN is not) and cannot be chosen to share one hash."""
     return _is_bounded(kind) and not any(isinstance(part, inspect.FloatType) for part in _parts(kind))
 
 
@@ -262,7 +260,7 @@ _SCALARS = (
     inspect.NoneType, inspect.BoolType, inspect.StrType, inspect.FloatType, inspect.DateTimeType, inspect.DateType,
     inspect.TimeType, inspect.TimeDeltaType, inspect.UUIDType, inspect.BytesType, inspect.EnumType, inspect.LiteralType,
 )  # fmt: skip
-# Not sets, whose order differs from run to run; not dataclasses and TypedDicts, which drop unknown keys in silence.
+# Not sets, whose order differs from run to run; not dataclasses and TypedDicts, which drop unknown keys silently.
 _SUPPORTED = (
     *_SCALARS, inspect.IntType, inspect.DecimalType, inspect.AnyType, inspect.ListType, inspect.VarTupleType,
     inspect.TupleType, inspect.DictType, inspect.UnionType, inspect.Metadata,
@@ -270,7 +268,7 @@ _SUPPORTED = (
 
 
 def _parts(kind: inspect.Type) -> Iterator[inspect.Type]:
-    """`kind` and every type in it, Structs not opened."""
+    """`kind` and every type in it, without the fields of Structs."""
     yield kind
     match kind:
         case inspect.ListType() | inspect.VarTupleType():

@@ -1,4 +1,4 @@
-"""When a partition's batch is flushed, and why: every reason there is. The time comes in as an argument.
+"""When a partition's batch is flushed, and why: every reason there is. Time comes in as an argument.
 
 A flush closes the open batch and queues it for upload. The policy judges one batch, or all of them where the memory
 budget is concerned; it closes nothing itself.

@@ -1,6 +1,6 @@
-"""Rows to a gzip body, and back: compressed as they come, so that a batch's size is measured and never guessed. Pure.
+"""Compresses rows into a gzip body as they come, so that a batch's size is measured, never guessed; and back.
 
-isal's level 1 does what zlib's level 1 does at four times the speed and releases the GIL, as sha256 does.
+isal's level 1 compresses like zlib's level 1 at four times the speed, and releases the GIL, as sha256 does.
 """
 
 import hashlib
@@ -11,14 +11,14 @@ from isal import isal_zlib
 
 _LEVEL = 1
 _GZIP = 31  # window bits: 15, and 16 more for a gzip header, whose time is always 0
-# isal's default has tables of a third of a megabyte for each stream; these are less than half of that, for nothing in
-# size that would show. The least there are make it slow where little can be compressed.
+# isal's default tables take a third of a megabyte per stream; these take less than half of that and compress as well.
+# The smallest ones are slow where little can be compressed.
 _MEMORY = 2
-_SLICE = 64 << 10  # of a body that is unpacked
+_SLICE = 64 << 10  # of a body that is decompressed
 
 
 class GzipBody(msgspec.Struct, frozen=True):
-    """A whole gzip file. `row_bytes` and `sha256` are of the rows before compression."""
+    """A complete gzip file. `row_bytes` and `sha256` are of the rows before compression."""
 
     data: bytes
     row_bytes: int
@@ -26,7 +26,7 @@ class GzipBody(msgspec.Struct, frozen=True):
 
 
 class GzipWriter:
-    """One gzip stream under way. Not thread-safe: calls come one after the other, from whatever thread."""
+    """One open gzip stream. Not thread-safe: calls must not overlap, whatever thread they come from."""
 
     __slots__ = ("_deflate", "_digest", "_parts", "row_bytes", "size")
 
@@ -42,7 +42,7 @@ class GzipWriter:
         self._digest.update(rows)
         self.row_bytes += len(rows)
         self._keep(self._deflate.compress(rows))
-        # Or it would keep tens of kilobytes to itself that nobody counts. A few bytes each time.
+        # Otherwise the stream buffers tens of kilobytes that no budget counts. Costs a few bytes each time.
         self._keep(self._deflate.flush(isal_zlib.Z_SYNC_FLUSH))
 
     def finish(self) -> GzipBody:
@@ -60,21 +60,21 @@ class GzipWriter:
 
 
 def compress(rows: bytes) -> GzipBody:
-    """A gzip body of rows that are all there; of none, a valid empty one."""
+    """The gzip body of complete rows; without rows, a valid empty one."""
     packer = GzipWriter()
     packer.write(rows)
     return packer.finish()
 
 
 def decompress(body: bytes, piece: int = 256 << 10) -> Iterator[bytes]:
-    """The rows of a gzip body, at most `piece` bytes at a time. ValueError where it is not one whole gzip file."""
+    """The rows of a gzip body, at most `piece` bytes at a time. ValueError if it is not one complete gzip file."""
     inflate = isal_zlib.decompressobj(_GZIP)
     view = memoryview(body)
     try:
         for begin in range(0, len(body), _SLICE):
             rest: bytes | memoryview = view[begin : begin + _SLICE]
             if inflate.eof:
-                raise ValueError("there are bytes behind its end")
+                raise ValueError("there are bytes after its end")
             while rows := inflate.decompress(rest, piece):
                 yield rows
                 rest = inflate.unconsumed_tail
@@ -83,4 +83,4 @@ def decompress(body: bytes, piece: int = 256 << 10) -> Iterator[bytes]:
     if not inflate.eof:
         raise ValueError("it has no end")
     if inflate.unused_data:
-        raise ValueError("there are bytes behind its end")
+        raise ValueError("there are bytes after its end")

@@ -1,6 +1,6 @@
-"""Metadata inside a gzip file: one subfield of the header's extra field, which decompressors skip. Pure.
+"""Metadata inside a gzip file, in a subfield of the header's extra field, which decompressors skip.
 
-RFC 1952, 2.3.1.1. The first member's header carries it, so it appears with the file or not at all.
+RFC 1952, 2.3.1.1. The first member's header carries it, so file and metadata appear together or not at all.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def embed(body: bytes, metadata: Mapping[str, str]) -> bytes:
 
 
 def without(body: bytes) -> bytes:
-    """`body` as it was before `embed`; as it is where nothing was embedded."""
+    """`body` as it was before `embed`; unchanged if nothing was embedded."""
     field = _FIXED + 2
     if (
         len(body) < field + 2
@@ -52,7 +52,7 @@ def without(body: bytes) -> bytes:
 
 
 def extract(header: bytes) -> dict[str, str]:
-    """The metadata in the first `MAX_HEADER` bytes of a file, or {} where it carries none of ours."""
+    """The metadata in the first `MAX_HEADER` bytes of a file, or {} if it has none of ours."""
     if not header.startswith(_MAGIC) or len(header) < _FIXED + 2 or not header[_FLAGS] & _FEXTRA:
         return {}
     length = int.from_bytes(header[_FIXED : _FIXED + 2], "little")

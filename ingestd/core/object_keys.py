@@ -1,10 +1,10 @@
-"""Where objects live: the names, and the metadata they carry. Pure.
+"""Object keys: the names of data and quarantine objects.
 
     events/[lineage/]year=YYYY/month=MM/day=DD/{topic}+{partition:05d}+{start:020d}.jsonl.gz
     quarantine/[lineage/]year=YYYY/month=MM/day=DD/{topic}+{partition:05d}+{start:020d}+{digest}.jsonl.gz
 
 A data object's name depends on the position where its batch opens and on the log from there, on nothing else: two
-workers that try to write the same batch try the same name. The date is that of the first record at or after the
+writers of the same batch try the same name. The date is that of the first record at or after the
 start, by its Kafka timestamp, in UTC. The wall clock would differ between two attempts.
 """
 

@@ -1,4 +1,4 @@
-"""The quarantine's format: JSON lines, one for each rejected record, with all that is needed to send it again."""
+"""The quarantine format: one JSON line per rejected record, with everything that is needed to produce it again."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,11 +14,11 @@ from ingestd.core.validation import Rejected
 
 
 class QuarantineError(IngestdError):
-    """A line that is not one of a quarantine object."""
+    """A line is not in the quarantine format."""
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
-    """One line. Bytes are base64 in JSON, and null where Kafka has null; `timestamp` is Kafka's, in milliseconds."""
+    """One line. Bytes are base64 in JSON, null is Kafka's null; `timestamp` is Kafka's, in milliseconds."""
 
     topic: str
     partition: Annotated[int, Meta(ge=0)]
@@ -38,12 +38,12 @@ _DECODER = msgspec.json.Decoder(Quarantined)
 
 
 def encode(partition: TopicPartition, rejected: Sequence[Rejected]) -> bytes:
-    """Lines for `rejected`, all of `partition`, each ended by a newline."""
+    """The lines for rejected records of one partition, each ended by a newline."""
     return _ENCODER.encode_lines([_line(partition, one) for one in rejected])
 
 
 def decode(line: bytes) -> Quarantined:
-    """One line as it was written. Errors: ``QuarantineError``."""
+    """Parse one line. Raises ``QuarantineError``."""
     try:
         return _DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

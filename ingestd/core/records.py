@@ -1,4 +1,4 @@
-"""The words every part shares: a partition, a record, a position in the log."""
+"""The types that every part shares: partitions, records, positions, log ranges."""
 
 from collections.abc import Sequence
 from operator import attrgetter
@@ -36,7 +36,7 @@ class Record(Protocol):
 
 
 class PlainRecord(msgspec.Struct, frozen=True, gc=False):
-    """A record that no broker made: the simulator's and the tests'."""
+    """A record without a broker, for the simulator and the tests."""
 
     offset: int
     timestamp: int
@@ -49,16 +49,19 @@ _value_of = attrgetter("value")
 
 
 def value_bytes(records: Sequence[Record]) -> int:
-    """The bytes of all their values."""
+    """The total size of the records' values."""
     try:
-        return sum(map(len, map(_value_of, records)))  # no step of it is Python's
+        return sum(map(len, map(_value_of, records)))  # runs without a step of Python's interpreter
     except TypeError:  # a tombstone has no value
         return sum(len(record.value or b"") for record in records)
 
 
 class Position(NamedTuple):
-    """A committed offset: the next one to read, the mark that says whose boundary it is ("" when not ours), and of
-    which topic, as one that is created again keeps its name ("" when not known)."""
+    """A committed position: the next offset to read, and what its commit's metadata says.
+
+    `mark` is the commit tag: in which sink and lineage the offset is a boundary of the chain ("" if it is not our
+    commit). `topic_id` tells a topic from a deleted one of the same name ("" if not known).
+    """
 
     offset: int
     mark: str = ""
@@ -66,14 +69,14 @@ class Position(NamedTuple):
 
 
 class LogRange(NamedTuple):
-    """What the log of a partition holds now: offsets ``[start, end)``."""
+    """The offsets ``[start, end)`` that a partition's log holds now."""
 
     start: int
     end: int
 
 
 class GroupState(NamedTuple):
-    """A consumer group: Kafka's word for its state, such as "Stable" or "Empty", and its members for people."""
+    """A consumer group: its state in Kafka's words, such as "Stable" or "Empty", and its members' names."""
 
     state: str
     members: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Why a value makes no row: what is wrong with it, where, and in which words."""
+"""Rejection reasons, and msgspec errors mapped to them."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-DEPTH_MAX = 100  # objects and arrays within each other, the event itself included
+DEPTH_MAX = 100  # nested objects and arrays, the event itself included
 MESSAGE_MAX = 500  # characters
 PATH_MAX = 300  # characters
 
@@ -28,23 +28,23 @@ class Reason(StrEnum):
     NOT_JSON = "not_json"  # not JSON by its grammar
     TRUNCATED = "truncated"  # JSON that stops before its end
     INVALID_UTF8 = "invalid_utf8"  # a string is not UTF-8
-    LONE_SURROGATE = "lone_surrogate"  # half of an escaped surrogate pair: a string that no UTF-8 can hold
-    TOO_DEEP = "too_deep"  # more than DEPTH_MAX objects and arrays within each other
-    WRONG_TYPE = "wrong_type"  # a field, or the value itself, is of another JSON type
-    MISSING_FIELD = "missing_field"  # a required field is not there
+    LONE_SURROGATE = "lone_surrogate"  # half of an escaped surrogate pair, which UTF-8 cannot encode
+    TOO_DEEP = "too_deep"  # more than DEPTH_MAX nested objects and arrays
+    WRONG_TYPE = "wrong_type"  # a field, or the value itself, has another JSON type
+    MISSING_FIELD = "missing_field"  # a required field is absent
     UNKNOWN_FIELD = "unknown_field"  # within a nested type of a user's model; elsewhere it moves into properties
-    UNKNOWN_TYPE = "unknown_type"  # the model has no such event_type, and events.unknown_types is "reject"
+    UNKNOWN_TYPE = "unknown_type"  # the model does not know the event_type, and events.unknown_types is "reject"
     TOO_LONG = "too_long"  # more characters or items than the field holds
     TOO_SHORT = "too_short"  # fewer characters or items than the field needs
     NUMBER_OUT_OF_RANGE = "number_out_of_range"  # beyond a double's range, or beyond the field's
     INVALID_TIMESTAMP = "invalid_timestamp"  # not an RFC 3339 time
     NAIVE_TIMESTAMP = "naive_timestamp"  # without an offset, and events.naive_timestamps is "reject"
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"  # before 1582 or after 9999, in UTC
-    INVALID = "invalid"  # anything else that the type refuses
+    INVALID = "invalid"  # anything else that the type rejects
 
 
 class RejectedRecord(Exception):
-    """A record makes no row: reason, path, message."""
+    """A record cannot become a row. `args`: reason, path, message."""
 
     def __init__(self, reason: Reason, path: str, message: str) -> None:
         super().__init__(reason, path[:PATH_MAX], message[:MESSAGE_MAX])
@@ -69,7 +69,7 @@ _FAR_YEAR = re.compile(r"([+-]?\d{5,}|0000)-\d\d-\d\d")
 
 
 def from_msgspec(error: msgspec.ValidationError, data: Mapping[str, Any]) -> RejectedRecord:
-    """What msgspec says in English about `data`, as a reason and a path."""
+    """Map msgspec's English message about `data` to a reason and a path."""
     message, separator, path = str(error).rpartition(" - at `")
     if separator:
         path = path.removesuffix("`")
@@ -94,7 +94,7 @@ _PARSER = msgspec.json.Decoder(Any, float_hook=_any_decimal)
 
 
 def parse(value: bytes) -> dict[str, Any]:
-    """The JSON object in `value`; of keys that are there twice, the last. Raises ``RejectedRecord``."""
+    """The JSON object in `value`; of duplicate keys, the last. Raises ``RejectedRecord``."""
     if not value:
         raise RejectedRecord(Reason.EMPTY_VALUE, "$", "the record's value has no bytes")
     try:
@@ -116,7 +116,7 @@ def parse(value: bytes) -> dict[str, Any]:
 
 
 def _is_json_but_for_surrogates(value: bytes) -> bool:
-    """Whether the standard library, which lets a lone surrogate pass, reads what msgspec does not."""
+    """Whether the standard library, which accepts lone surrogates, parses what msgspec refuses."""
     if b"\\u" not in value:
         return False
     try:
@@ -128,16 +128,16 @@ def _is_json_but_for_surrogates(value: bytes) -> bool:
 
 
 def check_limits(value: Any, path: str, depth: int) -> None:
-    """Refuse what Snowflake could not hold: numbers beyond a double's range, and too many containers within each other.
+    """Reject what Snowflake cannot store: numbers beyond a double's range, and containers nested too deeply.
 
-    The decoder has a limit on depth, too, but it is the stack that its caller happens to have left.
+    The decoder limits the depth, too, but by the stack that its caller happens to have left.
     """
-    if not _is_sound(value, depth) and (fault := _find_fault(value, depth)):
-        reason, steps = fault
+    if not _is_within_limits(value, depth) and (excess := _find_excess(value, depth)):
+        reason, steps = excess
         raise RejectedRecord(reason, path + steps, MESSAGES[reason])
 
 
-def _is_sound(value: Any, depth: int) -> bool:
+def _is_within_limits(value: Any, depth: int) -> bool:
     level = [value] if isinstance(value, _CONTAINERS) else [[value]]
     while level:
         if depth > DEPTH_MAX:
@@ -170,15 +170,15 @@ def _is_in_range(value: object) -> bool:
     return True
 
 
-def _find_fault(value: Any, depth: int) -> tuple[Reason, str] | None:
-    """The reason why `value` is not sound, and the path from it to where."""
+def _find_excess(value: Any, depth: int) -> tuple[Reason, str] | None:
+    """The reason why `value` is beyond the limits, and the path to the place."""
     if not isinstance(value, _CONTAINERS):
         return None if _is_in_range(value) else (Reason.NUMBER_OUT_OF_RANGE, "")
     if depth > DEPTH_MAX:
         return Reason.TOO_DEEP, ""
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if fault := _find_fault(item, depth + 1):
-            reason, steps = fault
+        if excess := _find_excess(item, depth + 1):
+            reason, steps = excess
             is_plain = isinstance(key, str) and key.isidentifier()
             return reason, (f".{key}" if is_plain else f"[{json.dumps(key)}]") + steps
     return None

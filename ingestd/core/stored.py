@@ -1,4 +1,4 @@
-"""What a sink says of an object: the outcome of a create-only write, and an object without its body."""
+"""What a sink answers: the outcome of a create-only write, and an object without its body."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -7,10 +7,10 @@ import msgspec
 
 
 class Stored(Enum):
-    """What became of a create-only write."""
+    """The outcome of a create-only write."""
 
     CREATED = "created"
-    EXISTS = "exists"  # the name is taken; nothing was changed, and whose bytes they are is not said
+    EXISTS = "exists"  # the name is taken and nothing was changed; by whom is not known
 
 
 class ObjectInfo(msgspec.Struct, frozen=True):
@@ -19,4 +19,4 @@ class ObjectInfo(msgspec.Struct, frozen=True):
     key: str
     size: int
     metadata: Mapping[str, str]
-    landed_at: float | None = None  # by the store's clock, in seconds since the epoch; None where it does not say
+    landed_at: float | None = None  # by the store's clock, in seconds since the epoch; None if it does not tell

@@ -1,9 +1,9 @@
-"""Records in; canonical rows, and the rejected with their reasons, out.
+"""Validates records: canonical rows out of the good ones, a reason and a path for each of the others.
 
-A row is made anew from the decoded event, never from the producer's bytes, and depends only on the record: its bytes,
-its place in the log and its Kafka timestamp. Most records are decoded once, straight into their type. What that refuses
-is decoded again: an unknown field moves into ``properties``, an unknown type becomes a ``GenericEvent``, and only what
-is neither is rejected.
+A row is encoded from the decoded event, never copied from the producer's bytes, and depends on the record alone: its
+bytes, its place in the log and its Kafka timestamp. Most records are decoded once, directly into their type. A record
+that fails is decoded a second time: unknown fields move into ``properties``, an unknown type becomes a
+``GenericEvent``; what fails again is rejected.
 """
 
 from collections import Counter
@@ -18,20 +18,20 @@ from ingestd.core.events import ORIGIN_FIELDS, Event, GenericEvent, Model
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.rejections import MESSAGES, Reason, RejectedRecord, check_limits, from_msgspec, parse
 
-ROW_MAX = 16 << 20  # bytes; what a column of Snowflake's holds where nobody has altered it
-FIRST_YEAR = 1582  # what Snowflake's timestamps begin with
+ROW_MAX = 16 << 20  # bytes; the default size of a Snowflake column
+FIRST_YEAR = 1582  # the first year of Snowflake's timestamps
 GENERIC = "generic"  # stands for all unknown types in counts
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS = [timedelta(milliseconds=number) for number in range(1000)]
-_BLOCK = 32  # records that are decoded at once, and anew where one is refused
+_BLOCK = 32  # records that are decoded together, and one by one if any of them fails
 # A row can be almost four times as long as its event: 1e15 in a list of a user's floats is 1000000000000000.0 there.
 _LARGE = ROW_MAX // 4
 _ORIGIN_BYTES = 1024  # more than the longest origin, category and channel
 
 
 class Rejected(NamedTuple):
-    """A record that makes no row. `position` is its place in the chunk, `path` the field's: ``$.client_id``."""
+    """A rejected record. `position` is its index in the chunk; `path` is the field's, as ``$.client_id``."""
 
     position: int
     record: Record
@@ -41,7 +41,7 @@ class Rejected(NamedTuple):
 
 
 class Validated(NamedTuple):
-    """A chunk's outcome. `rows` are JSON lines, each ended by a newline; `accepted` counts them by event_type."""
+    """The outcome of a chunk. `rows` are JSON lines, each ended by a newline; `accepted` counts them by event_type."""
 
     rows: bytes
     accepted: Mapping[str, int]
@@ -78,12 +78,12 @@ class Validator:
         self._decode_generic = _decoder(GenericEvent)
 
     def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
-        """Rows and rejects of `records`, which are of `partition`. Raises for nothing that a producer can send."""
+        """Validate consecutive records of `partition`. Never raises, whatever a producer sends."""
         topic, number = partition
         check_all = self._check_all
         events: list[Event] = []
         rejected: list[Rejected] = []
-        second = 0  # in milliseconds, and what it is as a time: neighbours mostly share it
+        second = 0  # in milliseconds, and as a time: neighbouring records mostly share it
         whole: datetime | None = _EPOCH
 
         def reject(record: Record, refused: RejectedRecord) -> None:
@@ -119,12 +119,12 @@ class Validator:
     def _decoded(
         self, block: Sequence[Record], reject: Callable[[Record, RejectedRecord], None]
     ) -> Iterable[tuple[Record, Event]]:
-        """The events of those records that are not rejected: at once, or one by one where any is refused."""
+        """The events of the records that are not rejected: decoded together, or one by one if any of them fails."""
         values = [record.value for record in block]
         try:
-            if max(map(len, values)) <= self._ordinary_max:  # type: ignore[arg-type] # None raises, like all that is odd
+            if max(map(len, values)) <= self._ordinary_max:  # type: ignore[arg-type] # None raises, as other odd values do
                 return zip(block, list(map(self._decode, values)), strict=True)  # type: ignore[arg-type]
-        except Exception:  # noqa: BLE001, S110 - a user's type may raise anything; the second look says what it was
+        except Exception:  # noqa: BLE001, S110 - a user's type may raise anything; the second attempt tells what it was
             pass
         return self._one_by_one(block, reject)
 
@@ -148,7 +148,7 @@ class Validator:
             )
         try:
             event = self._decode(value)
-        except Exception:  # noqa: BLE001 - a user's type may raise anything; the second look says what it was
+        except Exception:  # noqa: BLE001 - a user's type may raise anything; the second attempt tells what it was
             event = self._decode_again(value)
         if len(value) > _LARGE:
             self._check(event)  # before what follows, which cannot encode everything
@@ -202,7 +202,7 @@ class Validator:
                 decode = self._decode_generic
             else:
                 raise RejectedRecord(Reason.UNKNOWN_TYPE, "$.event_type", f"the model has no event_type {event_type!r}")
-        # Through bytes and not by msgspec.convert, which differs from the decoder: it makes 1e400 an infinite float.
+        # Not by msgspec.convert, which differs from the decoder: it turns 1e400 into an infinite float.
         again = _ENCODER.encode(_gather(data, known))
         try:
             return decode(again)
@@ -218,7 +218,7 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 def _decoder(kind: Any) -> Callable[[bytes], Event]:
-    # Decimal itself, not a function that checks as well: a frame for each number costs more than a check afterwards.
+    # Decimal itself, not a checking function: a call per number costs more than a check afterwards.
     return msgspec.json.Decoder(kind, float_hook=Decimal).decode
 
 
@@ -227,7 +227,7 @@ def _known_fields(kind: type[Event]) -> frozenset[str]:
 
 
 def _kafka_time(milliseconds: int) -> datetime | None:
-    """None where Kafka has no timestamp (-1), or none that is a date."""
+    """None if Kafka has no timestamp (-1), or none that is a valid date."""
     if milliseconds < 0:
         return None
     try:
@@ -237,14 +237,14 @@ def _kafka_time(milliseconds: int) -> datetime | None:
 
 
 def _gather(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """`data` with its unknown keys moved into ``properties``: a key that is taken there gets a "_" before it."""
+    """`data` with its unknown keys moved into ``properties``: a key that exists there gets a "_" prefix."""
     unknown = [key for key in data if key not in known]
     rest = {key: value for key, value in data.items() if key in known}
     properties = rest.get("properties")
     if not unknown or not isinstance(properties, dict | None):
         return rest
     properties = dict(properties or {})
-    beyond: dict[str, str] = {}  # of a name that is taken, one to try next: a walk over each "_" would be quadratic
+    beyond: dict[str, str] = {}  # the next name to try after a taken one: a walk over each "_" would be quadratic
     for key in unknown:
         free, taken = key, []
         while free in properties:

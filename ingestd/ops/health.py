@@ -1,22 +1,22 @@
 """The HTTP endpoints: /livez, /readyz, /metrics, /status.
 
-They are served from the daemon's own event loop on purpose: a loop that hangs must fail the probes.
+They run on the daemon's own event loop on purpose: a loop that hangs must fail the probes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 import msgspec
+from aiohttp import web
 
 from ingestd.config import model as config
-from ingestd.ops.http import JSON, TEXT, Answer, HttpServer, Request, Route
+from ingestd.ops.http import JSON, HttpServer, respond
 from ingestd.ops.readiness import Status
 
 
-class HealthServer:
-    """Answers probes, scrapes and people, and whatever is in `more`: paths and who answers there.
+class HealthServer(HttpServer):
+    """Serves probes, scrapes and people, and the routes in `more`.
 
-    Its own endpoints only show: nothing that is asked changes anything, and no answer may be read by a web page of
-    another origin.
+    Its own endpoints only show: no request changes anything, and no web page of another origin can read a response.
     """
 
     def __init__(
@@ -24,37 +24,28 @@ class HealthServer:
         settings: config.HealthConfig,
         snapshot: Callable[[], Status],
         exposition: Callable[[], tuple[bytes, str]],
-        more: Mapping[str, Route] | None = None,
+        more: Sequence[web.RouteDef] = (),
     ) -> None:
         self._snapshot = snapshot
         self._exposition = exposition
-        self._routes: dict[str, Route] = {
-            "/livez": Route(self._livez),
-            "/readyz": Route(self._readyz),
-            "/metrics": Route(self._metrics),
-            "/status": Route(self._status),
-            **(more or {}),
-        }
-        self._server = HttpServer(settings.host, settings.port, self._routes)
+        own = [
+            web.get("/livez", self._livez),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics),
+            web.get("/status", self._status),
+        ]
+        super().__init__(settings.host, settings.port, [*own, *more])
 
-    async def start(self) -> int:
-        """Listen. Returns the port, for where 0 was asked for. ConfigError where the address cannot be had."""
-        return await self._server.start()
+    async def _livez(self, _: web.Request) -> web.Response:
+        return respond(200, "alive\n")
 
-    async def stop(self) -> None:
-        """Close the port and what is open on it. Without effect when it was not started."""
-        await self._server.stop()
-
-    async def _livez(self, _: Request) -> Answer:
-        return Answer(200, b"alive\n", TEXT)
-
-    async def _readyz(self, _: Request) -> Answer:
+    async def _readyz(self, _: web.Request) -> web.Response:
         status = self._snapshot()
         body = msgspec.json.encode({"ready": status.ready, "phase": status.phase, "reasons": status.reasons})
-        return Answer(200 if status.ready else 503, body + b"\n", JSON)
+        return respond(200 if status.ready else 503, body + b"\n", JSON)
 
-    async def _metrics(self, _: Request) -> Answer:
-        return Answer(200, *self._exposition())
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return respond(200, *self._exposition())
 
-    async def _status(self, _: Request) -> Answer:
-        return Answer(200, msgspec.json.encode(self._snapshot()) + b"\n", JSON)
+    async def _status(self, _: web.Request) -> web.Response:
+        return respond(200, msgspec.json.encode(self._snapshot()) + b"\n", JSON)

@@ -1,165 +1,148 @@
-"""A small HTTP server on the daemon's own event loop; connections, their time, requests and streams are bounded."""
+"""The HTTP server: an aiohttp application on the daemon's event loop, with bounds on connections, requests and time."""
 
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from aiohttp import web
 
 from ingestd.core.errors import ConfigError
 
 MAX_CONNECTIONS = 64
-MAX_STREAMS = 8  # answers without an end, beside the connections above
+MAX_STREAMS = 8  # responses without an end, beside the connections above
 MAX_LINE_BYTES = 2048  # of the request line, and of one header
 MAX_HEADERS = 64
-DEADLINE = 10.0  # seconds, for all of a connection: connect, one request, the answer; of a stream, for each piece
+DEADLINE_S = 10.0  # for a whole connection: connect, one request, the response; for each event of a stream
+STOP_WAIT_S = 1.0  # for handlers that still run when the server stops
 BACKLOG = 64
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
-EVENTS = "text/event-stream"
 HEADERS = {
     "Server": "ingestd",  # aiohttp would name its version and Python's
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
 
-# Malformed requests are the sender's trouble: aiohttp would log each as an error, with a traceback.
+# Malformed requests are the sender's fault: aiohttp would log each as an error, with a traceback.
 _http_log = logging.getLogger(f"{__name__}.http")
 _http_log.setLevel(logging.CRITICAL)
 
 log = logging.getLogger(__name__)
 
 
-class Request(NamedTuple):
-    """What was asked. A body is never read."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]  # whatever their case
-    remote: str  # the address it comes from
+def respond(
+    status: int, body: str | bytes, content_type: str = TEXT, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A whole response."""
+    data = body.encode() if isinstance(body, str) else body
+    return web.Response(status=status, body=data, headers={**(headers or {}), "Content-Type": content_type})
 
 
-class Answer(NamedTuple):
-    """What is answered: all at once."""
-
-    status: int
-    body: bytes
-    content_type: str
-    headers: Mapping[str, str] = {}
-
-
-class Stream(NamedTuple):
-    """What is answered: server-sent events, as they come. The answer ends with the pieces."""
-
-    pieces: AsyncGenerator[bytes, None]
-    headers: Mapping[str, str] = {}
-
-
-class Route(NamedTuple):
-    """Who answers on a path, and to which method: GET (HEAD is the same without a body) or POST."""
-
-    answer: Callable[[Request], Awaitable[Answer | Stream]]
-    method: str = "GET"
-
-    @property
-    def allowed(self) -> tuple[str, ...]:
-        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+async def send_events(
+    request: web.Request, events: AsyncGenerator[bytes, None], headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """Send server-sent events until `events` ends; 503 where too many streams are open."""
+    connection = cast(_Connection, request.protocol)
+    if not connection.become_stream():
+        return respond(503, "too many streams are open\n")
+    response = _finish(web.StreamResponse(headers={**headers, "Content-Type": "text/event-stream"}))
+    try:
+        await response.prepare(request)
+        async with aclosing(events):
+            async for event in events:
+                # A client that does not read is disconnected; the transport's buffer bounds what waits for it.
+                async with asyncio.timeout(DEADLINE_S):
+                    await response.write(event)
+        await response.write_eof()
+    except (ConnectionError, TimeoutError):
+        connection.abort()
+    except Exception:
+        log.exception("cannot go on with %s", request.path)
+        connection.abort()
+    return response
 
 
 class HttpServer:
-    """Answers on `routes`, a path each."""
+    """Serves `routes`. A handler is cancelled when its client disconnects. Request bodies are never read."""
 
-    def __init__(self, host: str, port: int, routes: Mapping[str, Route]) -> None:
+    def __init__(self, host: str, port: int, routes: Sequence[web.RouteDef]) -> None:
         self._host = host
         self._port = port
-        self._routes = routes
+        self._methods = {it.path: ("GET", "HEAD") if it.method == "GET" else (it.method,) for it in routes}
+        self._connections: dict[_Connection, None] = {}  # the oldest first, without the streams
+        self._streams: set[_Connection] = set()
         self._listener: asyncio.Server | None = None
-        self._connections: dict[_Connection, None] = {}
-        self._streams: dict[_Connection, None] = {}
-        self._http: web.Server | None = None
+        app = web.Application(middlewares=[_complete])
+        for route in routes:
+            for method in self._methods[route.path]:
+                app.router.add_route(method, route.path, route.handler, expect_handler=_ignore_expect)
+        app.router.add_route("*", "/{path:.*}", self._refuse, expect_handler=_ignore_expect)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=STOP_WAIT_S)
+
+    @property
+    def paths(self) -> list[str]:
+        return list(self._methods)
 
     async def start(self) -> int:
-        """Listen. Returns the port, for where 0 was asked for. ConfigError where the address cannot be had."""
-        loop = asyncio.get_running_loop()
-        server = web.Server(self._handle)
+        """Listen. Returns the port, which matters where 0 is configured. ConfigError where it cannot listen."""
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
         try:
-            self._listener = await loop.create_server(
+            # Not one of aiohttp's sites: they have no bound on connections and none on the time of a request.
+            self._listener = await asyncio.get_running_loop().create_server(
                 lambda: _Connection(self._connections, self._streams, server), self._host, self._port, backlog=BACKLOG
             )
         except OSError as error:
+            await self._runner.cleanup()
             raise _cannot_listen(self._host, self._port, error) from error
-        self._http = server
-        bound: int = self._listener.sockets[0].getsockname()[1]
-        return bound
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
 
     async def stop(self) -> None:
-        """Close the port and what is open on it. Without effect when it was not started."""
-        if self._listener is None or self._http is None:
+        """Close the port and all connections. Without effect when it was not started."""
+        if self._listener is None:
             return
         self._listener.close()
-        self._http.pre_shutdown()
-        await self._http.shutdown(timeout=1.0)
+        await self._runner.cleanup()
         for connection in (*self._connections, *self._streams):
             connection.abort()
         await self._listener.wait_closed()
         self._listener = None
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        found = await self._answer(request)
-        if isinstance(found, Stream):
-            return await self._send(request, found)
-        response = web.Response(
-            status=found.status,
-            body=found.body,
-            headers={**HEADERS, **found.headers, "Content-Type": found.content_type},
-        )
-        # One request a connection: probes and scrapes are seconds apart, and an idle connection is one to be held open.
-        response.force_close()
-        return response
+    async def _refuse(self, request: web.Request) -> web.Response:
+        """Answers whatever no route answers."""
+        if methods := self._methods.get(request.path):
+            return respond(405, f"only {' and '.join(methods)}\n", headers={"Allow": ", ".join(methods)})
+        return respond(404, f"not found: try {' '.join(self._methods)}\n")
 
-    async def _answer(self, request: web.BaseRequest) -> Answer | Stream:
-        route = self._routes.get(request.path)
-        if route is None:
-            return Answer(404, b"not found: try " + " ".join(self._routes).encode() + b"\n", TEXT)
-        if request.method not in route.allowed:
-            words = " and ".join(route.allowed)
-            return Answer(405, f"only {words}\n".encode(), TEXT, {"Allow": ", ".join(route.allowed)})
-        try:
-            asked = Request(request.method, request.path, request.query, request.headers, request.remote or "")
-            return await route.answer(asked)
-        except Exception:
-            log.exception("cannot answer %s", request.path)
-            return Answer(500, b"internal error: see the log\n", TEXT)
 
-    async def _send(self, request: web.BaseRequest, stream: Stream) -> web.StreamResponse:
-        connection = cast(_Connection, request.protocol)
-        if len(self._streams) >= MAX_STREAMS:
-            # Not the oldest, as with connections: those who lost theirs would come back, and so on in a circle.
-            refusal = web.Response(status=503, body=b"too many streams are open\n", headers={**HEADERS})
-            refusal.force_close()
-            return refusal
-        response = web.StreamResponse(headers={**HEADERS, **stream.headers, "Content-Type": EVENTS})
-        response.force_close()
-        connection.keep_open()
-        try:
-            await response.prepare(request)
-            async with aclosing(stream.pieces):
-                async for piece in stream.pieces:
-                    # Who does not read is cut off: what waits for him is bounded by the transport's buffer.
-                    async with asyncio.timeout(DEADLINE):
-                        await response.write(piece)
-            await response.write_eof()
-        except (ConnectionError, TimeoutError):
-            connection.abort()
-        except Exception:
-            log.exception("cannot go on with %s", request.path)
-            connection.abort()
-        return response
+@web.middleware
+async def _complete(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Turns errors into responses that do not show them, and adds what every response has."""
+    try:
+        response: web.StreamResponse = await handler(request)
+    except web.HTTPException as error:  # a target that is no path
+        response = respond(error.status, f"{error.reason}\n")
+    except Exception:
+        log.exception("cannot answer %s", request.path)
+        response = respond(500, "internal error: see the log\n")
+    return response if response.prepared else _finish(response)
+
+
+def _finish(response: web.StreamResponse) -> web.StreamResponse:
+    response.headers.update(HEADERS)
+    # One request a connection: probes and scrapes are seconds apart, and an idle connection would have to be kept.
+    response.force_close()
+    return response
+
+
+async def _ignore_expect(_: web.Request) -> None:
+    """No "100 Continue": bodies are not read."""
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
@@ -177,16 +160,11 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
 
 
 class _Connection(web.RequestHandler):
-    """One client's connection, with an end to its time. aiohttp itself waits for ever for a first request."""
+    """A client's connection, which ends at its deadline. aiohttp alone waits for ever for a first request."""
 
-    __slots__ = ("_client", "_deadline", "_open", "_streams")
+    __slots__ = ("_client", "_connections", "_deadline", "_streams")
 
-    def __init__(
-        self,
-        open_connections: "dict[_Connection, None]",
-        open_streams: "dict[_Connection, None]",
-        server: web.Server,
-    ) -> None:
+    def __init__(self, connections: "dict[_Connection, None]", streams: "set[_Connection]", server: web.Server) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -197,29 +175,31 @@ class _Connection(web.RequestHandler):
             max_headers=MAX_HEADERS,
             lingering_time=0,
         )
-        self._open = open_connections
-        self._streams = open_streams
+        self._connections = connections
+        self._streams = streams
         self._client: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._open[self] = None
+        self._connections[self] = None
         self._client = cast(asyncio.Transport, transport)
-        self._deadline = asyncio.get_running_loop().call_later(DEADLINE, self.abort)
-        if len(self._open) > MAX_CONNECTIONS:
-            # The oldest gives way: it had time for its request, and who holds connections open keeps no probe out.
-            next(iter(self._open)).abort()
+        self._deadline = asyncio.get_running_loop().call_later(DEADLINE_S, self.abort)
+        if len(self._connections) > MAX_CONNECTIONS:
+            # The oldest is closed: it had time for its request, and idle connections must not keep probes out.
+            next(iter(self._connections)).abort()
 
-    def keep_open(self) -> None:
-        """It has become a stream: it has all the time, and a number of its own that is bounded."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._open.pop(self, None)
-        self._streams[self] = None
+    def become_stream(self) -> bool:
+        """Lift the deadline. False where there are as many streams as there may be."""
+        # Not the oldest is closed, as with connections: its client would come back, and so on in a circle.
+        if len(self._streams) >= MAX_STREAMS:
+            return False
+        self._forget()
+        self._streams.add(self)
+        return True
 
     def abort(self) -> None:
-        """Close at once, whatever has not been sent."""
+        """Close at once, and discard what has not been sent."""
         self._forget()
         if self._client is not None:
             self._client.abort()
@@ -231,8 +211,8 @@ class _Connection(web.RequestHandler):
     def _forget(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._open.pop(self, None)
-        self._streams.pop(self, None)
+        self._connections.pop(self, None)
+        self._streams.discard(self)
 
     def handle_error(self, *args: Any, **kwargs: Any) -> web.StreamResponse:
         response = super().handle_error(*args, **kwargs)

@@ -1,263 +1,368 @@
-"""Keeps one partition: does the I/O that its chain asks for, one step at a time, in order."""
+"""Writes one partition: buffers its records, uploads its batches in order, commits the end of each object.
+
+    load     read the committed position; without one go on at the chain's last object, else apply the start policy
+    probe    at the first record: does the next object exist already? Then adopt it: commit its end, go on from there
+    fill     batches are filled and flushed meanwhile; each is uploaded, then its end is committed
+
+``core.chain`` has the rules. The writer is the only one that changes the state of its partition.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import Any, TypeVar
-
-import msgspec
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from ingestd import __version__
 from ingestd.core.batch import Batch, EncodedBatch, RecordRef
-from ingestd.core.chain import Chain
-from ingestd.core.chain_steps import (
-    Adopted,
-    AwaitBatch,
-    AwaitFirst,
-    Commit,
-    Encode,
-    FindNeighbours,
-    GetTopicId,
-    Halt,
-    HeadObject,
-    Landed,
-    ReadCommitted,
-    ReadLog,
-    ResolveStart,
-    Seek,
-    Step,
-    Upload,
-    Wait,
-)
-from ingestd.core.flush_policy import FlushReason
-from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.chain import ChainPolicy, ChainRules, Halt, PartitionState
+from ingestd.core.flush_policy import FlushPolicy, FlushReason
+from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.partition_buffer import PartitionBuffer
+from ingestd.core.records import LogRange, Position, Record, TopicPartition
 from ingestd.core.stored import Stored
+from ingestd.core.validation import Validated
 from ingestd.ops.gc_tuning import HeapTrimmer
-from ingestd.ops.metrics import Metrics
-from ingestd.sinks.base import Sink
-from ingestd.sinks.listing import neighbours
-from ingestd.sinks.retry import SinkRetrier
-from ingestd.sources.base import Source
+from ingestd.pipeline.chain_objects import ChainObjects, Dependencies
 
 log = logging.getLogger(__name__)
 
-_heap = HeapTrimmer()  # of the process; the one thread that compresses looks after it
+_heap = HeapTrimmer()  # of the process; used by the one thread that compresses
 
 T = TypeVar("T")
 
 
-def _unheard(_key: str) -> None:
-    """Nobody wants to know."""
+class _Finished(Exception):
+    """The stream has ended and everything that was buffered has landed."""
 
 
-class Dependencies(msgspec.Struct, frozen=True):
-    """What every keeper works with."""
-
-    source: Source
-    sink: Sink
-    guard: SinkRetrier
-    metrics: Metrics
-    executor: Executor  # for compression
-    wall_clock: Callable[[], float]
-    landed: Callable[[str], None] = _unheard  # called with the key of each data object; neither blocks nor raises
+class _OwnershipLost(Exception):
+    """A commit was refused: another member of the group owns the partition."""
 
 
 class PartitionWriter:
-    """Drives a chain until it is told to finish, loses the partition, or halts."""
+    """Runs until it is finished, stopped or halted, or until the partition is lost to another member."""
 
-    def __init__(self, chain: Chain, tools: Dependencies, freed: Callable[[], None]) -> None:
-        """`freed` is called whenever less is held than before."""
-        self.chain = chain
-        self._tools = tools
-        self._freed = freed
-        self._wake = asyncio.Event()
-        self._finishing = False
-        self.restart_pending = False  # after its end, the partition is still ours
-        self._write: asyncio.Future[None] | None = None  # the piece of the open batch that is being compressed
-        self.halted: Halt | None = None
-        self.reached: int | None = None  # Kafka timestamp (ms) of the last record taken
-        self.last_progress_at = asyncio.get_running_loop().time()  # when records last came, or none were there to come
+    def __init__(
+        self,
+        partition: TopicPartition,
+        policy: ChainPolicy,
+        flush_policy: FlushPolicy,
+        dependencies: Dependencies,
+        on_freed: Callable[[], None],
+    ) -> None:
+        """`on_freed` is called whenever less memory is used than before."""
+        self.partition = partition
+        self.buffer = PartitionBuffer(partition)
+        self.state = PartitionState.LOADING
+        self.committed: int | None = None
+        self.landed: int | None = None  # every offset below is in an object
+        self.halt: Halt | None = None
+        self.last_timestamp: int | None = None  # Kafka timestamp (ms) of the last record read
+        self.last_progress_at = _now()  # when records last came, or none were there to come
         self.task: asyncio.Task[None] | None = None
+        self._rules = ChainRules(partition, policy, dependencies.source.cluster_id)
+        self._keys = policy.keys
+        self._flush_policy = flush_policy
+        self._objects = ChainObjects(self._rules, dependencies)
+        self._source = dependencies.source
+        self._metrics = dependencies.metrics
+        self._dependencies = dependencies
+        self._on_freed = on_freed
+        self._changed = asyncio.Event()
+        self._finishing = False
+        self._restart: Callable[[], None] | None = None  # where the partition is still ours after this writer's end
+        self._compression: asyncio.Future[None] | None = None  # of the open batch; one at a time: rows stay in order
 
-    def wake(self) -> None:
-        """Something came in: a first record, or a sealed batch."""
-        self._wake.set()
+    # -- records in, called by the ingest loop
 
-    def finish(self) -> None:
-        """End as soon as all that is sealed has landed and is committed."""
+    def accepts(self, epoch: int) -> bool:
+        """Whether records that were fetched in this epoch are still wanted."""
+        return self.buffer.epoch == epoch and self.buffer.position is not None
+
+    def add(self, chunk: Sequence[Record], validated: Validated, quarantine: bytes) -> None:
+        """Add consecutive records to the open batch. `quarantine` holds the lines of the rejected ones."""
+        is_first = self.buffer.first is None
+        batch = self.buffer.batch_for(chunk[0].offset)
+        batch.add(chunk, validated, quarantine, _now())
+        self.buffer.advance(RecordRef(chunk[0].offset, chunk[0].timestamp), batch.end)
+        self.last_timestamp = chunk[-1].timestamp
+        self.note_progress(_now())
+        if is_first:
+            self._changed.set()
+
+    async def compress_and_flush(self) -> None:
+        """Compress the open batch's rows in a thread if they are enough, and flush the batch if it is full."""
+        batch = self.buffer.open
+        if batch is None:
+            return
+        if batch.has_chunk:
+            await self._wait_for_compression()
+            # The batch may have been flushed or discarded meanwhile; then encoding it compresses the rest.
+            if self.buffer.open is batch and (rows := batch.take_chunk()) is not None:
+                self._compression = self._offload(batch.write, rows)
+                self._compression.add_done_callback(lambda _: self._on_freed())
+        if self.buffer.open is batch and (reason := self._flush_policy.reached(batch)) is not None:
+            self.flush(reason)
+
+    # -- what the pipeline asks for
+
+    def flush(self, reason: FlushReason) -> None:
+        """Close the open batch, if there is one, and queue it for upload."""
+        batch = self.buffer.flush(reason)
+        if batch is not None:
+            self._metrics.sealed(reason, batch.records, _now() - batch.opened_at)
+            self._changed.set()
+
+    def due_at(self) -> float | None:
+        """When the open batch reaches its age; None if there is none, or while an older batch waits for upload.
+
+        The open batch could not land any sooner, and an outage would leave a trail of small objects.
+        """
+        batch = self.buffer.open
+        if batch is None or batch.first is None or self.buffer.flushed:
+            return None
+        return self._flush_policy.due_at(batch)
+
+    def note_progress(self, now: float) -> None:
+        """Records came, or there are none to wait for."""
+        self.last_progress_at = now
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Begin to run as a task of the group."""
+        life = self.run()
+        try:
+            self.task = group.create_task(life, name=f"writer {self.partition}")
+        except RuntimeError:  # the group is ending after a failure, and the rebalance does not know yet
+            life.close()
+
+    def finish(self, reason: FlushReason) -> None:
+        """Flush, and end as soon as everything has landed and is committed."""
+        self._restart = None
+        self._end_stream(reason)
+
+    def finish_and_restart(self, restart: Callable[[], None]) -> None:
+        """Land what is buffered, read no more, then call `restart`, unless the partition was given up meanwhile."""
+        if self.task is None:
+            return
+        self._restart = restart
+        self._end_stream(FlushReason.GONE)
+        self.buffer.position = None
+        self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        given_up = self.state in {PartitionState.LOST, PartitionState.HALTED}
+        if self._restart is not None and not given_up and (task.cancelled() or task.exception() is None):
+            self._restart()
+
+    def _end_stream(self, reason: FlushReason) -> None:
+        self.flush(reason)
         self._finishing = True
-        self._wake.set()
-        if self.task is not None and not self.chain.sealed and self.chain.state in {"loading", "probing"}:
-            self.task.cancel()  # nothing is held: there is nothing to wait for
+        self._changed.set()
+        starting = self.state in {PartitionState.LOADING, PartitionState.PROBING}
+        if self.task is not None and not self.buffer.flushed and starting:
+            self.task.cancel()  # nothing is buffered, so there is nothing to wait for
+
+    def stop(self) -> None:
+        """End at once and discard what has not landed: the next owner reads it again."""
+        self._restart = None
+        if self.task is not None:
+            self.task.cancel()
+        self._metrics.released(self.partition, self.buffer.reset())
+
+    # -- the life of the partition
 
     async def run(self) -> None:
-        """Ends without an exception where the partition is no longer ours, or is halted."""
-        steps = self.chain.run()
-        answer: Any = None
+        try:
+            position = await self._load()
+            while True:
+                position = await self._run_from(position)
+        except Halt as halt:
+            self._halted(halt)
+        except _OwnershipLost:
+            self._lost()
+        except _Finished:
+            pass
+
+    async def _load(self) -> Position:
+        # Before anything that is asked by the topic's name: a topic that is created again from now on is noticed.
+        self._rules.topic_id = await self._source.topic_id(self.partition)
+        committed = await self._source.committed(self.partition)
+        if committed is not None:
+            self._rules.check_committed(committed)
+            self.committed = committed.offset
+            return committed
+        last = await self._objects.last()
+        if last is not None:
+            position = self._rules.position_after(last)
+        else:
+            position = Position(await self._source.resolve_start(self.partition))
+        await self._commit(position)
+        return position
+
+    async def _run_from(self, position: Position) -> Position:
+        """Extend the chain from a position. Returns the next position, where another writer got ahead."""
+        start = position.offset
+        log_range = await self._objects.log_up_to(start)
+        self._rules.check_within_log(start, log_range)
+        if start < log_range.start:
+            if (winner := await self._objects.at(start)) is not None:
+                return await self._adopt(winner)
+            self._rules.check_retention(start, log_range)
+        self.state = PartitionState.PROBING
+        self.buffer.position = resume_at = max(start, log_range.start)
+        self._source.seek(self.partition, resume_at)
+        first = await self._first_record()
+        if self._keys.exactly_once and (winner := await self._probe(position, first, log_range)) is not None:
+            return await self._adopt(winner)
+        if start < log_range.start:
+            self.buffer.flushed.appendleft(Batch.hole(self.partition, start, log_range.start, first))
         while True:
-            step: Step = steps.send(answer)
-            match step:
-                case Halt():
-                    self._halt(step)
-                    return
-                case Commit():
-                    if not await self._commit(step):
-                        self._drop()
-                        return
-                    answer = None
-                case Seek() | Landed() | Adopted():
-                    self._note(step)
-                    answer = None
-                case AwaitFirst() | AwaitBatch():
-                    answer = await self._await(step)
-                    if answer is None:
-                        return
-                case _:
-                    answer = await self._answer(step)
+            self.state = PartitionState.FILLING
+            batch = await self._next_batch()
+            self.state = PartitionState.UPLOADING
+            if (winner := await self._land(batch)) is not None:
+                return await self._adopt(winner)
+            end = batch.end
+            del batch  # it would stay in memory until the next one is flushed
+            await self._commit(self._rules.boundary(end))
 
-    async def settle(self) -> None:
-        """Wait until no piece is being compressed."""
-        if self._write is not None:
-            await self._write
+    async def _probe(self, position: Position, first: RecordRef, log_range: LogRange) -> ObjectMetadata | None:
+        """The object that holds `position` already, if there is one. Halts if the position is not a boundary."""
+        start = position.offset
+        key = self._keys.data_key(self.partition, start, first.timestamp, start)
+        info = await self._objects.head(key)
+        if info is not None:
+            return await self._objects.validate(info, key, first)
+        if self._rules.is_boundary(position) and start >= log_range.start:
+            return None
+        found = await self._objects.neighbours(start)
+        if found.at is not None:
+            return await self._objects.validated(found.at, first)
+        if found.before is not None:
+            before = await self._objects.validated(found.before)
+            self._rules.check_aligned(start, before.end)
+        self._rules.check_nothing_after(start, found.after)
+        return None
 
-    def write(self, batch: Batch, piece: bytes) -> "asyncio.Future[None]":
-        """Have a piece compressed. To be called when settled: rows must reach the stream in order."""
-        self._write = self._offload(batch.write, piece)
-        return self._write
+    async def _land(self, batch: Batch) -> ObjectMetadata | None:
+        """Upload the oldest batch. Returns the winner if another object, with another end, has its name."""
+        encoded = await self._encode(batch)
+        while await self._objects.upload(encoded) is Stored.EXISTS:
+            info = await self._objects.head(encoded.data_key)
+            if info is None:
+                continue
+            winner = await self._objects.validate(info, encoded.data_key, batch.first)
+            if winner.end != batch.end:
+                return winner
+            break  # our own earlier attempt whose answer was lost, or another writer that cut at the same record
+        self.buffer.flushed.popleft()
+        self.landed = batch.end
+        self._record_landed(encoded, batch)
+        return None
 
-    async def _answer(self, step: Step) -> Any:
-        """Do the I/O of a step."""
-        tools, partition = self._tools, self.chain.partition
-        answer: Any = None
-        match step:
-            case GetTopicId():
-                answer = await tools.source.topic_id(partition)
-            case ReadCommitted():
-                answer = await tools.source.committed(partition)
-            case ResolveStart():
-                answer = await tools.source.resolve_start(partition)
-            case ReadLog():
-                answer = await tools.source.log_range(partition)
-            case Wait(seconds):
-                await asyncio.sleep(seconds)
-            case FindNeighbours(offset):
-                layout = self.chain.policy.layout
-                answer = await tools.guard.call(lambda: neighbours(tools.sink, layout, partition, offset))
-            case HeadObject(key):
-                answer = await tools.guard.call(lambda: tools.sink.head(key))
-            case Encode(batch):
-                answer = await self._pack(batch)
-            case Upload(sealed):
-                answer = await self._upload(sealed)
-        return answer
+    async def _adopt(self, winner: ObjectMetadata) -> Position:
+        """Another writer has extended the chain: discard what is buffered and go on from the end of its object."""
+        discarded = self.buffer.reset()
+        self.landed = winner.end
+        self._metrics.adopted(self.partition, discarded)
+        self._on_freed()
+        log.info("another writer was first; resuming at the end of its object", extra=self._place(offset=winner.end))
+        position = self._rules.boundary(winner.end)
+        await self._commit(position)
+        return position
 
-    def _note(self, step: Seek | Landed | Adopted) -> None:
-        """Do what a step says; it has no answer."""
-        partition = self.chain.partition
-        match step:
-            case Seek(offset):
-                self._tools.source.seek(partition, offset)
-            case Landed():
-                self._landed(step)
-            case Adopted(winner, released):
-                self._tools.metrics.adopted(partition, released)
-                self._freed()
-                log.info(
-                    "another writer was first; going on from the end of its object",
-                    extra={"topic": partition.topic, "partition": partition.partition, "offset": winner.end},
-                )
+    async def _commit(self, position: Position) -> None:
+        started = time.perf_counter()
+        if not await self._source.commit(self.partition, position):
+            raise _OwnershipLost
+        self._metrics.committed(self.partition, time.perf_counter() - started)
+        self.committed = position.offset
 
-    async def _await(self, step: AwaitFirst | AwaitBatch) -> RecordRef | Batch | None:
-        """What the chain waits for; None when it is not going to come."""
+    # -- waiting for records
+
+    async def _first_record(self) -> RecordRef:
+        return await self._wait_for(lambda: self.buffer.first)
+
+    async def _next_batch(self) -> Batch:
+        """The oldest flushed batch, which stays in the queue until it has landed."""
+        return await self._wait_for(lambda: self.buffer.flushed[0] if self.buffer.flushed else None)
+
+    async def _wait_for(self, ready: Callable[[], T | None]) -> T:
         while True:
-            self._wake.clear()
-            if isinstance(step, AwaitBatch) and self.chain.sealed:
-                return self.chain.sealed[0]
-            if isinstance(step, AwaitFirst) and self.chain.first is not None:
-                return self.chain.first
+            self._changed.clear()
+            if (found := ready()) is not None:
+                return found
             if self._finishing:
-                return None
-            await self._wake.wait()
+                raise _Finished
+            await self._changed.wait()
 
-    async def _pack(self, batch: Batch) -> EncodedBatch:
-        await self.settle()
-        chain = self.chain
-        sealed = await self._offload(_finish, batch, chain.policy.layout, chain.cluster, chain.topic_id)
-        self._freed()  # it has become smaller
-        return sealed
+    # -- compression
 
-    async def _upload(self, sealed: EncodedBatch) -> Stored:
-        """The quarantine first: a crash in between repeats rejected records, the other order could lose them."""
-        tools = self._tools
-        metadata = sealed.landed.metadata()
-        started = time.perf_counter()
-        if sealed.quarantine_key is not None and sealed.quarantine is not None:
-            key, body = sealed.quarantine_key, sealed.quarantine
-            await tools.guard.call(lambda: tools.sink.put_new(key, body, metadata))
-        stored = await tools.guard.call(lambda: tools.sink.put_new(sealed.data_key, sealed.data, metadata))
-        tools.metrics.uploaded(time.perf_counter() - started)
-        return stored
+    async def _encode(self, batch: Batch) -> EncodedBatch:
+        await self._wait_for_compression()
+        keys, rules = self._keys, self._rules
+        encoded = await self._offload(_encode, batch, keys, rules.cluster, rules.topic_id)
+        self._on_freed()
+        return encoded
 
-    async def _commit(self, step: Commit) -> bool:
-        started = time.perf_counter()
-        accepted = await self._tools.source.commit(self.chain.partition, step.position)
-        if accepted:
-            self._tools.metrics.committed(self.chain.partition, time.perf_counter() - started)
-        return accepted
-
-    def _landed(self, landing: Landed) -> None:
-        sealed, batch, tools = landing.sealed, landing.batch, self._tools
-        landed = sealed.landed
-        tools.metrics.landed(
-            self.chain.partition,
-            rows=landed.rows,
-            rejected=landed.rejected,
-            body_bytes=len(sealed.data),
-            row_bytes=sealed.row_bytes,
-            freshness=max(0.0, tools.wall_clock() - landed.last_timestamp / 1000),
-        )
-        if batch.trigger is FlushReason.HOLE:
-            tools.metrics.lost_upstream(self.chain.partition, landed.end - landed.start)
-        self._freed()
-        self._offload(_heap.freed, len(sealed.data))
-        tools.landed(sealed.data_key)
-        log.debug("landed %s: %d rows, sealed by %s", sealed.data_key, landed.rows, batch.trigger)
-
-    def _drop(self) -> None:
-        """A commit was refused: somebody else owns the partition, and what is held lands there."""
-        partition = self.chain.partition
-        self._tools.metrics.commit_refused(partition)
-        self.chain.state = "lost"
-        self._forget()
-        log.info(
-            "lost the partition; what was held of it is left to its new owner",
-            extra={"topic": partition.topic, "partition": partition.partition},
-        )
-
-    def _halt(self, step: Halt) -> None:
-        partition = self.chain.partition
-        self.halted = step
-        self.chain.state = "halted"
-        self._tools.metrics.halted(partition, step.code)
-        self._forget()
-        log.error(
-            "partition halted, the others go on: %s",
-            step.message,
-            extra={"topic": partition.topic, "partition": partition.partition, "reason": step.code},
-        )
-
-    def _forget(self) -> None:
-        self._tools.source.pause(self.chain.partition)
-        self._tools.metrics.released(self.chain.partition, self.chain.reset())
-        self._freed()
+    async def _wait_for_compression(self) -> None:
+        if self._compression is not None:
+            await self._compression
 
     def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
-        return asyncio.get_running_loop().run_in_executor(self._tools.executor, function, *arguments)
+        return asyncio.get_running_loop().run_in_executor(self._dependencies.executor, function, *arguments)
+
+    # -- what is told
+
+    def _record_landed(self, encoded: EncodedBatch, batch: Batch) -> None:
+        metadata = encoded.metadata
+        self._metrics.landed(
+            self.partition,
+            rows=metadata.rows,
+            rejected=metadata.rejected,
+            body_bytes=len(encoded.data),
+            row_bytes=encoded.row_bytes,
+            freshness=max(0.0, self._dependencies.wall_clock() - metadata.last_timestamp / 1000),
+        )
+        if batch.flush_reason is FlushReason.HOLE:
+            self._metrics.lost_upstream(self.partition, metadata.end - metadata.start)
+        self._on_freed()
+        self._offload(_heap.freed, len(encoded.data))
+        self._dependencies.landed(encoded.data_key)
+        log.debug("landed %s: %d rows, flushed by %s", encoded.data_key, metadata.rows, batch.flush_reason)
+
+    def _lost(self) -> None:
+        self.state = PartitionState.LOST
+        self._metrics.commit_refused(self.partition)
+        self._release()
+        log.info(
+            "partition lost to another member; its buffered records are left to the new owner", extra=self._place()
+        )
+
+    def _halted(self, halt: Halt) -> None:
+        self.state = PartitionState.HALTED
+        self.halt = halt
+        self._metrics.halted(self.partition, halt.code)
+        self._release()
+        log.error("partition halted, the others go on: %s", halt.message, extra=self._place(reason=halt.code))
+
+    def _release(self) -> None:
+        """Read no more records of the partition and discard those that are buffered."""
+        self._source.pause(self.partition)
+        self._metrics.released(self.partition, self.buffer.reset())
+        self._on_freed()
+
+    def _place(self, **more: object) -> dict[str, object]:
+        """Fields of a log line."""
+        return {"topic": self.partition.topic, "partition": self.partition.partition, **more}
 
 
-def _finish(batch: Batch, layout: ObjectKeys, cluster: str, topic_id: str) -> EncodedBatch:
-    sealed = batch.finish(layout, cluster, __version__, topic_id)
-    _heap.freed(len(sealed.data))
-    return sealed
+def _encode(batch: Batch, keys: ObjectKeys, cluster: str, topic_id: str) -> EncodedBatch:
+    encoded = batch.encode(keys, cluster, __version__, topic_id)
+    _heap.freed(len(encoded.data))
+    return encoded
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

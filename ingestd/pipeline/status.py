@@ -1,4 +1,4 @@
-"""Makes the daemon's status out of its living parts."""
+"""Collects the daemon's status from its parts."""
 
 import asyncio
 import time
@@ -18,9 +18,9 @@ from ingestd.sources.base import Source
 
 
 class StatusCollector:
-    """Looks at the parts; holds what only exists over time: when things began, and the last error."""
+    """Reads the parts, and remembers what only exists over time: start times and the last error."""
 
-    def __init__(self, config: Config, source: Source, sink_url: str, guard: SinkRetrier, metrics: Metrics) -> None:
+    def __init__(self, config: Config, source: Source, sink_url: str, retrier: SinkRetrier, metrics: Metrics) -> None:
         self.phase = "starting"
         self.loop_lag = 0.0
         self.pipeline: Pipeline | None = None
@@ -29,21 +29,20 @@ class StatusCollector:
         self._config = config
         self._source = source
         self._sink_url = sink_url
-        self._guard = guard
+        self._retrier = retrier
         self._metrics = metrics
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._last_error: str | None = None
-        self._unassigned_since: float | None = None
         self._source_error_since: float | None = None
 
     def take(self) -> Status:
-        """The status of now, with its reasons."""
+        """The current status, with the reasons why the daemon is not ready."""
         now = asyncio.get_running_loop().time()
-        keepers = list(self.pipeline.keepers.values()) if self.pipeline is not None else []
-        refused = self._guard.error
+        writers = list(self.pipeline.writers.values()) if self.pipeline is not None else []
+        refused = self._retrier.error
         sink_error, source_error = _clean(refused), _clean(self._source.error)
-        self._unassigned_since = None if keepers else self._unassigned_since or now
+        unassigned_since = self.pipeline.unassigned_since if self.pipeline is not None else None
         self._source_error_since = (self._source_error_since or now) if source_error else None
         self._last_error = sink_error or source_error or self._last_error
         return judged(
@@ -54,15 +53,15 @@ class StatusCollector:
                 source=self.source_name,
                 sink=self._sink_url,
                 phase=self.phase,
-                partitions=[self._partition(keeper, now) for keeper in keepers],
+                partitions=[self._partition(writer, now) for writer in writers],
                 totals=self._metrics.totals(),
                 buffered_bytes=self.pipeline.held_bytes if self.pipeline is not None else 0,
                 budget_bytes=int(self._config.batch.memory),  # the encoder knows no subclass
                 loop_lag=self.loop_lag,
-                assigned=bool(keepers),
-                unassigned_age=now - self._unassigned_since if self._unassigned_since is not None else None,
+                assigned=bool(writers),
+                unassigned_age=now - unassigned_since if unassigned_since is not None else None,
                 sink_error=sink_error,
-                sink_error_age=now - self._guard.since if refused else None,
+                sink_error_age=now - self._retrier.since if refused else None,
                 sink_forbidden=isinstance(refused, SinkForbidden),
                 source_error=source_error,
                 source_error_age=now - self._source_error_since if self._source_error_since is not None else None,
@@ -72,32 +71,32 @@ class StatusCollector:
             self._config,
         )
 
-    def _partition(self, keeper: PartitionWriter, now: float) -> PartitionStatus:
-        chain = keeper.chain
-        held = [batch for batch in chain.batches if batch.first is not None]
-        log_end = self._source.end_offset(chain.partition)
-        done = chain.landed if chain.landed is not None else chain.committed
-        behind = chain.position is not None and log_end is not None and log_end > chain.position
+    def _partition(self, writer: PartitionWriter, now: float) -> PartitionStatus:
+        buffer = writer.buffer
+        held = [batch for batch in buffer.batches if batch.first is not None]
+        log_end = self._source.end_offset(writer.partition)
+        done = writer.landed if writer.landed is not None else writer.committed
+        behind = buffer.position is not None and log_end is not None and log_end > buffer.position
         return PartitionStatus(
-            topic=chain.partition.topic,
-            partition=chain.partition.partition,
-            state=chain.state,
-            reached=keeper.reached,
-            position=chain.position,
-            committed=chain.committed,
-            landed=chain.landed,
+            topic=writer.partition.topic,
+            partition=writer.partition.partition,
+            state=writer.state,
+            reached=writer.last_timestamp,
+            position=buffer.position,
+            committed=writer.committed,
+            landed=writer.landed,
             log_end=log_end,
             lag=max(0, log_end - done) if log_end is not None and done is not None else None,
-            batch_records=chain.open.records if chain.open else 0,
-            batch_bytes=chain.open.size if chain.open else 0,
-            batch_age=now - chain.open.opened_at if chain.open and chain.open.first else None,
-            sealed_batches=len(chain.sealed),
+            batch_records=buffer.open.records if buffer.open else 0,
+            batch_bytes=buffer.open.size if buffer.open else 0,
+            batch_age=now - buffer.open.opened_at if buffer.open and buffer.open.first else None,
+            sealed_batches=len(buffer.flushed),
             oldest_unlanded=now - held[0].opened_at if held else None,
-            starved=now - keeper.last_progress_at if behind else None,
-            halted=keeper.halted.message if keeper.halted else None,
+            starved=now - writer.last_progress_at if behind else None,
+            halted=writer.halt.message if writer.halt else None,
         )
 
 
 def _clean(error: object) -> str | None:
-    """Its text as it may be shown."""
+    """The error's text without secrets."""
     return REDACTION.clean(str(error)) if error else None

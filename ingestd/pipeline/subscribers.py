@@ -1,27 +1,27 @@
-"""The port to what goes along with the flow: hears of each object that has landed, and does something with it."""
+"""The port for subscribers: each hears of every object that has landed."""
 
 from typing import Protocol
 
 
 class Subscriber(Protocol):
-    """Started before the flow, and waited for after it; it never holds up the flow."""
+    """Started before the flow and waited for after it. It never blocks the flow."""
 
     async def start(self) -> None:
-        """Make ready. ``ConfigError`` where that cannot be."""
+        """Prepare. Raises ``ConfigError``."""
         ...
 
     async def run(self) -> None:
-        """Runs until it is cancelled."""
+        """Run until cancelled."""
         ...
 
     def landed(self, key: str) -> None:
-        """There is a new object. Neither blocks nor raises."""
+        """Hear of a new object. Must neither block nor raise."""
         ...
 
     async def settled(self) -> None:
-        """Wait until all that has landed is done with."""
+        """Wait until everything that has landed is processed."""
         ...
 
     async def close(self) -> None:
-        """The end. Without effect when it was not started."""
+        """Release resources. No effect if it was not started."""
         ...

@@ -17,8 +17,8 @@ from ingestd.core.records import TopicPartition
 from ingestd.core.stored import ObjectInfo
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.sinks.base import Sink
 from ingestd.sinks.dry_run import DrySink
 from ingestd.sinks.retry import SinkRetrier
@@ -110,7 +110,7 @@ class DryRun:
         loop = asyncio.get_running_loop()
         until = loop.time() + duration
         await pipeline.started.wait()
-        partitions = list(pipeline.keepers)
+        partitions = list(pipeline.writers)
         logs = await asyncio.gather(*(self._source.log_range(partition) for partition in partitions))
         ends = {partition: log.end for partition, log in zip(partitions, logs, strict=True)}
         while loop.time() < until:
@@ -122,10 +122,10 @@ class DryRun:
 
     def _is_at(self, pipeline: Pipeline, partition: TopicPartition, end: int) -> bool:
         """Whether all that the log held up to `end` was taken, or never will be."""
-        keeper = pipeline.keepers.get(partition)
-        if keeper is None or keeper.halted is not None:
+        writer = pipeline.writers.get(partition)
+        if writer is None or writer.halt is not None:
             return True
-        position, readable = keeper.chain.position, self._source.end_offset(partition)
+        position, readable = writer.buffer.position, self._source.end_offset(partition)
         # Markers of transactions take offsets at the end that no record comes for.
         return position is not None and (position >= end or (readable is not None and position >= readable))
 
@@ -133,7 +133,7 @@ class DryRun:
         return Dependencies(
             source=self._source,
             sink=self._sink,
-            guard=self._guard,
+            retrier=self._guard,
             metrics=self._metrics,
             executor=executor,
             wall_clock=time.time,
@@ -172,7 +172,7 @@ class DryRun:
             object_bytes=self._object_bytes,
             adopted=totals.adopted,
             unfinished=totals.in_flight,
-            halted={str(it): keeper.halted.message for it, keeper in pipeline.keepers.items() if keeper.halted},
+            halted={str(it): writer.halt.message for it, writer in pipeline.writers.items() if writer.halt},
             problem=problem,
         )
 

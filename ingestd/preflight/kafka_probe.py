@@ -70,7 +70,7 @@ async def _ask(facts: Facts, config: Config, reader: Inspector) -> None:
     facts.starts, facts.traffic, facts.records = await asyncio.gather(
         _caught(reader.starts(missing, time_of(config.kafka.start))),
         _caught(_traffic(reader, logs)),
-        _caught(sample(wiring.make_onlooker(config), logs)),
+        _caught(sample(wiring.make_read_only_source(config), logs)),
     )
 
 

@@ -36,8 +36,8 @@ class Sink(Protocol):
         """The object's metadata, or None where there is no such object. Read-after-write."""
         ...
 
-    async def get(self, key: str) -> bytes:
-        """The object's body as it was stored. ``SinkUnavailable`` where there is none."""
+    async def get(self, key: str, limit: int | None = None) -> bytes:
+        """The object's body as it was stored, or its first `limit` bytes. ``SinkUnavailable`` where there is none."""
         ...
 
     async def folders(self, prefix: str) -> list[str]:

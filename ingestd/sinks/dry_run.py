@@ -46,8 +46,8 @@ class DrySink:
     async def head(self, key: str) -> ObjectInfo | None:
         return self._names.get(key) or await self._sink.head(key)
 
-    async def get(self, key: str) -> bytes:
-        return await self._sink.get(key)
+    async def get(self, key: str, limit: int | None = None) -> bytes:
+        return await self._sink.get(key, limit)
 
     async def folders(self, prefix: str) -> list[str]:
         return await self._sink.folders(prefix)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from ingestd.core.chain_steps import Neighbours
+from ingestd.core.chain import Neighbours
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.base import Sink

@@ -68,9 +68,9 @@ class LocalSink:
         """As the port says; the size is that of the file, metadata included."""
         return await asyncio.to_thread(self._head, key, self._path(key))
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, limit: int | None = None) -> bytes:
         """The file's bytes: the body with the metadata in its header."""
-        return await asyncio.to_thread(_read, self._root, self._path(key))
+        return await asyncio.to_thread(_read, self._root, self._path(key), limit)
 
     async def folders(self, prefix: str) -> list[str]:
         check_folder(prefix)
@@ -198,11 +198,12 @@ def _must_be_plain(root: Path, path: Path) -> None:
             raise OSError(errno.ELOOP, f"there is a symbolic link, {part}")
 
 
-def _read(root: Path, path: Path) -> bytes:
+def _read(root: Path, path: Path, limit: int | None) -> bytes:
     with _mapped(f"read {path}"):
         _must_be_plain(root, path)
         try:
-            return path.read_bytes()
+            with path.open("rb") as file:
+                return file.read(limit)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             _must_be_there(root)
             raise SinkUnavailable(f"there is no {path}", code="ENOENT") from error

@@ -25,6 +25,7 @@ from ingestd.sinks.names import check_folder, check_key, check_metadata
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import (
+        GetObjectRequestTypeDef,
         ListObjectsV2OutputTypeDef,
         ListObjectsV2RequestTypeDef,
         PutObjectRequestTypeDef,
@@ -174,10 +175,13 @@ class S3Sink:
         modified = cast("datetime | None", found.get("LastModified"))  # the types promise what a store may leave out
         return ObjectInfo(key, found["ContentLength"], metadata, modified.timestamp() if modified else None)
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, limit: int | None = None) -> bytes:
         full = self._full(key)
         async with self.call(f"read {self._name(full)}") as client:
-            found = await client.get_object(Bucket=self._bucket, Key=full)
+            request: GetObjectRequestTypeDef = {"Bucket": self._bucket, "Key": full}
+            if limit is not None:
+                request["Range"] = f"bytes=0-{limit - 1}"
+            found = await client.get_object(**request)
             async with found["Body"] as stream:
                 return await stream.read()
 

@@ -125,7 +125,7 @@ async def _went_on(rig: Rig) -> str:
     """What became of it, once all has landed that was written meanwhile."""
     rig.over()
     await rig.landed()
-    refused, adopted = rig.said("lost the partition"), rig.said(ADOPTED)
+    refused, adopted = rig.said("partition lost to another member"), rig.said(ADOPTED)
     return f"went on by itself; {refused} commits refused, {adopted} objects adopted"
 
 

@@ -54,7 +54,7 @@ async def same_identity(rig: Rig, _: Random) -> str:
     await rig.until(lambda: rig.said(said) == len(rig.daemons), said)
     await rig.all(lambda status: status.totals.adopted)
     await rig.lasts()
-    displaced = rig.said("lost the partition")
+    displaced = rig.said("partition lost to another member")
     assert await second.stop() == 0
     return f"they displaced each other and said so; {displaced} commits refused, {rig.said(ADOPTED)} objects adopted"
 

@@ -55,6 +55,12 @@ class SinkContract:
         assert await sink.put_new(KEY, BODY, METADATA) is Stored.CREATED
         assert gzip.decompress(await sink.get(KEY)) == ROWS
 
+    async def test_reads_the_first_bytes_only_where_a_limit_is_given(self, sink: Sink) -> None:
+        await sink.put_new(KEY, BODY, METADATA)
+        whole = await sink.get(KEY)
+        assert await sink.get(KEY, 10) == whole[:10]
+        assert await sink.get(KEY, 1 << 20) == whole
+
     async def test_metadata_and_size_come_back_as_they_were(self, sink: Sink) -> None:
         await sink.put_new(KEY, BODY, METADATA)
         info = await sink.head(KEY)

@@ -55,7 +55,7 @@ def test_the_context_has_what_is_copied_and_nothing_else() -> None:
     let_in = {line[1:].removesuffix("/*") for line in rest if line.startswith("!")}
     copied = {file.relative_to(CONTEXT) for stage in image.stages().values() for file in image.sources(stage)}
     assert [file for file in copied if not any(file.is_relative_to(name) for name in let_in)] == []
-    assert let_in == {"ingestd", "deploy/release", "pyproject.toml", "README.md", "LICENSE"}
+    assert let_in == {"config", "ingestd", "deploy/release", "pyproject.toml", "README.md", "LICENSE"}
 
 
 def test_the_base_image_is_pinned_and_of_the_oldest_python_that_is_tested() -> None:

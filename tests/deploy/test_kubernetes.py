@@ -113,12 +113,12 @@ def test_probes_ask_what_the_daemon_answers_and_only_a_dead_loop_is_killed(
     rendered: dict[str, list[Manifest]], scenario: str, tmp_path: Path
 ) -> None:
     it = container(rendered[scenario])
-    served = HealthServer(HealthConfig(), lambda: None, lambda: (b"", ""))._routes  # type: ignore[arg-type,return-value]
+    served = HealthServer(HealthConfig(), lambda: None, lambda: (b"", "")).paths  # type: ignore[arg-type,return-value]
     (port,) = it["ports"]
     assert port == {"name": "http", "containerPort": effective(rendered[scenario], tmp_path).health.port}
     probes = {kind: it[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "startup", "readiness")}
     assert {each["port"] for each in probes.values()} == {"http"}
-    assert {each["path"] for each in probes.values()} <= served.keys()
+    assert {each["path"] for each in probes.values()} <= set(served)
     assert (probes["liveness"]["path"], probes["readiness"]["path"]) == ("/livez", "/readyz")
 
 

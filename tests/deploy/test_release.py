@@ -1,4 +1,4 @@
-"""A release: built from a commit into the same bytes wherever, installed where nothing else is, and it runs there."""
+"""A release is reproducible from its commit, and runs with nothing but the wheel and the lock file installed."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import ingestd
+from ingestd.config.examples import NAMES
 from ingestd.ops.build_info import Build, build, in_words
 from tests.e2e.loader import in_directory
 
@@ -35,13 +36,13 @@ SOURCES = (
     ".gitignore",
 )
 COMMITTED = "2026-11-23T08:00:00Z"
-EXTRAS = {"snowflake"}
+LOCKED_EXTRAS = {"snowflake"}
 LOCKS = ("requirements.txt", "build-requirements.txt")
 
 
 @dataclass(frozen=True)
 class Release:
-    """A folder with what a release is made of."""
+    """A folder with the files of a release."""
 
     folder: Path
     commit: str
@@ -60,18 +61,22 @@ class Release:
 
 
 def run(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
-    """What it printed; it must succeed."""
-    programs = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **programs, **environment}
-    )
+    """Run a command that must succeed; returns its output."""
+    done = attempt(*command, cwd=cwd, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def attempt(*command: str | Path, cwd: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
+    programs = {"PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **programs, **environment}
+    )
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of the tree as it is, with one commit."""
+    """A new repository with one commit: the tree as it is now."""
     folder = tmp_path_factory.mktemp("clone")
     for name in SOURCES:
         source = REPOSITORY / name
@@ -96,7 +101,7 @@ def release(clone: Path) -> Release:
 
 @pytest.fixture(scope="module")
 def clean(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the locked versions and the wheel, and nothing else."""
+    """An environment with the locked versions and the wheel, and nothing else: no extra `demo`."""
     folder = tmp_path_factory.mktemp("clean") / "venv"
     run("uv", "venv", "--quiet", "--python", sys.executable, folder)
     install = ("uv", "pip", "install", "--quiet", "--python", folder)
@@ -117,10 +122,11 @@ def test_the_same_commit_makes_the_same_bytes_elsewhere(release: Release, clone:
     run("sha256sum", "--check", sums, cwd=tmp_path / "dist")
 
 
-def test_the_wheel_has_every_file_of_the_package_and_no_other(release: Release) -> None:
+def test_the_wheel_has_every_file_of_the_package_the_examples_and_nothing_else(release: Release) -> None:
     package = REPOSITORY / "ingestd"
     ours = {file.relative_to(REPOSITORY).as_posix() for file in package.rglob("*") if file.is_file()}
     ours = {name for name in ours if "__pycache__" not in name} | {"ingestd/build.json"}
+    ours |= {f"ingestd/config/example_files/{name}.toml" for name in NAMES}
     with zipfile.ZipFile(release.wheel) as wheel:
         assert {name for name in wheel.namelist() if ".dist-info/" not in name} == ours
 
@@ -133,7 +139,7 @@ def test_the_sdist_has_what_an_administrator_deploys(release: Release) -> None:
     assert not [name for name in names if name.startswith(("tests/", ".venv/", ".cache/"))]
 
 
-def test_a_tree_with_changes_says_so(clone: Path, tmp_path: Path) -> None:
+def test_a_wheel_of_a_modified_tree_says_so(clone: Path, tmp_path: Path) -> None:
     run("git", "clone", "--quiet", clone, tmp_path / "changed")
     (tmp_path / "changed/ingestd/more.py").touch()
     constrained = ("--build-constraint", RELEASE / "build-requirements.txt", "--require-hashes")
@@ -145,7 +151,7 @@ def test_a_tree_with_changes_says_so(clone: Path, tmp_path: Path) -> None:
 # -- what is installed
 
 
-def test_the_version_has_the_build_s_data(release: Release, clean: Path) -> None:
+def test_the_version_names_the_commit(release: Release, clean: Path) -> None:
     python = sys.version.split()[0]
     told = run(clean / "bin/ingestd", "--version")
     assert told == f"ingestd {ingestd.__version__} (commit {release.commit}, {COMMITTED}; Python {python})\n"
@@ -157,11 +163,40 @@ def test_a_source_tree_says_that_it_is_one() -> None:
     assert "commit abc, unknown;" in in_words(Build(commit="abc", time="unknown"))
 
 
-def test_it_runs_where_only_the_lock_and_the_wheel_are(clean: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_the_installed_wheel_prints_the_shipped_configuration(clean: Path, tmp_path: Path, name: str) -> None:
+    printed = run(clean / "bin/ingestd", "config", "--example", name, cwd=tmp_path)
+    assert printed == (REPOSITORY / "config" / f"{name}.toml").read_text()
+
+
+def test_without_the_extra_the_warehouse_names_what_to_install(clean: Path, tmp_path: Path) -> None:
+    for command in (["--source", "simulator", "--demo", "--sink", "data"], ["query", "SELECT 1"]):
+        done = attempt(clean / "bin/ingestd", *command, cwd=tmp_path)
+        assert done.returncode == 2
+        assert 'pip install "ingestd[demo]"' in done.stderr.replace("\\", "")
+        assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_extra_the_live_page_works(clean: Path, tmp_path: Path) -> None:
+    flags = ["--source", "simulator", "--rate", "60000", "--duration", "1s", "--set", "health.port=0"]
+    done = attempt(clean / "bin/ingestd", *flags, "--set", "page.enabled=true", "--sink", "data", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "live page at http://" in done.stderr
+
+
+def test_it_runs_with_nothing_but_the_lock_and_the_wheel(clean: Path, tmp_path: Path) -> None:
     run("uv", "pip", "check", "--python", clean)
     flags = ["--source", "simulator", "--rate", "60000", "--duration", "2s", "--set", "health.port=0"]
     run(clean / "bin/ingestd", *flags, "--sink", tmp_path / "data", cwd=tmp_path)
     assert sum(len(it.rows) for it in in_directory(tmp_path / "data")) > 0
+
+
+def test_every_extra_that_a_message_names_exists() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    sources = (file.read_text() for file in (REPOSITORY / "ingestd").rglob("*.py"))
+    named = {name for source in sources for name in re.findall(r"ingestd\[(\w+)\]", source)}
+    assert named == set(project["optional-dependencies"]) == {"demo", "snowflake"}
 
 
 # -- the bill of materials
@@ -181,7 +216,10 @@ def test_the_bill_of_materials_lists_what_the_lock_has(release: Release) -> None
 
 def test_every_locked_version_is_one_that_the_project_takes() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(text for name in EXTRAS for text in project["optional-dependencies"][name])]
+    wanted = [
+        *project["dependencies"],
+        *(text for name in LOCKED_EXTRAS for text in project["optional-dependencies"][name]),
+    ]
     versions = locked("requirements.txt")
     for requirement in map(Requirement, wanted):
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement

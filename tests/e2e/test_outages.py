@@ -81,10 +81,10 @@ async def test_what_cannot_be_delivered_in_time_is_left_to_the_next_run(
     forced.signal(signal.SIGTERM)
 
     assert [await forced.ended(), await patient.ended()] == [3, 3]
-    assert "stopping at once" in forced.log_text()
-    assert "stopping at once" not in patient.log_text()
+    assert "stopping immediately" in forced.log_text()
+    assert "stopping immediately" not in patient.log_text()
     for daemon in daemons:
-        words = "stopped with 3000 records undelivered (nothing is lost: they will be read again)"
+        words = "stopped with 3000 records undelivered (they will be read again)"
         assert json.loads(daemon.log_text().splitlines()[-1])["message"] == words
     for topic in topics.values():
         assert await committed(kafka.bootstrap, topic, topic) == {0: 0, 1: 0}

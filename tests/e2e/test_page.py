@@ -5,8 +5,6 @@ Pictures are left in .cache/screenshots.
 
 import asyncio
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -257,17 +255,3 @@ async def test_it_fits_the_screen(demo: Demo, browser: Browser, screen: str, sch
         assert size >= height / 30, "the numbers can be read from the last row"
         PICTURES.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=PICTURES / f"{screen}-{scheme}.png", full_page=screen == "phone")
-
-
-def test_without_demo_there_is_no_page_and_nothing_of_it_is_loaded(tmp_path: Path) -> None:
-    program = (
-        "import sys; from ingestd.cli.main import main; code = main(sys.argv[1:]); "
-        "print(sorted(name for name in sys.modules if name.startswith(('ingestd.demo.page', 'duckdb', 'sqlglot')))); "
-        "sys.exit(code)"
-    )
-    arguments = ["--source", "simulator", "--duration", "1s", "--sink", "data", "--set", "health.port=0"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "[]")
-    assert "live page" not in done.stderr

@@ -77,12 +77,12 @@ class MemorySink:
         body, metadata = found
         return ObjectInfo(key, len(body), dict(metadata))
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, limit: int | None = None) -> bytes:
         check_key(key)
         _lose_reply(await self._call("get", key))
         if (found := self.objects.get(key)) is None:
             raise SinkUnavailable(f"there is no {key}", code="NoSuchKey")
-        return found[0]
+        return found[0][:limit]
 
     async def folders(self, prefix: str) -> list[str]:
         check_folder(prefix)

@@ -16,5 +16,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Batch, "piece_bytes", 600)
+    monkeypatch.setattr(Batch, "chunk_bytes", 600)
     monkeypatch.setattr(Batch, "overhead_bytes", 100)

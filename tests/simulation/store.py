@@ -80,9 +80,9 @@ class Connection:
         found = self._store.objects.get(key)
         return ObjectInfo(key, len(found[0]), found[1]) if found else None
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, limit: int | None = None) -> bytes:
         await self._reach()
-        return self._store.objects[key][0]
+        return self._store.objects[key][0][:limit]
 
     async def list(self, prefix: str) -> AsyncIterator[str]:
         await self._reach()

@@ -8,12 +8,11 @@ import pytest
 
 from ingestd.core import object_keys as layout
 from ingestd.core.batch import RecordRef
-from ingestd.core.chain import Chain
-from ingestd.core.chain_steps import Commit, Steps, Upload
 from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.partition_buffer import PartitionBuffer
 from ingestd.core.records import Position, TopicPartition
 from ingestd.core.stored import Stored
-from ingestd.pipeline.ingest import Pipeline
+from ingestd.pipeline.chain_objects import ChainObjects
 from ingestd.pipeline.partition_writer import PartitionWriter
 from tests.simulation import virtual_time
 from tests.simulation.broker import Member
@@ -36,15 +35,15 @@ def unconditional_put(patch: pytest.MonkeyPatch) -> None:
 
 def no_epoch(patch: pytest.MonkeyPatch) -> None:
     """What was fetched before a rewind is taken after it."""
-    original = Chain.reset
+    original = PartitionBuffer.reset
 
-    def reset(self: Chain) -> int:
+    def reset(self: PartitionBuffer) -> int:
         epoch = self.epoch
         released = original(self)
         self.epoch = epoch
         return released
 
-    patch.setattr(Chain, "void", reset)
+    patch.setattr(PartitionBuffer, "reset", reset)
 
 
 def no_seek_after_adopt(patch: pytest.MonkeyPatch) -> None:
@@ -58,18 +57,22 @@ def no_seek_after_adopt(patch: pytest.MonkeyPatch) -> None:
 
 
 def exists_taken_as_success(patch: pytest.MonkeyPatch) -> None:
-    _answer_upload(patch, lambda _, stored: Stored.CREATED if stored is Stored.EXISTS else stored)
+    original = ChainObjects.upload
+
+    async def upload(self: ChainObjects, encoded: Any) -> Stored:
+        await original(self, encoded)
+        return Stored.CREATED
+
+    patch.setattr(ChainObjects, "upload", upload)
 
 
 def all_bad_batch_without_an_object(patch: pytest.MonkeyPatch) -> None:
-    original = PartitionWriter._answer
+    original = ChainObjects.upload
 
-    async def answer(self: PartitionWriter, step: Any) -> Any:
-        if isinstance(step, Upload) and step.batch.rows == 0:
-            return Stored.CREATED
-        return await original(self, step)
+    async def upload(self: ChainObjects, encoded: Any) -> Stored:
+        return Stored.CREATED if encoded.metadata.rows == 0 else await original(self, encoded)
 
-    patch.setattr(PartitionWriter, "_answer", answer)
+    patch.setattr(ChainObjects, "upload", upload)
 
 
 def wall_clock_date_in_the_key(patch: pytest.MonkeyPatch) -> None:
@@ -104,51 +107,39 @@ def no_alignment_guard(patch: pytest.MonkeyPatch) -> None:
 
 
 def commit_before_the_put(patch: pytest.MonkeyPatch) -> None:
-    original = Chain._land
+    original = PartitionWriter._land
 
-    def land(self: Chain, batch: Any) -> Steps:
-        yield Commit(Position(batch.end, self.policy.mark))
-        return (yield from original(self, batch))
+    async def land(self: PartitionWriter, batch: Any) -> Any:
+        await self._commit(self._rules.boundary(batch.end))
+        return await original(self, batch)
 
-    patch.setattr(Chain, "_land", land)
+    patch.setattr(PartitionWriter, "_land", land)
 
 
 def data_before_quarantine(patch: pytest.MonkeyPatch) -> None:
     """The other order, with a crash in between, loses a record that a changed validator rejects."""
-    original = PartitionWriter._upload
+    original = ChainObjects.upload
 
-    async def upload(self: PartitionWriter, sealed: Any) -> Stored:
-        tools = self._tools
-        stored = await tools.guard.call(
-            lambda: tools.sink.put_new(sealed.data_key, sealed.data, sealed.landed.metadata())
-        )
+    async def upload(self: ChainObjects, encoded: Any) -> Stored:
+        stored = await self._put_new(encoded.data_key, encoded.data, encoded.metadata.metadata())
         if stored is Stored.CREATED:
-            await original(self, sealed)
+            await original(self, encoded)
         return stored
 
-    patch.setattr(PartitionWriter, "_upload", upload)
+    patch.setattr(ChainObjects, "upload", upload)
 
 
 def start_of_the_first_record(patch: pytest.MonkeyPatch) -> None:
     """The first surviving record's offset taken as the start, instead of the position."""
-    original = Pipeline._record_progress
+    original = PartitionWriter.add
 
-    def advance(self: Pipeline, keeper: PartitionWriter, chunk: Any, batch: Any) -> None:
-        if batch.first == RecordRef(chunk[0].offset, chunk[0].timestamp):
+    def add(self: PartitionWriter, chunk: Any, validated: Any, quarantine: bytes) -> None:
+        original(self, chunk, validated, quarantine)
+        batch = self.buffer.open
+        if batch is not None and batch.first == RecordRef(chunk[0].offset, chunk[0].timestamp):
             batch.start = chunk[0].offset
-        original(self, keeper, chunk, batch)
 
-    patch.setattr(Pipeline, "_record_progress", advance)
-
-
-def _answer_upload(patch: pytest.MonkeyPatch, change: Callable[[Upload, Stored], Stored]) -> None:
-    original = PartitionWriter._answer
-
-    async def answer(self: PartitionWriter, step: Any) -> Any:
-        found = await original(self, step)
-        return change(step, found) if isinstance(step, Upload) else found
-
-    patch.setattr(PartitionWriter, "_answer", answer)
+    patch.setattr(PartitionWriter, "add", add)
 
 
 MUTATIONS = [

@@ -71,7 +71,7 @@ class WatchedWorld(World):
         return await verify(SETTINGS, options, Connection(self.store))
 
     @asynccontextmanager
-    async def open_reader(self, config: Config) -> AsyncIterator[Any]:
+    async def open_inspector(self, config: Config) -> AsyncIterator[Any]:
         yield Onlooker(self.broker)
 
 
@@ -87,7 +87,7 @@ def test_no_look_at_workers_in_trouble_is_a_false_alarm(seeds: range, monkeypatc
     async def main(seed: int) -> None:
         monkeypatch.setattr(verify_module, "SinkRetrier", partial(SinkRetrier, rng=random.Random(seed)))
         world = WatchedWorld(seed)
-        monkeypatch.setattr(wiring, "open_reader", world.open_reader)
+        monkeypatch.setattr(wiring, "open_inspector", world.open_inspector)
         await world.run()
         assert world.looks
         report = await world.look(Options(read=True))

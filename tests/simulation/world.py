@@ -19,8 +19,8 @@ from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import PlainRecord, Position, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.sinks.retry import SinkRetrier
 from tests.simulation.broker import Broker, Member
 from tests.simulation.store import Connection, Store
@@ -47,10 +47,10 @@ class Worker:
         layout = ObjectKeys()
         config = SinkConfig(retry_initial=Seconds(0.1), retry_max=Seconds(2))
         sink = Connection(world.store)
-        tools = Dependencies(
+        dependencies = Dependencies(
             source=self.member,
             sink=sink,
-            guard=SinkRetrier(config, self.metrics.upload_retried, random.Random(world.rng.random())),
+            retrier=SinkRetrier(config, self.metrics.upload_retried, random.Random(world.rng.random())),
             metrics=self.metrics,
             executor=SlowExecutor(lambda: world.rng.expovariate(30)),
             wall_clock=lambda: START + world.rng.uniform(-1e5, 1e5),
@@ -60,7 +60,7 @@ class Worker:
         events = EventsConfig(unknown_types="reject" if strict else "accept")
         policy = ChainPolicy(layout, layout.mark(sink.url), skip_lost=True)
         self.pipeline = Pipeline(
-            self.limits, tools, Validator(events, load_model(None)), Breaker(NEVER), policy, revoke_timeout=2.0
+            self.limits, dependencies, Validator(events, load_model(None)), Breaker(NEVER), policy, revoke_timeout=2.0
         )
         self.task = asyncio.create_task(self._run())
 
@@ -71,14 +71,14 @@ class Worker:
     def check(self) -> None:
         """I7 and I9: what it holds, and where every record that it took is."""
         totals = self.metrics.totals()
-        in_flight = sum(keeper.chain.held_records for keeper in self.pipeline.keepers.values())
+        in_flight = self.pipeline.held_records
         accounted = totals.landed + totals.quarantined + totals.released + in_flight
         if totals.consumed != accounted:
             raise Violation(f"I9: consumed {totals.consumed} is not {accounted}: {totals}, in flight {in_flight}")
         holes = len(PARTITIONS) * 2 * Batch.overhead_bytes  # a hole's batch holds nothing, and waits for no room
         if self.pipeline.held_bytes > self.limits.memory + holes:
             raise Violation(f"I7: {self.pipeline.held_bytes} bytes are held, the budget is {self.limits.memory}")
-        halted = {k.chain.partition: k.halted for k in self.pipeline.keepers.values() if k.halted}
+        halted = {writer.partition: writer.halt for writer in self.pipeline.writers.values() if writer.halt}
         if halted:
             raise Violation(f"halted for no reason: {halted}")
 
@@ -219,8 +219,8 @@ class World:
         another name: with kafka.skip_lost an operator answers for there being none.
         """
         alive = [worker for worker in self.workers if worker.member.alive]
-        keepers = [worker.pipeline.keepers.get(partition) for worker in alive]
-        held = [batch for keeper in keepers if keeper is not None for batch in keeper.chain.batches]
+        writers = [worker.pipeline.writers.get(partition) for worker in alive]
+        held = [batch for writer in writers if writer is not None for batch in writer.buffer.batches]
         return bool(self.store.late) or any(batch.start < until for batch in held)
 
     def _later(self, coroutine: "asyncio.Coroutine[None, None, None]") -> None:  # type: ignore[name-defined]

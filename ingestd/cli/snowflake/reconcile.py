@@ -70,7 +70,7 @@ async def compared(
     fates = await asyncio.to_thread(_fates, config, connection, stage, since, now)
     work = Reconciliation(fates, now=now, late_s=config.snowflake.late, since=since)
     guard = SinkRetrier(_many_calls(config).sink, lambda _: None)
-    async for thing in Objects(sink, guard, wiring.make_layout(config), asked, options.until).each():
+    async for thing in Objects(sink, guard, wiring.make_keys(config), asked, options.until).each():
         work.take(thing)
     if suspects := work.suspects():
         work.settle(await asyncio.to_thread(_counted, connection, stage, suspects))

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 
+from aiohttp import web
+
 from ingestd.config.model import Config
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
@@ -12,7 +14,6 @@ from ingestd.demo.page.recent_activity import ObservedSink, ObservedValidator, O
 from ingestd.demo.page.routes import Page
 from ingestd.demo.page.simulator_controls import Controls, SimulatorDirector
 from ingestd.demo.page.verification import Proof, Verify, prove
-from ingestd.ops.http import Route
 from ingestd.ops.readiness import Status, Totals
 from ingestd.sinks.base import Sink
 
@@ -33,8 +34,8 @@ class Demo:
         self.board = PageState(config, tap, controls)
 
     @property
-    def routes(self) -> dict[str, Route]:
-        """By path."""
+    def routes(self) -> list[web.RouteDef]:
+        """The page's paths and their handlers."""
         return Page(self.board, self.sink, self._layout).routes
 
     def attach(self, pipe: Callable[[], PipeStatus], table: Table) -> None:

@@ -158,9 +158,9 @@ class ObservedSink:
         self._outage.check()
         return await self._sink.head(key)
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, limit: int | None = None) -> bytes:
         self._outage.check()
-        return await self._sink.get(key)
+        return await self._sink.get(key, limit)
 
     async def folders(self, prefix: str) -> list[str]:
         self._outage.check()

@@ -1,8 +1,7 @@
-"""What the page answers on, and to whom.
+"""The page's HTTP routes, and who may use them.
 
-Nothing but a loopback name may be asked to change something, from this machine and from a page of ours; what only shows
-may also be asked by address. A web page of another origin can do neither, not even by a name of its own that it makes
-lead here.
+Only this machine may change something: by a loopback name, and from our own page. What only shows may be read by
+address too. A web page of another origin can do neither, not even with a DNS name that it rebinds to this host.
 """
 
 import asyncio
@@ -12,12 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
+from aiohttp import web
 
 from ingestd.core.errors import SinkError
 from ingestd.core.gzip import decompress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.demo.page.page_state import PageState
-from ingestd.ops.http import JSON, TEXT, Answer, Request, Route, Stream
+from ingestd.ops.http import JSON, TEXT, respond, send_events
 from ingestd.sinks.base import Sink
 
 STATIC = Path(__file__).parent / "static"
@@ -35,16 +35,17 @@ SECURITY = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-PATIENCE = 5.0  # seconds, for the store
-LINES = 5
-MAX_OBJECT = 64 << 20  # bytes; of a larger one no lines are shown
 CONTROL = "/page/control/"
-MAX_LINE = 2000  # characters
-PIECE = 64 << 10  # bytes of an object that are unpacked
+STORE_TIMEOUT_S = 5.0
+MAX_VIEWERS = 4  # requests that read an object at the same time
+MAX_READ_BYTES = 256 << 10  # of an object
+MAX_ROWS_BYTES = 64 << 10  # of its rows
+MAX_LINES = 5
+MAX_LINE_LENGTH = 2000  # characters
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What an object says of itself, and its first lines."""
+    """An object's size and metadata, and its first lines."""
 
     key: str
     size: int
@@ -53,57 +54,57 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 class Page:
-    """Serves the page, what it shows, and what it may do."""
+    """Serves the page, its data and its controls."""
 
     def __init__(self, board: PageState, sink: Sink, layout: ObjectKeys) -> None:
         self._board = board
         self._sink = sink
         self._layout = layout
+        self._viewers = asyncio.Semaphore(MAX_VIEWERS)
 
     @property
-    def routes(self) -> dict[str, Route]:
-        """By path."""
-        found = {path: Route(_for_readers(_file)) for path in FILES}
-        found["/page/events"] = Route(_for_readers(self._events))
-        found["/page/object"] = Route(_for_readers(self._object))
-        found["/page/client"] = Route(_for_readers(self._client))
+    def routes(self) -> list[web.RouteDef]:
+        """Paths and their handlers."""
+        found = [web.get(path, _for_readers(_file)) for path in FILES]
+        found.append(web.get("/page/events", _for_readers(self._events)))
+        found.append(web.get("/page/object", _for_readers(self._object)))
+        found.append(web.get("/page/client", _for_readers(self._client)))
         if actions := self._board.controls.actions:
-            found["/page/query"] = Route(_for_presenters(self._query))
-            for name in actions:
-                found[CONTROL + name] = Route(_for_presenters(self._control), "POST")
+            found.append(web.get("/page/query", _for_presenters(self._query)))
+            found += [web.post(CONTROL + name, _for_presenters(self._control)) for name in actions]
         return found
 
-    async def _events(self, _: Request) -> Stream:
-        return Stream(self._board.states(), SECURITY)
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        return await send_events(request, self._board.states(), SECURITY)
 
-    async def _object(self, request: Request) -> Answer:
+    async def _object(self, request: web.Request) -> web.Response:
         key = request.query.get("key", "")
         if self._layout.parse(key) is None and self._layout.parse_quarantine(key) is None:
             return _refusal(404, "that is not the name of an object")
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(STORE_TIMEOUT_S), self._viewers:
                 info = await self._sink.head(key)
-                body = await self._sink.get(key) if info is not None and info.size <= MAX_OBJECT else b""
+                start = await self._sink.get(key, MAX_READ_BYTES) if info is not None else b""
         except (SinkError, TimeoutError) as error:
             return _refusal(503, str(error) or "the store does not answer")
         if info is None:
             return _refusal(404, "there is no such object")
-        lines = await asyncio.to_thread(_lines, body) if body else []
+        lines = await asyncio.to_thread(_lines, start)
         return _json(Contents(key, info.size, info.metadata, lines))
 
-    async def _client(self, request: Request) -> Answer:
+    async def _client(self, request: web.Request) -> web.Response:
         questions = self._board.questions
         if questions is None:
             return _refusal(404, "there is no table: start with --warehouse local")
         return _json(await questions.client(request.query.get("id", "") or await questions.busiest()))
 
-    async def _query(self, request: Request) -> Answer:
+    async def _query(self, request: web.Request) -> web.Response:
         questions = self._board.questions
         if questions is None:
             return _refusal(404, "there is no table: start with --warehouse local")
         return _json(await questions.ask(request.query.get("sql", "")))
 
-    async def _control(self, request: Request) -> Answer:
+    async def _control(self, request: web.Request) -> web.Response:
         controls = self._board.controls
         if not self._board.running:
             return _refusal(409, "the run has ended")
@@ -112,18 +113,18 @@ class Page:
         return _json(controls.state())
 
 
-Handler = Callable[[Request], Awaitable[Answer | Stream]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def _file(request: Request) -> Answer:
+async def _file(request: web.Request) -> web.Response:
     file = FILES[request.path]
-    return Answer(200, file.read_bytes(), TYPES[file.suffix], SECURITY)
+    return respond(200, file.read_bytes(), TYPES[file.suffix], SECURITY)
 
 
 def _for_readers(handler: Handler) -> Handler:
-    """For whoever may show it: a name that somebody else has made lead here is turned away."""
+    """For requests by address or as localhost: other names may have been rebound to this host."""
 
-    async def guarded(request: Request) -> Answer | Stream:
+    async def guarded(request: web.Request) -> web.StreamResponse:
         host = _host(request.headers.get("Host", ""))
         if not (_is_loopback(host) or _is_address(host)):
             return _refusal(403, "ask by address, or as localhost")
@@ -133,11 +134,11 @@ def _for_readers(handler: Handler) -> Handler:
 
 
 def _for_presenters(handler: Handler) -> Handler:
-    """For this machine, and for no page but ours."""
+    """For this machine alone, and for no web page but ours."""
 
-    async def guarded(request: Request) -> Answer | Stream:
+    async def guarded(request: web.Request) -> web.StreamResponse:
         host = request.headers.get("Host", "")
-        if not (_is_loopback(_host(host)) and _is_loopback(request.remote)):
+        if not (_is_loopback(_host(host)) and _is_loopback(request.remote or "")):
             return _refusal(403, "only from the machine itself, as localhost")
         if request.method == "POST" and request.headers.get("Origin", "") != f"http://{host}":
             return _refusal(403, "only from the page itself")
@@ -149,7 +150,7 @@ def _for_presenters(handler: Handler) -> Handler:
 
 
 def _host(header: str) -> str:
-    """Without its port; empty where it is none."""
+    """The host without its port; empty where the header is malformed."""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
@@ -168,18 +169,19 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
-def _refusal(status: int, why: str) -> Answer:
-    return Answer(status, f"{why}\n".encode(), TEXT, SECURITY)
+def _refusal(status: int, why: str) -> web.Response:
+    return respond(status, f"{why}\n", TEXT, SECURITY)
 
 
-def _json(value: object) -> Answer:
-    return Answer(200, msgspec.json.encode(value), JSON, SECURITY)
+def _json(value: object) -> web.Response:
+    return respond(200, msgspec.json.encode(value), JSON, SECURITY)
 
 
-def _lines(body: bytes) -> list[str]:
-    """The first ones of an object."""
+def _lines(start: bytes) -> list[str]:
+    """The first lines of an object, from its first bytes."""
     try:
-        beginning = next(decompress(body, PIECE), b"")
+        rows = next(decompress(start, MAX_ROWS_BYTES), b"")
     except ValueError as error:
         return [f"(cannot be unpacked: {error})"]
-    return [line[:MAX_LINE].decode(errors="replace") for line in beginning.split(b"\n", LINES)[:LINES] if line]
+    lines = rows.split(b"\n", MAX_LINES)[:MAX_LINES]
+    return [line[:MAX_LINE_LENGTH].decode(errors="replace") for line in lines if line]

@@ -17,5 +17,5 @@ def needed_by(what: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in {"duckdb", "sqlglot"}:
             raise
-        hint = 'pip install "ingestd[warehouse]"'
+        hint = 'pip install "ingestd[demo]"'
         raise ConfigError(f"{what} needs {error.name}, which is not installed", hint=hint) from error

@@ -1,4 +1,4 @@
-"""The flow as a whole, over fakes and in virtual time: what is sealed when, and what stops what."""
+"""The flow as a whole, over fakes and in virtual time: what is flushed when, and what stops what."""
 
 import asyncio
 import gzip
@@ -20,8 +20,8 @@ from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
-from ingestd.pipeline.partition_writer import Dependencies
 from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
@@ -73,17 +73,17 @@ class Flow:
         self.metrics = Metrics()
         layout = ObjectKeys()
         self.guard = SinkRetrier(SinkConfig(), self.metrics.upload_retried, random.Random(1))
-        tools = Dependencies(
+        dependencies = Dependencies(
             source=self.source,
             sink=self.sink,
-            guard=self.guard,
+            retrier=self.guard,
             metrics=self.metrics,
             executor=executor or virtual_time.SlowExecutor(lambda: 0.001),
             wall_clock=lambda: 0.0,
         )
         self.pipeline = Pipeline(
             limits,
-            tools,
+            dependencies,
             Validator(EventsConfig(), load_model(None)),
             Breaker(breaker),
             ChainPolicy(layout, layout.mark("m")),
@@ -212,7 +212,7 @@ def test_a_batch_that_has_landed_is_held_no_more() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
             await asyncio.sleep(20)
-            batch = flow.pipeline.keepers[TP].chain.open
+            batch = flow.pipeline.writers[TP].buffer.open
             assert batch is not None
             gone = weakref.ref(batch)
             del batch
@@ -254,7 +254,7 @@ def test_a_revoked_partition_lands_what_it_holds_first() -> None:
             await flow.source.revoke([TP])
             assert await flow.ranges() == [(0, 10)]
             assert flow.log.commits[TP].offset == 10
-            assert not flow.pipeline.keepers
+            assert not flow.pipeline.writers
             flow.source.finish()
 
     virtual_time.run(main())
@@ -301,7 +301,7 @@ def test_a_refused_commit_drops_the_partition_and_no_other() -> None:
             await asyncio.sleep(1)
             flow.source.lose([TP])
             await asyncio.sleep(10)
-            assert flow.pipeline.keepers[TP].chain.state == "lost"
+            assert flow.pipeline.writers[TP].state == "lost"
             assert flow.log.commits[OTHER].offset == 10
             assert flow.pipeline.longest_wait() > 0
             flow.source.finish()
@@ -348,11 +348,11 @@ def test_what_is_held_lands_where_retention_takes_what_comes_next_and_the_others
             flow.log.trim(TP, 15)
             await asyncio.sleep(5)
             assert await flow.ranges() == [(0, 10)]
-            halted = flow.pipeline.keepers[TP].halted
+            halted = flow.pipeline.writers[TP].halt
             assert halted is not None
             assert halted.code == "lost_upstream"
             assert "(10-15)" in halted.message
-            assert flow.pipeline.keepers[OTHER].halted is None
+            assert flow.pipeline.writers[OTHER].halt is None
             flow.source.finish()
         assert await flow.ranges(OTHER) == [(0, 10)]
         totals = flow.metrics.totals()
@@ -392,7 +392,7 @@ def test_a_partition_that_is_revoked_before_what_is_held_has_landed_is_not_owned
             await flow.source.revoke([TP])
             flow.sink.fail_when(None)
             await asyncio.sleep(100)
-            assert not flow.pipeline.keepers
+            assert not flow.pipeline.writers
             flow.source.finish()
         assert await flow.ranges() == ([] if outage else [(0, 10)])
         totals = flow.metrics.totals()
@@ -412,9 +412,44 @@ def test_nothing_of_a_topic_that_was_created_again_extends_the_chain(size: int) 
             flow.log.append(TP, *records(size))
             await asyncio.sleep(20)
             assert await flow.ranges() == [(0, 10)], "what was held of the former topic"
-            halted = flow.pipeline.keepers[TP].halted
+            halted = flow.pipeline.writers[TP].halt
             assert halted is not None
             assert halted.code == "recreated_topic"
+            flow.source.finish()
+
+    virtual_time.run(main())
+
+
+def test_a_wait_for_records_is_counted_from_when_there_were_some_though_nobody_asked() -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(10)})
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(100)
+            flow.source.pause(TP)
+            flow.log.append(TP, *records(10, start=10))
+            await asyncio.sleep(10)
+            assert flow.pipeline.longest_wait() == pytest.approx(10, abs=1.1)
+            flow.source.finish()
+
+    virtual_time.run(main())
+
+
+def test_having_no_partition_is_counted_from_when_the_last_one_was_released() -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(10)})
+
+        def unassigned_for() -> float | None:
+            since = flow.pipeline.unassigned_since
+            return None if since is None else asyncio.get_running_loop().time() - since
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(50)
+            assert unassigned_for() is None
+            await flow.source.revoke([TP])
+            await asyncio.sleep(30)
+            assert unassigned_for() == pytest.approx(30, abs=0.1)
             flow.source.finish()
 
     virtual_time.run(main())

@@ -37,7 +37,7 @@ def test_answers_the_guide_s_query(warehouse: Warehouse) -> None:
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
 def test_the_machine_s_zone_changes_no_answer(tmp_path: Path, zone: str) -> None:
     program = (
-        "import sys; from pathlib import Path; from tests.test_warehouse_query import *\n"
+        "import sys; from pathlib import Path; from tests.test_warehouse_database import *\n"
         "w = opened(Path(sys.argv[1])); l = loader(w)\n"
         "l.load(key(0), body(row(0, event_timestamp=ago(minutes=4)), row(1, event_timestamp=ago(minutes=6))))\n"
         "print(only(w, GUIDE), only(w, 'SELECT events_5m FROM client_features WHERE events_5m > 0'),"

@@ -1,0 +1,116 @@
+"""The objects of one partition's chain in the sink: uploads them, looks them up and validates them."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+import msgspec
+
+from ingestd.core.batch import EncodedBatch, RecordRef
+from ingestd.core.chain import ChainRules, Neighbours
+from ingestd.core.object_keys import ObjectMetadata
+from ingestd.core.records import LogRange
+from ingestd.core.stored import ObjectInfo, Stored
+from ingestd.ops.metrics import Metrics
+from ingestd.sinks.base import Sink
+from ingestd.sinks.listing import neighbours
+from ingestd.sinks.retry import SinkRetrier
+from ingestd.sources.base import Source
+
+LOG_END_LOOKS = 5
+LOG_END_INTERVAL_S = 1.0
+PAST_EVERY_OFFSET = 2**63 - 1
+
+T = TypeVar("T")
+
+
+def _ignore(_key: str) -> None: ...
+
+
+class Dependencies(msgspec.Struct, frozen=True):
+    """What the writers of all partitions share."""
+
+    source: Source
+    sink: Sink
+    retrier: SinkRetrier
+    metrics: Metrics
+    executor: Executor  # for compression
+    wall_clock: Callable[[], float]
+    landed: Callable[[str], None] = _ignore  # called with the key of each data object; neither blocks nor raises
+
+
+class ChainObjects:
+    """Every call to the sink is repeated until it is answered; a call that timed out may have been applied."""
+
+    def __init__(self, rules: ChainRules, dependencies: Dependencies) -> None:
+        self._rules = rules
+        self._partition = rules.partition
+        self._keys = rules.policy.keys
+        self._sink = dependencies.sink
+        self._retrier = dependencies.retrier
+        self._source = dependencies.source
+        self._metrics = dependencies.metrics
+
+    async def upload(self, encoded: EncodedBatch) -> Stored:
+        """The quarantine first: a crash in between repeats rejected records, the other order could lose them."""
+        metadata = encoded.metadata.metadata()
+        started = time.perf_counter()
+        if encoded.quarantine_key is not None and encoded.quarantine is not None:
+            await self._put_new(encoded.quarantine_key, encoded.quarantine, metadata)
+        stored = await self._put_new(encoded.data_key, encoded.data, metadata)
+        self._metrics.uploaded(time.perf_counter() - started)
+        return stored
+
+    async def last(self) -> ObjectMetadata | None:
+        """The last object of the chain.
+
+        A group that expired or was deleted must not fall back to a start policy where the chain itself knows how far it
+        has come: `latest` would skip records, `earliest` would walk through every object.
+        """
+        if not self._keys.exactly_once:
+            return None
+        found = await self.neighbours(PAST_EVERY_OFFSET)
+        return await self.validated(found.before) if found.before is not None else None
+
+    async def at(self, start: int) -> ObjectMetadata | None:
+        """The object that starts at `start`, whatever its date: the log no longer tells what that would be."""
+        if not self._keys.exactly_once:
+            return None
+        found = await self.neighbours(start)
+        return await self.validated(found.at) if found.at is not None else None
+
+    async def validated(self, key: str, first: RecordRef | None = None) -> ObjectMetadata:
+        return await self.validate(await self.head(key), key, first)
+
+    async def validate(self, info: ObjectInfo | None, key: str, first: RecordRef | None) -> ObjectMetadata:
+        """What an object says, once it is certain that it belongs to this chain and this log. Otherwise halts."""
+        metadata = self._rules.read_object(info, key)
+        self._rules.check_same_log(metadata, key, await self.log_up_to(metadata.end), first)
+        return metadata
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        return await self._call(lambda: self._sink.head(key))
+
+    async def neighbours(self, offset: int) -> Neighbours:
+        return await self._call(lambda: neighbours(self._sink, self._keys, self._partition, offset))
+
+    async def _put_new(self, key: str, body: bytes, metadata: dict[str, str]) -> Stored:
+        return await self._call(lambda: self._sink.put_new(key, body, metadata))
+
+    async def _call(self, operation: Callable[[], Awaitable[T]]) -> T:
+        return await self._retrier.call(operation)
+
+    async def log_up_to(self, offset: int) -> LogRange:
+        """The log's range once it reaches `offset`, else as it is after some looks.
+
+        A broker that has just become the leader may not know yet how far the log was acknowledged.
+        """
+        log_range = await self._source.log_range(self._partition)
+        for _ in range(LOG_END_LOOKS):
+            if log_range.end >= offset:
+                break
+            await asyncio.sleep(LOG_END_INTERVAL_S)
+            log_range = await self._source.log_range(self._partition)
+        return log_range
