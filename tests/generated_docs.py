@@ -138,7 +138,7 @@ def faults_table() -> str:
         tally = result.tally
         counts = [f"{tally.records:,}", f"{tally.lost}", f"{tally.doubled}", f"{result.recovery:.1f}"]
         rows.append([f"`{result.name}`", result.outcome, *counts])
-    return table(["Fault", "Outcome", "Records", "Lost", "Doubled", "Seconds to recover"], rows)
+    return table(["Fault", "Outcome", "Records", "Lost", "Duplicated", "Seconds to recover"], rows)
 
 
 def kills_text() -> str:
@@ -153,7 +153,7 @@ class PeersReport(msgspec.Struct):
 
 def peers_table() -> str:
     found = msgspec.json.decode((RESULTS / "peers.json").read_bytes(), type=PeersReport).runs
-    head = ["System", "Events are", "Thousand events/s", "CPU-s per million", "Peak MiB", "Lost / doubled"]
+    head = ["System", "Events are", "Thousand events/s", "CPU-s per million", "Peak MiB", "Lost / duplicated"]
     rows = []
     for system in SYSTEMS:
         runs = [it for it in found.races if it.system == system.key]
