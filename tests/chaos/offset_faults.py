@@ -48,7 +48,7 @@ async def offsets_reset_off_boundary(rig: Rig, _: Random) -> str:
     await reset(rig.kafka.bootstrap, rig.topic, rig.topic, told)
     rig.over()
     await daemon.start_ready()
-    return "those partitions halted (misaligned), the others continued; after a reset to the offsets in the message, they continued"
+    return "those partitions halted (misaligned), the others continued; reset as the message says, they continued"
 
 
 def _told(message: str) -> int:

@@ -42,7 +42,7 @@ async def zombie(rig: Rig, _: Random) -> str:
     frozen.thaw()
     rig.over()
     await frozen.until(lambda status: status.totals.adopted and status.totals.released)
-    return f"taken over; the zombie's PUT was refused, and it adopted and released its partitions ({rig.said(ADOPTED)} objects adopted)"
+    return f"taken over; the zombie's PUT was refused, it adopted and released ({rig.said(ADOPTED)} objects adopted)"
 
 
 @fault(settings={"kafka.group_instance_id": "the-same", "kafka.client_id": "the-same"})

@@ -191,7 +191,10 @@ async def retention_overtakes_running(rig: Rig, _: Random) -> str:
     # An answer that was on its way brings some more, later.
     assert all(read_until[number] >= end for number, end in held.items()), f"of {held} not all landed: {read_until}"
     await _skip_as_told(rig, read_until, start)
-    return "buffered records landed, then halted (lost_upstream); with kafka.skip_lost continued, and an object without rows covers the gap"
+    return (
+        "buffered records landed, then halted (lost_upstream); with kafka.skip_lost continued, and an object without "
+        "rows covers the gap"
+    )
 
 
 def _lost_from(message: str) -> int:
