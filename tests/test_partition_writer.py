@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import pytest
 
-from ingestd.config.model import BatchConfig, SinkConfig
+from ingestd.config.model import BatchConfig, Seconds, SinkConfig
 from ingestd.core.batch import Batch, RecordRef
 from ingestd.core.chain import ChainPolicy, Neighbours, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
@@ -50,15 +50,18 @@ class Ports:
         self.question: tuple[str, tuple[object, ...]] | None = None
         self.seeks: list[int] = []
         self.paused = False
+        self.asking = asyncio.Event()
         self._answer: asyncio.Future[Any] = asyncio.Future()
 
     async def ask(self, kind: str, *arguments: object) -> Any:
         assert self.question is None, f"{kind} is asked before {self.question} is answered"
         self.question, self._answer = (kind, arguments), asyncio.get_running_loop().create_future()
+        self.asking.set()
         return await self._answer
 
     def answer(self, value: object) -> None:
         self.question = None
+        self.asking.clear()
         self._answer.set_result(value)
 
     def seek(self, _: TopicPartition, offset: int) -> None:
@@ -91,10 +94,10 @@ class Ports:
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    async def neighbours(sink: Ports, _keys: object, _partition: object, offset: int) -> Any:
-        return await sink.ask("neighbours", offset)
+    async def neighbours(listing: Any, _keys: object, _partition: object, offset: int) -> Any:
+        return await listing._sink.ask("neighbours", offset)
 
-    monkeypatch.setattr(chain_objects, "neighbours", neighbours)
+    monkeypatch.setattr(chain_objects, "find_neighbours", neighbours)
     monkeypatch.setattr(chain_objects, "LOG_END_INTERVAL_S", 0.0)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -121,7 +124,7 @@ class Play:
         dependencies = Dependencies(
             source=cast("Source", self.ports),
             sink=cast("Sink", self.ports),
-            retrier=SinkRetrier(SinkConfig(), self.metrics.upload_retried),
+            retrier=SinkRetrier(SinkConfig(retry_initial=Seconds(0.001)), self.metrics.upload_retried),
             metrics=self.metrics,
             executor=Immediate(),
             wall_clock=lambda: 0.0,
@@ -140,6 +143,15 @@ class Play:
         """Let everything happen that needs no answer."""
         self.loop.run_until_complete(self._turns())
         return self
+
+    def wait(self) -> None:
+        """Until the backoff is over and there is a question again."""
+
+        async def until_asked() -> None:
+            async with asyncio.timeout(10):
+                await self.ports.asking.wait()
+
+        self.loop.run_until_complete(until_asked())
 
     def asked(self, kind: str) -> Any:
         """What the writer waits for; returns the arguments, or the only one."""
@@ -287,6 +299,7 @@ def test_uploads_again_where_the_winner_has_vanished() -> None:
     play = Play().filling(10)
     put = play.uploading(10)
     play.answer("put", Stored.EXISTS).answer("head", None)
+    play.wait()
     assert play.asked("put") == put
 
 

@@ -365,7 +365,7 @@ async def test_a_sink_that_stays_away_ends_it_and_the_next_run_goes_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parcels, "_RECORDS_MAX", 3)
-    monkeypatch.setattr(SinkRetrier.call_briefly, "__defaults__", (0.2,))
+    monkeypatch.setattr(SinkRetrier.call_briefly, "__kwdefaults__", {"patience_s": 0.2})
     expected = a_quarantine(world)
 
     def no_receipts(call: Call) -> Fault | None:

@@ -278,7 +278,7 @@ async def test_a_strange_name_in_the_quarantine_is_a_note(archive: Archive) -> N
         (compress(rows(P0, range(9)) + b"{}\n").data, "a line is no row"),
         (compress(rows(P0, range(10))[:-1]).data, "its last line has no end"),
         (compress(rows(P0, range(10))).data[:-1], "it has no end"),
-        (compress(rows(P0, range(10))).data + b"x", "bytes behind its end"),
+        (compress(rows(P0, range(10))).data + b"x", "bytes after its end"),
         (b"no gzip", "it is no gzip file"),
         (b"", "it has no end"),
     ],

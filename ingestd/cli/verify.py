@@ -114,7 +114,7 @@ async def _try(sink: Sink, guard: SinkRetrier, layout: ObjectKeys) -> None:
             return error
         return None
 
-    if (refused := await guard.call_briefly(look, PATIENCE)) is not None:
+    if (refused := await guard.call_briefly(look, patience_s=PATIENCE)) is not None:
         raise refused
 
 

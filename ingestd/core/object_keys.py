@@ -21,7 +21,6 @@ EVENTS = "events/"
 QUARANTINE = "quarantine/"
 REQUEUED = "requeued/"  # what of the quarantine was produced again
 OWN = ".ingestd/"  # outside the pipe's prefix: Snowpipe never hears of what is in it
-PROBE = f"{OWN}probe.gz"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)

@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeVar
 
 import msgspec
 
@@ -12,18 +11,18 @@ from ingestd.core.batch import EncodedBatch, RecordRef
 from ingestd.core.chain import ChainRules, Neighbours
 from ingestd.core.object_keys import ObjectMetadata
 from ingestd.core.records import LogRange
-from ingestd.core.stored import ObjectInfo, Stored
+from ingestd.core.stored import ObjectInfo
 from ingestd.ops.metrics import Metrics
+from ingestd.pipeline.neighbours import find_neighbours
 from ingestd.sinks.base import Sink
-from ingestd.sinks.listing import neighbours
+from ingestd.sinks.create_only import create_or_find
+from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
 LOG_END_LOOKS = 5
 LOG_END_INTERVAL_S = 1.0
 PAST_EVERY_OFFSET = 2**63 - 1
-
-T = TypeVar("T")
 
 
 def _ignore(_key: str) -> None: ...
@@ -50,18 +49,22 @@ class ChainObjects:
         self._keys = rules.policy.keys
         self._sink = dependencies.sink
         self._retrier = dependencies.retrier
+        self._listing = Listing(dependencies.sink, dependencies.retrier)
         self._source = dependencies.source
         self._metrics = dependencies.metrics
 
-    async def upload(self, encoded: EncodedBatch) -> Stored:
-        """The quarantine first: a crash in between repeats rejected records, the other order could lose them."""
+    async def upload(self, encoded: EncodedBatch) -> ObjectInfo | None:
+        """Create the objects of a batch. Returns the data object that has its name already, None if it was created.
+
+        The quarantine first: a crash in between repeats rejected records, the other order could lose them.
+        """
         metadata = encoded.metadata.metadata()
         started = time.perf_counter()
         if encoded.quarantine_key is not None and encoded.quarantine is not None:
-            await self._put_new(encoded.quarantine_key, encoded.quarantine, metadata)
-        stored = await self._put_new(encoded.data_key, encoded.data, metadata)
+            await self._retrier.call(self._sink.put_new, encoded.quarantine_key, encoded.quarantine, metadata)
+        existing = await create_or_find(self._sink, self._retrier, encoded.data_key, encoded.data, metadata)
         self._metrics.uploaded(time.perf_counter() - started)
-        return stored
+        return existing
 
     async def last(self) -> ObjectMetadata | None:
         """The last object of the chain.
@@ -91,16 +94,10 @@ class ChainObjects:
         return metadata
 
     async def head(self, key: str) -> ObjectInfo | None:
-        return await self._call(lambda: self._sink.head(key))
+        return await self._retrier.call(self._sink.head, key)
 
     async def neighbours(self, offset: int) -> Neighbours:
-        return await self._call(lambda: neighbours(self._sink, self._keys, self._partition, offset))
-
-    async def _put_new(self, key: str, body: bytes, metadata: dict[str, str]) -> Stored:
-        return await self._call(lambda: self._sink.put_new(key, body, metadata))
-
-    async def _call(self, operation: Callable[[], Awaitable[T]]) -> T:
-        return await self._retrier.call(operation)
+        return await find_neighbours(self._listing, self._keys, self._partition, offset)
 
     async def log_up_to(self, offset: int) -> LogRange:
         """The log's range once it reaches `offset`, else as it is after some looks.

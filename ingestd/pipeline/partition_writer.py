@@ -20,7 +20,6 @@ from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
 from ingestd.core.records import LogRange, Position, Record, TopicPartition
-from ingestd.core.stored import Stored
 from ingestd.core.validation import Validated
 from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.pipeline.chain_objects import ChainObjects, Dependencies
@@ -248,14 +247,12 @@ class PartitionWriter:
     async def _land(self, batch: Batch) -> ObjectMetadata | None:
         """Upload the oldest batch. Returns the winner if another object, with another end, has its name."""
         encoded = await self._encode(batch)
-        while await self._objects.upload(encoded) is Stored.EXISTS:
-            info = await self._objects.head(encoded.data_key)
-            if info is None:
-                continue
-            winner = await self._objects.validate(info, encoded.data_key, batch.first)
+        existing = await self._objects.upload(encoded)
+        if existing is not None:
+            winner = await self._objects.validate(existing, encoded.data_key, batch.first)
+            # The same end: our own earlier attempt whose answer was lost, or a writer that cut at the same record.
             if winner.end != batch.end:
                 return winner
-            break  # our own earlier attempt whose answer was lost, or another writer that cut at the same record
         self.buffer.flushed.popleft()
         self.landed = batch.end
         self._record_landed(encoded, batch)

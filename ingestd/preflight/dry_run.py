@@ -73,6 +73,7 @@ class DryRun:
         self._validator = validator
         self._tell = tell
         self._caught_up = False
+        self._trouble = ""  # what the sink or the source last reported; "" where all was well
         self._objects = self._object_bytes = 0
 
     async def run(self) -> Summary:
@@ -85,18 +86,15 @@ class DryRun:
             try:
                 async with asyncio.timeout(duration + self._config.grace):
                     await self._flow(pipeline, duration)
-                if not self._caught_up and (trouble := self._trouble()):
-                    problem = f"it did not get to the log's end: {trouble}"
+                if not self._caught_up and self._trouble:
+                    problem = f"it did not reach the log's end: {self._trouble}"
             except TimeoutError:
-                problem = f"it did not end in time: {self._trouble() or 'neither the sink nor the source says why'}"
+                problem = f"it did not end in time: {self._trouble or 'no error of the sink or the source'}"
             except BaseExceptionGroup as errors:
                 problem = _expected(errors)
             finally:
                 await self._source.stop()
         return self._summary(pipeline, loop.time() - began, problem)
-
-    def _trouble(self) -> object:
-        return self._guard.error or self._source.error
 
     async def _flow(self, pipeline: Pipeline, duration: float) -> None:
         with self._signals():
@@ -114,11 +112,19 @@ class DryRun:
         logs = await asyncio.gather(*(self._source.log_range(partition) for partition in partitions))
         ends = {partition: log.end for partition, log in zip(partitions, logs, strict=True)}
         while loop.time() < until:
+            self._trouble = self._current_error()
             self._caught_up = all(self._is_at(pipeline, partition, end) for partition, end in ends.items())
             if self._caught_up and self._config.duration is None:
                 break
             await asyncio.sleep(min(LOOK_S, max(0.0, until - loop.time())))
         self._source.finish()
+        while True:
+            self._trouble = self._current_error() or self._trouble  # the end cancels the calls that fail
+            await asyncio.sleep(LOOK_S)
+
+    def _current_error(self) -> str:
+        error = self._guard.error or self._source.error
+        return str(error) if error is not None else ""
 
     def _is_at(self, pipeline: Pipeline, partition: TopicPartition, end: int) -> bool:
         """Whether all that the log held up to `end` was taken, or never will be."""

@@ -1,19 +1,106 @@
-"""What the store holds of one partition's chain, by listing. Seldom needed: where a commit's mark is missing."""
+"""Reads what is in a sink: its day folders, the keys of a folder, and objects with their metadata, many at once."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import TypeVar, TypeVarTuple
 
-from ingestd.core.chain import Neighbours
-from ingestd.core.object_keys import ObjectKeys
-from ingestd.core.records import TopicPartition
+from ingestd.core.stored import ObjectInfo
 from ingestd.sinks.base import Sink
+from ingestd.sinks.retry import SinkRetrier
 
-Page = Callable[[], Awaitable[list[str]]]
+FIRST_DAY, LAST_DAY = "", "~"  # before and after every day folder's name
 
 _PAGE = 1000  # keys
 
+Page = Callable[[], Awaitable[list[str]]]
+
+T = TypeVar("T")
+U = TypeVar("U")
+Ts = TypeVarTuple("Ts")
+
+
+class Listing:
+    """Looks through a sink; each call is repeated until it is answered.
+
+    With `patience_s`, a call that gets no answer for so long raises ``SinkError``.
+    """
+
+    def __init__(self, sink: Sink, retrier: SinkRetrier, patience_s: float | None = None) -> None:
+        self._sink = sink
+        self._retrier = retrier
+        self._patience_s = patience_s
+
+    async def days(self, root: str, first: str = FIRST_DAY, last: str = LAST_DAY) -> list[str]:
+        """The day folders below `root` that exist, in order, each as root + "year=.../month=.../day=.../".
+
+        `first` and `last` bound them, both inclusive, by their names without `root`. Three levels of a delimited
+        listing: no object is listed.
+        """
+        level = [root]
+        for name in ("year=", "month=", "day="):
+            level = [
+                below
+                for folder in level
+                for below in await self._call(self._sink.folders, folder)
+                if below.startswith(f"{folder}{name}")
+            ]
+        return [folder for folder in level if first <= folder.removeprefix(root) <= last]
+
+    def keys(self, prefix: str) -> AsyncIterator[str]:
+        """The keys of one folder that begin with `prefix`, in order.
+
+        A listing that breaks off is repeated, and goes on behind the last key that was handed out.
+        """
+        return keys(self._sink, self._call, prefix)
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """The object's metadata, or None where there is no such object."""
+        return await self._call(self._sink.head, key)
+
+    async def get(self, key: str) -> bytes:
+        """The object's body as it was stored."""
+        return await self._call(self._sink.get, key)
+
+    async def objects(self, keys: AsyncIterable[str], at_once: int) -> AsyncGenerator[tuple[str, ObjectInfo | None]]:
+        """Each of `keys`, in order, with its object's metadata; None where the object is gone meanwhile."""
+
+        async def look(key: str) -> tuple[str, ObjectInfo | None]:
+            return key, await self.head(key)
+
+        async with aclosing(map_ordered(keys, look, at_once)) as found:
+            async for pair in found:
+                yield pair
+
+    async def _call(self, method: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
+        if self._patience_s is None:
+            return await self._retrier.call(method, *arguments)
+        return await self._retrier.call_briefly(method, *arguments, patience_s=self._patience_s)
+
+
+async def map_ordered(
+    items: AsyncIterable[T], work: Callable[[T], Awaitable[U]], at_once: int
+) -> AsyncGenerator[U, None]:
+    """The results of `work` on each item, in the items' order; at most `at_once` are begun and not yet handed out."""
+    underway: deque[asyncio.Future[U]] = deque()
+    try:
+        async for item in items:
+            underway.append(asyncio.ensure_future(work(item)))
+            if len(underway) >= at_once:
+                yield await underway[0]
+                underway.popleft()
+        while underway:
+            yield await underway[0]
+            underway.popleft()
+    finally:
+        for task in underway:
+            task.cancel()
+        await asyncio.gather(*underway, return_exceptions=True)
+
 
 async def days(sink: Sink, folder: str) -> list[str]:
-    """The day folders that exist below `folder`, in order. Three levels of a delimited listing, not one of objects."""
+    """The day folders below `folder`; goes when ``Listing`` is used everywhere."""
     level = [folder]
     for name in ("year=", "month=", "day="):
         level = [
@@ -23,15 +110,11 @@ async def days(sink: Sink, folder: str) -> list[str]:
 
 
 async def keys(sink: Sink, ask: Callable[[Page], Awaitable[list[str]]], prefix: str) -> AsyncIterator[str]:
-    """The keys of one folder that begin with `prefix`, in order.
-
-    `ask` calls the sink, as a guard does, and repeats a call that fails: a listing that broke off is begun anew, and
-    goes on behind the last key that was handed out.
-    """
+    """The keys that begin with `prefix`; becomes a method when ``Listing`` is used everywhere."""
     seen = ""
     listing: AsyncIterator[str] | None = None
 
-    async def page() -> list[str]:
+    async def list_page() -> list[str]:
         nonlocal listing
         found: list[str] = []
         try:
@@ -47,30 +130,7 @@ async def keys(sink: Sink, ask: Callable[[Page], Awaitable[list[str]]], prefix: 
             raise
         return found
 
-    while found := await ask(page):
+    while found := await ask(list_page):
         seen = found[-1]
         for key in found:
             yield key
-
-
-async def neighbours(sink: Sink, layout: ObjectKeys, partition: TopicPartition, offset: int) -> Neighbours:
-    """The data objects of `partition` around `offset`.
-
-    Every day is looked at: Kafka timestamps may be a producer's, so neither the day of an offset nor the order of
-    days says where the object before it lies. One call a day (and a thousand objects), nothing is kept but three names.
-    """
-    before: tuple[int, str] | None = None
-    after: tuple[int, str] | None = None
-    at: str | None = None
-    for day in await days(sink, layout.events):
-        async for key in sink.list(layout.day_prefix(day, partition)):
-            name = layout.parse(key)
-            if name is None:
-                continue
-            if name.start == offset:
-                at = key
-            elif name.start < offset:
-                before = max(before or (name.start, key), (name.start, key))
-            else:
-                after = min(after or (name.start, key), (name.start, key))
-    return Neighbours(before[1] if before else None, at, after[1] if after else None)

@@ -45,7 +45,7 @@ class BodyVerifier:
     async def _read_rejected(
         self, name: DataObjectName, landed: ObjectMetadata, digest: str, key: str
     ) -> "array[int] | None":
-        info = await self._guard.call_briefly(lambda: self._sink.head(key), self._patience)
+        info = await self._guard.call_briefly(self._sink.head, key, patience_s=self._patience)
         async with self._holding(info.size if info is not None else 0):
             body = await self._body(key)
             if body is None:
@@ -68,7 +68,7 @@ class BodyVerifier:
                     return None
                 raise
 
-        return await self._guard.call_briefly(get, self._patience)
+        return await self._guard.call_briefly(get, patience_s=self._patience)
 
     @asynccontextmanager
     async def _holding(self, size: int) -> AsyncIterator[None]:

@@ -266,7 +266,7 @@ class Scanner:
         return keys(self._sink, self._ask, prefix)
 
     async def _ask(self, operation: Callable[[], Awaitable[T]]) -> T:
-        return await self._guard.call_briefly(operation, PATIENCE)
+        return await self._guard.call_briefly(operation, patience_s=PATIENCE)
 
 
 def _place(key: str) -> str:

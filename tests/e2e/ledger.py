@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.core import gzip_extra, quarantine
-from ingestd.core.object_keys import PROBE, QUARANTINE, ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import QUARANTINE, ObjectKeys, ObjectMetadata
 from ingestd.core.records import TopicPartition
+from ingestd.sinks.create_only import PROBE_KEY
 from tests.services.seaweed import S3Store
 
 _MAX_PROBLEMS = 20  # that are put in words
@@ -190,7 +191,7 @@ def _lineage(key: str) -> str | None:
 def _in_bucket(client: Any, bucket: str, root: str) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=root):
         for entry in page.get("Contents", []):
-            if (key := entry["Key"].removeprefix(root)) != PROBE:
+            if (key := entry["Key"].removeprefix(root)) != PROBE_KEY:
                 found = client.get_object(Bucket=bucket, Key=entry["Key"])
                 yield key, found["Body"].read(), found["Metadata"]
 
@@ -198,7 +199,7 @@ def _in_bucket(client: Any, bucket: str, root: str) -> Iterator[tuple[str, bytes
 def _in_directory(root: Path) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
     for path in root.rglob("*.gz"):
         key = path.relative_to(root).as_posix()
-        if key != PROBE:
+        if key != PROBE_KEY:
             body = path.read_bytes()
             yield key, body, gzip_extra.extract(body[: gzip_extra.MAX_HEADER])
 

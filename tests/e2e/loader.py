@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ingestd.core import gzip_extra
-from ingestd.core.object_keys import EVENTS, PROBE, QUARANTINE, REQUEUED, ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import EVENTS, QUARANTINE, REQUEUED, ObjectKeys, ObjectMetadata
+from ingestd.sinks.create_only import PROBE_KEY
 from tests.services.seaweed import S3Store
 
 Row = dict[str, Any]
@@ -57,7 +58,7 @@ def in_directory(root: Path) -> list[DataObject]:
 
 def _data_keys(keys: list[str]) -> Iterator[str]:
     for key in keys:
-        assert key == PROBE or key.startswith((EVENTS, QUARANTINE, REQUEUED)), f"{key}: in none of our folders"
+        assert key == PROBE_KEY or key.startswith((EVENTS, QUARANTINE, REQUEUED)), f"{key}: in none of our folders"
         if key.startswith(EVENTS):
             yield key
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ingestd.core.object_keys import EVENTS, PROBE
+from ingestd.core.object_keys import EVENTS
+from ingestd.sinks.create_only import PROBE_KEY
 from tests.conftest import MakeTopic
 from tests.e2e.careless_s3 import CarelessS3
 from tests.e2e.conftest import MakeDaemon
@@ -161,7 +162,7 @@ async def test_a_store_that_overwrites_is_refused(make_daemon: MakeDaemon) -> No
     assert last["level"] == "ERROR"
     assert "ignores If-None-Match" in last["message"]
     assert 'sink.delivery = "at-least-once"' in last["message"]
-    assert store.objects.keys() == {PROBE}, "nothing was consumed"
+    assert store.objects.keys() == {PROBE_KEY}, "nothing was consumed"
 
 
 async def test_a_store_that_overwrites_takes_everything_at_least_once(

@@ -11,9 +11,9 @@ from ingestd.core.batch import RecordRef
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.partition_buffer import PartitionBuffer
 from ingestd.core.records import Position, TopicPartition
-from ingestd.core.stored import Stored
 from ingestd.pipeline.chain_objects import ChainObjects
 from ingestd.pipeline.partition_writer import PartitionWriter
+from ingestd.sinks.create_only import create_or_find
 from tests.simulation import virtual_time
 from tests.simulation.broker import Member
 from tests.simulation.store import Store
@@ -59,9 +59,8 @@ def no_seek_after_adopt(patch: pytest.MonkeyPatch) -> None:
 def exists_taken_as_success(patch: pytest.MonkeyPatch) -> None:
     original = ChainObjects.upload
 
-    async def upload(self: ChainObjects, encoded: Any) -> Stored:
+    async def upload(self: ChainObjects, encoded: Any) -> None:
         await original(self, encoded)
-        return Stored.CREATED
 
     patch.setattr(ChainObjects, "upload", upload)
 
@@ -69,8 +68,8 @@ def exists_taken_as_success(patch: pytest.MonkeyPatch) -> None:
 def all_bad_batch_without_an_object(patch: pytest.MonkeyPatch) -> None:
     original = ChainObjects.upload
 
-    async def upload(self: ChainObjects, encoded: Any) -> Stored:
-        return Stored.CREATED if encoded.metadata.rows == 0 else await original(self, encoded)
+    async def upload(self: ChainObjects, encoded: Any) -> Any:
+        return None if encoded.metadata.rows == 0 else await original(self, encoded)
 
     patch.setattr(ChainObjects, "upload", upload)
 
@@ -120,11 +119,12 @@ def data_before_quarantine(patch: pytest.MonkeyPatch) -> None:
     """The other order, with a crash in between, loses a record that a changed validator rejects."""
     original = ChainObjects.upload
 
-    async def upload(self: ChainObjects, encoded: Any) -> Stored:
-        stored = await self._put_new(encoded.data_key, encoded.data, encoded.metadata.metadata())
-        if stored is Stored.CREATED:
+    async def upload(self: ChainObjects, encoded: Any) -> Any:
+        data, metadata = encoded.data, encoded.metadata.metadata()
+        existing = await create_or_find(self._sink, self._retrier, encoded.data_key, data, metadata)
+        if existing is None:
             await original(self, encoded)
-        return stored
+        return existing
 
     patch.setattr(ChainObjects, "upload", upload)
 
