@@ -117,7 +117,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if demo is not None and config.page.controls:
-                        verification = await demo.prove(self._verify, self._metrics.totals())
+                        verification = await demo.prove(self._verify, self._metrics.counters.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise
@@ -271,7 +271,7 @@ class Daemon:
         await pipeline.started.wait()
         if self._status.phase == "starting":
             self._status.phase = "running"
-        watchdog = Watchdog(self._config.kafka.progress_timeout)
+        watchdog = Watchdog(self._config.health.progress_timeout)
         while True:
             await asyncio.sleep(WATCHDOG_INTERVAL_S)
             verdict = watchdog.judge(pipeline.longest_wait(), pipeline.progress)

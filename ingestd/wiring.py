@@ -73,17 +73,16 @@ def make_keys(config: Config) -> ObjectKeys:
 
 def make_pipeline(config: Config, dependencies: Dependencies, validator: Validator) -> Pipeline:
     """The flow from the source to the sink."""
-    layout = make_keys(config)
-    policy = ChainPolicy(
-        layout, layout.mark(dependencies.sink.url), config.kafka.skip_lost, replayable=config.source != "simulator"
-    )
+    keys, source = make_keys(config), dependencies.source
+    commit_tag = keys.mark(dependencies.sink.url)
+    policy = ChainPolicy(keys, commit_tag, config.kafka.skip_lost, replayable=source.capabilities.replayable)
     return Pipeline(
         config.batch,
         dependencies,
         validator,
         Breaker(config.breaker),
         policy,
-        revoke_timeout=config.kafka.rebalance_timeout / 2,
+        revoke_timeout=source.revoke_timeout,
     )
 
 
@@ -150,7 +149,7 @@ def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
     from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
     is_live = config.simulator.history is None
-    director = source.director if isinstance(source, SimulatorSource) and is_live else None
+    director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_keys(config), director)
 
 

@@ -31,7 +31,7 @@ RUNNING = Status(
 
 
 class Daemon:
-    """What the server shows, and where it listens."""
+    """A server with a status that a test may change."""
 
     def __init__(self) -> None:
         self.status = RUNNING
@@ -50,7 +50,7 @@ class Daemon:
             return response.status, await response.text(), response.headers
 
     async def raw(self, request: bytes) -> bytes:
-        """All that the server says to these bytes, until it closes."""
+        """The server's response to these bytes, until it closes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(request)
@@ -89,7 +89,7 @@ async def test_not_ready_is_503_and_says_why(daemon: Daemon) -> None:
     assert json.loads(body)["reasons"] == [{"code": "sink_forbidden", "message": "no such bucket"}]
 
 
-async def test_metrics_are_passed_on_with_their_content_type(daemon: Daemon) -> None:
+async def test_metrics_have_their_content_type(daemon: Daemon) -> None:
     status, body, headers = await daemon.request("/metrics")
     assert (status, body, headers["Content-Type"]) == (200, "ingestd_ready 1\n", "text/plain")
 
@@ -121,7 +121,7 @@ async def test_head_has_the_headers_and_no_body(daemon: Daemon) -> None:
     "request_bytes",
     [b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/9\r\n\r\n"],
 )
-async def test_tells_nobody_its_versions_and_nothing_is_stored(daemon: Daemon, request_bytes: bytes) -> None:
+async def test_responses_show_no_versions_and_are_not_cached(daemon: Daemon, request_bytes: bytes) -> None:
     answer = (await daemon.raw(request_bytes)).lower()
     assert b"\r\nserver: ingestd\r\n" in answer
     assert b"aiohttp" not in answer
@@ -155,7 +155,7 @@ async def test_closes_after_each_answer(daemon: Daemon) -> None:
     assert answer.count(b"HTTP/1.1 200") == 1
 
 
-async def test_a_client_that_says_nothing_is_cut_off(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_client_is_disconnected(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "DEADLINE_S", 0.05)
     for beginning in (b"", b"GET /livez HT"):
         assert await daemon.raw(beginning) == b""
@@ -165,7 +165,7 @@ async def test_connections_are_bounded(daemon: Daemon, monkeypatch: pytest.Monke
     monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
     (oldest, first), (younger, second) = [await asyncio.open_connection("127.0.0.1", daemon.port) for _ in range(2)]
     assert (await daemon.raw(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")).endswith(b"alive\n")
-    assert await oldest.read() == b"", "the oldest gives way"
+    assert await oldest.read() == b"", "the oldest is closed"
     second.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     assert (await younger.read()).endswith(b"alive\n")
     for writer in (first, second):

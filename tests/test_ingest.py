@@ -174,7 +174,7 @@ def test_a_full_budget_stops_the_reading_and_nothing_else() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(flow.pipeline.run())
             await asyncio.sleep(600)
-            consumed = flow.metrics.totals().consumed
+            consumed = flow.metrics.counters.totals().consumed
             assert 0 < consumed < 4000
             assert flow.pipeline.held_bytes <= limits.memory
             flow.sink.fail_when(None)
@@ -198,9 +198,9 @@ def test_a_full_budget_takes_more_as_soon_as_rows_are_compressed_also_in_an_outa
             running = group.create_task(flow.pipeline.run())
             await asyncio.sleep(Late.seconds / 2)
             assert flow.pipeline.held_bytes > 15 << 20
-            assert flow.metrics.totals().consumed < 40 * 100
+            assert flow.metrics.counters.totals().consumed < 40 * 100
             await asyncio.sleep(60)
-            assert flow.metrics.totals().consumed == flow.metrics.totals().in_flight == 40 * 100
+            assert flow.metrics.counters.totals().consumed == flow.metrics.counters.totals().in_flight == 40 * 100
             running.cancel()
 
     virtual_time.run(main())
@@ -231,9 +231,9 @@ def test_a_backlog_leaves_the_loop_to_others_between_two_fetches() -> None:
 
         async def other() -> None:
             nonlocal turns
-            while flow.metrics.totals().consumed < 500:
+            while flow.metrics.counters.totals().consumed < 500:
                 turns += 1
-                seen.append(flow.metrics.totals().consumed)
+                seen.append(flow.metrics.counters.totals().consumed)
                 await asyncio.sleep(0)
             flow.source.finish()
 
@@ -270,7 +270,7 @@ def test_a_revoke_is_not_held_up_for_longer_than_its_bound() -> None:
             before = asyncio.get_running_loop().time()
             await flow.source.revoke([TP])
             assert asyncio.get_running_loop().time() - before == pytest.approx(5, abs=0.1)
-            totals = flow.metrics.totals()
+            totals = flow.metrics.counters.totals()
             assert (totals.consumed, totals.released, totals.in_flight) == (10, 10, 0)
             flow.source.finish()
 
@@ -355,7 +355,7 @@ def test_what_is_held_lands_where_retention_takes_what_comes_next_and_the_others
             assert flow.pipeline.writers[OTHER].halt is None
             flow.source.finish()
         assert await flow.ranges(OTHER) == [(0, 10)]
-        totals = flow.metrics.totals()
+        totals = flow.metrics.counters.totals()
         assert (totals.consumed, totals.landed, totals.released) == (20, 20, 0)
 
     virtual_time.run(main())
@@ -395,7 +395,7 @@ def test_a_partition_that_is_revoked_before_what_is_held_has_landed_is_not_owned
             assert not flow.pipeline.writers
             flow.source.finish()
         assert await flow.ranges() == ([] if outage else [(0, 10)])
-        totals = flow.metrics.totals()
+        totals = flow.metrics.counters.totals()
         assert totals.landed + totals.released == totals.consumed == 10
 
     virtual_time.run(main())

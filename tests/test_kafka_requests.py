@@ -1,19 +1,13 @@
-"""How the Kafka source commits, asks and gets tokens, against fakes of a coordinator and of a token server."""
+"""How the Kafka source commits and asks, against a fake coordinator."""
 
 import asyncio
-import base64
-import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
-from urllib.parse import parse_qs
 
 import pytest
 from aiokafka.errors import (
-    AuthenticationFailedError,
     IllegalGenerationError,
     InvalidGroupIdError,
     KafkaConnectionError,
@@ -25,14 +19,13 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetCommitRequest_v3
 
-from ingestd.core.errors import ConfigError, SourceError
+from ingestd.core.errors import SourceError
 from ingestd.core.records import Position, TopicPartition
 from ingestd.sources.kafka import commits as commits_module
-from ingestd.sources.kafka import requests as offsets_module
+from ingestd.sources.kafka import retry as retry_module
 from ingestd.sources.kafka.commits import Commits
 from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.group_consumer import GroupConsumer
-from ingestd.sources.kafka.oauth import TokenProvider
 from ingestd.sources.kafka.requests import Answers, RequestBatcher, committed
 
 T = TypeVar("T")
@@ -43,7 +36,7 @@ P0, P1 = TopicPartition("t", 0), TopicPartition("u", 1)
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits_module, "_RETRY_MAX_S", 0.001)
-    monkeypatch.setattr(offsets_module, "RETRY_MAX_S", 0.001)
+    monkeypatch.setattr(retry_module, "RETRY_MAX_S", 0.001)
 
 
 class Coordinator:
@@ -92,8 +85,8 @@ class Group:
     """Commits to a fake coordinator, in the background."""
 
     def __init__(self) -> None:
-        self.coordinator, self.troubles = Coordinator(), ErrorState()
-        self.commits = Commits("g", self.troubles)
+        self.coordinator, self.errors = Coordinator(), ErrorState()
+        self.commits = Commits("g", self.errors)
         self._tasks: set[asyncio.Task[bool]] = set()
 
     def commit(self, partition: TopicPartition, offset: int) -> asyncio.Task[bool]:
@@ -152,7 +145,7 @@ async def test_a_lost_answer_is_followed_by_the_same_commit_again(group: Group) 
     group.coordinator.refusals = [KafkaConnectionError("lost")]
     assert await group.commit(P0, 1)
     assert group.coordinator.sent == [{P0: (1, "m1")}] * 2
-    assert group.troubles.error is None
+    assert group.errors.error is None
 
 
 async def test_a_newer_position_takes_the_place_of_one_that_is_tried_again(group: Group) -> None:
@@ -182,7 +175,7 @@ async def test_what_one_partition_is_refused_for_does_not_touch_the_others(group
     await asyncio.sleep(0)
     group.coordinator.gate.set()
     assert await together(first, other) == [True, True]
-    assert "UnknownTopicOrPartitionError" in str(group.troubles.error)
+    assert "UnknownTopicOrPartitionError" in str(group.errors.error)
     assert await refused
 
 
@@ -247,7 +240,7 @@ async def test_close_gives_up_in_time(group: Group) -> None:
     assert await together(first, queued) == [False, False]
 
 
-# -- questions
+# -- requests for many partitions
 
 
 class Asked:
@@ -256,8 +249,8 @@ class Asked:
     def __init__(self, *failures: Exception | Mapping[TopicPartition, BaseException]) -> None:
         self.failures = list(failures)
         self.asked: list[set[TopicPartition]] = []
-        self.troubles = ErrorState()
-        self.questions = RequestBatcher[int]("asking", self, self.troubles)
+        self.errors = ErrorState()
+        self.questions = RequestBatcher[int]("asking", self, self.errors)
 
     async def __call__(self, partitions: Collection[TopicPartition]) -> Answers[int]:
         self.asked.append(set(partitions))
@@ -278,12 +271,12 @@ async def test_asks_again_until_there_is_an_answer() -> None:
     asked = Asked(KafkaConnectionError("down"), OSError("down"), {P0: NotCoordinatorForGroupError()})
     assert await together(asked.questions.get(P0), asked.questions.get(P1)) == [0, 1]
     assert asked.asked == [{P0, P1}, {P0, P1}, {P0, P1}, {P0}]
-    assert asked.troubles.error is None
+    assert asked.errors.error is None
 
 
 async def test_no_answer_is_not_taken_for_an_empty_one() -> None:
     asked = Asked()
-    asked.questions = RequestBatcher("asking", _nothing_then(asked), asked.troubles)
+    asked.questions = RequestBatcher("asking", _nothing_then(asked), asked.errors)
     assert await asked.questions.get(P0) == 0
     assert asked.asked == [{P0}]
 
@@ -331,103 +324,3 @@ async def test_an_error_code_is_noticed_where_committed_offsets_are_read(place: 
     except NotCoordinatorForGroupError as error:
         found = error
     assert isinstance(found, NotCoordinatorForGroupError)
-
-
-# -- tokens
-
-
-class TokenServer(ThreadingHTTPServer):
-    """Gives tokens t1, t2, …, or `status`."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, Mapping[str, list[str]]]] = []
-        self.status = 200
-        self.expires_in: object = 3600
-        super().__init__(("127.0.0.1", 0), _TokenHandler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/token"
-
-
-class _TokenHandler(BaseHTTPRequestHandler):
-    server: TokenServer
-
-    def do_POST(self) -> None:
-        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        self.server.seen.append((self.headers["Authorization"], form))
-        self.send_response(self.server.status)
-        self.send_header("Location", self.server.url)
-        body = json.dumps(
-            {"access_token": f"token-{len(self.server.seen)}", "expires_in": self.server.expires_in}
-        ).encode()
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def token_server() -> Iterator[TokenServer]:
-    with TokenServer() as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def provider(server: TokenServer, secret: Callable[[], str] = lambda: "se:cret") -> TokenProvider:
-    return TokenProvider(server.url, "cli ent", secret, "kafka")
-
-
-async def test_a_token_is_asked_for_once_while_it_is_good(token_server: TokenServer) -> None:
-    tokens = provider(token_server)
-    assert await together(tokens.token(), tokens.token()) == ["token-1"] * 2
-    assert await tokens.token() == "token-1"
-    ((authorization, form),) = token_server.seen
-    assert base64.b64decode(authorization.removeprefix("Basic ")) == b"cli%20ent:se%3Acret"
-    assert form == {"grant_type": ["client_credentials"], "scope": ["kafka"]}
-
-
-async def test_a_token_is_renewed_before_its_end(token_server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("ingestd.sources.kafka.oauth.time.monotonic", lambda: now[0])
-    tokens = provider(token_server)
-    for moment, expected in ((0.0, "token-1"), (2879.0, "token-1"), (2881.0, "token-2")):
-        now[0] = moment
-        assert await tokens.token() == expected
-
-
-@pytest.mark.parametrize(("status", "error"), [(401, AuthenticationFailedError), (503, KafkaConnectionError)])
-async def test_a_token_server_that_fails_is_told_from_one_that_refuses(
-    token_server: TokenServer, status: int, error: type[Exception]
-) -> None:
-    token_server.status = status
-    with pytest.raises(error, match=f"HTTP {status}") as caught:
-        await provider(token_server).token()
-    assert "se:cret" not in str(caught.value)
-
-
-async def test_the_secret_does_not_follow_a_redirect(token_server: TokenServer) -> None:
-    token_server.status = 302
-    with pytest.raises(KafkaConnectionError, match="HTTP 302"):
-        await provider(token_server).token()
-    assert len(token_server.seen) == 1
-
-
-async def test_an_answer_without_a_token_does_not_show_itself(token_server: TokenServer) -> None:
-    token_server.expires_in = {"no": "number"}
-    with pytest.raises(KafkaConnectionError) as caught:
-        await provider(token_server).token()
-    assert "token-1" not in str(caught.value)
-
-
-async def test_a_secret_that_went_missing_is_an_error_that_aiokafka_knows(token_server: TokenServer) -> None:
-    def missing() -> str:
-        raise ConfigError("kafka.oauth_client_secret_file = /gone cannot be read")
-
-    with pytest.raises(AuthenticationFailedError, match="/gone"):
-        await provider(token_server, missing).token()

@@ -17,7 +17,8 @@ from ingestd.config.model import KafkaConfig, Seconds
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.sources.kafka import KafkaSource
-from ingestd.sources.kafka import source as source_module
+from ingestd.sources.kafka import consumer as source_module
+from ingestd.sources.kafka import retry as retry_module
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import LIMIT, Reader, RecordingListener, offsets, values
 from tests.services.kafka import KafkaAddress, KafkaBroker, topic_admin
@@ -165,9 +166,9 @@ async def test_a_member_that_the_group_dropped_is_refused(kafka: Broker, make_to
     async with running(config, listener) as zombie:
         await listener.wait_for([only])
         assert await zombie.commit(only, Position(1, "alive"))
-        member = zombie._member
-        assert member is not None
-        await member.ask_coordinator(LeaveGroupRequest(config.group_id, member.member_id))
+        consumer = zombie._consumer
+        assert consumer is not None
+        await consumer.ask_coordinator(LeaveGroupRequest(config.group_id, consumer.member_id))
         assert not await zombie.commit(only, Position(2, "dead"))
         assert await zombie.committed(only) == Position(1, "alive")
 
@@ -259,7 +260,9 @@ async def test_leaving_does_not_wait_for_a_rebalance_to_end(
         let_go.set()
 
 
-async def test_rebuild_lets_go_and_begins_anew(kafka: Broker, make_topic: MakeTopic, send: Send) -> None:
+async def test_rebuild_revokes_all_partitions_and_assigns_them_again(
+    kafka: Broker, make_topic: MakeTopic, send: Send
+) -> None:
     topic = await make_topic(1)
     (only,) = partitions_of(topic, 1)
     await send(only, [b"a", b"b"])
@@ -287,8 +290,8 @@ async def test_a_consumer_of_which_a_task_has_died_is_rebuilt(kafka: Broker, mak
     listener = RecordingListener()
     async with running(kafka_config(kafka, topic), listener) as source, Polling() as polling:
         await listener.wait_for([only])
-        assert source._member is not None
-        client = source._member._consumer._client
+        assert source._consumer is not None
+        client = source._consumer._consumer.client
         client._metadata_update = fail
         client.force_metadata_update()
         reader = polling.add(source)
@@ -408,7 +411,7 @@ async def test_an_offset_that_is_no_longer_in_the_log_is_reported_and_the_others
 async def test_damaged_records_lose_nothing_of_other_partitions_and_end_with_their_offset(
     kafka_tls: KafkaBroker, make_topic: MakeTopic, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "HOLD_S", 0.05)
+    monkeypatch.setattr(source_module, "PAUSE_S", 0.05)
     # How aiokafka orders what it asks for: the damaged partition comes last, after the others were served.
     monkeypatch.setattr("aiokafka.consumer.fetcher.random.shuffle", lambda asked: asked.sort(reverse=True))
     topic = await make_topic(3)
@@ -486,10 +489,10 @@ async def test_a_deleted_topic_does_not_hold_up_commits_of_others(
         hopeless.cancel()
 
 
-async def test_a_topic_that_may_not_be_read_is_held_and_the_others_go_on(
+async def test_a_topic_that_may_not_be_read_is_paused_and_the_others_go_on(
     kafka: Broker, make_topic: MakeTopic, send: Send, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(source_module, "HOLD_S", 0.2)
+    monkeypatch.setattr(source_module, "PAUSE_S", 0.2)
     caplog.set_level("INFO", "ingestd")
     denied, other = TopicPartition(await make_topic(1), 0), TopicPartition(await make_topic(1), 0)
     for each in (denied, other):
@@ -511,14 +514,14 @@ async def test_a_topic_that_may_not_be_read_is_held_and_the_others_go_on(
 async def test_a_membership_that_keeps_failing_is_rebuilt(
     kafka: Broker, make_topic: MakeTopic, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "RETRY_MAX_S", 0.01)
+    monkeypatch.setattr(retry_module, "RETRY_MAX_S", 0.01)
     topic = await make_topic(1)
     (only,) = partitions_of(topic, 1)
     await send(only, [b"a"])
     listener = RecordingListener()
     async with running(kafka_config(kafka, topic), listener) as source:
         await listener.wait_for([only])
-        refuse_once(source, *[GroupAuthorizationFailedError("group")] * source_module.REBUILD_AFTER)
+        refuse_once(source, *[GroupAuthorizationFailedError("group")] * source_module.REBUILD_AFTER_FAILURES)
         await until(lambda: [what for what, _ in listener.heard] == ["assigned", "revoked", "assigned"], source.fetch)
         source.seek(only, 0)
         assert offsets(await Reader(source).take(only, 1)) == [0]
@@ -526,14 +529,14 @@ async def test_a_membership_that_keeps_failing_is_rebuilt(
 
 
 def refuse_once(source: KafkaSource, *errors: Exception) -> None:
-    """The next polls of the consumer fail with these."""
-    member, left = source._member, list(errors)
-    assert member is not None
-    poll = member.poll
+    """Make the next polls of the consumer fail with these errors."""
+    consumer, left = source._consumer, list(errors)
+    assert consumer is not None
+    poll = consumer.poll
 
-    async def refusing(wait: float) -> Any:
+    async def refusing(wait_s: float) -> Any:
         if left:
             raise left.pop(0)
-        return await poll(wait)
+        return await poll(wait_s)
 
-    member.poll = refusing  # type: ignore[method-assign]
+    consumer.poll = refusing  # type: ignore[method-assign]

@@ -120,7 +120,7 @@ def test_an_exception_is_a_field_in_json_and_lines_in_text() -> None:
 
 def test_a_field_has_a_maximum() -> None:
     (line,) = lines(say("x" * 100_000, value="y" * 100_000))
-    assert len(line) < 2 * logs.MAX_FIELD + 500
+    assert len(line) < 2 * logs.MAX_FIELD_CHARS + 500
     assert "(100000 characters)" in json.loads(line)["message"]
 
 
@@ -196,25 +196,25 @@ def test_hidden_secrets_have_a_maximum_and_the_longest_is_removed_first() -> Non
     assert redaction.clean("pass rotated-0.") == "pass <redacted>."
 
 
-def test_a_state_has_one_line_at_its_begin_and_one_at_its_end() -> None:
-    flap = logs.Outage()
-    assert [flap.begin(now) for now in (10.0, 11.0, 13.0)] == [True, False, False]
-    ended = flap.end(22.25)
+def test_an_outage_has_one_line_at_its_begin_and_one_at_its_end() -> None:
+    outage = logs.Outage()
+    assert [outage.begin(now) for now in (10.0, 11.0, 13.0)] == [True, False, False]
+    ended = outage.end(22.25)
     assert ended == (12.25, 3)
     assert str(ended) == "after 12.2 s and 3 tries"
-    assert flap.end(23.0) is None
-    assert flap.begin(30.0)
-    assert str(flap.end(30.5)) == "after 0.5 s and 1 try"
+    assert outage.end(23.0) is None
+    assert outage.begin(30.0)
+    assert str(outage.end(30.5)) == "after 0.5 s and 1 try"
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 10))))
 def test_begins_and_ends_alternate_and_count_every_try(steps: list[tuple[bool, float]]) -> None:
-    flap, now, began, tries = logs.Outage(), 0.0, math.nan, 0
+    outage, now, began, tries = logs.Outage(), 0.0, math.nan, 0
     for failed, wait in steps:
         now += wait
         if failed:
-            assert flap.begin(now) is (tries == 0)
+            assert outage.begin(now) is (tries == 0)
             began, tries = (now, 1) if tries == 0 else (began, tries + 1)
         else:
-            assert flap.end(now) == ((now - began, tries) if tries else None)
+            assert outage.end(now) == ((now - began, tries) if tries else None)
             tries = 0

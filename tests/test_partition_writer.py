@@ -44,9 +44,8 @@ class Immediate(Executor):
 class Ports:
     """A source and a sink that ask the test for each answer."""
 
-    cluster_id = "cluster"
-
-    def __init__(self) -> None:
+    def __init__(self, source_id: str) -> None:
+        self.source_id = source_id
         self.question: tuple[str, tuple[object, ...]] | None = None
         self.seeks: list[int] = []
         self.paused = False
@@ -70,7 +69,7 @@ class Ports:
     def pause(self, _: TopicPartition) -> None:
         self.paused = True
 
-    async def topic_id(self, _: TopicPartition) -> Any:
+    async def stream_id(self, _: TopicPartition) -> Any:
         return await self.ask("topic id")
 
     async def committed(self, _: TopicPartition) -> Any:
@@ -113,10 +112,16 @@ class Play:
     """Runs a writer and answers its questions in turn."""
 
     def __init__(
-        self, *, exactly_once: bool = True, skip_lost: bool = False, replayable: bool = True, topic_id: str = ""
+        self,
+        *,
+        exactly_once: bool = True,
+        skip_lost: bool = False,
+        replayable: bool = True,
+        topic_id: str = "",
+        cluster: str = "cluster",
     ) -> None:
         self.loop = asyncio.get_event_loop_policy().get_event_loop()
-        self.ports, self.metrics = Ports(), Metrics()
+        self.ports, self.metrics = Ports(cluster), Metrics()
         self.loop.run_until_complete(self._start(ObjectKeys(exactly_once=exactly_once), skip_lost, replayable))
         self.answer("topic id", topic_id)
 
@@ -229,7 +234,7 @@ def thing(
     start: int,
     end: int,
     *,
-    cluster: str = "cluster",
+    cluster: str | None = "cluster",
     timestamp: int = NOON,
     first: int | None = None,
     topic_id: str | None = None,
@@ -267,7 +272,7 @@ def test_probe_adopts_an_object_that_is_there_already() -> None:
     play = Play().at(Position(10, TAG))
     play.fill(10, 11)
     play.first(10).answer("head", thing(10, 30)).answer("log", LOG)
-    assert (play.metrics.totals().adopted, play.metrics.totals().released) == (1, 2)
+    assert (play.metrics.counters.totals().adopted, play.metrics.counters.totals().released) == (1, 2)
     assert play.committing() == Position(30, TAG)
     play.answer("commit", True).answer("log", LOG)
     assert play.ports.seeks[-1] == 30
@@ -281,7 +286,7 @@ def test_adopts_the_winner_on_exists() -> None:
     play.answer("put", Stored.EXISTS)
     assert play.asked("head") == key(10)
     play.answer("head", thing(10, 11)).answer("log", LOG)
-    assert (play.metrics.totals().adopted, play.metrics.totals().released) == (1, 4)
+    assert (play.metrics.counters.totals().adopted, play.metrics.counters.totals().released) == (1, 4)
     assert play.buffer.epoch != epoch
     assert play.committing() == Position(11, TAG)
 
@@ -468,6 +473,14 @@ def test_halts_at_an_object_that_is_not_of_this_log(foreign: ObjectInfo) -> None
     while play.writer.halt is None:
         play.answer("log", LOG)
     assert play.halted() in {"foreign_object", "recreated_topic"}
+
+
+@pytest.mark.parametrize(("cluster", "halts"), [(None, False), ("cluster", True)])
+def test_the_objects_of_a_cluster_without_an_id_have_none(cluster: str | None, *, halts: bool) -> None:
+    play = Play(cluster="").at(Position(10, TAG)).first(10).answer("head", thing(10, 30, cluster=cluster))
+    assert (play.writer.halt is not None) is halts
+    if halts:
+        assert "of cluster cluster, not t[0] of cluster without an id" in play.message()
 
 
 def test_an_earlier_first_record_than_the_objects_is_no_sign_of_another_log() -> None:

@@ -78,7 +78,7 @@ def test_settings_that_get_along_are_one_line() -> None:
             "half of kafka.rebalance_timeout",
         ),
         (s3_config(health=HealthConfig(stall=Seconds(5))), "settings.stall", "sink.retry_max"),
-        (s3_config(kafka=KafkaConfig(progress_timeout=Seconds(20))), "settings.progress", "batch.interval"),
+        (s3_config(health=HealthConfig(progress_timeout=Seconds(20))), "settings.progress", "batch.interval"),
         (s3_config(health=HealthConfig(host="0.0.0.0")), "settings.health", "0.0.0.0"),
         (
             s3_config(s3=S3Config(endpoint_url="http://store:9000", put_timeout=Seconds(20))),

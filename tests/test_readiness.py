@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config.model import BatchConfig, Config, HealthConfig, KafkaConfig, Seconds, SinkConfig
-from ingestd.ops.readiness import REASONS, PartitionStatus, Status, Totals, judged, reasons
+from ingestd.config.model import BatchConfig, Config, HealthConfig, Seconds, SinkConfig
+from ingestd.core.counters import Totals
+from ingestd.ops.readiness import REASONS, PartitionStatus, Status, reasons, with_reasons
 
 CONFIG = Config(
     batch=BatchConfig(interval=Seconds(30)),
-    health=HealthConfig(stall=Seconds(120)),
+    health=HealthConfig(
+        stall=Seconds(120), no_partition=Seconds(60), source_unavailable=Seconds(40), loop_lag=Seconds(3)
+    ),
     sink=SinkConfig(retry_max=Seconds(30)),
-    kafka=KafkaConfig(rebalance_timeout=Seconds(60), request_timeout=Seconds(40), heartbeat_interval=Seconds(3)),
 )
 
 
@@ -51,9 +53,9 @@ def test_ready_at_the_logs_end_however_long_nothing_comes() -> None:
     assert reasons(it, CONFIG) == []
 
 
-def test_an_unjudged_snapshot_is_not_ready() -> None:
+def test_a_snapshot_without_an_evaluation_is_not_ready() -> None:
     assert not status().ready
-    assert judged(status(), CONFIG).ready
+    assert with_reasons(status(), CONFIG).ready
 
 
 @pytest.mark.parametrize(
@@ -91,12 +93,12 @@ def test_not_ready_from_the_limit_on(within: dict[str, Any], beyond: dict[str, A
     assert codes(status(**beyond)) == [code]
 
 
-def test_a_refusing_sink_is_not_ready_at_once() -> None:
+def test_a_denied_access_is_not_ready_at_once() -> None:
     it = status(sink_error="NoSuchBucket", sink_error_age=0.0, sink_forbidden=True)
     assert [(reason.code, reason.message) for reason in reasons(it, CONFIG)] == [("sink_forbidden", "NoSuchBucket")]
 
 
-def test_says_what_is_wrong_outside_also_while_it_starts_and_drains() -> None:
+def test_errors_of_sink_and_source_are_reported_while_starting_and_draining_too() -> None:
     for phase, code in (("starting", "starting"), ("draining", "draining")):
         assert codes(status(phase=phase, sink_error="403", sink_forbidden=True)) == [code, "sink_forbidden"]
 
@@ -112,7 +114,7 @@ def test_a_halted_partition_is_named_with_its_remedy_and_is_not_stalled_as_well(
 def test_one_stall_is_reported_however_many_partitions_stall() -> None:
     it = status(partitions=[partition(partition=n, oldest_unlanded=1000.0 + n) for n in range(200)])
     [reason] = reasons(it, CONFIG)
-    assert reason.message == "events[199] (and 199 more): nothing has moved for 1199 s, the limit is 150 s"
+    assert reason.message == "events[199] (and 199 more): no progress for 1199 s, the limit is 150 s"
 
 
 AGES = st.none() | st.floats(0, 1e7)
@@ -135,7 +137,7 @@ STATUSES = st.builds(
 
 @given(STATUSES)
 def test_every_reason_is_documented_and_every_snapshot_survives_json(it: Status) -> None:
-    whole = judged(it, CONFIG)
+    whole = with_reasons(it, CONFIG)
     assert {reason.code for reason in whole.reasons} <= REASONS.keys()
     assert msgspec.json.decode(msgspec.json.encode(whole), type=Status) == whole
 

@@ -1,4 +1,4 @@
-"""What strangers can do to the HTTP endpoints, over real sockets: nothing, for as long as the deadline, and alone."""
+"""Hostile HTTP clients, over real sockets: each is disconnected at its deadline, and others are served meanwhile."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ async def connected(daemon: Daemon) -> AsyncIterator[tuple[asyncio.StreamReader,
 
 
 async def rest(reader: asyncio.StreamReader) -> bytes:
-    """All that comes until the server closes; of a connection that is cut, nothing."""
+    """All bytes until the server closes; none where the connection is reset."""
     try:
         return await reader.read()
     except ConnectionError:
@@ -44,7 +44,7 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
 
 
 async def exchange(daemon: Daemon, request: bytes) -> bytes:
-    """The server's answer to bytes that it may refuse to read to their end."""
+    """The server's response to bytes that it may not read completely."""
     async with connected(daemon) as (reader, writer):
         writer.write(request)
         return await rest(reader)
@@ -53,7 +53,7 @@ async def exchange(daemon: Daemon, request: bytes) -> bytes:
 # -- slow and silent clients
 
 
-async def test_a_request_that_comes_byte_by_byte_gains_no_time(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_request_ends_at_the_deadline(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "DEADLINE_S", 0.3)
     answers = 0
     async with connected(daemon) as (reader, writer):
@@ -67,13 +67,13 @@ async def test_a_request_that_comes_byte_by_byte_gains_no_time(daemon: Daemon, m
     assert answers > 1
 
 
-async def test_a_body_that_never_ends_is_not_waited_for(daemon: Daemon) -> None:
+async def test_a_body_that_never_ends_is_not_read(daemon: Daemon) -> None:
     async with connected(daemon) as (reader, writer):
         writer.write(b"GET /livez HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab")
         assert (await rest(reader)).endswith(b"alive\n")
 
 
-async def test_a_client_that_does_not_read_its_answer_is_cut_off(
+async def test_a_client_that_does_not_read_its_response_is_disconnected(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "DEADLINE_S", 0.3)
@@ -102,7 +102,7 @@ async def answered(daemon: Daemon) -> tuple[int, str]:
 # -- many clients
 
 
-async def test_those_who_hold_connections_open_keep_nobody_out(daemon: Daemon) -> None:
+async def test_idle_connections_keep_no_probe_out(daemon: Daemon) -> None:
     async with contextlib.AsyncExitStack() as stack:
         held = [await stack.enter_async_context(connected(daemon)) for _ in range(4 * MAX_CONNECTIONS)]
         for _ in range(3):
@@ -112,7 +112,7 @@ async def test_those_who_hold_connections_open_keep_nobody_out(daemon: Daemon) -
         assert [await rest(reader) for reader, _ in gone] == [b""] * len(gone), "the oldest were closed"
 
 
-# -- requests that are none
+# -- malformed and unusual requests
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ async def test_those_who_hold_connections_open_keep_nobody_out(daemon: Daemon) -
         (b"CONNECT x:1 HTTP/1.1\r\n" + HOST + b"\r\n", b"HTTP/1.1 404"),
     ],
 )
-async def test_answers_once_closes_and_logs_nothing(
+async def test_a_malformed_request_gets_one_response_and_no_log_line(
     daemon: Daemon, caplog: pytest.LogCaptureFixture, request_bytes: bytes, first_line: bytes
 ) -> None:
     answer = await exchange(daemon, request_bytes)
@@ -156,12 +156,12 @@ async def test_a_request_at_the_limits_is_served(daemon: Daemon) -> None:
     assert (await exchange(daemon, GET + field * (MAX_HEADERS - 1) + b"\r\n")).endswith(b"alive\n")
 
 
-async def test_thousands_of_requests_on_one_connection_are_one(daemon: Daemon) -> None:
+async def test_only_the_first_of_pipelined_requests_is_answered(daemon: Daemon) -> None:
     assert (await exchange(daemon, (GET + b"\r\n") * 5_000)).count(b"alive") <= 1
     assert await answered(daemon) == ALIVE
 
 
-# -- what may be seen, and by whom
+# -- what is served, and to whom
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ async def test_there_is_nothing_but_the_four_endpoints(daemon: Daemon, target: b
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/status", "/elsewhere"])
-async def test_no_other_origin_may_read_an_answer(daemon: Daemon, path: str) -> None:
+async def test_no_other_origin_may_read_a_response(daemon: Daemon, path: str) -> None:
     preflight = b"Origin: http://evil.example\r\nAccess-Control-Request-Method: GET\r\n\r\n"
     for method in ("GET", "OPTIONS"):
         answer = await exchange(daemon, f"{method} {path} HTTP/1.1\r\n".encode() + HOST + preflight)

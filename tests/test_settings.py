@@ -15,7 +15,7 @@ from ingestd.config import secrets as secrets_module
 from ingestd.config.load import MAX_FILE_BYTES, Flag, Settings, as_json, as_toml, load
 from ingestd.config.model import BatchConfig, Config, KafkaConfig, S3Config, Seconds, Secret, SinkConfig, Size
 from ingestd.config.secrets import MAX_SECRET_BYTES, Redaction, secret
-from ingestd.config.validate import KEYS, check, problems, value_of, variable
+from ingestd.config.validate import KEYS, MOVED_KEYS, check, problems, value_of, variable
 from ingestd.core.errors import ConfigError
 
 PASSWORD = "correct-horse"
@@ -120,6 +120,19 @@ def test_an_unknown_key_is_refused_with_its_path_and_the_nearest_one(tmp_path: P
     assert refused(path=path) == f"unknown key batch.intervall from {path} (did you mean batch.interval?)"
     assert refused("interval=5s") == "unknown key interval from --set (did you mean batch.interval?)"
     assert "`ingestd config` lists every key" in refused("zzzzzz=1")
+
+
+def test_a_key_that_has_moved_is_refused_with_its_new_name(tmp_path: Path) -> None:
+    path = toml(tmp_path, "[kafka]\nprogress_timeout = '5m'")
+    message = "kafka.progress_timeout from {} is now health.progress_timeout (set {} instead)"
+    assert refused(path=path) == message.format(path, "health.progress_timeout")
+    assert refused("kafka.progress_timeout=5m") == message.format("--set", "health.progress_timeout")
+    variable = "INGESTD__KAFKA__PROGRESS_TIMEOUT"
+    assert refused(environ={variable: "5m"}) == message.format(
+        f"environment variable {variable}", "INGESTD__HEALTH__PROGRESS_TIMEOUT"
+    )
+    assert set(MOVED_KEYS.values()) <= set(KEYS)
+    assert not set(MOVED_KEYS) & set(KEYS)
 
 
 def test_an_unknown_environment_variable_is_refused_with_the_nearest_one() -> None:

@@ -22,7 +22,6 @@ from ingestd.sinks.retry import SinkRetrier
 from ingestd.snowflake import load_monitor as confirm
 from ingestd.snowflake import object_tracker
 from ingestd.snowflake.copy_history import CopiedFile
-from ingestd.snowflake.detached_thread import run_detached
 from ingestd.snowflake.load_monitor import LoadMonitor
 from tests.archive import Archive
 
@@ -374,27 +373,6 @@ async def test_an_object_of_somebody_else_is_not_followed() -> None:
     await world.compare()
 
     assert world.numbers == (0, 0, 0)
-
-
-def test_a_call_that_hangs_does_not_hold_up_the_end() -> None:
-    program = """
-import asyncio, contextlib, threading
-from ingestd.snowflake.detached_thread import aside
-
-async def main():
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(run_detached(threading.Event().wait), 0.01)
-
-asyncio.run(main())
-"""
-    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
-async def test_what_a_call_raises_reaches_who_waits() -> None:
-    with pytest.raises(ZeroDivisionError):
-        await run_detached(divmod, 1, 0)
-    assert await run_detached(divmod, 7, 2) == (3, 1)
 
 
 def test_without_the_extra_a_daemon_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import io
 import logging
 import re
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +17,9 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from ingestd.config.model import BatchConfig, Config, S3Config, Seconds, SimulatorConfig, SinkConfig
+from ingestd.core.counters import Totals
 from ingestd.ops.background_output import BackgroundOutput
-from ingestd.ops.readiness import PartitionStatus, Status, Totals
+from ingestd.ops.readiness import PartitionStatus, Status
 from ingestd.ops.terminal import LiveView, ProgressBar, summary
 
 OUTPUT = BackgroundOutput()
@@ -111,7 +113,7 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert line(drawn(*burst_then_calm), "events") == "100,039   60 a minute"
 
 
-def test_many_snapshots_take_no_more_room() -> None:
+def test_memory_stays_constant_over_many_snapshots() -> None:
     console = Console(file=io.StringIO(), width=80)
     view = LiveView(CONFIG, console, OUTPUT)
     for tick in range(10_000):
@@ -125,7 +127,7 @@ def test_an_unavailable_sink_says_that_nothing_is_lost() -> None:
     assert "unavailable" not in drawn(replace(down, sink_error_age=0.2))
 
 
-def test_a_refusing_sink_says_why() -> None:
+def test_a_denied_access_shows_the_cause() -> None:
     text = drawn(replace(STATUS, sink_error="NoSuchBucket: bucket", sink_forbidden=True))
     words = " ".join(text.split())
     assert (
@@ -177,7 +179,7 @@ ALIEN = st.text(st.characters(), max_size=20)
 
 
 @given(ALIEN, st.integers(40, 120))
-def test_what_comes_from_outside_commands_no_terminal(text: str, width: int) -> None:
+def test_foreign_text_cannot_control_the_terminal(text: str, width: int) -> None:
     alien = replace(
         STATUS,
         partitions=[partition(0, halted=text)],
@@ -360,3 +362,21 @@ def test_progress_is_drawn_in_place_and_log_lines_stand_above_it() -> None:
 def test_progress_that_was_never_drawn_can_be_stopped() -> None:
     console = Console(file=io.StringIO(), force_terminal=True)
     ProgressBar("days", console).stop()
+
+
+def test_a_view_on_standard_error_draws_there_above_what_others_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    view = LiveView.on_stderr(CONFIG)
+    view.start()
+    view.update(STATUS)
+    sys.stderr.write("printed\n")
+    view.stop()
+    assert sys.stderr is shown
+    assert view._output.drain(10)
+    assert "printed\n" in shown.getvalue()
+    assert "\x1b[?25h" in shown.getvalue(), "the cursor is shown again"

@@ -16,7 +16,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "kafka": ("sources/kafka/",),
     "aiobotocore": ("sinks/s3.py", "demo/warehouse/sqs_events.py"),
     "botocore": ("sinks/s3.py", "demo/warehouse/sqs_events.py"),
-    "aiohttp": ("ops/http.py", "ops/health.py", "demo/page/"),
+    "aiohttp": ("ops/http.py", "ops/health.py", "demo/page/", "sources/kafka/auth.py"),
     "prometheus_client": ("ops/metrics.py",),
     "rich": ("ops/terminal.py",),
     "isal": ("core/gzip.py",),

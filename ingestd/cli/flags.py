@@ -9,7 +9,7 @@ from typing import Any
 from ingestd.config.examples import NAMES, REFERENCE
 from ingestd.config.load import Flag
 from ingestd.core.rejections import Reason
-from ingestd.ops.build_info import build, in_words
+from ingestd.ops.build_info import read_build_info, version_line
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -136,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    main.add_argument("--version", action="version", version=in_words(build()))
+    main.add_argument("--version", action="version", version=version_line(read_build_info()))
     commands = main.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     run = _command(commands, "run", "run the daemon; the command that is meant when none is given", _RUN_EXAMPLES)
     config = _command(commands, "config", "print the effective configuration and who set what", _CONFIG_EXAMPLES)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ingestd.config.model import Config, Seconds, Secret, Size
-from ingestd.config.validate import KEYS, Problem, check, refusal, shown, value_of, variable
+from ingestd.config.validate import KEYS, MOVED_KEYS, Problem, check, refusal, shown, value_of, variable
 from ingestd.core.errors import ConfigError
 
 MAX_FILE_BYTES = 1 << 20
@@ -83,11 +83,13 @@ def _flatten(table: Mapping[str, object], prefix: str, path: str) -> Iterator[tu
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
-    known = {variable(key): key for key in KEYS}
+    known, moved = {variable(key): key for key in KEYS}, {variable(key): key for key in MOVED_KEYS}
     for name, text in environ.items():
         if name in known:
             yield known[name], _Given(_utf8(name, text), "environment")
         elif name.startswith("INGESTD__"):
+            if name in moved:
+                raise _moved(moved[name], f"environment variable {name}", variable(MOVED_KEYS[moved[name]]))
             raise ConfigError(f"environment variable {name} matches no key", hint=_nearest(name.upper(), known))
 
 
@@ -115,7 +117,13 @@ def _unknown(key: str, origin: str) -> ConfigError:
     if key in _TABLES:
         names = ", ".join(name for name in KEYS if name.startswith(f"{key}."))
         return ConfigError(f"{key} from {origin} is a table, not a key", hint=f"its keys are {names}")
+    if key in MOVED_KEYS:
+        return _moved(key, origin, MOVED_KEYS[key])
     return ConfigError(f"unknown key {key} from {origin}", hint=_nearest(key, KEYS))
+
+
+def _moved(key: str, origin: str, new: str) -> ConfigError:
+    return ConfigError(f"{key} from {origin} is now {MOVED_KEYS[key]}", hint=f"set {new} instead")
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

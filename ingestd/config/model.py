@@ -134,11 +134,9 @@ class KafkaConfig(_Section, frozen=True, kw_only=True):
     skip_lost: bool = False  # go on where retention has overtaken the group, sealing the hole with an empty object
     session_timeout: Annotated[Seconds, _within("1s", "30m")] = Seconds(45)
     heartbeat_interval: Annotated[Seconds, _within("100ms", "10m")] = Seconds(3)
-    # On revoke, half of it is the most we take to land what is held.
+    # On revoke, buffered records are written for at most half of it.
     rebalance_timeout: Annotated[Seconds, _within("1s", "1h")] = Seconds(60)
     request_timeout: Annotated[Seconds, _within("1s", "10m")] = Seconds(70)
-    # No progress for this long with lag and a healthy sink: rebuild the consumer, then exit.
-    progress_timeout: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
     fetch_max_bytes: Annotated[Size, _within("1KiB", "1GiB")] = Size(16 << 20)
     partition_fetch_bytes: Annotated[Size, _within("1KiB", "256MiB")] = Size(1 << 20)
     max_records: Annotated[int, Meta(ge=1, le=100_000)] = 2000  # handed out at once: bounds how long the loop is held
@@ -282,6 +280,11 @@ class HealthConfig(_Section, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = 9464  # 0 picks a free one
     # Not ready when the oldest unlanded record is older than this plus the batch interval.
     stall: Annotated[Seconds, _within("1s", "1d")] = Seconds(120)
+    no_partition: Annotated[Seconds, _within("1s", "1h")] = Seconds(60)  # not ready without a partition for longer
+    source_unavailable: Annotated[Seconds, _within("1s", "10m")] = Seconds(70)  # not ready if it fails for longer
+    loop_lag: Annotated[Seconds, _within("100ms", "10m")] = Seconds(3)  # not ready when the event loop was late by more
+    # No progress for this long with lag and a healthy sink: rebuild the source, then exit.
+    progress_timeout: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
 
 
 class LogConfig(_Section, frozen=True, kw_only=True):

@@ -106,6 +106,9 @@ def _walk(kind: inspect.Type, name: str = "") -> Iterator[tuple[str, Key]]:
 KEYS: Mapping[str, Key] = dict(_walk(inspect.type_info(Config)))
 """Every key by its dotted name, in the order of `config.py`."""
 
+MOVED_KEYS: Mapping[str, str] = {"kafka.progress_timeout": "health.progress_timeout"}
+"""Keys of earlier versions, and the key that has replaced each."""
+
 
 def value_of(config: Config, key: str) -> object:
     """The value at a dotted key."""

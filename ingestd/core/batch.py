@@ -161,7 +161,7 @@ class Batch:
             first_offset=first.offset,
             first_timestamp=first.timestamp,
             last_timestamp=self.last_timestamp,
-            cluster=cluster,
+            cluster=cluster or None,
             topic_id=topic_id or None,
             version=version,
             quarantine=quarantine,

@@ -15,6 +15,7 @@ from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo
 
+_NO_ID = "without an id"
 _NEW_LINEAGE = "set a new sink.lineage to begin a new chain"
 
 
@@ -59,17 +60,17 @@ class ChainPolicy(NamedTuple):
 
 
 class ChainRules:
-    """The rules for one partition. `cluster` is the id of its log; `topic_id` is "" as long as none is known."""
+    """The rules for one partition. The ids of its source and its stream are "" where none are known."""
 
-    def __init__(self, partition: TopicPartition, policy: ChainPolicy, cluster: str) -> None:
+    def __init__(self, partition: TopicPartition, policy: ChainPolicy, source_id: str) -> None:
         self.partition = partition
         self.policy = policy
-        self.cluster = cluster
-        self.topic_id = ""
+        self.source_id = source_id
+        self.stream_id = ""
 
     def boundary(self, offset: int) -> Position:
         """The position to commit where an object ends."""
-        return Position(offset, self.policy.commit_tag, self.topic_id)
+        return Position(offset, self.policy.commit_tag, self.stream_id)
 
     def is_boundary(self, position: Position) -> bool:
         """Whether our own commit says that the position is a boundary of this chain."""
@@ -117,13 +118,14 @@ class ChainRules:
         if metadata is None:
             raise Halt("foreign_object", f"{key} exists, but was not written by ingestd: it has no metadata of ours")
         name = self.policy.keys.parse(key)
-        expected = (*self.partition, name.start if name else -1, self.cluster)
-        actual = (metadata.topic, metadata.partition, metadata.start, metadata.cluster)
+        expected = (*self.partition, name.start if name else -1, self.source_id)
+        actual = (metadata.topic, metadata.partition, metadata.start, metadata.cluster or "")
         if actual != expected or metadata.end <= metadata.start:
             raise Halt(
                 "foreign_object",
                 f"{key} says it is {metadata.topic}[{metadata.partition}] {metadata.start}-{metadata.end} of cluster "
-                f"{metadata.cluster}, not {self.partition} of cluster {self.cluster}; {_NEW_LINEAGE}",
+                f"{metadata.cluster or _NO_ID}, not {self.partition} of cluster {self.source_id or _NO_ID}; "
+                f"{_NEW_LINEAGE}",
             )
         if self._is_of_another_topic(metadata.topic_id):
             raise self._recreated(f"{key} holds {metadata.start}-{metadata.end} of a deleted topic of this name")
@@ -174,7 +176,7 @@ class ChainRules:
 
     def _is_of_another_topic(self, topic_id: str | None) -> bool:
         """False where one of the two ids is not known."""
-        return bool(topic_id and self.topic_id) and topic_id != self.topic_id
+        return bool(topic_id and self.stream_id) and topic_id != self.stream_id
 
     def _recreated(self, what: str) -> Halt:
         remedy = f"{_NEW_LINEAGE}, and reset the group's offsets to where it is to begin, or use a new kafka.group_id"

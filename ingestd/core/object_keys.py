@@ -43,7 +43,7 @@ class ObjectMetadata(msgspec.Struct, frozen=True, kw_only=True):
     first_offset: int  # of the first record at or after `start`
     first_timestamp: int
     last_timestamp: int
-    cluster: str
+    cluster: str | None = None  # None: the source has no id
     topic_id: str | None = None  # None: none was known
     version: str
     quarantine: str | None = None  # digest in the name of the quarantine object with its rejects; None: there are none

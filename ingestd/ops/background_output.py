@@ -114,7 +114,7 @@ class BackgroundStream(io.TextIOBase):
         self.target.flush()
 
     def flush(self) -> None:
-        """Returns at once: whoever logs must not wait for the reader."""
+        """Returns at once: a logger must not wait for the reader."""
 
     def writable(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Which build of ingestd this is: its commit and that commit's time, which were written into it when it was built."""
+"""The build that runs: its commit and the commit's time, which the build writes into the package."""
 
 import platform
 from importlib.resources import files
@@ -8,22 +8,22 @@ import msgspec
 from ingestd import __version__
 
 
-class Build(msgspec.Struct, frozen=True):
-    """`commit` ends in "-modified" where the tree had changes of its own; either is "unknown" where nobody said."""
+class BuildInfo(msgspec.Struct, frozen=True):
+    """`commit` ends in "-modified" where the tree had uncommitted changes; unknown values are "unknown"."""
 
     commit: str
     time: str
 
 
-def build() -> Build | None:
-    """None where this is a source tree and no build."""
+def read_build_info() -> BuildInfo | None:
+    """None where the package is not a build but a source tree."""
     try:
-        return msgspec.json.decode(files("ingestd").joinpath("build.json").read_bytes(), type=Build)
+        return msgspec.json.decode(files("ingestd").joinpath("build.json").read_bytes(), type=BuildInfo)
     except FileNotFoundError:
         return None
 
 
-def in_words(made: Build | None) -> str:
+def version_line(build: BuildInfo | None) -> str:
     """One line, as `ingestd --version` prints it."""
-    origin = f"commit {made.commit}, {made.time}" if made else "source tree"
+    origin = f"commit {build.commit}, {build.time}" if build else "source tree"
     return f"ingestd {__version__} ({origin}; Python {platform.python_version()})"

@@ -1,8 +1,9 @@
-"""Memory that was freed goes back to the system, and is not looked for where there is none."""
+"""Returns freed heap to the OS, and relaxes the garbage collector."""
 
 import ctypes
 import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 
 EVERY_BYTES = 16 << 20
@@ -11,11 +12,10 @@ COLLECT_AFTER = 20_000  # objects
 
 @contextmanager
 def calm_collector() -> Iterator[None]:
-    """Let Python look for cycles seldom, within this. To be entered once all that stays is there.
+    """Make the collector of cycles run seldom, and leave out what exists already. Enter it once start-up is over.
 
-    aiokafka's records are what it looks for cycles in, and they are in none: thousands that come and go with each fetch
-    would make it look all the time, which takes as much as decoding them. What is in cycles, mostly what is left of a
-    failure, is some objects for each.
+    aiokafka's records are never in cycles, but thousands of them come and go with each fetch and would start the
+    collector all the time, which costs as much as decoding them. Few objects are in cycles: mostly those of a failure.
     """
     thresholds = gc.get_threshold()
     gc.collect()
@@ -25,7 +25,7 @@ def calm_collector() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*thresholds)
-        gc.unfreeze()  # or a library that looks for leaks at the end, as DuckDB does, finds them
+        gc.unfreeze()  # or a library that reports leaks at exit, as DuckDB does, would report these
 
 
 def _find_trim() -> Callable[[int], int] | None:
@@ -36,24 +36,27 @@ def _find_trim() -> Callable[[int], int] | None:
 
 
 class HeapTrimmer:
-    """Counts what is freed, and gives it back now and then, where the C library has a word for that. For one thread.
+    """Collects cycles and returns heap to the OS, once for every ``EVERY_BYTES`` that are freed.
 
     The parts of a compressed body are small blocks. Once they are joined they leave holes all over the heap, which
-    glibc keeps: with hundreds of batches several times as much as is held. The same goes for a body that has landed.
+    glibc keeps: with hundreds of batches several times as much as is in use. The same goes for a body that has landed.
     """
 
     def __init__(self) -> None:
         self._trim = _find_trim()
-        self._freed = 0
+        self._freed_bytes = 0
 
-    def freed(self, count: int) -> None:
-        """So many bytes are free. Takes some milliseconds once in a while."""
-        self._freed += count
-        if self._freed < EVERY_BYTES:
+    def freed(self, count: int, executor: Executor) -> None:
+        """Note that `count` bytes are free. Call it on the event loop's thread; `executor` trims the heap.
+
+        Cycles are collected here, because clients and sockets in them must be finalised on the loop's thread. Only the
+        young generations are: that takes about a millisecond, and an error that was dropped is in them. (A failed call
+        leaves botocore's error and frames in a cycle, and in them the body, which no budget counts once it has landed.)
+        """
+        self._freed_bytes += count
+        if self._freed_bytes < EVERY_BYTES:
             return
-        self._freed = 0
-        # A call that failed leaves botocore's error and frames in a cycle, and in them the body: in no budget any more,
-        # once that has landed.
-        gc.collect()
+        self._freed_bytes = 0
+        gc.collect(1)
         if self._trim is not None:
-            self._trim(0)
+            executor.submit(self._trim, 0)

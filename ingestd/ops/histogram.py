@@ -1,4 +1,4 @@
-"""Counts values by upper bound. Pure."""
+"""A histogram: counts values by upper bound. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from itertools import accumulate
 
 
 class Histogram:
-    """Counts by upper bound. The metrics library's own would add a `_created` series to each, and locks."""
+    """Counts values by upper bound. The metrics library's own class would add a `_created` series, and locks."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -18,7 +18,7 @@ class Histogram:
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Upper bounds, and how many values are at most each."""
-        # "300.0" and not "300": Prometheus 3 keeps the former whatever it reads, so queries fit every version.
+        """Each upper bound, and how many values are not above it."""
+        # "300.0" and not "300": Prometheus 3 normalises to it, so that queries fit every version.
         names = [*map(str, self._bounds), "+Inf"]
         return list(zip(names, map(float, accumulate(self._counts)), strict=True))

@@ -126,7 +126,7 @@ async def _complete(request: web.Request, handler: Any) -> web.StreamResponse:
     """Turns errors into responses that do not show them, and adds what every response has."""
     try:
         response: web.StreamResponse = await handler(request)
-    except web.HTTPException as error:  # a target that is no path
+    except web.HTTPException as error:  # the request target is not a path
         response = respond(error.status, f"{error.reason}\n")
     except Exception:
         log.exception("cannot answer %s", request.path)

@@ -1,6 +1,7 @@
-"""Logging: JSON lines for machines, text for people, and levels that tell the consequence.
+"""Logging: JSON lines for machines, text for people, and levels by consequence.
 
-INFO is the life cycle; WARNING: nothing is lost, we recover; ERROR: an operator must act, and the line says what to do.
+INFO is the life cycle. WARNING: nothing is lost, and the daemon recovers. ERROR: an operator must act, and the line
+says what to do.
 """
 
 import copy
@@ -13,12 +14,13 @@ from typing import NamedTuple, TextIO
 
 from ingestd.config.model import LogConfig
 from ingestd.config.secrets import REDACTION
+from ingestd.core.formatting import number
 
-MAX_FIELD = 16 << 10
-MAX_KINDS = 1000
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
-_OURS = ("ts", "level", "logger", "message", "exception")
-# What moves a cursor, ends a line, or turns the direction of what follows.
+MAX_FIELD_CHARS = 16 << 10
+MAX_REPEATED = 1000  # messages whose last time is known
+_STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_OUR_FIELDS = ("ts", "level", "logger", "message", "exception")
+# Characters that move a cursor, end a line, or change the direction of the text.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
     code: f"\\u{code:04x}" for code in (0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 }
@@ -26,16 +28,16 @@ _MULTILINE = {code: text for code, text in _CONTROL.items() if code not in {0x09
 
 
 def _is_number(value: object) -> bool:
-    """True where JSON has a number, or a boolean, for `value`."""
+    """Whether JSON has a number or a boolean for `value`."""
     return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 class _Formatter(logging.Formatter):
-    """What both forms share: fields that are redacted, bounded, and free of control characters where asked."""
+    """What both forms share: fields are redacted and bounded."""
 
     def text(self, value: object) -> str:
         text = REDACTION.clean(str(value))
-        return text if len(text) <= MAX_FIELD else f"{text[:MAX_FIELD]}… ({len(text)} characters)"
+        return text if len(text) <= MAX_FIELD_CHARS else f"{text[:MAX_FIELD_CHARS]}… ({len(text)} characters)"
 
     def time(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC)
@@ -45,15 +47,15 @@ class _Formatter(logging.Formatter):
         return {
             name: value if value is None or _is_number(value) else self.text(value)
             for name, value in record.__dict__.items()
-            if name not in _STANDARD and name not in _OURS
+            if name not in _STANDARD_FIELDS and name not in _OUR_FIELDS
         }
 
     def exception(self, record: logging.LogRecord) -> str:
-        """The traceback; its end matters most, so that is what is kept of a long one."""
+        """The traceback; of a long one the end, which matters most."""
         parts = [self.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
         if record.stack_info:
             parts.append(record.stack_info)
-        return REDACTION.clean("\n".join(parts))[-MAX_FIELD:]
+        return REDACTION.clean("\n".join(parts))[-MAX_FIELD_CHARS:]
 
 
 class JsonFormatter(_Formatter):
@@ -75,7 +77,7 @@ class JsonFormatter(_Formatter):
 class TextFormatter(_Formatter):
     """One line for a person: time, level, message, name=value of each extra, logger; then the traceback.
 
-    Control characters are escaped: what an event brings must not move a terminal's cursor or forge a line.
+    Control characters are escaped: data from events must not move a terminal's cursor or forge a line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -86,9 +88,9 @@ class TextFormatter(_Formatter):
 
 
 class ConsequenceFilter(logging.Filter):
-    """Passes aiokafka's errors as warnings: it retries, and what it cannot mend reaches us as an exception.
+    """Lowers aiokafka's errors to warnings: it retries, and what it cannot recover from is raised as an exception.
 
-    Tracebacks of the S3 client are left out: the last line of one may be what a credential process printed.
+    Tracebacks of the S3 client are removed: the last line of one may be the output of a credential process.
     """
 
     def __init__(self, level: int) -> None:
@@ -104,28 +106,28 @@ class ConsequenceFilter(logging.Filter):
 
 
 class RepeatFilter(logging.Filter):
-    """Passes one of aiokafka's lines a minute of each kind: while a broker is down it writes several a second."""
+    """Passes each message of aiokafka once a minute: while a broker is down it logs several a second."""
 
-    QUIET = 60.0  # seconds
+    INTERVAL_S = 60.0
 
     def __init__(self) -> None:
         super().__init__()
-        self._last: dict[tuple[str, str], float] = {}  # by logger and unformatted message: as many as aiokafka has
+        self._last: dict[tuple[str, str], float] = {}  # by logger and unformatted message
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.partition(".")[0] != "aiokafka":
             return True
         kind = record.name, str(record.msg)
-        if record.created - self._last.get(kind, -self.QUIET) < self.QUIET:
+        if record.created - self._last.get(kind, -self.INTERVAL_S) < self.INTERVAL_S:
             return False
-        if len(self._last) >= MAX_KINDS:
+        if len(self._last) >= MAX_REPEATED:
             self._last.clear()
         self._last[kind] = record.created
         return True
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours, to be told from others on the root logger. Works on a copy, because filters and levels change a record."""
+    """Our handler on the root logger. It works on a copy, because the filters change a record."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         return bool(super().handle(copy.copy(record)))
@@ -134,7 +136,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 def setup(log: LogConfig, *, quiet_console: bool = False, stream: TextIO | None = None) -> None:
     """Send all logging to `stream` (stderr) in the configured form; a second call replaces the first.
 
-    Libraries are heard from WARNING up. With `quiet_console` so are we, because something else draws on the terminal.
+    Libraries log from WARNING up. With `quiet_console` so do we, because a table is drawn on the terminal.
     """
     stream = stream or sys.stderr
     level = logging.getLevelNamesMapping()[log.level]
@@ -157,19 +159,19 @@ def setup(log: LogConfig, *, quiet_console: bool = False, stream: TextIO | None 
 
 
 class Ended(NamedTuple):
-    """A state that is over: how long it lasted, in seconds, and how many tries it saw."""
+    """An outage that has ended: how long it lasted, and how many tries failed."""
 
     seconds: float
     tries: int
 
     def __str__(self) -> str:
-        return f"after {self.seconds:.1f} s and {self.tries} {'try' if self.tries == 1 else 'tries'}"
+        return f"after {self.seconds:.1f} s and {number(self.tries, 'try', 'tries')}"
 
 
 class Outage:
-    """One log line when a state begins and one when it ends, however many tries it sees between.
+    """One log line when an outage begins and one when it ends, however many tries fail between.
 
-    ``if flap.begin(now): log.warning("the sink is down")`` and ``if ended := flap.end(now): log.info("… %s", ended)``;
+    ``if outage.begin(now): log.warning("the sink is down")``, ``if ended := outage.end(now): log.info("… %s", ended)``.
     `now` is any monotonic time in seconds.
     """
 
@@ -180,7 +182,7 @@ class Outage:
         self._tries = 0
 
     def begin(self, now: float) -> bool:
-        """Count a try in the state; true where the state begins with it."""
+        """Count a failed try; true where the outage begins with it."""
         self._tries += 1
         if self._since is not None:
             return False
@@ -188,7 +190,7 @@ class Outage:
         return True
 
     def end(self, now: float) -> Ended | None:
-        """What is over now; None where nothing had begun."""
+        """The outage that ends now; None where there was none."""
         if self._since is None:
             return None
         ended = Ended(now - self._since, self._tries)

@@ -1,7 +1,7 @@
-"""What Prometheus reads: every number the daemon exports, and the one place where its totals are counted.
+"""The metrics that Prometheus scrapes.
 
-All numbers are plain integers and floats of this object; nothing is counted twice. What changes per chunk or per object
-is counted when it happens, what is a state is read from the snapshot when somebody looks.
+Counters and histograms are updated when something happens, gauges are read from the status at each scrape. Records and
+objects are counted in ``FlowCounters``; this file only exports them.
 """
 
 import sys
@@ -14,24 +14,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from ingestd import __version__
+from ingestd.core.counters import FlowCounters, bounded_label
 from ingestd.core.records import TopicPartition
 from ingestd.ops.histogram import Histogram
-from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status, Totals
+from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
 
 PREFIX = "ingestd_"
 
-#: What comes from outside (error codes, event types) may take this many values as a label; later ones count as "other".
-MAX_LABEL_VALUES = 30
-MAX_LABEL_LENGTH = 64
-OTHER = "other"
-
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-_AGES = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
-_RECORDS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
-_BYTES = tuple(float(1 << power) for power in range(10, 31, 2))  # 1 KiB ... 1 GiB
+_SECOND_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_AGE_BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+_RECORD_BOUNDS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
+_BYTE_BOUNDS = tuple(float(1 << power) for power in range(10, 31, 2))  # 1 KiB ... 1 GiB
 
 
-class Row(NamedTuple):
+class MetricRow(NamedTuple):
     """One line of the table of metrics."""
 
     name: str
@@ -41,107 +37,120 @@ class Row(NamedTuple):
     bounds: tuple[float, ...] = ()
 
 
-def _counter(name: str, help_text: str, *labels: str) -> Row:
-    return Row(f"{PREFIX}{name}_total", "counter", labels, help_text)
+def _counter(name: str, help_text: str, *labels: str) -> MetricRow:
+    return MetricRow(f"{PREFIX}{name}_total", "counter", labels, help_text)
 
 
-def _gauge(name: str, help_text: str, *labels: str) -> Row:
-    return Row(PREFIX + name, "gauge", labels, help_text)
+def _gauge(name: str, help_text: str, *labels: str) -> MetricRow:
+    return MetricRow(PREFIX + name, "gauge", labels, help_text)
 
 
-def _histogram(name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> Row:
-    return Row(PREFIX + name, "histogram", labels, help_text, bounds)
+def _histogram(name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> MetricRow:
+    return MetricRow(PREFIX + name, "histogram", labels, help_text, bounds)
 
 
 class M(Enum):
-    """Every metric. Members are in the order in which they are shown."""
+    """All metrics, in the order of the exposition."""
 
     # consumed = landed + quarantined + released + in flight, at every scrape
-    CONSUMED = _counter("records_consumed", "Records taken from the source.", "topic")
-    LANDED = _counter("records_landed", "Records that are rows in objects written by this process.", "topic")
-    QUARANTINED = _counter("records_quarantined", "Rejected records that are in quarantine objects.", "topic")
+    CONSUMED = _counter("records_consumed", "Records read from the source.", "topic")
+    LANDED = _counter("records_landed", "Records written as rows of data objects by this process.", "topic")
+    QUARANTINED = _counter("records_quarantined", "Rejected records written to quarantine objects.", "topic")
     RELEASED = _counter(
-        "records_released", "Records given up to another owner: landed by it, or to be read again.", "topic"
+        "records_released", "Records dropped on a change of owner: landed by the new one, or read again.", "topic"
     )
-    IN_FLIGHT = _gauge("records_in_flight", "Records that are held and have not landed.", "topic")
+    IN_FLIGHT = _gauge("records_in_flight", "Records that are buffered and have not landed.", "topic")
     LOST = _counter("records_lost_upstream", "Records that retention removed before they were read.", "topic")
-    ACCEPTED = _counter("events_accepted", "Events that passed validation; beyond 30 types: other.", "event_type")
+    ACCEPTED = _counter("events_accepted", "Events that passed validation; after 30 types: other.", "event_type")
     REJECTED = _counter("events_rejected", "Events that failed validation, by reason.", "reason")
 
     SEALED = _counter("batches_sealed", "Batches closed, by what closed them.", "trigger")
-    BATCH_RECORDS = _histogram("batch_records", "Records of a sealed batch.", _RECORDS, "trigger")
-    BATCH_AGE = _histogram("batch_age_seconds", "From a batch's first record to its sealing.", _AGES, "trigger")
+    BATCH_RECORDS = _histogram("batch_records", "Records of a closed batch.", _RECORD_BOUNDS, "trigger")
+    BATCH_AGE = _histogram("batch_age_seconds", "From a batch's first record to its closing.", _AGE_BOUNDS, "trigger")
 
     OBJECTS = _counter("objects_landed", "Data objects written by this process.", "topic")
-    ADOPTED = _counter(
-        "objects_adopted", "Data objects of another writer that was first; we went on from its end.", "topic"
+    ADOPTED = _counter("objects_adopted", "Data objects that another daemon wrote first.", "topic")
+    OBJECT_BYTES = _histogram("object_size_bytes", "Compressed size of a data object.", _BYTE_BOUNDS)
+    ROW_BYTES = _counter("row_bytes", "Uncompressed bytes of the rows landed, which Snowpipe bills.", "topic")
+    UPLOAD = _histogram(
+        "upload_duration_seconds", "Time to upload a batch, quarantine and retries included.", _SECOND_BOUNDS
     )
-    OBJECT_BYTES = _histogram("object_size_bytes", "Size of a data object, compressed.", _BYTES)
-    ROW_BYTES = _counter("row_bytes", "Rows landed, uncompressed: what Snowpipe is billed on.", "topic")
-    UPLOAD = _histogram("upload_duration_seconds", "Upload of a batch, quarantine and retries included.", _SECONDS)
-    UPLOAD_RETRIES = _counter("upload_retries", "Calls to the sink that failed and are repeated.", "code")
+    UPLOAD_RETRIES = _counter("upload_retries", "Failed calls to the sink that are retried, by error code.", "code")
     FRESHNESS = _histogram(
-        "landing_delay_seconds", "Landing time minus Kafka timestamp of a batch's last record.", _AGES
+        "landing_delay_seconds", "Landing time minus Kafka timestamp of a batch's last record.", _AGE_BOUNDS
     )
 
-    COMMIT = _histogram("commit_duration_seconds", "Commits that were accepted, request to answer.", _SECONDS)
-    COMMITS = _counter("commits", "Commits that were accepted.", "topic")
-    REFUSED = _counter("commits_refused", "Commits refused because the partition was no longer ours.", "topic")
-    ASSIGNMENTS = _counter("partition_assignments", "Partitions that became ours.", "topic")
-    REVOCATIONS = _counter("partition_revocations", "Partitions that ceased to be ours.", "topic")
-    HALTS = _counter("partition_halts", "Partitions halted because going on was not safe.", "topic", "code")
-    REBALANCES = _counter("rebalances", "Changes of the group's assignment seen.")
-    SOURCE_RESTARTS = _counter("source_restarts", "Times the source was rebuilt for want of progress.")
-    LOOP_LAG = _histogram("loop_lag_seconds", "How late the event loop wakes a sleeper.", _SECONDS)
+    COMMIT = _histogram("commit_duration_seconds", "Duration of successful commits.", _SECOND_BOUNDS)
+    COMMITS = _counter("commits", "Successful commits.", "topic")
+    REFUSED = _counter("commits_refused", "Commits refused because the partition had been revoked.", "topic")
+    ASSIGNMENTS = _counter("partition_assignments", "Partitions assigned to this process.", "topic")
+    REVOCATIONS = _counter("partition_revocations", "Partitions revoked from this process.", "topic")
+    HALTS = _counter("partition_halts", "Partitions halted because continuing was not safe.", "topic", "code")
+    REBALANCES = _counter("rebalances", "Changes of the group's assignment.")
+    SOURCE_RESTARTS = _counter("source_restarts", "Times the source was rebuilt because it made no progress.")
+    LOOP_LAG = _histogram("loop_lag_seconds", "How late the event loop wakes a sleeping task.", _SECOND_BOUNDS)
 
-    ROWS_LOADED = _counter("snowflake_rows_loaded", "Rows of objects whose rows are all in Snowflake's table.")
-    NAMED = _counter("snowflake_objects_named", "Objects that the pipe was told of (snowflake.delivery = rest).")
+    ROWS_LOADED = _counter("snowflake_rows_loaded", "Rows of objects that Snowflake has loaded completely.")
+    NAMED = _counter("snowflake_objects_named", "Objects submitted to the pipe (snowflake.delivery = rest).")
     LOADING = _histogram(
         "snowflake_loading_delay_seconds", "Load time in Snowflake minus Kafka timestamp of an object's last record.",
-        _AGES,
+        _AGE_BOUNDS,
     )  # fmt: skip
-    UNLOADED = _gauge("snowflake_unloaded_objects", "Objects that landed and are not known to be in the table.")
-    UNLOADED_ROWS = _gauge("snowflake_unloaded_rows", "Their rows: rows landed minus rows loaded.")
+    UNLOADED = _gauge("snowflake_unloaded_objects", "Objects landed and not confirmed in the table.")
+    UNLOADED_ROWS = _gauge("snowflake_unloaded_rows", "Rows landed minus rows confirmed in the table.")
     OLDEST_UNLOADED = _gauge(
-        "snowflake_oldest_unloaded_seconds", "How long ago the oldest of them landed; 0 without one."
+        "snowflake_oldest_unloaded_seconds", "Time since the oldest of them landed; 0 without one."
     )
-    FAILED_FILES = _gauge("snowflake_failed_files", "Files that Snowflake could not load, or not wholly.")
-    UNNAMED = _gauge("snowflake_unnamed_objects", "Objects that the pipe was not told of yet.")
-    COMPARED = _gauge("snowflake_compared_seconds", "How long ago we last compared with Snowflake: how old these are.")
+    FAILED_FILES = _gauge("snowflake_failed_files", "Files that Snowflake could not load completely.")
+    UNNAMED = _gauge("snowflake_unnamed_objects", "Objects not yet submitted to the pipe.")
+    COMPARED = _gauge("snowflake_compared_seconds", "Time since the last comparison with Snowflake.")
 
-    PARTITIONS = _gauge("partitions", "Partitions that are ours.")
-    POSITION = _gauge("partition_position_offset", "Next offset to take.", "topic", "partition")
-    LANDED_OFFSET = _gauge("partition_landed_offset", "All offsets below are in objects.", "topic", "partition")
+    PARTITIONS = _gauge("partitions", "Partitions assigned to this process now.")
+    POSITION = _gauge("partition_position_offset", "Next offset to read.", "topic", "partition")
+    LANDED_OFFSET = _gauge("partition_landed_offset", "All lower offsets are in objects.", "topic", "partition")
     COMMITTED = _gauge("partition_committed_offset", "Committed offset.", "topic", "partition")
     LOG_END = _gauge("partition_log_end_offset", "End of the log.", "topic", "partition")
     LAG = _gauge("partition_lag_records", "Offsets that have not landed, up to the log's end.", "topic", "partition")
     OLDEST = _gauge(
-        "partition_oldest_unlanded_seconds", "How long the oldest unlanded record has been held; 0 without one.",
+        "partition_oldest_unlanded_seconds", "How long the oldest unlanded record has been buffered; 0 without one.",
         "topic", "partition",
     )  # fmt: skip
     HALTED = _gauge(
         "partition_halted", "1 while the partition is halted and an operator must act.", "topic", "partition"
     )
-    BUFFERED = _gauge("buffered_bytes", "Bytes that are held and have not landed.")
-    BUDGET = _gauge("buffer_budget_bytes", "The most that is held (batch.memory).")
-    READY = _gauge("ready", "1 while /readyz answers 200.")
+    BUFFERED = _gauge("buffered_bytes", "Bytes that are buffered and have not landed.")
+    BUDGET = _gauge("buffer_budget_bytes", "The most bytes that are buffered (batch.memory).")
+    READY = _gauge("ready", "1 while /readyz returns 200.")
     NOT_READY = _gauge("not_ready", "1 for each reason not to be ready.", "reason")
     START = _gauge("start_time_seconds", "When the daemon started, seconds since the epoch.")
     BUILD = _gauge("build_info", "Always 1; versions are in the labels.", "version", "python")
 
 
 def table() -> list[tuple[str, str, tuple[str, ...], str]]:
-    """All metrics: name, type, labels, help. Beside them are the usual ``process_`` metrics of this process."""
+    """All metrics: name, type, labels, help. The usual ``process_`` metrics are exported as well."""
     return [(row.name, row.type, row.labels, row.help) for row in (member.value for member in M)]
 
 
 class Metrics:
-    """Counts, and shows what it counted. Methods are for one thread: the event loop's."""
+    """Counts what happens, and exports it. Methods are for one thread: the event loop's."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: FlowCounters | None = None) -> None:
+        self.counters = counters or FlowCounters()
+        self._flow = {
+            M.CONSUMED: self.counters.consumed,
+            M.LANDED: self.counters.landed,
+            M.QUARANTINED: self.counters.quarantined,
+            M.RELEASED: self.counters.released,
+            M.IN_FLIGHT: self.counters.in_flight,
+            M.ACCEPTED: self.counters.accepted_by_type,
+            M.REJECTED: self.counters.rejected_by_reason,
+            M.OBJECTS: self.counters.objects,
+            M.ADOPTED: self.counters.adopted,
+        }
         self._values: dict[M, dict[tuple[str, ...], int]] = {
             member: {} if member.value.labels else {(): 0}
-            for member in (*(m for m in M if m.value.type == "counter"), M.IN_FLIGHT)
+            for member in M
+            if member.value.type == "counter" and member not in self._flow
         }
         self._histograms: dict[M, dict[tuple[str, ...], Histogram]] = {
             member: {} if member.value.labels else {(): Histogram(member.value.bounds)}
@@ -154,28 +163,12 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def bind(self, snapshot: Callable[[], Status]) -> None:
-        """Where the gauges come from; it is called once for each scrape."""
+        """Read the gauges from this function, once for each scrape."""
         self._snapshot = snapshot
 
     def exposition(self) -> tuple[bytes, str]:
-        """The body and content type of an answer to a scrape."""
+        """The body and content type of a response to a scrape."""
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
-
-    def totals(self) -> Totals:
-        """The sums since the start."""
-        sizes = self._histograms[M.OBJECT_BYTES][()]
-        return Totals(
-            consumed=self._sum(M.CONSUMED),
-            landed=self._sum(M.LANDED),
-            quarantined=self._sum(M.QUARANTINED),
-            released=self._sum(M.RELEASED),
-            in_flight=self._sum(M.IN_FLIGHT),
-            objects=self._sum(M.OBJECTS),
-            object_bytes=int(sizes.total),
-            adopted=self._sum(M.ADOPTED),
-            rejected_by_reason={reason: count for (reason,), count in self._values[M.REJECTED].items()},
-            accepted_by_type={kind: count for (kind,), count in self._values[M.ACCEPTED].items()},
-        )
 
     # -- ownership
 
@@ -183,14 +176,15 @@ class Metrics:
         self._add(M.REBALANCES, 1)
 
     def assigned(self, partition: TopicPartition) -> None:
-        """Counters of its topic appear with 0 now: a rate over a counter that appears with 1 misses that one."""
+        """Counters of its topic start at 0 now: a rate over a counter that appears with 1 would miss that one."""
+        self.counters.add_topic(partition.topic)
         for member, values in self._values.items():
             if member.value.labels == ("topic",):
                 values.setdefault((partition.topic,), 0)
         self._add(M.ASSIGNMENTS, 1, partition.topic)
 
     def revoked(self, partition: TopicPartition) -> None:
-        """Its gauges are gone once the snapshot does not list it."""
+        """Its gauges vanish when the status no longer lists it."""
         self._add(M.REVOCATIONS, 1, partition.topic)
 
     def halted(self, partition: TopicPartition, reason_code: str) -> None:
@@ -199,19 +193,16 @@ class Metrics:
     # -- records in
 
     def consumed(self, partition: TopicPartition, records: int) -> None:
-        self._add(M.CONSUMED, records, partition.topic)
-        self._add(M.IN_FLIGHT, records, partition.topic)
+        self.counters.record_consumed(partition.topic, records)
 
     def accepted(self, by_type: Mapping[str, int]) -> None:
-        for event_type, count in by_type.items():
-            self._add_bounded(M.ACCEPTED, count, event_type)
+        self.counters.record_validated(by_type, {})
 
     def rejected(self, by_reason: Mapping[str, int]) -> None:
-        for reason, count in by_reason.items():
-            self._add_bounded(M.REJECTED, count, reason)
+        self.counters.record_validated({}, by_reason)
 
     def lost_upstream(self, partition: TopicPartition, records: int) -> None:
-        """Retention has removed these before they were read: they are not part of what was consumed."""
+        """Retention removed these records before they were read: they do not count as consumed."""
         self._add(M.LOST, records, partition.topic)
 
     def sealed(self, trigger: str, records: int, age: float) -> None:
@@ -225,7 +216,8 @@ class Metrics:
         self._observe(M.UPLOAD, seconds)
 
     def upload_retried(self, code: str) -> None:
-        self._add_bounded(M.UPLOAD_RETRIES, 1, code)
+        known = {label: count for (label,), count in self._values[M.UPLOAD_RETRIES].items()}
+        self._add(M.UPLOAD_RETRIES, 1, bounded_label(known, code))
 
     def landed(
         self,
@@ -237,27 +229,22 @@ class Metrics:
         row_bytes: int,
         freshness: float,
     ) -> None:
-        """A data object was written, and before it the quarantine object of its rejects.
+        """A data object was written, and before it the quarantine object of its rejected records.
 
         `body_bytes` is compressed, `row_bytes` is not; `freshness` is now minus the last record's Kafka timestamp (s).
         """
         topic = partition.topic
-        self._add(M.LANDED, rows, topic)
-        self._add(M.QUARANTINED, rejected, topic)
-        self._add(M.IN_FLIGHT, -rows - rejected, topic)
-        self._add(M.OBJECTS, 1, topic)
+        self.counters.record_landed(topic, rows=rows, rejected=rejected, body_bytes=body_bytes)
         self._add(M.ROW_BYTES, row_bytes, topic)
         self._observe(M.OBJECT_BYTES, body_bytes)
         self._observe(M.FRESHNESS, freshness)
 
     def adopted(self, partition: TopicPartition, records_released: int) -> None:
-        """Another writer's object takes the place of these records of ours."""
-        self._add(M.ADOPTED, 1, partition.topic)
-        self.released(partition, records_released)
+        """Another daemon's object takes the place of these records."""
+        self.counters.record_adopted(partition.topic, records_released)
 
     def released(self, partition: TopicPartition, records: int) -> None:
-        self._add(M.RELEASED, records, partition.topic)
-        self._add(M.IN_FLIGHT, -records, partition.topic)
+        self.counters.record_released(partition.topic, records)
 
     def committed(self, partition: TopicPartition, seconds: float) -> None:
         self._add(M.COMMITS, 1, partition.topic)
@@ -285,7 +272,7 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         self._observe(M.LOOP_LAG, seconds)
 
-    # -- how it is kept and shown
+    # -- storage and export
 
     def _add(self, member: M, amount: int, *labels: str) -> None:
         values = self._values[member]
@@ -297,27 +284,19 @@ class Metrics:
             histogram = known[labels] = Histogram(member.value.bounds)
         histogram.observe(value)
 
-    def _add_bounded(self, member: M, amount: int, label: str) -> None:
-        """As ``_add``, for labels that somebody else chooses: a lone surrogate would fail every scrape from then on."""
-        values = self._values[member]
-        fit = len(label) <= MAX_LABEL_LENGTH and label.isprintable()
-        if (label,) not in values and not (fit and len(values) < MAX_LABEL_VALUES):
-            label = OTHER
-        self._add(member, amount, label)
-
-    def _sum(self, member: M) -> int:
-        return sum(self._values[member].values())
-
     def _families(self) -> Iterator[Metric]:
         gauges = _gauges(self._snapshot()) if self._snapshot is not None else {}
-        gauges[M.IN_FLIGHT] = self._values[M.IN_FLIGHT].items()
+        counts: dict[M, dict[tuple[str, ...], int]] = dict(self._values)
+        for member, flow in self._flow.items():
+            counts[member] = {(label,): count for label, count in flow.items()}
+        gauges[M.IN_FLIGHT] = counts[M.IN_FLIGHT].items()
         for member in M:
             row = member.value
             if row.type == "histogram":
                 yield _distributions(row, self._histograms[member])
             elif row.type == "counter":
                 counter = CounterMetricFamily(row.name, row.help, labels=row.labels)
-                for labels, value in self._values[member].items():
+                for labels, value in counts[member].items():
                     counter.add_metric(labels, value)
                 yield counter
             else:
@@ -331,7 +310,7 @@ Samples = Iterable[tuple[Sequence[str], float]]
 
 
 def _gauges(status: Status) -> dict[M, Samples]:
-    """What the snapshot says. A number that is not known yet has no sample."""
+    """The gauges of a status. A number that is not known yet has no sample."""
     active = {reason.code for reason in status.reasons}
     python = ".".join(map(str, sys.version_info[:3]))
 
@@ -372,7 +351,7 @@ def _loading(loading: Loading | None) -> dict[M, Samples]:
     return found
 
 
-def _distributions(row: Row, histograms: Mapping[tuple[str, ...], Histogram]) -> HistogramMetricFamily:
+def _distributions(row: MetricRow, histograms: Mapping[tuple[str, ...], Histogram]) -> HistogramMetricFamily:
     family = HistogramMetricFamily(row.name, row.help, labels=row.labels)
     for labels, histogram in histograms.items():
         family.add_metric(labels, histogram.buckets(), histogram.total)
@@ -380,7 +359,7 @@ def _distributions(row: Row, histograms: Mapping[tuple[str, ...], Histogram]) ->
 
 
 class _Families(Collector):
-    """The library asks an object for its families."""
+    """Adapts a function to the collector that the library expects."""
 
     def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
         self._collect = families
@@ -389,5 +368,5 @@ class _Families(Collector):
         return self._collect()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that registering does not take a snapshot."""
+        """Empty, so that registering does not read the status."""
         return ()

@@ -1,4 +1,4 @@
-"""Tells systemd how we are: its notification protocol, where NOTIFY_SOCKET is set; nothing elsewhere."""
+"""Sends state to systemd with its notification protocol, where NOTIFY_SOCKET is set."""
 
 import logging
 import os
@@ -9,10 +9,10 @@ log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Sends state to the service manager. Nothing here raises or waits: a deaf manager must not hurt the daemon.
+    """Sends state to the service manager. Nothing here raises or waits: a broken manager must not harm the daemon.
 
-    `address` is the socket's: a path, or "@name" for an abstract one; "" where nobody listens. `watchdog_interval` is
-    how often ``watchdog`` must be called, in seconds: half of the manager's patience; None where it has no watchdog.
+    `address` is the socket's path, or "@name" for an abstract socket; "" without a manager. `watchdog_interval` is the
+    time between two calls of ``watchdog`` in seconds, half of the manager's time-out; None where it has no watchdog.
     """
 
     def __init__(self, address: str = "", watchdog_interval: float | None = None) -> None:
@@ -35,7 +35,7 @@ class Notifier:
         self._send("STATUS=" + " ".join(text.split()))
 
     def watchdog(self) -> None:
-        """A sign of life."""
+        """Report that the event loop runs."""
         self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
@@ -45,7 +45,7 @@ class Notifier:
         if not self._address:
             return
         try:
-            # A socket each time: the manager may be replaced while we run, and this is a few messages a minute.
+            # A new socket each time: the manager may be replaced meanwhile, and these are a few messages a minute.
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as out:
                 out.sendto(state.encode(errors="replace"), self._address)
         except (OSError, ValueError) as error:
@@ -57,7 +57,7 @@ class Notifier:
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float | None:
-    """Half of WATCHDOG_USEC; None where it is meant for another process of the unit, or is not a number."""
+    """Half of WATCHDOG_USEC; None where it is for another process of the unit, or is not a number."""
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:

@@ -35,7 +35,7 @@ MIN_OUTAGE_S = 1.0  # a shorter outage gets no line
 
 
 class LiveView:
-    """A table that is drawn in place; nothing at all where `console` is no terminal.
+    """A table that is drawn in place where `console` is a terminal.
 
     Log lines must go to ``stream``, which prints them above the table. Drawing and printing happen in the thread of
     `output`: a terminal that is stopped holds up that thread alone, and misses the tables of that time.
@@ -54,15 +54,16 @@ class LiveView:
     @classmethod
     def on_stderr(cls, config: Config) -> "LiveView":
         """A view on standard error."""
-        if isinstance(sys.stderr, BackgroundStream):
-            return cls(config, Console(file=sys.stderr.target), sys.stderr.output)
-        return cls(config, Console(stderr=True), BackgroundOutput())
+        stderr = sys.stderr
+        if not isinstance(stderr, BackgroundStream):
+            stderr = BackgroundStream(stderr, BackgroundOutput())
+        return cls(config, Console(file=stderr.target), stderr.output)
 
     def start(self) -> None:
         """Draw the table from now on. Call ``stop`` afterwards: the cursor stays hidden until then."""
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             return
-        # rich's own redirection would make whoever prints wait for the console's lock.
+        # rich's own redirection would make every print wait for the console's lock.
         self._live = Live(
             console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )

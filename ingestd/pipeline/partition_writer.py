@@ -17,7 +17,7 @@ from ingestd import __version__
 from ingestd.core.batch import Batch, EncodedBatch, RecordRef
 from ingestd.core.chain import ChainPolicy, ChainRules, Halt, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
 from ingestd.core.records import LogRange, Position, Record, TopicPartition
 from ingestd.core.validation import Validated
@@ -26,7 +26,7 @@ from ingestd.pipeline.chain_objects import ChainObjects, Dependencies
 
 log = logging.getLogger(__name__)
 
-_heap = HeapTrimmer()  # of the process; used by the one thread that compresses
+_heap = HeapTrimmer()  # of the process
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class PartitionWriter:
         self.last_timestamp: int | None = None  # Kafka timestamp (ms) of the last record read
         self.last_progress_at = _now()  # when records last came, or none were there to come
         self.task: asyncio.Task[None] | None = None
-        self._rules = ChainRules(partition, policy, dependencies.source.cluster_id)
+        self._rules = ChainRules(partition, policy, dependencies.source.source_id)
         self._keys = policy.keys
         self._flush_policy = flush_policy
         self._objects = ChainObjects(self._rules, dependencies)
@@ -185,7 +185,7 @@ class PartitionWriter:
 
     async def _load(self) -> Position:
         # Before anything that is asked by the topic's name: a topic that is created again from now on is noticed.
-        self._rules.topic_id = await self._source.topic_id(self.partition)
+        self._rules.stream_id = await self._source.stream_id(self.partition)
         committed = await self._source.committed(self.partition)
         if committed is not None:
             self._rules.check_committed(committed)
@@ -299,13 +299,18 @@ class PartitionWriter:
     async def _encode(self, batch: Batch) -> EncodedBatch:
         await self._wait_for_compression()
         keys, rules = self._keys, self._rules
-        encoded = await self._offload(_encode, batch, keys, rules.cluster, rules.topic_id)
-        self._on_freed()
+        encoded = await self._offload(batch.encode, keys, rules.source_id, __version__, rules.stream_id)
+        self._free(len(encoded.data))
         return encoded
 
     async def _wait_for_compression(self) -> None:
         if self._compression is not None:
             await self._compression
+
+    def _free(self, size: int) -> None:
+        """Note that about `size` bytes are free: the parts of a body that was joined, or a body that has landed."""
+        self._on_freed()
+        _heap.freed(size, self._dependencies.executor)
 
     def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._dependencies.executor, function, *arguments)
@@ -324,8 +329,7 @@ class PartitionWriter:
         )
         if batch.flush_reason is FlushReason.HOLE:
             self._metrics.lost_upstream(self.partition, metadata.end - metadata.start)
-        self._on_freed()
-        self._offload(_heap.freed, len(encoded.data))
+        self._free(len(encoded.data))
         self._dependencies.landed(encoded.data_key)
         log.debug("landed %s: %d rows, flushed by %s", encoded.data_key, metadata.rows, batch.flush_reason)
 
@@ -353,12 +357,6 @@ class PartitionWriter:
     def _place(self, **more: object) -> dict[str, object]:
         """Fields of a log line."""
         return {"topic": self.partition.topic, "partition": self.partition.partition, **more}
-
-
-def _encode(batch: Batch, keys: ObjectKeys, cluster: str, topic_id: str) -> EncodedBatch:
-    encoded = batch.encode(keys, cluster, __version__, topic_id)
-    _heap.freed(len(encoded.data))
-    return encoded
 
 
 def _now() -> float:

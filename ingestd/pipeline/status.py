@@ -10,7 +10,7 @@ from ingestd.config.model import Config
 from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import SinkForbidden
 from ingestd.ops.metrics import Metrics
-from ingestd.ops.readiness import Loading, PartitionStatus, Status, judged
+from ingestd.ops.readiness import Loading, PartitionStatus, Status, with_reasons
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.pipeline.partition_writer import PartitionWriter
 from ingestd.sinks.retry import SinkRetrier
@@ -45,7 +45,7 @@ class StatusCollector:
         unassigned_since = self.pipeline.unassigned_since if self.pipeline is not None else None
         self._source_error_since = (self._source_error_since or now) if source_error else None
         self._last_error = sink_error or source_error or self._last_error
-        return judged(
+        return with_reasons(
             Status(
                 version=__version__,
                 started_at=self._started_at,
@@ -54,7 +54,7 @@ class StatusCollector:
                 sink=self._sink_url,
                 phase=self.phase,
                 partitions=[self._partition(writer, now) for writer in writers],
-                totals=self._metrics.totals(),
+                totals=self._metrics.counters.totals(),
                 buffered_bytes=self.pipeline.held_bytes if self.pipeline is not None else 0,
                 budget_bytes=int(self._config.batch.memory),  # the encoder knows no subclass
                 loop_lag=self.loop_lag,

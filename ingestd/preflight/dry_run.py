@@ -166,7 +166,7 @@ class DryRun:
         )
 
     def _summary(self, pipeline: Pipeline, seconds: float, problem: str | None) -> Summary:
-        totals = self._metrics.totals()
+        totals = self._metrics.counters.totals()
         return Summary(
             seconds=round(seconds, 1),
             caught_up=self._caught_up,

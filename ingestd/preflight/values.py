@@ -42,11 +42,11 @@ def _times(config: Config) -> Iterator[CheckFinding]:
             "wait between two tries makes /readyz fail",
             "give a longer health.stall",
         )
-    if config.kafka.progress_timeout < config.batch.interval:
+    if config.health.progress_timeout < config.batch.interval:
         yield note(
             "settings.progress",
-            f"kafka.progress_timeout = {config.kafka.progress_timeout} is shorter than batch.interval",
-            "give a longer one, or the consumer is rebuilt for nothing",
+            f"health.progress_timeout = {config.health.progress_timeout} is shorter than batch.interval",
+            "give a longer one, or the source is rebuilt for nothing",
         )
 
 

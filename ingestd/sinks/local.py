@@ -4,7 +4,6 @@ A file is complete under a temporary name before its own name exists, and its ow
 fails where the name is taken. ``rename`` would overwrite.
 """
 
-import asyncio
 import errno
 import os
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from ingestd.core import gzip_extra
 from ingestd.core.errors import SinkForbidden, SinkUnavailable
 from ingestd.core.stored import ObjectInfo, Stored
+from ingestd.ops.detached_thread import run_detached
 from ingestd.sinks.names import check_folder, check_key, check_metadata
 
 _TEMPORARY = ".tmp"
@@ -54,7 +54,7 @@ class LocalSink:
 
     async def start(self) -> None:
         """Create the directory and prove that it takes hard links. ``SinkForbidden`` where it does not."""
-        await asyncio.to_thread(self._start)
+        await run_detached(self._start)
 
     async def close(self) -> None:
         pass
@@ -62,19 +62,19 @@ class LocalSink:
     async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
         path = self._path(key)
         check_metadata(metadata)
-        return await asyncio.to_thread(self._put, path, body, metadata)
+        return await run_detached(self._put, path, body, metadata)
 
     async def head(self, key: str) -> ObjectInfo | None:
         """As the port says; the size is that of the file, metadata included."""
-        return await asyncio.to_thread(self._head, key, self._path(key))
+        return await run_detached(self._head, key, self._path(key))
 
     async def get(self, key: str, limit: int | None = None) -> bytes:
         """The file's bytes: the body with the metadata in its header."""
-        return await asyncio.to_thread(_read, self._root, self._path(key), limit)
+        return await run_detached(_read, self._root, self._path(key), limit)
 
     async def folders(self, prefix: str) -> list[str]:
         check_folder(prefix)
-        return [below for below, is_folder in await asyncio.to_thread(_entries, self._root, prefix) if is_folder]
+        return [below for below, is_folder in await run_detached(_entries, self._root, prefix) if is_folder]
 
     async def list(self, prefix: str) -> AsyncIterator[str]:
         pending = [("", True)]
@@ -83,7 +83,7 @@ class LocalSink:
             if not is_folder:
                 yield name
                 continue
-            below = await asyncio.to_thread(_entries, self._root, name)
+            below = await run_detached(_entries, self._root, name)
             # A folder's name ends with "/", so this order of names is the order of the whole keys.
             pending.extend(entry for entry in reversed(below) if _leads_to(entry, prefix))
 

@@ -106,7 +106,7 @@ class SinkRetrier:
             self._failing.add(call)
         elif call.forbidden != isinstance(error, SinkForbidden):
             self._leave(call)
-        call.error = error
+        call.error = _without_frames(error)
         outage = self._outages[call.operation, call.forbidden]
         if call not in outage.calls:
             outage.calls.add(call)
@@ -132,6 +132,12 @@ class SinkRetrier:
             return None
         del self._outages[call.operation, call.forbidden]
         return f"{outage.state.end(asyncio.get_running_loop().time())} in {number(outage.all_calls, 'call')}"
+
+
+def _without_frames(error: SinkError) -> SinkError:
+    """The error without what its frames hold: the object's body, for as long as the call fails."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 class _Outage:

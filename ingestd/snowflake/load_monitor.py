@@ -15,6 +15,7 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import IngestdError
 from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.ops.detached_thread import run_detached
 from ingestd.ops.logs import Outage
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.readiness import Loading
@@ -22,7 +23,6 @@ from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import days, keys
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.snowflake.copy_history import SLICE, CopiedFile, key_of, slices
-from ingestd.snowflake.detached_thread import run_detached
 from ingestd.snowflake.object_tracker import ObjectTracker, oldest
 from ingestd.snowflake.objects import AT_ONCE, read
 from ingestd.snowflake.rest import MAX_FILES
@@ -144,7 +144,7 @@ class LoadMonitor:
         self._compared_at = now
         # Who wrote an object that was adopted may not have come to tell of it. It is looked for, and not named at once:
         # after a reset of the group, objects are adopted that a pipe has long forgotten.
-        if self._following.has_room_again() or self._metrics.totals().adopted != self._adopted:
+        if self._following.has_room_again() or self._metrics.counters.totals().adopted != self._adopted:
             self._scanned = False
 
     async def _look(self, now: datetime) -> Lines:
@@ -156,7 +156,7 @@ class LoadMonitor:
         """See all, and what is in the store: follow the objects of the newest days that are not loaded, and name those
         that the history does not know.
         """
-        self._adopted = self._metrics.totals().adopted
+        self._adopted = self._metrics.counters.totals().adopted
         heard: set[str] = set()
         known: set[str] = set()
         others, failures = [], []

@@ -1,46 +1,67 @@
-"""The port to where records come from: a log of partitions, read in order, with a committed position for each.
+"""The port of a source: a stream of partitions, read in order, with a committed position for each.
 
 A source knows nothing of batches, objects or sinks. It reports which partitions are ours and hands out their records.
+A position is the number of the next record to read: an integer of any size that grows within a partition.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
+
+import msgspec
 
 from ingestd.core.records import LogRange, Position, Record, TopicPartition
 
 Fetched = Mapping[TopicPartition, Sequence[Record]]
 
 
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a kind of source can do. The contract's tests check each source against its own."""
+
+    replayable: bool = True  # a seek back hands out the same records again
+    has_commits: bool = True  # committed positions outlive the process
+    has_log_end: bool = True  # `log_range` and `end_offset` know where the log ends, so that there is a lag
+
+
 class Listener(Protocol):
-    """Hears of changes of ownership, from inside a rebalance, and of records that are gone. None of it may raise."""
+    """Is told of changes of ownership, from inside a rebalance, and of records that are gone. It must not raise."""
 
     def on_assigned(self, partitions: Collection[TopicPartition]) -> None:
-        """These partitions are ours now. Nothing is fetched from one before ``Source.seek`` was called for it."""
+        """These partitions are ours now. Nothing is fetched from one before `Source.seek` was called for it."""
         ...
 
     async def on_revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """These partitions are about to be somebody else's; they stay ours until this returns."""
+        """These partitions are about to be assigned to others; they stay ours until this returns."""
         ...
 
     def on_out_of_range(self, partition: TopicPartition) -> None:
-        """What was to be read next is not, or no longer, in the log, or the log is of another topic than was named.
+        """The log does not hold the next position, or no longer, or is the log of another stream than before.
 
-        The partition is paused until ``Source.seek``. Called from inside ``Source.fetch``.
+        The partition is paused until `Source.seek`. Called from inside `Source.fetch`.
         """
         ...
 
 
 class Source(Protocol):
-    """A log to read from. Errors are ``ingestd.core.errors.SourceError``; transient ones are retried inside."""
+    """A stream to read from. Errors are `ingestd.core.errors.SourceError`; transient ones are retried inside."""
 
     @property
-    def cluster_id(self) -> str:
-        """Which log this is; known after ``start``. Part of every object's metadata."""
+    def capabilities(self) -> Capabilities:
+        """What this source can do."""
+        ...
+
+    @property
+    def source_id(self) -> str:
+        """The id of the system that keeps the stream, "" without one; known after `start`. Part of every object."""
+        ...
+
+    @property
+    def revoke_timeout(self) -> float:
+        """The seconds that `Listener.on_revoked` may take; after that others may own the partitions already."""
         ...
 
     @property
     def error(self) -> str | None:
-        """What is wrong now, for people; None while all is well. Whatever it is, it is tried again."""
+        """The current failure, for people; None without one. It is retried."""
         ...
 
     async def start(self, listener: Listener) -> None:
@@ -48,45 +69,45 @@ class Source(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Leave. Commits that were accepted are finished first; nothing is committed on the way out."""
+        """Leave. Commits that were accepted are finished first; nothing else is committed."""
         ...
 
     async def fetch(self) -> Fetched | None:
-        """The next records, in offset order per partition; empty when there were none for a moment; None at the end.
+        """The next records, in order within each partition; empty where none came for a moment; None at the end.
 
-        Never cancelled by callers but to crash: cancelling aiokafka's ``getmany`` breaks its poll detection for good.
+        Only a crash may cancel it: cancelling aiokafka's ``getmany`` breaks its poll detection for good.
         """
         ...
 
     def finish(self) -> None:
-        """Ask the stream to end: ``fetch`` returns None soon, and from then on. Membership and commits go on."""
+        """End the stream: `fetch` returns None soon, and from then on. Membership and commits go on."""
         ...
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Read on from `offset`; records of before that were fetched but not handed out are forgotten. Un-pauses."""
+        """Continue at `offset` and end a pause; fetched records that were not handed out are forgotten."""
         ...
 
     def pause(self, partition: TopicPartition) -> None:
-        """Hand out no more records of this partition until ``seek``."""
+        """Hand out no more records of this partition until `seek`."""
         ...
 
-    async def topic_id(self, partition: TopicPartition) -> str:
-        """Which topic this is: one that was deleted and created again has another id. "" where none is known.
+    async def stream_id(self, partition: TopicPartition) -> str:
+        """The id of the stream behind the name, which changes when it is deleted and created again; "" without ids.
 
-        From now on what is handed out is of this one; where it is gone, ``Listener.on_out_of_range`` is called.
+        From now on only its records are handed out; where it is gone, `Listener.on_out_of_range` is called.
         """
         ...
 
     async def committed(self, partition: TopicPartition) -> Position | None:
-        """The group's committed position with its mark, or None where there is none."""
+        """The committed position with its commit tag, or None where nothing was committed."""
         ...
 
     async def log_range(self, partition: TopicPartition) -> LogRange:
-        """The offsets the log holds now."""
+        """The positions that the log holds now."""
         ...
 
     async def resolve_start(self, partition: TopicPartition) -> int:
-        """The offset to begin at where the group has none: the configured start policy, applied now."""
+        """The position to begin at where nothing was committed: the configured start policy, applied now."""
         ...
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
@@ -97,9 +118,9 @@ class Source(Protocol):
         ...
 
     async def rebuild(self) -> None:
-        """Begin anew with the same listener, which loses everything first. For a source that is stuck."""
+        """Reconnect a source that makes no progress: all partitions are revoked, and then assigned again."""
         ...
 
     def end_offset(self, partition: TopicPartition) -> int | None:
-        """The log's end as last heard from the broker, for lag; None before the first answer."""
+        """The end of the log as last reported, for the lag; None before the first report."""
         ...

@@ -86,9 +86,10 @@ class Links:
         if not landed.rows and not landed.rejected:
             tally.holes += 1
             tally.hole_offsets += landed.end - landed.start
-        if landed.cluster in self.clusters or len(self.clusters) < MAX_CLUSTERS:
-            known, first = self.clusters.get(landed.cluster, (0, key))
-            self.clusters[landed.cluster] = (known + 1, first)
+        cluster = landed.cluster or ""
+        if cluster in self.clusters or len(self.clusters) < MAX_CLUSTERS:
+            known, first = self.clusters.get(cluster, (0, key))
+            self.clusters[cluster] = (known + 1, first)
 
 
 class Audit:

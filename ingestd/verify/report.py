@@ -84,11 +84,13 @@ def _judge_clusters(audit: Audit, expected: str | None) -> None:
             counts[cluster] = counts.get(cluster, 0) + count
     if not counts:
         return
+    no_id = "without an id"
     right = expected if expected is not None else max(sorted(counts), key=lambda cluster: counts[cluster])
     for (topic, partition), links in sorted(audit.links.items()):
         for cluster, (count, key) in links.clusters.items():
             if cluster != right:
-                text = f"{topic}[{partition}]: {number(count, 'object')} of cluster {cluster}, not {right}, first {key}"
+                text = f"{topic}[{partition}]: {number(count, 'object')} of cluster {cluster or no_id}, "
+                text += f"not {right or no_id}, first {key}"
                 audit.problems.add(
                     VerifyFinding(code="cluster", message=text, topic=topic, partition=partition, key=key)
                 )

@@ -13,7 +13,12 @@ from tests.e2e.group import until_group_is
 _MINUTES = 180.0  # seconds without a broker, in the long form
 _ENOUGH = 3  # answers of one kind that are cut, in the short form
 
-_IMPATIENT = {"kafka.session_timeout": "3s", "kafka.rebalance_timeout": "3s", "kafka.request_timeout": "4s"}
+_IMPATIENT = {
+    "kafka.session_timeout": "3s",
+    "kafka.rebalance_timeout": "3s",
+    "kafka.request_timeout": "4s",
+    "health.source_unavailable": "4s",
+}
 _HELD = {"batch.interval": "1h"}
 
 

@@ -1,4 +1,4 @@
-"""What every source promises, run on each of them."""
+"""The promises of every source, as tests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -14,7 +14,7 @@ LIMIT = 60  # seconds until a promise counts as broken; never waited for when it
 
 @dataclass
 class RecordingListener:
-    """Keeps what it heard. `owned` is what is ours now."""
+    """Records the calls. `owned` are the partitions that are assigned now."""
 
     owned: set[TopicPartition] = field(default_factory=set)
     heard: list[tuple[str, frozenset[TopicPartition]]] = field(default_factory=list)
@@ -35,7 +35,7 @@ class RecordingListener:
         self._changed.set()
 
     async def wait_for(self, partitions: Collection[TopicPartition]) -> None:
-        """Until exactly these are ours."""
+        """Until exactly these are assigned."""
         async with asyncio.timeout(LIMIT):
             while self.owned != set(partitions):
                 self._changed.clear()
@@ -44,12 +44,13 @@ class RecordingListener:
 
 @dataclass
 class World:
-    """A source as a test of the contract finds it.
+    """A source, as each test of the contract gets it.
 
     `source` is started with `listener` and nothing else was called. Its start policy is earliest, its group has
     committed nothing. `partitions` are the two it is or will be assigned; their logs are empty and begin at offset 0.
     `append` returns once the values are in the log of one partition, at consecutive offsets. `create_again` deletes the
-    topic and creates another under its name, with as many partitions.
+    topic and creates another under its name, with as many partitions. `another` makes a source of the same group that
+    is not started.
     """
 
     source: Source
@@ -57,6 +58,7 @@ class World:
     partitions: tuple[TopicPartition, TopicPartition]
     append: Callable[[TopicPartition, Sequence[bytes]], Awaitable[None]]
     create_again: Callable[[], Awaitable[None]]
+    another: Callable[[], Source]
 
 
 class Reader:
@@ -110,7 +112,7 @@ class SourceContract:
         assert ("revoked", frozenset(world.partitions)) not in world.listener.heard
 
     async def test_knows_its_log_once_started(self, world: World) -> None:
-        assert world.source.cluster_id
+        assert world.source.source_id
 
     async def test_hands_out_nothing_before_seek(self, world: World) -> None:
         await world.listener.wait_for(world.partitions)
@@ -178,9 +180,10 @@ class SourceContract:
         world.source.seek(partition, 0)
         reader.got.clear()
         after = await reader.take(partition, 4)
-        assert [(r.offset, r.timestamp, r.value, r.key) for r in after] == [
+        same = [(r.offset, r.timestamp, r.value, r.key) for r in after] == [
             (r.offset, r.timestamp, r.value, r.key) for r in before
         ]
+        assert same is world.source.capabilities.replayable
 
     async def test_hands_out_nothing_of_a_paused_partition(self, world: World) -> None:
         paused, other = world.partitions
@@ -232,8 +235,21 @@ class SourceContract:
         first, second = world.partitions
         await world.listener.wait_for(world.partitions)
         await world.append(first, [b"a", b"b", b"c"])
-        assert await world.source.log_range(first) == (0, 3)
-        assert await world.source.log_range(second) == (0, 0)
+        known = [await world.source.log_range(each) for each in (first, second)] == [(0, 3), (0, 0)]
+        assert known is world.source.capabilities.has_log_end
+
+    async def test_commits_outlive_the_source(self, world: World) -> None:
+        partition, position = world.partitions[0], Position(2, "m")
+        await self.sought(world)
+        await world.append(partition, [b"a", b"b"])
+        assert await world.source.commit(partition, position)
+        await world.source.stop()
+        another = world.another()
+        await another.start(RecordingListener())
+        try:
+            assert (await another.committed(partition) == position) is world.source.capabilities.has_commits
+        finally:
+            await another.stop()
 
     async def test_reports_a_log_that_covers_what_it_handed_out(self, world: World) -> None:
         partition = world.partitions[0]
@@ -261,7 +277,7 @@ class SourceContract:
     async def test_hands_out_nothing_of_a_topic_that_was_created_again(self, world: World) -> None:
         partition = world.partitions[0]
         await world.listener.wait_for(world.partitions)
-        former = await world.source.topic_id(partition)
+        former = await world.source.stream_id(partition)
         await world.append(partition, [b"former"] * 3)
         world.source.seek(partition, 0)
         reader = Reader(world.source)
@@ -272,7 +288,7 @@ class SourceContract:
             while not {"out of range", "revoked"} & {what for what, _ in world.listener.heard}:
                 assert await reader.fetch()
         assert not reader.got.get(partition)
-        assert await world.source.topic_id(partition) != former
+        assert await world.source.stream_id(partition) != former
 
     async def test_finish_ends_the_stream_for_good(self, world: World) -> None:
         reader = await self.sought(world)

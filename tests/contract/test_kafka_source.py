@@ -1,4 +1,4 @@
-"""The Kafka source keeps the contract on a real broker, and so does the one that only looks on."""
+"""The Kafka source keeps the contract on a real broker, and so does the read-only one."""
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -33,7 +33,14 @@ class TestKafkaSource(SourceContract):
         async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all") as producer:
             await source.start(listener)
             partitions = TopicPartition(topic, 0), TopicPartition(topic, 1)
-            yield World(source, listener, partitions, append, partial(create_again, kafka.bootstrap, topic))
+            yield World(
+                source,
+                listener,
+                partitions,
+                append,
+                partial(create_again, kafka.bootstrap, topic),
+                partial(self.kind, config),
+            )
             await source.stop()
 
 
@@ -43,5 +50,5 @@ async def create_again(bootstrap: str, topic: str) -> None:
         await create_topic(admin, topic, 2)
 
 
-class TestOnlooker(TestKafkaSource):
+class TestReadOnlySource(TestKafkaSource):
     kind = ReadOnlySource

@@ -1,4 +1,4 @@
-"""The source in memory keeps the contract, and its own test methods do what a group does."""
+"""The source in memory keeps the contract, and its methods for tests behave like a group."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 
@@ -30,7 +30,7 @@ class TestMemorySource(SourceContract):
             log.create_again()
 
         await source.start(listener)
-        yield World(source, listener, (P0, P1), append, create_again)
+        yield World(source, listener, (P0, P1), append, create_again, lambda: MemorySource(log))
         await source.stop()
 
 

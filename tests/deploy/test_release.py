@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 import ingestd
 from ingestd.config.examples import NAMES
-from ingestd.ops.build_info import Build, build, in_words
+from ingestd.ops.build_info import BuildInfo, read_build_info, version_line
 from tests.e2e.loader import in_directory
 
 REPOSITORY = Path(__file__).parents[2]
@@ -158,9 +158,9 @@ def test_the_version_names_the_commit(release: Release, clean: Path) -> None:
 
 
 def test_a_source_tree_says_that_it_is_one() -> None:
-    assert build() is None
-    assert re.fullmatch(rf"ingestd {ingestd.__version__} \(source tree; Python 3\.\d+\.\d+\S*\)", in_words(None))
-    assert "commit abc, unknown;" in in_words(Build(commit="abc", time="unknown"))
+    assert read_build_info() is None
+    assert re.fullmatch(rf"ingestd {ingestd.__version__} \(source tree; Python 3\.\d+\.\d+\S*\)", version_line(None))
+    assert "commit abc, unknown;" in version_line(BuildInfo(commit="abc", time="unknown"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,8 +19,8 @@ from tests.e2e.test_bad_input import event, quarantined_in
 from tests.services.kafka import KafkaAddress, KafkaBroker
 from tests.services.ports import HOST
 from tests.services.seaweed import S3Store
+from tests.test_kafka_bad_headers import Headers, raw_batch
 from tests.test_security_events import ODD_TEXT, REFUSED
-from tests.test_security_kafka import Headers, raw_batch
 
 BAD_NAMES: Headers = [(b"\xff\xfe", b"v"), (b"\x00\x1b[2J", None), (b"", b"")]
 MIB = 1 << 20

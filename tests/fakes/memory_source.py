@@ -1,4 +1,4 @@
-"""A source whose log is in memory, for tests: it keeps every promise of the port and rebalances when told to."""
+"""A source whose log is in memory, for tests. It rebalances when a test tells it to."""
 
 import asyncio
 from bisect import bisect_left
@@ -8,18 +8,18 @@ from operator import attrgetter
 
 from ingestd.core.errors import SourceError
 from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources.base import Listener
+from ingestd.sources.base import Capabilities, Listener
 
 
 class MemoryLog:
-    """What a broker keeps: records, and the committed positions of one group. It outlives the sources that read it.
+    """The records and committed positions of one group, as a broker keeps them. It outlives the sources that read it.
 
     Offsets of a partition ascend and may have gaps. `commits` may be changed from outside, as another tool would.
     """
 
     def __init__(self, records: Mapping[TopicPartition, Sequence[PlainRecord]]) -> None:
         self.commits: dict[TopicPartition, Position] = {}
-        self.topic_id = "1"
+        self.stream_id = "1"
         self._records = {partition: list(some) for partition, some in records.items()}
         self._starts = {partition: some[0].offset if some else 0 for partition, some in self._records.items()}
         self._ends = {partition: some[-1].offset + 1 if some else 0 for partition, some in self._records.items()}
@@ -44,15 +44,15 @@ class MemoryLog:
             event.set()
 
     def trim(self, partition: TopicPartition, start: int) -> None:
-        """Retention: the log begins at `start` now."""
+        """Remove the records before `start`, as retention does."""
         records = self._records[partition]
         del records[: bisect_left(records, start, key=attrgetter("offset"))]
         self._starts[partition] = start
         self._ends[partition] = max(self._ends[partition], start)
 
     def create_again(self) -> None:
-        """The topic is deleted and created again under its name, with as many partitions."""
-        self.topic_id = str(int(self.topic_id) + 1)
+        """Delete the stream and create it again under its name, with as many partitions."""
+        self.stream_id = str(int(self.stream_id) + 1)
         self._records = {partition: [] for partition in self._records}
         self._starts, self._ends = dict.fromkeys(self._records, 0), dict.fromkeys(self._records, 0)
         self.commits.clear()
@@ -74,34 +74,37 @@ class MemoryLog:
 
 
 class MemorySource:
-    """One member of the group. It is given all partitions at start unless `assign` names others."""
+    """One member of the group. All partitions are assigned to it at start unless `assign` names others."""
+
+    capabilities = Capabilities()
+    revoke_timeout = 30.0
 
     def __init__(
         self,
         log: MemoryLog | Mapping[TopicPartition, Sequence[PlainRecord]],
         *,
-        cluster_id: str = "memory",
+        source_id: str = "memory",
         assign: Collection[TopicPartition] | None = None,
         max_records: int = 500,
         moment: float = 0.01,
     ) -> None:
-        """`max_records` is the most of one partition in one fetch, `moment` how many seconds an empty one waits."""
+        """`max_records` bounds one partition's records in a fetch; an empty fetch waits `moment` seconds."""
         self.log = log if isinstance(log, MemoryLog) else MemoryLog(log)
-        self._cluster_id = cluster_id
+        self._source_id = source_id
         self._first = self.log.partitions if assign is None else list(assign)
         self._max_records = max_records
         self._moment = moment
         self._listener: Listener | None = None
         self._owned: set[TopicPartition] = set()
-        self._next: dict[TopicPartition, int] = {}  # only where records may be handed out: owned, sought, not paused
-        self._topic_ids: dict[TopicPartition, str] = {}
+        self._next: dict[TopicPartition, int] = {}  # of partitions that are owned, sought and not paused
+        self._stream_ids: dict[TopicPartition, str] = {}
         self._rebalancing = False
         self._finished = False
         self._wake = asyncio.Event()
 
     @property
-    def cluster_id(self) -> str:
-        return self._cluster_id
+    def source_id(self) -> str:
+        return self._source_id
 
     @property
     def error(self) -> str | None:
@@ -118,26 +121,26 @@ class MemorySource:
         self._next.clear()
 
     def assign(self, partitions: Collection[TopicPartition]) -> None:
-        """A rebalance gives these to us."""
+        """Assign these partitions, as a rebalance does."""
         self._owned |= set(partitions)
-        self._hears().on_assigned(partitions)
+        self._started().on_assigned(partitions)
 
     async def revoke(self, partitions: Collection[TopicPartition]) -> None:
-        """A rebalance takes these from us once the listener has let go of them; nothing is fetched meanwhile."""
+        """Revoke these partitions after the listener's `on_revoked`; nothing is fetched meanwhile."""
         self._rebalancing = True
         try:
-            await self._hears().on_revoked(partitions)
+            await self._started().on_revoked(partitions)
         finally:
             self._rebalancing = False
         self.lose(partitions)
 
-    def _hears(self) -> Listener:
+    def _started(self) -> Listener:
         if self._listener is None:
             raise RuntimeError("start() comes first")
         return self._listener
 
     def lose(self, partitions: Collection[TopicPartition]) -> None:
-        """These became somebody else's without a word, as after a session time-out: commits are refused."""
+        """Lose these partitions without a revocation, as after a session time-out: commits are refused."""
         for partition in partitions:
             self._owned.discard(partition)
             self._next.pop(partition, None)
@@ -158,10 +161,10 @@ class MemorySource:
             return fetched
         for partition, offset in list(self._next.items()):
             start, end = self.log.range(partition)
-            another = self._topic_ids.get(partition, self.log.topic_id) != self.log.topic_id
+            another = self._stream_ids.get(partition, self.log.stream_id) != self.log.stream_id
             if another or not start <= offset <= end:
                 self.pause(partition)
-                self._hears().on_out_of_range(partition)
+                self._started().on_out_of_range(partition)
             elif records := self.log.read(partition, offset, self._max_records):
                 fetched[partition] = records
         for partition, records in fetched.items():
@@ -181,9 +184,9 @@ class MemorySource:
     def pause(self, partition: TopicPartition) -> None:
         self._next.pop(partition, None)
 
-    async def topic_id(self, partition: TopicPartition) -> str:
-        self._topic_ids[partition] = self.log.topic_id
-        return self.log.topic_id
+    async def stream_id(self, partition: TopicPartition) -> str:
+        self._stream_ids[partition] = self.log.stream_id
+        return self.log.stream_id
 
     async def committed(self, partition: TopicPartition) -> Position | None:
         return self.log.commits.get(partition)

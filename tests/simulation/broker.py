@@ -1,17 +1,17 @@
-"""A broker for several members of one group, with the misbehaviour that the real one and its client are known for."""
+"""A simulated broker for several members of one group, with faults of the real broker and its client."""
 
 import asyncio
 import random
 from collections.abc import Sequence
 
 from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources.base import Fetched, Listener
+from ingestd.sources.base import Capabilities, Fetched, Listener
 
 REBALANCE_TIMEOUT = 4.0
 
 
 class Broker:
-    """Logs, committed positions, and who owns what. Eager rebalances, as aiokafka's."""
+    """Logs, committed positions and owners of partitions. Rebalances are eager, as aiokafka's."""
 
     def __init__(self, rng: random.Random, partitions: Sequence[TopicPartition], cluster: str = "sim") -> None:
         self.rng = rng
@@ -22,7 +22,7 @@ class Broker:
         self.committed: dict[TopicPartition, Position] = {}
         self.members: list[Member] = []
         self.generation = 0
-        self.calm = False  # no faults any more
+        self.calm = False  # True: no more faults
         self._rebalancing = asyncio.Lock()
 
     def append(self, partition: TopicPartition, value: bytes | None, timestamp: int, gap: int = 0) -> None:
@@ -32,7 +32,7 @@ class Broker:
         self.ends[partition] = offset + 1
 
     def retain_from(self, partition: TopicPartition, offset: int) -> list[PlainRecord]:
-        """Retention: the log begins at `offset` now. Returns what is gone."""
+        """Remove the records before `offset`, as retention does. Returns them."""
         gone = [record for record in self.logs[partition] if record.offset < offset]
         self.logs[partition] = [record for record in self.logs[partition] if record.offset >= offset]
         self.starts[partition] = max(self.starts[partition], offset)
@@ -45,7 +45,7 @@ class Broker:
         return not self.calm and self.rng.random() < probability
 
     async def rebalance(self) -> None:
-        """Everything is revoked and dealt out anew. A member that takes too long to let go is expelled."""
+        """Revoke all partitions and assign them again. A member that takes too long to release its own is removed."""
         async with self._rebalancing:
             self.generation += 1
             members = [member for member in self.members if member.alive]
@@ -64,7 +64,10 @@ class Broker:
 
 
 class Member:
-    """One worker's ``Source``."""
+    """One worker's `Source`."""
+
+    capabilities = Capabilities()
+    revoke_timeout = REBALANCE_TIMEOUT / 2
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -76,7 +79,7 @@ class Member:
         self.alive = True
 
     @property
-    def cluster_id(self) -> str:
+    def source_id(self) -> str:
         return self._broker.cluster
 
     @property
@@ -113,7 +116,7 @@ class Member:
         self._listener.on_assigned(partitions)
 
     async def become_zombie(self, seconds: float) -> None:
-        """Cut off from the group and not aware of it: others own what it goes on to write; then it joins again."""
+        """Lose the group without a revocation, go on writing while others own the partitions, then join again."""
         if self not in self._broker.members:
             return
         self._broker.members.remove(self)
@@ -161,7 +164,7 @@ class Member:
         if partition in self._positions:
             self._positions[partition] = None
 
-    async def topic_id(self, partition: TopicPartition) -> str:
+    async def stream_id(self, partition: TopicPartition) -> str:
         return "sim"
 
     async def committed(self, partition: TopicPartition) -> Position | None:
@@ -180,7 +183,7 @@ class Member:
         return self._broker.ends[partition]
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
-        """Stale commits are refused as a rule, and sometimes accepted, as one that aiokafka retried is."""
+        """Refuses stale commits, but accepts some, like one that aiokafka retried in a new generation."""
         assert partition not in self._commits, "one commit in flight"
         self._commits[partition] = position.offset
         try:

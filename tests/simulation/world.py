@@ -70,7 +70,7 @@ class Worker:
 
     def check(self) -> None:
         """I7 and I9: what it holds, and where every record that it took is."""
-        totals = self.metrics.totals()
+        totals = self.metrics.counters.totals()
         in_flight = self.pipeline.held_records
         accounted = totals.landed + totals.quarantined + totals.released + in_flight
         if totals.consumed != accounted:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from ingestd.config.model import Config
+from ingestd.core.counters import Totals
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.demo.page.page_state import PageState, PipeStatus
@@ -14,7 +15,7 @@ from ingestd.demo.page.recent_activity import ObservedSink, ObservedValidator, O
 from ingestd.demo.page.routes import Page
 from ingestd.demo.page.simulator_controls import Controls, SimulatorDirector
 from ingestd.demo.page.verification import Proof, Verify, prove
-from ingestd.ops.readiness import Status, Totals
+from ingestd.ops.readiness import Status
 from ingestd.sinks.base import Sink
 
 log = logging.getLogger(__name__)

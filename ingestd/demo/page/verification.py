@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from ingestd.core.counters import Totals
 from ingestd.core.errors import IngestdError
 from ingestd.core.formatting import number
 from ingestd.demo.page.queries import PageQueries
-from ingestd.ops.readiness import Totals
 from ingestd.verify.findings import VerifyReport
 
 Verify = Callable[[], Awaitable[VerifyReport]]

@@ -1,18 +1,61 @@
-"""Requests to a group's coordinator and to partitions' leaders, from a client that is not in the group."""
+"""Sends requests to partitions' leaders and to a group's coordinator."""
 
-from typing import Any
-
-from aiokafka.client import ConnectionGroup, CoordinationType
+from typing import Any, Protocol
 
 from ingestd.core.records import TopicPartition
-from ingestd.sources.kafka.bootstrap import FAILURES
+from ingestd.sources.kafka._aiokafka import ConnectionGroup, CoordinationType
+from ingestd.sources.kafka.errors import FAILURES
 
 
-class CoordinatorClient:
-    """``offsets.Brokers`` over an aiokafka client. It knows who leads what once the client's topics are set."""
+class Brokers(Protocol):
+    """Requests to brokers. All methods raise aiokafka's errors."""
+
+    async def ask_coordinator(self, request: Any) -> Any:
+        """Send a request to the group's coordinator."""
+        ...
+
+    def forget_coordinator(self) -> None:
+        """Look for the coordinator again: it answered that it is not the coordinator, or not ready."""
+        ...
+
+    async def ask_broker(self, node: int, request: Any) -> Any:
+        """Send a request to one broker."""
+        ...
+
+    def leader(self, partition: TopicPartition) -> int | None:
+        """The node that leads the partition; where it is not known, metadata is refreshed."""
+        ...
+
+    def refresh_metadata(self) -> None:
+        """Ask again which node leads which partition."""
+        ...
+
+
+class BrokerClient:
+    """Requests to brokers over an aiokafka client, which knows the leaders once its topics are set."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def ask_broker(self, node: int, request: Any) -> Any:
+        return await self._client.send(node, request)
+
+    def leader(self, partition: TopicPartition) -> int | None:
+        node: int | None = self._client.cluster.leader_for_partition(partition)
+        if node is None or node < 0:
+            self.refresh_metadata()
+            return None
+        return node
+
+    def refresh_metadata(self) -> None:
+        self._client.force_metadata_update()
+
+
+class CoordinatorClient(BrokerClient):
+    """Requests to brokers and to a group's coordinator, from a client that is not in the group."""
 
     def __init__(self, client: Any, group_id: str) -> None:
-        self._client = client
+        super().__init__(client)
         self._group_id = group_id
         self._coordinator: int | None = None
 
@@ -27,16 +70,3 @@ class CoordinatorClient:
 
     def forget_coordinator(self) -> None:
         self._coordinator = None
-
-    async def ask_broker(self, node: int, request: Any) -> Any:
-        return await self._client.send(node, request)
-
-    def leader(self, partition: TopicPartition) -> int | None:
-        node: int | None = self._client.cluster.leader_for_partition(partition)
-        if node is None or node < 0:
-            self.refresh()
-            return None
-        return node
-
-    def refresh(self) -> None:
-        self._client.force_metadata_update()

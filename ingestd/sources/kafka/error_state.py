@@ -1,4 +1,4 @@
-"""What is wrong at the moment, said once when it begins and once when it ends."""
+"""What fails at the moment: logged when it begins and when it ends."""
 
 import asyncio
 import logging
@@ -9,30 +9,30 @@ log = logging.getLogger(__name__)
 
 
 class ErrorState:
-    """Troubles by name; the names are a fixed few. None of them loses anything: whoever reports one tries again."""
+    """Current errors by the name of the operation. Each of them is retried by its caller, so that nothing is lost."""
 
     def __init__(self) -> None:
         self._messages: dict[str, str] = {}
-        self._flaps: dict[str, Outage] = {}
+        self._outages: dict[str, Outage] = {}
 
     def __bool__(self) -> bool:
         return bool(self._messages)
 
     @property
     def error(self) -> str | None:
-        """The trouble that began last, or None while all is well."""
+        """The error that began last, or None without one."""
         return next(reversed(self._messages.values()), None)
 
     def begin(self, name: str, message: str, *, level: int = logging.WARNING) -> None:
-        """Count a try that failed; the first is logged."""
-        if self._flaps.setdefault(name, Outage()).begin(_now()):
-            log.log(level, "%s; nothing is lost, trying again", message)
+        """Record a failed try; the first in a row is logged."""
+        if self._outages.setdefault(name, Outage()).begin(_now()):
+            log.log(level, "%s; nothing is lost, retrying", message)
         self._messages[name] = message
 
     def end(self, name: str) -> None:
-        """A try went well."""
-        if (flap := self._flaps.pop(name, None)) is not None:
-            log.info("over %s: %s", flap.end(_now()), self._messages.pop(name))
+        """Record a try that succeeded."""
+        if (outage := self._outages.pop(name, None)) is not None:
+            log.info("recovered %s: %s", outage.end(_now()), self._messages.pop(name))
 
 
 def _now() -> float:

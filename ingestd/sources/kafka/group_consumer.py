@@ -1,39 +1,35 @@
-"""One consumer in the group, from joining to leaving. A source that is rebuilt gets a new one.
-
-aiokafka's consumer does the work. Where its public methods do not tell enough, its coordinator, its fetcher and its
-subscription state are used; all of that is in this file, and the version of aiokafka is fixed because of it.
-"""
+"""One consumer in the group, from joining to leaving. A source that is rebuilt gets a new one."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.records import Record, TopicPartition
 from ingestd.sources.base import Listener
-from ingestd.sources.kafka import prefetch_limit, topic_ids
-from ingestd.sources.kafka.fast_records import lean
+from ingestd.sources.kafka._aiokafka import Consumer
+from ingestd.sources.kafka.coordinator_client import BrokerClient
 
 log = logging.getLogger(__name__)
 
-# A consumer that is not polled for this long leaves the group. While the store is down nothing is polled, and the
-# partitions must stay ours; whether there is progress is judged by a watchdog of our own.
+# A consumer that is not polled for this long leaves the group. While the sink is down nothing is polled, and the
+# partitions must stay ours; the daemon's watchdog decides whether there is progress.
 _MAX_POLL_INTERVAL_MS = 2**31 - 1
 _METADATA_AGE_MS = 60_000  # new partitions are found within this time
 _FETCH_WAIT_MS = 500
 _BACKOFF_MS = 250
 
 
-class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """What is ours, and where each partition that is handed out is read next.
+class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Owns partitions, and knows the next offset of each that is read.
 
-    `on_dropped` hears of partitions that are no longer ours, after the listener let go of them.
+    `on_dropped` is called with partitions that are no longer ours, after the listener's `on_revoked`.
     """
 
     def __init__(
@@ -46,24 +42,20 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._config = config
         self._listener = listener
         self._on_dropped = on_dropped
-        self._surrendered = False
+        self._released = False
         self._revoking = asyncio.Lock()
         self.owned: set[TopicPartition] = set()
-        self.upcoming: dict[
-            TopicPartition, int
-        ] = {}  # the next offset to hand out; only of what is sought and not paused
-        self._topic_ids: dict[TopicPartition, str] = {}
+        self.positions: dict[TopicPartition, int] = {}  # the next offset to hand out; without paused partitions
         self.failure: Exception | None = None  # what the listener raised: aiokafka would log and forget it
         self.generation = -1
         self.member_id = ""
-        self._displaced = False
-        self._consumer: Any = AIOKafkaConsumer(
+        self._warned_of_duplicate = False
+        self._consumer = Consumer(
             bootstrap_servers=list(config.bootstrap_servers),
-            **self._membership(config),
+            **self._group_options(config),
             enable_auto_commit=False,
-            # Anything else jumps silently. Where to begin is decided by us and committed before the first object.
+            # Anything else jumps silently. We decide where to begin, and commit it before the first object.
             auto_offset_reset="none",
-            key_deserializer=lean,
             isolation_level="read_committed",
             # Every rebalance revokes everything, so that a sticky assignment saves nothing, and aiokafka's keeps its
             # state on the class. Range gives the first members one partition more of every topic.
@@ -79,38 +71,30 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             metadata_max_age_ms=_METADATA_AGE_MS,
             **options,
         )
+        super().__init__(self._consumer.client)
 
-    def _membership(self, config: KafkaConfig) -> dict[str, Any]:
+    def _group_options(self, config: KafkaConfig) -> dict[str, Any]:
         return {"group_id": config.group_id, "group_instance_id": config.group_instance_id}
 
     async def join(self) -> None:
         """Connect and subscribe; assignments follow. Raises aiokafka's errors, with everything closed."""
-        await self._connect()
+        await self._consumer.start()
         # After the start, which would otherwise wait for the first assignment.
         self._consumer.subscribe(self._config.topics, listener=self)
-
-    async def _connect(self) -> None:
-        try:
-            await self._consumer.start()
-        except BaseException:
-            await self._consumer.stop()
-            raise
-        prefetch_limit.bound(self._consumer._fetcher, self._config.fetch_max_bytes)
-        topic_ids.fetch_by_id(self._consumer._fetcher, self._topic_ids)
 
     # -- ownership, called by aiokafka from inside a rebalance
 
     def on_partitions_assigned(self, assigned: Collection[KafkaPartition]) -> None:
-        self._still(assigned)
-        if self._surrendered:
+        self.pause_unsought(assigned)
+        if self._released:
             return
-        coordinator = self._consumer._coordinator
-        self._tell_displaced(coordinator.member_id)
-        self.generation, self.member_id = coordinator.generation, coordinator.member_id
+        generation, member_id = self._consumer.membership
+        self._warn_of_duplicate(member_id)
+        self.generation, self.member_id = generation, member_id
         self._own(assigned)
 
-    def _still(self, assigned: Collection[KafkaPartition]) -> None:
-        """Let nothing be fetched until it is sought."""
+    def pause_unsought(self, assigned: Collection[KafkaPartition]) -> None:
+        """Fetch nothing from these partitions before `seek`."""
         self._consumer.pause(*assigned)
         for each in assigned:
             # Without a position aiokafka would look for a committed one again and again, and fail where there is none.
@@ -124,28 +108,28 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             except Exception as error:  # noqa: BLE001  whatever it is, aiokafka would swallow it
                 self.failure = error
 
-    def _tell_displaced(self, member_id: str) -> None:
-        """Say it once where our place in the group was given to somebody else.
+    def _warn_of_duplicate(self, member_id: str) -> None:
+        """Warn once where another process took our place in the group.
 
-        Two processes of one identity take it from each other for as long as both run. Nothing is lost by that, and
-        nothing else tells of it.
+        Two processes with one identity take it from each other for as long as both run. Nothing is lost by that, and
+        no error reports it.
         """
         instance = self._config.group_instance_id
-        if instance is None or self._displaced or self.member_id in {"", member_id}:
+        if instance is None or self._warned_of_duplicate or self.member_id in {"", member_id}:
             return
-        self._displaced = True
+        self._warned_of_duplicate = True
         log.warning(
-            "our place in the group was taken, or had expired; if that goes on, kafka.group_instance_id = %s was given "
-            "to two processes: give each its own",
+            "our place in the group was taken, or had expired; if this repeats, two processes have "
+            "kafka.group_instance_id = %s: give each its own",
             instance,
         )
 
     async def on_partitions_revoked(self, revoked: Collection[KafkaPartition]) -> None:
         await self._revoke({TopicPartition(*each) for each in revoked})
 
-    async def surrender(self) -> None:
-        """Let go of everything, as in a rebalance, and take nothing more."""
-        self._surrendered = True
+    async def release_all(self) -> None:
+        """Give up all partitions, as in a rebalance, and accept no others."""
+        self._released = True
         await self._revoke(frozenset(self.owned))
 
     async def _revoke(self, partitions: Collection[TopicPartition]) -> None:
@@ -160,11 +144,11 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
             finally:
                 self.owned -= leaving
                 for partition in leaving:
-                    self.upcoming.pop(partition, None)
+                    self.positions.pop(partition, None)
                 self._on_dropped(leaving)
 
     def out_of_range(self, partition: TopicPartition) -> None:
-        """What was to be read next is not in the log: pause, and tell the listener."""
+        """Pause a partition whose next offset is not in the log, and tell the listener."""
         self.pause(partition)
         try:
             self._listener.on_out_of_range(partition)
@@ -173,157 +157,118 @@ class GroupConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
 
     # -- reading
 
-    async def poll(self, wait: float) -> Mapping[KafkaPartition, list[Record]]:
-        """What aiokafka has; waits for `wait` seconds, but through all of a rebalance. Never to be cancelled."""
-        polled = await prefetch_limit.take(self._consumer, wait, self._config.max_records)
+    async def poll(self, wait_s: float) -> Mapping[KafkaPartition, list[Record]]:
+        """The next records; waits for `wait_s`, and beyond it while a rebalance lasts. Must not be cancelled."""
+        polled = await self._consumer.take(wait_s, self._config.max_records)
         for partition, records in polled.items():
-            self.upcoming[TopicPartition(*partition)] = records[-1].offset + 1
+            self.positions[TopicPartition(*partition)] = records[-1].offset + 1
         return polled
 
     def wake(self) -> None:
         """Make a `poll` that waits fail, also where it waits for a rebalance to end."""
-        self._consumer._subscription.abort_waiters(KafkaError("woken"))
+        self._consumer.wake()
 
-    def pin(self, partition: TopicPartition, topic_id: str) -> None:
-        """Read the partition from the topic of this id only; "" for whatever has its name."""
-        self._topic_ids[partition] = topic_id
+    def bind_topic_id(self, partition: TopicPartition, topic_id: str) -> None:
+        """Read the partition from the topic with this id only; "" stands for any topic of its name."""
+        self._consumer.topic_ids[partition] = topic_id
+
+    def tolerate_bad_headers(self, partition: TopicPartition) -> None:
+        """Read the next fetch of this partition although it has header names that are not UTF-8."""
+        self._consumer.tolerate_bad_headers(partition)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Harmless where the partition is not ours."""
+        """Ignored where the partition is not ours."""
         if partition in self.owned:
             target = KafkaPartition(*partition)
             self._consumer.seek(target, offset)
             self._consumer.resume(target)
-            self.upcoming[partition] = offset
+            self.positions[partition] = offset
 
     def pause(self, partition: TopicPartition) -> None:
-        """Harmless where the partition is not ours."""
-        self.upcoming.pop(partition, None)
+        """Ignored where the partition is not ours."""
+        self.positions.pop(partition, None)
         if partition in self.owned:
             self._consumer.pause(KafkaPartition(*partition))
 
-    def hold(self, partition: TopicPartition, seconds: float) -> None:
-        """Read the partition no further for a while, without forgetting where it is read next."""
-        if partition not in self.upcoming:
+    def pause_for(self, partition: TopicPartition, seconds: float) -> None:
+        """Fetch nothing from the partition for so long; its position stays."""
+        if partition not in self.positions:
             return
         self._consumer.pause(KafkaPartition(*partition))
-        asyncio.get_running_loop().call_later(seconds, self._release, partition)
+        asyncio.get_running_loop().call_later(seconds, self._resume, partition)
 
-    def _release(self, partition: TopicPartition) -> None:
-        if partition in self.upcoming:
+    def _resume(self, partition: TopicPartition) -> None:
+        if partition in self.positions:
             self._consumer.resume(KafkaPartition(*partition))
 
     def undecodable(self) -> TopicPartition | None:
-        """Whose records made the `poll` before fail; to be asked at once, as the next one changes the answer.
+        """The partition with the records that made the last `poll` fail. The next `poll` changes the answer.
 
-        The fetcher serves partitions in order and keeps the records of the one that failed. Those it served before,
-        whose records were lost with the exception, have moved on.
+        The fetcher serves partitions in order and keeps the records of the one that failed. The partitions that it
+        served before have moved on; their records were lost with the exception.
         """
-        for buffered in self._consumer._fetcher._records:
-            partition = TopicPartition(*buffered)
-            state = self._state(partition)
-            if state is not None and state.has_valid_position and state.position == self.upcoming.get(partition):
+        for partition in self._consumer.buffered_partitions():
+            state = self._consumer.state(partition)
+            if state is not None and state.has_valid_position and state.position == self.positions.get(partition):
                 return partition
         return None
 
-    def bury(self) -> str | None:
-        """What ended a task of aiokafka's that should go on until we close: nothing else tells of it. Told once."""
-        found = None
-        for part, name in ((self._consumer._client, "_sync_task"), (self._consumer._fetcher, "_fetch_task")):
-            task: asyncio.Future[None] = getattr(part, name)
-            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                # Closing awaits the task, and would end with its error and everything open.
-                buried = asyncio.get_running_loop().create_future()
-                buried.set_result(None)
-                setattr(part, name, buried)
-                found = f"{type(error).__name__}: {error}"
-        return found
+    def take_dead_task_error(self) -> str | None:
+        """The error that ended a background task of the consumer, which nothing else reports. Returned once."""
+        return self._consumer.take_dead_task_error()
 
     def rewind(self) -> None:
-        """Read on from what was handed out. A `poll` that fails for one partition has lost what it took of others."""
-        for partition, offset in self.upcoming.items():
+        """Seek back to what was handed out: a `poll` that fails has lost the records of other partitions."""
+        for partition, offset in self.positions.items():
             self._consumer.seek(KafkaPartition(*partition), offset)
 
     def end_offset(self, partition: TopicPartition) -> int | None:
-        """Where handing out will have caught up: the high watermark, unless all that can be read was handed out.
+        """The high watermark, or our position where all records below it were handed out.
 
-        Commit markers, aborted records and transactions that are open take offsets below the high watermark that no
-        record is ever handed out for: by it, a partition with transactions would always lag.
+        Commit markers, aborted records and open transactions take offsets below the high watermark for which no record
+        is ever handed out: measured by it, a partition with transactions would always lag.
         """
-        state = self._state(partition)
+        state = self._consumer.state(partition)
         if state is None or state.highwater is None:
             return None
         caught_up = state.has_valid_position and state.lso is not None and 0 <= state.lso <= state.position
         highwater: int = state.highwater
-        return self.upcoming.get(partition, highwater) if caught_up else highwater
+        return self.positions.get(partition, highwater) if caught_up else highwater
 
-    def answers(self) -> dict[TopicPartition, int | None]:
-        """For each partition that is read: a stamp that changes with each answer of a broker."""
-        states = {partition: self._state(partition) for partition in self.upcoming}
+    def answered_at(self) -> dict[TopicPartition, int | None]:
+        """For each partition that is read, the time of the last answer of a broker."""
+        states = {partition: self._consumer.state(partition) for partition in self.positions}
         return {partition: state.timestamp for partition, state in states.items() if state is not None}
 
-    def _state(self, partition: TopicPartition) -> Any:
-        subscription = self._consumer._subscription.subscription
-        if subscription is None or subscription.assignment is None:
-            return None
-        return subscription.assignment.state_value(partition)
-
-    # -- requests of our own
+    # -- requests to the group's coordinator
 
     async def ask_coordinator(self, request: Any) -> Any:
-        """Send a request to the group's coordinator. Raises aiokafka's errors."""
-        coordinator = self._consumer._coordinator
         try:
             async with asyncio.timeout(self._config.request_timeout):
-                await coordinator.ensure_coordinator_known()
+                await self._consumer.find_coordinator()
         except TimeoutError as error:
             raise KafkaTimeoutError("the group's coordinator is not known") from error
-        return await coordinator._send_req(request)
+        return await self._consumer.ask_coordinator(request)
 
     def forget_coordinator(self) -> None:
-        """It said that it is not the coordinator, or is not ready to be."""
-        self._consumer._coordinator.coordinator_dead()
-
-    async def ask_broker(self, node: int, request: Any) -> Any:
-        return await self._consumer._client.send(node, request)
-
-    def leader(self, partition: TopicPartition) -> int | None:
-        """The node that leads the partition; where it is not known, a search for it begins."""
-        node: int | None = self._consumer._client.cluster.leader_for_partition(partition)
-        if node is None or node < 0:
-            self.refresh()
-            return None
-        return node
-
-    def refresh(self) -> None:
-        """Learn anew who leads what."""
-        self._consumer._client.force_metadata_update()
+        self._consumer.forget_coordinator()
 
     # -- the end
 
-    async def close(self, within: float) -> None:
-        """Leave the group and disconnect, within about so many seconds; the listener hears nothing."""
-        self._surrendered = True
+    async def close(self, within_s: float) -> None:
+        """Leave the group and disconnect, within about so many seconds, without a call of the listener."""
+        self._released = True
         self.owned.clear()
-        self.upcoming.clear()
+        self.positions.clear()
         closing = asyncio.ensure_future(self._consumer.stop())
-        await asyncio.wait({closing}, timeout=within)
+        await asyncio.wait({closing}, timeout=within_s)
         if not closing.done():
-            # It waits for a rebalance to end. What stop() would have done after that is done here.
+            # It waits for a rebalance to end.
             closing.cancel()
-            rest = asyncio.ensure_future(self._abandon())
-            await asyncio.wait({closing, rest}, timeout=within)
+            rest = asyncio.ensure_future(self._consumer.close_without_leaving())
+            await asyncio.wait({closing, rest}, timeout=within_s)
             rest.cancel()
         if closing.done() and not closing.cancelled() and (error := closing.exception()) is not None:
-            log.warning("the consumer did not close in an orderly way: %s", error)
+            log.warning("closing the consumer failed: %s", error)
         # A poll that waits for an assignment would wait for ever.
         self.wake()
-
-    async def _abandon(self) -> None:
-        coordinator = self._consumer._coordinator
-        if coordinator is not None:
-            await coordinator._stop_heartbeat_task()
-            await coordinator._stop_commit_offsets_refresh_task()
-        if self._consumer._fetcher is not None:
-            await self._consumer._fetcher.close()
-        await self._consumer._client.close()

@@ -1,4 +1,4 @@
-"""Looks at topics and a group from outside: joins nothing and commits nothing. For the commands that inspect."""
+"""Reads topics and a group without joining it or committing anything, for the commands that inspect."""
 
 import asyncio
 import logging
@@ -6,37 +6,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka import errors as kafka_errors
-from aiokafka.protocol.admin import DescribeConfigsRequest, DescribeGroupsRequest
-from aiokafka.protocol.group import HeartbeatRequest
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import GroupState, LogRange, Position, Record, TopicPartition
-from ingestd.sources.kafka import prefetch_limit
-from ingestd.sources.kafka import requests as offsets
-from ingestd.sources.kafka.bootstrap import (
-    FAILURES,
-    RETRY_INITIAL_S,
-    Cluster,
-    client_options,
-    connect,
-    describe,
-    level,
-    meaning,
-)
+from ingestd.sources.kafka import requests
+from ingestd.sources.kafka._aiokafka import Consumer, DescribeConfigsRequest, DescribeGroupsRequest, HeartbeatRequest
+from ingestd.sources.kafka.auth import client_options
+from ingestd.sources.kafka.bootstrap import Cluster, connect
 from ingestd.sources.kafka.coordinator_client import CoordinatorClient
 from ingestd.sources.kafka.error_state import ErrorState
-from ingestd.sources.kafka.fast_records import lean
+from ingestd.sources.kafka.errors import FAILURES, describe, log_level, permanent_error
 from ingestd.sources.kafka.requests import Answers, RequestBatcher
+from ingestd.sources.kafka.retry import retry
 
-WITHIN_S = 20.0  # for an answer: somebody looks on, or cron waits
+ANSWER_TIMEOUT_S = 20.0  # a person or cron waits
 
+_RETRY_MAX_S = 1.0
 _TOPIC = 2  # a type of resource
-# What a coordinator says while it moves or loads; anything else is its answer.
-_PASSING = (
+# What a coordinator answers while it moves or loads.
+_TRANSIENT = (
     kafka_errors.GroupLoadInProgressError,
     kafka_errors.GroupCoordinatorNotAvailableError,
     kafka_errors.NotCoordinatorForGroupError,
@@ -47,141 +38,152 @@ V = TypeVar("V")
 
 @asynccontextmanager
 async def open_inspector(config: KafkaConfig) -> AsyncIterator["Inspector"]:
-    """A reader of the topics and the group of `config`. ``SourceError`` where no broker answers in `WITHIN_S`."""
-    troubles = ErrorState()
+    """An inspector of the topics and the group of `config`. ``SourceError`` where no broker answers in time."""
+    errors = ErrorState()
     options = client_options(config)
-    async with _within(troubles, "connecting to Kafka"):
-        cluster = await connect(config, options, config.topics, troubles)
-    consumer: Any = AIOKafkaConsumer(
+    async with _within(errors, "connecting to Kafka"):
+        cluster = await connect(config, options, config.topics, errors)
+    consumer = Consumer(
         bootstrap_servers=list(config.bootstrap_servers),
         enable_auto_commit=False,
         auto_offset_reset="none",
-        key_deserializer=lean,
         isolation_level="read_committed",
         fetch_max_bytes=config.fetch_max_bytes,
         max_partition_fetch_bytes=config.partition_fetch_bytes,
         **options,
     )
     try:
-        await _start(consumer, config.topics, troubles)
-        yield Inspector(config, consumer, cluster, troubles)
+        await _start(consumer, config.topics, errors)
+        yield Inspector(config, consumer, cluster, errors)
     finally:
         await consumer.stop()
 
 
-async def _start(consumer: Any, topics: Collection[str], troubles: ErrorState) -> None:
+async def _start(consumer: Consumer, topics: Collection[str], errors: ErrorState) -> None:
     try:
-        async with _within(troubles, "connecting to Kafka"):
+        async with _within(errors, "connecting to Kafka"):
             await consumer.start()
-            # Of whom nobody has subscribed to, it would never learn who leads what.
-            await consumer._client.set_topics(topics)
+            # Without a subscription the client learns the leaders of these topics only.
+            await consumer.client.set_topics(topics)
     except FAILURES as error:
-        raise meaning(error) or SourceError(f"Kafka cannot be used: {describe(error)}") from error
+        raise permanent_error(error) or SourceError(f"Kafka cannot be used: {describe(error)}") from error
 
 
 @asynccontextmanager
-async def _within(troubles: ErrorState, what: str) -> AsyncIterator[None]:
+async def _within(errors: ErrorState, what: str) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
             yield
     except TimeoutError:
-        raise SourceError(f"{what}: {troubles.error or 'no answer'}, after {WITHIN_S:g} s") from None
+        raise SourceError(f"{what}: {errors.error or 'no answer'}, after {ANSWER_TIMEOUT_S:g} s") from None
 
 
 class Inspector(CoordinatorClient):
-    """Answers questions and hands out records. Errors are ``SourceError``, also where no answer comes in time."""
+    """Offsets, group state, settings and records. Errors are ``SourceError``, also where no answer comes in time."""
 
-    def __init__(self, config: KafkaConfig, consumer: Any, cluster: Cluster, troubles: ErrorState) -> None:
-        super().__init__(consumer._client, config.group_id)
+    def __init__(self, config: KafkaConfig, consumer: Consumer, cluster: Cluster, errors: ErrorState) -> None:
+        super().__init__(consumer.client, config.group_id)
         self._config = config
         self._consumer = consumer
         self._cluster = cluster
-        self._troubles = troubles
+        self._errors = errors
 
     @property
     def cluster_id(self) -> str:
-        """Which log this is; part of every object's metadata."""
+        """The cluster's id, "" for a cluster without one; part of every object's metadata."""
         return self._cluster.id
 
     @property
     def brokers(self) -> dict[int, str]:
-        """Node ids, and the host:port at which each says it is."""
+        """The advertised host:port of each node id."""
         return {node: f"{host}:{port}" for node, host, port, *_ in self._client.cluster.brokers()}
 
     @property
     def partitions(self) -> list[TopicPartition]:
-        """Of all topics."""
+        """All partitions of all topics."""
         counts = self._cluster.partitions.items()
         return [TopicPartition(topic, number) for topic, count in counts for number in range(count)]
 
     async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Position | None]:
-        """The group's committed positions, None where there is none."""
+        """The group's committed positions, None where nothing was committed."""
 
         async def ask(asked: Collection[TopicPartition]) -> Answers[Position | None]:
-            return await offsets.committed(self, self._config.group_id, asked)
+            return await requests.committed(self, self._config.group_id, asked)
 
         return await self._answers("reading committed offsets", ask, partitions)
 
     async def log_ranges(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, LogRange]:
-        """The offsets that the logs hold now."""
+        """The offsets in the logs now."""
 
         async def ask(asked: Collection[TopicPartition]) -> Answers[LogRange]:
-            return await offsets.log_ranges(self, asked)
+            return await requests.log_ranges(self, asked)
 
         return await self._answers("reading the range of the log", ask, partitions)
 
     async def starts(self, partitions: Collection[TopicPartition], when: int) -> dict[TopicPartition, int]:
-        """The first offsets at or after a time in milliseconds; the end where no record is as young."""
+        """The first offsets at or after a time in milliseconds; the end where all records are older."""
 
         async def ask(asked: Collection[TopicPartition]) -> Answers[int]:
-            return await offsets.starts(self, asked, when)
+            return await requests.starts(self, asked, when)
 
-        return await self._answers("looking for a time in the log", ask, partitions)
+        return await self._answers("finding a time in the log", ask, partitions)
 
     async def group(self) -> GroupState:
-        """The group, as its coordinator sees it."""
+        """The state and the members of the group."""
         group = self._config.group_id
-        answer = await self._insist(f"describing group {group}", DescribeGroupsRequest([group]), _group_error)
+        answer = await self._retry_answer(f"describing group {group}", DescribeGroupsRequest([group]), _group_error)
         _, _, state, _, _, members, *_ = answer.groups[0]
         return GroupState(state, tuple(f"{client} at {host.removeprefix('/')}" for _, client, host, *_ in members))
 
     async def may_join(self) -> bool:
-        """Whether we have READ on the group. It is asked for by a heartbeat of nobody, which changes nothing."""
+        """Whether we have READ on the group: asked with the heartbeat of an unknown member, which changes nothing."""
         group = self._config.group_id
-        answer = await self._insist(f"asking to join group {group}", HeartbeatRequest(group, 0, "nobody"), _right_error)
+        answer = await self._retry_answer(
+            f"checking READ on group {group}", HeartbeatRequest(group, 0, "nobody"), _right_error
+        )
         return bool(answer.error_code != kafka_errors.GroupAuthorizationFailedError.errno)
 
     async def topic_settings(self, names: Sequence[str]) -> dict[str, Mapping[str, str]]:
-        """The settings called `names` of each topic; without those that we have no right to describe."""
+        """The settings called `names` of each topic that we have the right to describe."""
         wanted = [(_TOPIC, topic, list(names)) for topic in self._cluster.partitions]
         try:
-            async with _within(self._troubles, "describing topics"):
+            async with _within(self._errors, "describing topics"):
                 answer = await self.ask_broker(self._client.get_random_node(), DescribeConfigsRequest(wanted))
         except FAILURES as error:
-            raise meaning(error) or SourceError(f"describing topics fails: {describe(error)}") from error
+            raise permanent_error(error) or SourceError(f"describing topics failed: {describe(error)}") from error
         return {
             topic: {name: value for name, value, *_ in entries if value is not None}
             for code, _, _, topic, entries in answer.resources
             if not code
         }
 
-    async def _insist(self, what: str, request: Any, error_in: Callable[[Any], BaseException | None]) -> Any:
-        """The coordinator's answer, once it gives one without an error that may pass."""
-        async with _within(self._troubles, what):
-            while True:
-                try:
-                    answer = await self.ask_coordinator(request)
-                    if (error := error_in(answer)) is None:
-                        return answer
+    async def _retry_answer(self, what: str, request: Any, error_in: Callable[[Any], BaseException | None]) -> Any:
+        """The coordinator's first answer without an error that may pass."""
+
+        async def ask() -> Any:
+            try:
+                answer = await self.ask_coordinator(request)
+                if (error := error_in(answer)) is not None:
                     raise error
-                except FAILURES as error:
-                    if (final := meaning(error)) is not None:
-                        raise final from error
-                    if level(error) == logging.ERROR:
-                        raise SourceError(f"{what} is not allowed", hint="grant DESCRIBE on it") from error
-                    self._troubles.begin(what, f"{what} fails: {describe(error)}", level=level(error))
-                    self.forget_coordinator()
-                await asyncio.sleep(RETRY_INITIAL_S)
+            except FAILURES:
+                self.forget_coordinator()
+                raise
+            return answer
+
+        def permanent(error: BaseException) -> SourceError | None:
+            if log_level(error) == logging.ERROR:
+                return SourceError(f"{what} is not allowed", hint="grant DESCRIBE on it")
+            return permanent_error(error)
+
+        async with _within(self._errors, what):
+            return await retry(
+                ask,
+                what,
+                self._errors,
+                message=lambda error: f"{what} failed: {describe(error)}",
+                permanent=permanent,
+                max_s=_RETRY_MAX_S,
+            )
 
     # -- records
 
@@ -191,27 +193,27 @@ class Inspector(CoordinatorClient):
         for partition, offset in positions.items():
             self._consumer.seek(KafkaPartition(*partition), offset)
 
-    async def poll(self, wait: float, most: int) -> dict[TopicPartition, Sequence[Record]]:
-        """At most so many records, in the order of offsets; none where none came within `wait` seconds."""
+    async def poll(self, wait_s: float, max_records: int) -> dict[TopicPartition, Sequence[Record]]:
+        """The next records, in the order of offsets; none where none came within `wait_s`."""
         try:
-            polled = await prefetch_limit.take(self._consumer, wait, most)
+            polled = await self._consumer.take(wait_s, max_records)
         except FAILURES as error:
-            raise meaning(error) or SourceError(f"reading records fails: {describe(error)}") from error
+            raise permanent_error(error) or SourceError(f"reading records failed: {describe(error)}") from error
         return {TopicPartition(*partition): records for partition, records in polled.items()}
 
     async def _answers(
         self,
         what: str,
         ask: Callable[[Collection[TopicPartition]], Awaitable[Answers[V]]],
-        about: Collection[TopicPartition],
+        partitions: Collection[TopicPartition],
     ) -> dict[TopicPartition, V]:
-        """Asked like the daemon asks, but not for ever."""
-        questions = RequestBatcher(what, ask, self._troubles)
+        """The answers for these partitions. ``SourceError`` where they do not come in time."""
+        batcher = RequestBatcher(what, ask, self._errors)
         try:
-            async with _within(self._troubles, what):
-                return dict(zip(about, await asyncio.gather(*(questions.get(each) for each in about)), strict=True))
+            async with _within(self._errors, what):
+                return dict(zip(partitions, await asyncio.gather(*map(batcher.get, partitions)), strict=True))
         finally:
-            await questions.close()
+            await batcher.close()
 
 
 def _group_error(answer: Any) -> BaseException | None:
@@ -221,4 +223,4 @@ def _group_error(answer: Any) -> BaseException | None:
 
 def _right_error(answer: Any) -> BaseException | None:
     error = kafka_errors.for_code(answer.error_code)
-    return error() if issubclass(error, _PASSING) else None
+    return error() if issubclass(error, _TRANSIENT) else None

@@ -4,18 +4,20 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
-from ingestd.sources.kafka.bootstrap import client_options, connect, describe, meaning
+from ingestd.sources.kafka._aiokafka import Producer
+from ingestd.sources.kafka.auth import client_options
+from ingestd.sources.kafka.bootstrap import connect
 from ingestd.sources.kafka.error_state import ErrorState
+from ingestd.sources.kafka.errors import describe, permanent_error
 
 _LINGER_MS = 100
 _BATCH_BYTES = 512 << 10
 _REQUEST_BYTES = 1 << 20
-_UNDERWAY_MAX = 20_000  # messages that were sent and not acknowledged
+_MAX_UNACKNOWLEDGED = 20_000
 
 
 async def produce(
@@ -24,15 +26,15 @@ async def produce(
     messages: AsyncIterator[tuple[int, bytes, bytes, int]],
     on_progress: Callable[[int], None],
 ) -> int:
-    """Write all of `messages`: (partition, key, value, Kafka timestamp in milliseconds); how many were acknowledged.
+    """Write `messages`: (partition, key, value, Kafka timestamp in milliseconds). Returns how many were acknowledged.
 
-    The partition is taken modulo the topic's number of them. `on_progress` hears of each group of messages that was
-    acknowledged, by its size. Each message is in the log once, also where a broker is lost meanwhile. ``SourceError``
-    where the topic does not exist or a message is refused.
+    The partition is taken modulo the topic's number of partitions. `on_progress` is called with the size of each group
+    of messages that was acknowledged. Each message is in the log once, also where a broker is lost meanwhile.
+    ``SourceError`` where the topic does not exist or a message is refused.
     """
     options = client_options(config)
     partitions = (await connect(config, options, [topic], ErrorState())).partitions[topic]
-    producer: Any = AIOKafkaProducer(
+    producer = Producer(
         bootstrap_servers=list(config.bootstrap_servers),
         acks="all",
         enable_idempotence=True,
@@ -43,31 +45,31 @@ async def produce(
         **options,
     )
     total = 0
-    underway: deque[Any] = deque()
+    unacknowledged: deque[Any] = deque()
     try:
         await producer.start()
         async for partition, key, value, timestamp in messages:
             sent = producer.send(topic, value=value, key=key, partition=partition % partitions, timestamp_ms=timestamp)
-            underway.append(await sent)
-            if underway[0].done() or len(underway) >= _UNDERWAY_MAX:
-                total += await _acknowledged(underway, on_progress)
+            unacknowledged.append(await sent)
+            if unacknowledged[0].done() or len(unacknowledged) >= _MAX_UNACKNOWLEDGED:
+                total += await _acknowledged(unacknowledged, on_progress)
         await producer.flush()
-        total += await _acknowledged(underway, on_progress)
+        total += await _acknowledged(unacknowledged, on_progress)
     except KafkaError as error:
-        raise meaning(error) or SourceError(f"writing to topic {topic} fails: {describe(error)}") from error
+        raise permanent_error(error) or SourceError(f"writing to topic {topic} failed: {describe(error)}") from error
     finally:
         await producer.stop()
-        for future in underway:
-            # Without a look at it, each failure would be reported when it is collected.
+        for future in unacknowledged:
+            # asyncio would report each error that nobody has read.
             future.cancelled() or future.exception()
     return total
 
 
-async def _acknowledged(underway: deque[Any], on_progress: Callable[[int], None]) -> int:
-    """Take the oldest message and all that follow it and are acknowledged, too."""
+async def _acknowledged(unacknowledged: deque[Any], on_progress: Callable[[int], None]) -> int:
+    """Wait for the oldest message; remove it and all acknowledged ones that follow it. Returns how many."""
     count = 0
-    while underway and (not count or underway[0].done()):
-        await underway.popleft()
+    while unacknowledged and (not count or unacknowledged[0].done()):
+        await unacknowledged.popleft()
         count += 1
     if count:
         on_progress(count)

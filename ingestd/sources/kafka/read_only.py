@@ -1,4 +1,4 @@
-"""Reads like the daemon and leaves no trace: joins no group, commits nothing. For `ingestd check`."""
+"""Reads like the daemon without joining the group or committing anything, for `ingestd check`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,52 +7,54 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.records import Position, TopicPartition
-from ingestd.sources.base import Listener
+from ingestd.sources.base import Capabilities, Listener
 from ingestd.sources.kafka.bootstrap import Cluster
+from ingestd.sources.kafka.consumer import KafkaSource
 from ingestd.sources.kafka.coordinator_client import CoordinatorClient
 from ingestd.sources.kafka.group_consumer import GroupConsumer
-from ingestd.sources.kafka.source import KafkaSource
 
 
 class ReadOnlySource(KafkaSource):
-    """All partitions of the topics, from where the group is. Commits are remembered here and nowhere else."""
+    """Reads all partitions of the topics from the group's positions. Commits are kept in memory only."""
+
+    capabilities = Capabilities(has_commits=False)
 
     def __init__(self, config: KafkaConfig) -> None:
         super().__init__(config)
-        self._pretended: dict[TopicPartition, Position] = {}
+        self._commits_in_memory: dict[TopicPartition, Position] = {}
 
     async def committed(self, partition: TopicPartition) -> Position | None:
-        return self._pretended.get(partition) or await super().committed(partition)
+        return self._commits_in_memory.get(partition) or await super().committed(partition)
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
-        self._pretended[partition] = position
+        self._commits_in_memory[partition] = position
         return True
 
-    def _new_member(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> GroupConsumer:
-        return _Nobody(self._config, options, cluster, listener)
+    def _new_consumer(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> GroupConsumer:
+        return _UngroupedConsumer(self._config, options, cluster, listener)
 
 
-class _Nobody(CoordinatorClient, GroupConsumer):
-    """Has every partition and is in no group."""
+class _UngroupedConsumer(CoordinatorClient, GroupConsumer):
+    """Assigns all partitions without joining the group."""
 
     def __init__(self, config: KafkaConfig, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> None:
         GroupConsumer.__init__(self, config, options, listener, lambda _: None)
-        CoordinatorClient.__init__(self, self._consumer._client, config.group_id)
+        self._group_id, self._coordinator = config.group_id, None
         self._cluster = cluster
 
-    def _membership(self, config: KafkaConfig) -> dict[str, Any]:  # noqa: ARG002
+    def _group_options(self, config: KafkaConfig) -> dict[str, Any]:  # noqa: ARG002
         return {"group_id": None}
 
     async def join(self) -> None:
-        await self._connect()
+        await self._consumer.start()
         try:
-            # Of whom nobody has subscribed to, it would never learn who leads what.
-            await self._consumer._client.set_topics(self._config.topics)
+            # Without a subscription the client learns the leaders of these topics only.
+            await self._client.set_topics(self._config.topics)
         except BaseException:
             await self._consumer.stop()
             raise
         counts = self._cluster.partitions.items()
         assigned = [KafkaPartition(topic, number) for topic, count in counts for number in range(count)]
         self._consumer.assign(assigned)
-        self._still(assigned)
+        self.pause_unsought(assigned)
         self._own(assigned)

@@ -1,4 +1,4 @@
-"""Questions about offsets: asked by one task per partition, sent for all partitions at once, repeated until answered.
+"""Requests for offsets and topic ids: many partitions' in one request, repeated until answered.
 
 The requests are our own. Reading committed offsets, aiokafka's admin client ignores the error of a whole answer, and so
 takes "ask another broker" for "there is none"; its consumer does the same and drops the metadata. Asked for the end of
@@ -6,23 +6,22 @@ the log under read_committed, it tells the last stable offset.
 """
 
 import asyncio
-import random
 import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from aiokafka import errors as kafka_errors
-from aiokafka.protocol.commit import OffsetFetchRequest
-from aiokafka.protocol.offset import OffsetRequest
 
-from ingestd.core.backoff import backoff
 from ingestd.core.errors import ConfigError
 from ingestd.core.records import LogRange, Position, TopicPartition
-from ingestd.sources.kafka.bootstrap import FAILURES, RETRY_INITIAL_S, RETRY_MAX_S, describe, level, meaning
+from ingestd.sources.kafka._aiokafka import OffsetFetchRequest, OffsetRequest, TopicIdsRequest
+from ingestd.sources.kafka.coordinator_client import Brokers
 from ingestd.sources.kafka.error_state import ErrorState
+from ingestd.sources.kafka.errors import FAILURES, describe, log_level, permanent_error
+from ingestd.sources.kafka.retry import Backoff
 
 EARLIEST, LATEST = -2, -1  # in place of a time
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
@@ -34,38 +33,17 @@ V = TypeVar("V")
 Answers = Mapping[TopicPartition, V | BaseException]
 
 
-class Brokers(Protocol):
-    """Who sends requests for us. They raise aiokafka's errors."""
-
-    async def ask_coordinator(self, request: Any) -> Any: ...
-
-    def forget_coordinator(self) -> None:
-        """It said that it is not the group's coordinator, or is not ready to be."""
-        ...
-
-    async def ask_broker(self, node: int, request: Any) -> Any: ...
-
-    def leader(self, partition: TopicPartition) -> int | None:
-        """The node that leads the partition; where it is not known, a search for it begins."""
-        ...
-
-    def refresh(self) -> None:
-        """Learn anew who leads what."""
-        ...
-
-
 class RequestBatcher(Generic[V]):
-    """One kind of question. `ask` is given many partitions; what it has an error or nothing for is asked again."""
+    """Collects one kind of request. `ask` gets many partitions; those without a result are asked for again."""
 
     def __init__(
-        self, what: str, ask: Callable[[Collection[TopicPartition]], Awaitable[Answers[V]]], troubles: ErrorState
+        self, what: str, ask: Callable[[Collection[TopicPartition]], Awaitable[Answers[V]]], errors: ErrorState
     ) -> None:
         self._what = what
         self._ask = ask
-        self._troubles = troubles
+        self._errors = errors
         self._waiting: dict[TopicPartition, list[asyncio.Future[V]]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._random = random.Random()
 
     async def get(self, partition: TopicPartition) -> V:
         """The answer to a request that is sent after this call. ``SourceError`` where none can be expected."""
@@ -85,35 +63,34 @@ class RequestBatcher(Generic[V]):
         self._waiting.clear()
 
     async def _run(self) -> None:
-        attempt = 0
-        # Whoever was assigned a partition by the same rebalance asks in the same turn of the loop.
+        delay = Backoff()
+        # All partitions of one rebalance are asked for in the same turn of the loop.
         await asyncio.sleep(0)
         while asked := self._take():
             try:
                 answers = await self._ask(asked.keys())
             except FAILURES as error:
                 answers = dict.fromkeys(asked, error)
-            except Exception as error:  # noqa: BLE001  whoever waits must hear of it, whatever it is
+            except Exception as error:  # noqa: BLE001  every caller must get it, whatever it is
                 self._fail(asked, error)
                 continue
             except asyncio.CancelledError:
                 self._waiting = asked
                 raise
-            if self._settle(asked, answers):
-                attempt = 0
-                self._troubles.end(self._what)
+            if self._answer(asked, answers):
+                delay.reset()
+                self._errors.end(self._what)
                 continue
-            await asyncio.sleep(backoff(attempt, RETRY_INITIAL_S, RETRY_MAX_S, self._random))
-            attempt += 1
+            await delay.wait()
 
     def _take(self) -> dict[TopicPartition, list[asyncio.Future[V]]]:
-        """What somebody still waits for."""
+        """The partitions that somebody still waits for."""
         waiting, self._waiting = self._waiting, {}
         live = {partition: [each for each in futures if not each.done()] for partition, futures in waiting.items()}
         return {partition: futures for partition, futures in live.items() if futures}
 
-    def _settle(self, asked: Mapping[TopicPartition, list[asyncio.Future[V]]], answers: Answers[V]) -> bool:
-        """Hand out what was answered and keep the rest; whether there is no rest."""
+    def _answer(self, asked: Mapping[TopicPartition, list[asyncio.Future[V]]], answers: Answers[V]) -> bool:
+        """Give each caller its answer and keep the rest for the next try; true without a rest."""
         complete = True
         for partition, futures in asked.items():
             answer = answers.get(partition, kafka_errors.UnknownError(f"no answer for {partition}"))
@@ -121,11 +98,11 @@ class RequestBatcher(Generic[V]):
                 for future in futures:
                     if not future.done():
                         future.set_result(answer)
-            elif (final := meaning(answer)) is not None:
+            elif (final := permanent_error(answer)) is not None:
                 self._fail({partition: futures}, final)
             else:
                 complete = False
-                self._troubles.begin(self._what, f"{self._what} fails: {describe(answer)}", level=level(answer))
+                self._errors.begin(self._what, f"{self._what} failed: {describe(answer)}", level=log_level(answer))
                 self._waiting.setdefault(partition, [])[:0] = futures
         return complete
 
@@ -160,8 +137,8 @@ async def committed(
     return answers
 
 
-def metadata(position: Position) -> str:
-    """What is committed with an offset."""
+def commit_metadata(position: Position) -> str:
+    """The text that is committed with an offset."""
     return f"{position.mark} of {position.topic_id}" if position.topic_id else position.mark
 
 
@@ -171,8 +148,8 @@ def _position(offset: int, text: str) -> Position:
 
 
 async def log_ranges(brokers: Brokers, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
-    """What the logs hold. The end is that of the log itself, the high watermark, beyond transactions that are open."""
-    # Both at once: a request waits behind the fetch that the broker holds back for want of records.
+    """The offsets in the logs. The end is the high watermark, which is beyond open transactions."""
+    # Both at once: each waits behind a fetch that the broker holds back until records come.
     first, last = await asyncio.gather(
         offsets_at(brokers, dict.fromkeys(partitions, EARLIEST), READ_UNCOMMITTED),
         offsets_at(brokers, dict.fromkeys(partitions, LATEST), READ_UNCOMMITTED),
@@ -187,9 +164,9 @@ def _range(start: int | BaseException, end: int | BaseException) -> LogRange | B
 
 
 async def starts(brokers: Brokers, partitions: Collection[TopicPartition], when: int) -> Answers[int]:
-    """The first offset at or after a time in milliseconds, or what EARLIEST or LATEST says.
+    """The first offset at or after a time in milliseconds, or at the end of the log that EARLIEST or LATEST names.
 
-    Where there is none it is the end: the last stable offset: a transaction that is open now is newer than now.
+    Without such an offset it is the last stable offset: records of an open transaction come after it.
     """
     found = dict(await offsets_at(brokers, dict.fromkeys(partitions, when), READ_COMMITTED))
     if none := [partition for partition, offset in found.items() if offset == _NO_OFFSET]:
@@ -198,20 +175,20 @@ async def starts(brokers: Brokers, partitions: Collection[TopicPartition], when:
 
 
 async def added_later(brokers: Brokers, group_id: str, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
-    """Those of topics of which the group has brought others into objects. Kafka adds partitions behind the others."""
+    """The partitions that Kafka added to a topic behind others that the group already writes to objects."""
     others = {TopicPartition(topic, number) for topic, last in partitions for number in range(last)} - {*partitions}
     found = await committed(brokers, group_id, others) if others else {}
-    at_work = set()
+    ingested = set()
     for partition, position in found.items():
         if isinstance(position, BaseException):
             raise position
         if position is not None and position.mark:
-            at_work.add(partition.topic)
-    return {partition for partition in partitions if partition.topic in at_work}
+            ingested.add(partition.topic)
+    return {partition for partition in partitions if partition.topic in ingested}
 
 
 def time_of(start: str) -> int:
-    """``kafka.start`` as Kafka has it: milliseconds since the epoch, or a number that stands for an end of the log."""
+    """``kafka.start`` as a time in milliseconds since the epoch, or as EARLIEST or LATEST."""
     if start in {"earliest", "latest"}:
         return EARLIEST if start == "earliest" else LATEST
     try:
@@ -220,40 +197,66 @@ def time_of(start: str) -> int:
         when = None
     if when is None or when.tzinfo is None:
         hint = "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
-        raise ConfigError(f"kafka.start = {start} is not a place to start", hint=hint)
+        raise ConfigError(f"kafka.start = {start} is neither earliest, latest nor a time with its zone", hint=hint)
     return max(0, (when - _EPOCH) // timedelta(milliseconds=1))
 
 
 async def offsets_at(brokers: Brokers, times: Mapping[TopicPartition, int], isolation: int) -> Answers[int]:
-    """Ask each partition's leader; -1 where no record is as young."""
-    answers: dict[TopicPartition, int | BaseException] = {}
-    by_leader: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
-    for partition, time in times.items():
+    """The first offset at or after a time, asked of each partition's leader; -1 where all records are older."""
+
+    async def ask(node: int, partitions: Collection[TopicPartition]) -> Answers[int]:
+        topics: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for partition in partitions:
+            topics[partition.topic].append((partition.partition, times[partition]))
+        response = await brokers.ask_broker(node, OffsetRequest(-1, isolation, list(topics.items())))
+        answers: dict[TopicPartition, int | BaseException] = {}
+        for topic, parts in response.topics:
+            for number, code, _, offset in parts:
+                error, partition = kafka_errors.for_code(code), TopicPartition(topic, number)
+                answers[partition] = offset if error is kafka_errors.NoError else error(str(partition))
+        return answers
+
+    return await _ask_leaders(brokers, times, ask)
+
+
+async def topic_ids(brokers: Brokers, partitions: Collection[TopicPartition]) -> Answers[str]:
+    """The ids of the partitions' topics, as each partition's leader knows them; "" for a topic without one."""
+
+    async def ask(node: int, asked: Collection[TopicPartition]) -> Answers[str]:
+        found = TopicIdsRequest.topic_ids(
+            await brokers.ask_broker(node, TopicIdsRequest(sorted({partition.topic for partition in asked})))
+        )
+        return {
+            partition: found.get(partition.topic, kafka_errors.UnknownTopicOrPartitionError(str(partition)))
+            for partition in asked
+        }
+
+    return await _ask_leaders(brokers, partitions, ask)
+
+
+async def _ask_leaders(
+    brokers: Brokers,
+    partitions: Iterable[TopicPartition],
+    ask: Callable[[int, Collection[TopicPartition]], Awaitable[Answers[V]]],
+) -> Answers[V]:
+    """The answers of all leaders, each asked once; leaders are looked up again where one fails."""
+    answers: dict[TopicPartition, V | BaseException] = {}
+    by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
+    for partition in partitions:
         if (node := brokers.leader(partition)) is None:
             answers[partition] = kafka_errors.LeaderNotAvailableError(str(partition))
         else:
-            by_leader[node][partition.topic].append((partition.partition, time))
-    tasks = [_ask_leader(brokers, node, topics, isolation) for node, topics in by_leader.items()]
-    for part in await asyncio.gather(*tasks):
-        answers |= part
-    return answers
+            by_leader[node].append(partition)
 
+    async def ask_one(node: int, led: Collection[TopicPartition]) -> Answers[V]:
+        try:
+            found = await ask(node, led)
+        except FAILURES as error:
+            found = dict.fromkeys(led, error)
+        if any(isinstance(answer, BaseException) for answer in found.values()):
+            brokers.refresh_metadata()
+        return found
 
-async def _ask_leader(
-    brokers: Brokers, node: int, topics: Mapping[str, list[tuple[int, int]]], isolation: int
-) -> Answers[int]:
-    try:
-        response = await brokers.ask_broker(node, OffsetRequest(-1, isolation, list(topics.items())))
-    except FAILURES as error:
-        brokers.refresh()
-        return {TopicPartition(topic, number): error for topic, parts in topics.items() for number, _ in parts}
-    answers: dict[TopicPartition, int | BaseException] = {}
-    for topic, parts in response.topics:
-        for number, code, _, offset in parts:
-            refusal, partition = kafka_errors.for_code(code), TopicPartition(topic, number)
-            if refusal is kafka_errors.NoError:
-                answers[partition] = offset
-            else:
-                answers[partition] = refusal(str(partition))
-                brokers.refresh()
+    for found in await asyncio.gather(*(ask_one(node, led) for node, led in by_leader.items())):
+        answers |= found
     return answers

@@ -1,4 +1,4 @@
-"""Simulated events as a log to read from, paced like live ones or as fast as possible."""
+"""Simulated events as a source, paced like live ones or as fast as possible."""
 
 import asyncio
 import time
@@ -10,22 +10,22 @@ import msgspec
 from ingestd.config.model import SimulatorConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources.base import Listener
+from ingestd.sources.base import Capabilities, Listener
 from ingestd.sources.simulator.events import MAX_EVENTS, Message, Simulation, check, history
 
 Clock = Callable[[], float]
 
-_STEP = 0.1  # seconds that are slept when nothing is due
-_MOST_STALL = 5.0  # seconds of a stall that are caught up with
-_ENDLESS = 2**63 - 1
+_POLL_S = 0.1  # slept when no event is due
+_CATCH_UP_S = 5.0  # of a stall, at most
+_NO_END = 2**63 - 1
 
 BURST = 10  # times the rate
-BURST_SECONDS = 10.0
+BURST_S = 10.0
 BAD_EVENTS = 25
 
 
 class Pace:
-    """How many events are due. `rate` is in events per second, 0 for as many as possible; times are seconds."""
+    """Counts the events that are due. `rate` is in events per second, 0 for as many as possible; times are seconds."""
 
     def __init__(self, rate: float, now: float) -> None:
         self._rate = rate
@@ -33,18 +33,18 @@ class Pace:
         self._due = 1.0
 
     def due(self, now: float) -> int:
-        """Events to make now: at most ``MAX_EVENTS``. What a long stall has left undone is dropped."""
+        """Events to make now: at most ``MAX_EVENTS``. After a long stall the oldest events are dropped."""
         if not self._rate:
             return MAX_EVENTS
-        self._due = min(self._due + (now - self._last) * self._rate, 1.0 + _MOST_STALL * self._rate)
+        self._due = min(self._due + (now - self._last) * self._rate, 1.0 + _CATCH_UP_S * self._rate)
         self._last = now
         count = min(int(self._due), MAX_EVENTS)
         self._due -= count
         return count
 
 
-class Director:
-    """What a demo does to live events: holds them up, multiplies them, adds bad ones. `monotonic` gives seconds."""
+class EventControls:
+    """Pauses live events, multiplies them, adds bad ones, for a demo. `monotonic` gives seconds."""
 
     def __init__(self, monotonic: Clock = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -52,25 +52,25 @@ class Director:
         self._bad = 0
         self.paused = False
 
-    def burst(self, seconds: float = BURST_SECONDS) -> None:
-        """``BURST`` times the rate from now on, for so long."""
+    def burst(self, seconds: float = BURST_S) -> None:
+        """Make ``BURST`` times as many events for so long."""
         self._burst_until = self._monotonic() + seconds
 
     def spoil(self, count: int = BAD_EVENTS) -> None:
-        """That many bad events, at once; at most ``MAX_EVENTS`` wait."""
+        """Add so many bad events at once; at most ``MAX_EVENTS`` are queued."""
         self._bad = min(self._bad + count, MAX_EVENTS)
 
     @property
     def burst_left(self) -> float:
-        """Seconds."""
+        """The seconds until the burst ends."""
         return max(0.0, self._burst_until - self._monotonic())
 
     def more(self, count: int) -> int:
-        """How many events a burst adds to `count`: at most ``MAX_EVENTS``."""
+        """The number of events that a burst adds to `count`, at most ``MAX_EVENTS``."""
         return min((BURST - 1) * count, MAX_EVENTS) if self.burst_left else 0
 
     def take_bad(self) -> int:
-        """How many bad events are to come now."""
+        """The number of bad events to make now. Resets it."""
         taken, self._bad = self._bad, 0
         return taken
 
@@ -88,17 +88,17 @@ class EventStream:
         self._wall = wall
         self._monotonic = monotonic
         self._finished = asyncio.Event()
-        self.director = Director(monotonic)
+        self.controls = EventControls(monotonic)
         self._burst: Simulation | None = None
         self._chunks = self._past() if config.history else self._live()
 
     async def next(self) -> list[Message] | None:
-        """The next events, a few thousand at most; none when none is due for a moment; None at the end."""
+        """The next events, a few thousand at most; none where none is due for a moment; None at the end."""
         messages = None if self.finished else next(self._chunks, None)
         if messages is None:
             self.finish()
         elif messages:
-            await asyncio.sleep(0)  # the others on the loop get their turn
+            await asyncio.sleep(0)  # other tasks get their turn
         else:
             await self.sleep()
         return messages
@@ -108,17 +108,17 @@ class EventStream:
         return self._finished.is_set()
 
     def finish(self) -> None:
-        """End the stream, waking whoever sleeps."""
+        """End the stream, and `sleep` with it."""
         self._finished.set()
 
     async def sleep(self) -> None:
-        """For a moment, or until the stream is finished."""
+        """Wait for a moment, or until the stream is finished."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_STEP):
+            async with asyncio.timeout(_POLL_S):
                 await self._finished.wait()
 
     async def messages(self) -> AsyncIterator[Message]:
-        """One event after the other, to be sent elsewhere."""
+        """All events one by one, to be sent elsewhere."""
         while (messages := await self.next()) is not None:
             for message in messages:
                 yield message
@@ -133,29 +133,33 @@ class EventStream:
         simulation = Simulation(self._config, round(before))
         while True:
             count = pace.due(self._monotonic())
-            if self.director.paused:
+            if self.controls.paused:
                 count = 0
             now = self._wall() * 1000
             # Spread over the time that passed; not where the wall clock was set back.
             start = min(before, now)
-            yield [*simulation.events(count, start, now), *self._crowd(count, start, now), *self._bad(now)]
+            yield [
+                *simulation.events(count, start, now),
+                *self._burst_events(count, start, now),
+                *self._bad_events(now),
+            ]
             before = now
 
-    def _crowd(self, count: int, start: float, now: float) -> list[Message]:
-        """What a burst adds to `count` events.
+    def _burst_events(self, count: int, start: float, now: float) -> list[Message]:
+        """The events that a burst adds to `count`.
 
-        It has clients of its own: what they have begun would otherwise be all that goes on in the time after it.
+        They are of other clients: the visits that a burst has begun would otherwise fill the time after it.
         """
-        more = self.director.more(count)
-        if not self.director.burst_left:
+        more = self.controls.more(count)
+        if not self.controls.burst_left:
             self._burst = None
         elif self._burst is None and more:
             self._burst = Simulation(self._config, round(now))
         return self._burst.events(more, start, now) if self._burst is not None else []
 
-    def _bad(self, now: float) -> list[Message]:
-        """What was asked for of them."""
-        count = self.director.take_bad()
+    def _bad_events(self, now: float) -> list[Message]:
+        """The bad events that were asked for."""
+        count = self.controls.take_bad()
         if not count:
             return []
         config = msgspec.structs.replace(self._config, malformed=1.0, late=0.0, duplicate=0.0)
@@ -165,10 +169,13 @@ class EventStream:
 class SimulatorSource:
     """All partitions of a simulated topic, for one reader.
 
-    Such a log has no end: whatever offset is sought is where it goes on, so a chain of an earlier run can be extended.
-    It keeps nothing either: after a seek back other events take the offsets. Commits last as long as the process.
-    Nothing is made before every partition was sought; a paused partition has no events.
+    The log has no end: it goes on at any offset that is sought, so that a chain of an earlier run can be extended. It
+    keeps no events: after a seek back, other events get the same offsets. Commits last as long as the process. No event
+    is made before every partition was sought, and none for a paused partition.
     """
+
+    capabilities = Capabilities(replayable=False, has_commits=False, has_log_end=False)
+    revoke_timeout = 0.0  # nothing is ever revoked
 
     def __init__(self, config: SimulatorConfig, wall: Clock = time.time, monotonic: Clock = time.monotonic) -> None:
         self._stream = EventStream(config, wall, monotonic)
@@ -178,11 +185,11 @@ class SimulatorSource:
         self._commits: dict[TopicPartition, Position] = {}
 
     @property
-    def director(self) -> Director:
-        return self._stream.director
+    def controls(self) -> EventControls:
+        return self._stream.controls
 
     @property
-    def cluster_id(self) -> str:
+    def source_id(self) -> str:
         return "simulator"
 
     @property
@@ -225,14 +232,14 @@ class SimulatorSource:
     def pause(self, partition: TopicPartition) -> None:
         self._paused.add(partition)
 
-    async def topic_id(self, partition: TopicPartition) -> str:  # noqa: ARG002 (all are alike)
+    async def stream_id(self, partition: TopicPartition) -> str:  # noqa: ARG002 (all are alike)
         return ""
 
     async def committed(self, partition: TopicPartition) -> Position | None:
         return self._commits.get(partition)
 
     async def log_range(self, partition: TopicPartition) -> LogRange:  # noqa: ARG002 (all are alike)
-        return LogRange(0, _ENDLESS)
+        return LogRange(0, _NO_END)
 
     async def resolve_start(self, partition: TopicPartition) -> int:  # noqa: ARG002 (all are alike)
         return 0
@@ -244,7 +251,7 @@ class SimulatorSource:
         return True
 
     async def rebuild(self) -> None:
-        """There is nothing that could be stuck."""
+        """Nothing can be stuck."""
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self._next.get(partition)

@@ -1,8 +1,8 @@
-"""Topics by their ids. A topic that was deleted and created again has the name of the former one, and another id.
+"""Requests of Kafka's protocol: those of aiokafka that we send, and versions of some that it does not have.
 
-aiokafka fetches by name, and so it goes on at the same offset in another topic's log. Here are the versions of Kafka's
-requests that have ids, and what makes a fetcher use them: what a broker hands out then is of the topic that is asked
-for. Brokers before Kafka 3.1, and topics that have no id, are asked by name.
+A topic that was deleted and created again has the name of the former one, and another id. aiokafka fetches by name, and
+goes on at the same offset in another topic's log. The versions here have ids: a broker then answers for the topic with
+that id only. Brokers before Kafka 3.1, and topics without an id, are asked by name.
 """
 
 import base64
@@ -12,9 +12,13 @@ from io import BytesIO
 from typing import Any
 
 from aiokafka import errors as kafka_errors
+from aiokafka.protocol.admin import DescribeConfigsRequest, DescribeGroupsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest_v11
-from aiokafka.protocol.metadata import MetadataRequest_v5
+from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.protocol.metadata import MetadataRequest, MetadataRequest_v5
+from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.types import (
     Boolean,
     CompactArray,
@@ -29,75 +33,42 @@ from aiokafka.protocol.types import (
 )
 
 from ingestd.core.records import TopicPartition
-from ingestd.sources.kafka.bootstrap import FAILURES
-from ingestd.sources.kafka.requests import Answers, Brokers
 
-_NONE = bytes(16)  # the id of a topic that has none
-_UNKNOWN_TOPIC_ID, _INCONSISTENT_TOPIC_ID = 100, 103
+__all__ = [
+    "DescribeConfigsRequest",
+    "DescribeGroupsRequest",
+    "FetchByIdRequest",
+    "HeartbeatRequest",
+    "MetadataRequest",
+    "OffsetCommitRequest",
+    "OffsetFetchRequest",
+    "OffsetRequest",
+    "StableOffsetRequest",
+    "TopicIdsRequest",
+]
+
+_NO_ID = bytes(16)
+_UNSTABLE_OFFSET, _UNKNOWN_TOPIC_ID, _INCONSISTENT_TOPIC_ID = 88, 100, 103  # codes that aiokafka does not know
 _NO_TAGS = b"\0"
 
 
-async def ask(brokers: Brokers, partitions: Collection[TopicPartition]) -> Answers[str]:
-    """The ids of the partitions' topics, as each partition's leader knows them; "" where there is none."""
-    answers: dict[TopicPartition, str | BaseException] = {}
-    by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
-    for partition in partitions:
-        if (node := brokers.leader(partition)) is None:
-            answers[partition] = kafka_errors.LeaderNotAvailableError(str(partition))
-        else:
-            by_leader[node].append(partition)
-    for node, led in by_leader.items():
-        try:
-            found = await _ask_leader(brokers, node, {partition.topic for partition in led})
-        except FAILURES as error:
-            found = dict.fromkeys((partition.topic for partition in led), error)
-        if any(isinstance(answer, BaseException) for answer in found.values()):
-            brokers.refresh()
-        answers |= {each: found.get(each.topic, kafka_errors.UnknownTopicOrPartitionError(str(each))) for each in led}
-    return answers
-
-
-async def _ask_leader(brokers: Brokers, node: int, topics: Collection[str]) -> dict[str, str | BaseException]:
-    answer = await brokers.ask_broker(node, _TopicsRequest(sorted(topics)))
-    found: dict[str, str | BaseException] = {}
-    for code, topic, topic_id, *_ in answer.topics:
-        error = kafka_errors.for_code(code)
-        known = topic_id if answer.API_VERSION == _MetadataResponse12.API_VERSION else ""
-        found[topic] = known if error is kafka_errors.NoError else error(topic)
-    return found
-
-
-def fetch_by_id(fetcher: Any, ids: Mapping[TopicPartition, str]) -> None:
-    """Have a fetcher ask for topics of these ids. Partitions of other topics are reported as out of range."""
-    actions = fetcher._get_actions_per_node
-
-    def with_ids(assignment: Any) -> tuple[Any, ...]:
-        requests, *others = actions(assignment)
-        return [(node, _FetchById(request, ids)) for node, request in requests], *others
-
-    fetcher._get_actions_per_node = with_ids
-
-
-# -- how they are written
-
-
-class _Id:
-    """16 bytes, and in text as Kafka prints them; "" for none."""
+class _TopicId:
+    """A type of the protocol: 16 bytes, as text the way Kafka prints them; "" for no id."""
 
     @staticmethod
     def encode(value: str) -> bytes:
-        return base64.urlsafe_b64decode(f"{value}==") if value else _NONE
+        return base64.urlsafe_b64decode(f"{value}==") if value else _NO_ID
 
     @staticmethod
     def decode(data: BytesIO) -> str:
-        value = data.read(len(_NONE))
-        return "" if value == _NONE else base64.urlsafe_b64encode(value).decode().rstrip("=")
+        value = data.read(len(_NO_ID))
+        return "" if value == _NO_ID else base64.urlsafe_b64encode(value).decode().rstrip("=")
 
     repr = repr
 
 
 class _Fields(Schema):  # type: ignore[misc]  # aiokafka has no types
-    """A structure of the protocol's flexible versions. What its tags say is of no use to us."""
+    """A structure of the protocol's flexible versions; its tags are skipped."""
 
     def encode(self, item: Any) -> bytes:
         encoded: bytes = super().encode(item)
@@ -132,7 +103,7 @@ class _MetadataResponse12(Response):  # type: ignore[misc]
             _array(
                 ("error_code", Int16),
                 ("topic", CompactString()),
-                ("topic_id", _Id),
+                ("topic_id", _TopicId),
                 ("is_internal", Boolean),
                 (
                     "partitions",
@@ -158,13 +129,15 @@ class _MetadataRequest12(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _MetadataResponse12
     SCHEMA = _Fields(
-        ("topics", _array(("topic_id", _Id), ("topic", CompactString()))),
+        ("topics", _array(("topic_id", _TopicId), ("topic", CompactString()))),
         ("allow_auto_topic_creation", Boolean),
         ("include_authorized_operations", Boolean),
     )
 
 
-class _TopicsRequest(Request[MetadataRequest_v5 | _MetadataRequest12]):  # type: ignore[misc]
+class TopicIdsRequest(Request[MetadataRequest_v5 | _MetadataRequest12]):  # type: ignore[misc]
+    """Asks for topics by name without creating them. `topic_ids` reads the answer."""
+
     API_KEY = 3
 
     def __init__(self, topics: Collection[str]) -> None:
@@ -174,6 +147,16 @@ class _TopicsRequest(Request[MetadataRequest_v5 | _MetadataRequest12]):  # type:
         if request_struct_class is _MetadataRequest12:
             return _MetadataRequest12([("", topic) for topic in self._topics], False, False)
         return request_struct_class(list(self._topics), False)
+
+    @staticmethod
+    def topic_ids(answer: Any) -> dict[str, str | kafka_errors.KafkaError]:
+        """The id of each topic, "" where it has none, or the topic's error."""
+        found: dict[str, str | kafka_errors.KafkaError] = {}
+        for code, topic, topic_id, *_ in answer.topics:
+            error = kafka_errors.for_code(code)
+            known = topic_id if answer.API_VERSION == _MetadataResponse12.API_VERSION else ""
+            found[topic] = known if error is kafka_errors.NoError else error(topic)
+        return found
 
 
 # -- fetches
@@ -189,7 +172,7 @@ class _FetchResponse13(Response):  # type: ignore[misc]
         (
             "topics",
             _array(
-                ("topic_id", _Id),
+                ("topic_id", _TopicId),
                 (
                     "partitions",
                     _array(
@@ -224,7 +207,7 @@ class _FetchRequest13(RequestStruct):  # type: ignore[misc]
         (
             "topics",
             _array(
-                ("topic_id", _Id),
+                ("topic_id", _TopicId),
                 (
                     "partitions",
                     _array(
@@ -238,13 +221,13 @@ class _FetchRequest13(RequestStruct):  # type: ignore[misc]
                 ),
             ),
         ),
-        ("forgotten_topics_data", _array(("topic_id", _Id), ("partitions", CompactArray(Int32)))),
+        ("forgotten_topics_data", _array(("topic_id", _TopicId), ("partitions", CompactArray(Int32)))),
         ("rack_id", CompactString()),
     )
 
 
-class _FetchById(Request[FetchRequest_v11 | _FetchRequest13]):  # type: ignore[misc]
-    """A fetch request of aiokafka's, asked by id where there is one for each of its topics."""
+class FetchByIdRequest(Request[FetchRequest_v11 | _FetchRequest13]):  # type: ignore[misc]
+    """A fetch request of aiokafka's, sent by id where an id is known for each of its topics."""
 
     API_KEY = 1
 
@@ -286,12 +269,12 @@ class _FetchById(Request[FetchRequest_v11 | _FetchRequest13]):  # type: ignore[m
             [],
             by_name.rack_id,
         )
-        request.RESPONSE_TYPE = _ByName({topic_id: each.topic for each, topic_id in self._ids.items()})
+        request.RESPONSE_TYPE = _ResponseByName({topic_id: each.topic for each, topic_id in self._ids.items()})
         return request
 
 
-class _ByName:
-    """Reads an answer, with the names that the fetcher knows topics by."""
+class _ResponseByName:
+    """Decodes an answer, with names in the place of ids, as the fetcher expects."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self._names = names
@@ -301,16 +284,84 @@ class _ByName:
         response.topics = [
             (
                 self._names[topic_id],
-                [(number, _meaning(code), *rest, records or b"") for number, code, *rest, records in partitions],
+                [(number, _known_code(code), *rest, records or b"") for number, code, *rest, records in partitions],
             )
             for topic_id, partitions in response.topics
         ]
         return response
 
 
-def _meaning(code: int) -> int:
-    """What aiokafka makes of it: it does not know these codes, and would ask again at once and for ever."""
+def _known_code(code: int) -> int:
+    """Errors of ids as out of range: aiokafka does not know their codes, and would ask again at once and for ever."""
     if code in {_UNKNOWN_TOPIC_ID, _INCONSISTENT_TOPIC_ID}:
         out_of_range: int = kafka_errors.OffsetOutOfRangeError.errno
         return out_of_range
     return code
+
+
+# -- offsets of transactions
+
+
+class _OffsetFetchResponse7(Response):  # type: ignore[misc]
+    API_KEY = 9
+    API_VERSION = 7
+    SCHEMA = _Fields(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            _array(
+                ("topic", CompactString()),
+                (
+                    "partitions",
+                    _array(
+                        ("partition", Int32),
+                        ("offset", Int64),
+                        ("leader_epoch", Int32),
+                        ("metadata", CompactString()),
+                        ("error_code", Int16),
+                    ),
+                ),
+            ),
+        ),
+        ("error_code", Int16),
+    )
+
+
+class _OffsetFetchRequest7(RequestStruct):  # type: ignore[misc]
+    API_KEY = 9
+    API_VERSION = 7
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _OffsetFetchResponse7
+    SCHEMA = _Fields(
+        ("group", CompactString()),
+        ("topics", _array(("topic", CompactString()), ("partitions", CompactArray(Int32)))),
+        ("require_stable", Boolean),
+    )
+
+
+class StableOffsetRequest(Request[_OffsetFetchRequest7]):  # type: ignore[misc]
+    """Asks for a group's offset of a topic's first partition; the answer tells whether a transaction on it is open.
+
+    Versions that aiokafka has answer with the offset before the transaction, for a while after its commit, too.
+    """
+
+    API_KEY = 9
+
+    def __init__(self, group: str, topic: str) -> None:
+        self._group = group
+        self._topic = topic
+
+    def build(self, request_struct_class: type[_OffsetFetchRequest7]) -> _OffsetFetchRequest7:
+        first = [0]
+        return request_struct_class(self._group, [(self._topic, first)], True)
+
+    @staticmethod
+    def metadata(answer: Any, group: str) -> str | None:
+        """The metadata that was committed with the offset; None without an offset. Raises aiokafka's errors."""
+        [(_, [(_, offset, _, metadata, code)])] = answer.topics or [("", [(0, 0, 0, "", 0)])]
+        code = answer.error_code or code
+        if code == _UNSTABLE_OFFSET:
+            raise kafka_errors.ConcurrentTransactions
+        if code:
+            raise kafka_errors.for_code(code)(group)
+        return (metadata or "") if offset >= 0 else None

@@ -1,4 +1,4 @@
-"""What comes in blocks is what aiokafka would hand out one by one, whatever a broker sends."""
+"""Fast records in lists equal the records that aiokafka hands out one by one, whatever a broker sends."""
 
 import struct
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.sources.kafka.fast_records import lean
+from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords
+from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance
 
 TP = TopicPartition("t", 0)
 READ_COMMITTED = 1
@@ -27,7 +28,7 @@ CONTROL_BIT = 0x20
 
 
 class Part(NamedTuple):
-    """What a batch is to be. Compaction has left these `deltas` of the `span` offsets that were there."""
+    """A batch to build. Compaction has left these `deltas` of its `span` offsets."""
 
     deltas: Sequence[int]
     span: int
@@ -90,7 +91,7 @@ def legacy(part: Part, base: int) -> bytes:
 
 
 class Outcome(NamedTuple):
-    """Of all that a fetch has brought."""
+    """The result of reading a whole fetch."""
 
     records: list[PlainRecord]
     next_offset: int
@@ -98,9 +99,13 @@ class Outcome(NamedTuple):
 
 
 def read(data: bytes, aborted: Sequence[tuple[int, int]], begin: int, wanted: int | None) -> Outcome:
-    """In blocks of at most `wanted`; None for aiokafka as it is."""
-    mark = None if wanted is None else lean
-    part = fetcher.PartitionRecords(TP, fetcher.MemoryRecords(data), aborted, begin, mark, None, True, READ_COMMITTED)
+    """In lists of at most `wanted`; None for aiokafka's own reader."""
+    rest = aborted, begin, None, None, True, READ_COMMITTED
+    part: Any
+    if wanted is None:
+        part = fetcher.PartitionRecords(TP, fetcher.MemoryRecords(data), *rest)
+    else:
+        part = FastPartitionRecords(Allowance(), TP, FetchedRecords(data), *rest)
     found: list[Any] = []
     error = None
     try:
@@ -130,7 +135,7 @@ GOOD = Part([0, 2], 4, producer=7)
 @given(fetches, st.integers(1, 20), st.integers(0, 100))
 @example([ABORTED, ENDED, GOOD], 20, 0)  # what one producer has aborted, and what it has committed then
 @example([GOOD, Part([0], 1, is_damaged=True), GOOD], 20, 0)
-def test_blocks_have_what_aiokafka_hands_out_one_by_one(made: list[Part], wanted: int, percent: int) -> None:
+def test_lists_equal_what_aiokafka_hands_out_one_by_one(made: list[Part], wanted: int, percent: int) -> None:
     data, aborted, base = b"", [], 0
     for part in made:
         data += encoded(part, base)

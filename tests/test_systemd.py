@@ -58,7 +58,7 @@ def test_silent_without_a_manager(environ: dict[str, str], caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("name", ["/nowhere/notify", "@" + "x" * 200, "/with\0zero"])
-def test_a_deaf_manager_does_not_hurt_and_is_warned_of_once(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_manager_that_does_not_listen_is_warned_of_once(name: str, caplog: pytest.LogCaptureFixture) -> None:
     notifier = Notifier.from_environment({"NOTIFY_SOCKET": name})
     notifier.ready()
     notifier.watchdog()

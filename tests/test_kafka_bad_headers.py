@@ -5,13 +5,14 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.sources.kafka import fast_records
+from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords, TolerantRecords
+from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance
+from tests.test_kafka_prefetch_limit import open_fetcher
 
 TP = TopicPartition("t", 0)
 READ_COMMITTED = 1
@@ -48,11 +49,10 @@ def raw_batch(records: Sequence[tuple[bytes | None, bytes | None, Headers]], cod
     return builder
 
 
-def fetched(data: bytes, mark: object = fast_records.lean) -> list[PlainRecord]:
-    """The records of a fetch, as aiokafka's fetcher makes them."""
-    records = fetcher.MemoryRecords(data)
-    found = fetcher.PartitionRecords(TP, records, None, 0, mark, None, True, READ_COMMITTED)
-    flat = chain.from_iterable(found) if mark is fast_records.lean else found
+def fetched(data: bytes, kind: type[Any] = FetchedRecords) -> list[PlainRecord]:
+    """The records of a fetch, as our fetcher makes them."""
+    found = FastPartitionRecords(Allowance(), TP, kind(data), None, 0, None, None, True, READ_COMMITTED)
+    flat: Any = chain.from_iterable(found)
     return [PlainRecord(it.offset, it.timestamp, it.value, it.key, tuple(it.headers)) for it in flat]
 
 
@@ -63,23 +63,26 @@ def test_a_name_that_is_not_utf8_is_read_with_its_bytes_escaped(codec: int) -> N
 
     with pytest.raises(UnicodeDecodeError):
         fetched(data)
-    fast_records.forgive(TP)
 
-    assert fetched(data) == [
+    assert fetched(data, TolerantRecords) == [
         PlainRecord(0, 0, b"0", b"k", ()),
         PlainRecord(1, 1, b"1", None, (("\\xff\\xfe", b"v"), ("grüße", None), ("", b""))),  # type: ignore[arg-type]
         PlainRecord(2, 2, None, b"k", ()),
     ]
-    with pytest.raises(UnicodeDecodeError):  # once: the slow reader is for the fetch that needs it
-        fetched(data)
 
 
-def test_other_consumers_of_the_process_are_left_alone() -> None:
+async def test_the_next_fetch_of_the_partition_is_read_by_the_slow_reader_once() -> None:
     data = bytes(raw_batch([(None, b"0", [(BAD, b"v")])]).build())
-    fast_records.forgive(TP)
-    with pytest.raises(UnicodeDecodeError):
-        fetched(data, mark=None)
-    assert len(fetched(data)) == 1
+    rest = None, 0, None, None, True, READ_COMMITTED
+    async with open_fetcher() as fetcher:
+        fetcher.tolerant.add(TP)
+        other = fetcher._fast_records(TopicPartition("t", 1), FetchedRecords(data), *rest)
+        tolerant = fetcher._fast_records(TP, FetchedRecords(data), *rest)
+        again = fetcher._fast_records(TP, FetchedRecords(data), *rest)
+    assert len(next(tolerant)) == 1
+    for strict in (other, again):
+        with pytest.raises(UnicodeDecodeError):
+            next(strict)
 
 
 _bytes = st.binary(max_size=9)
@@ -95,6 +98,5 @@ def test_the_slow_reader_reads_what_the_fast_one_reads(
 ) -> None:
     data = bytes(raw_batch(records, codec).build())
     fast = fetched(data)
-    fast_records.forgive(TP)
-    assert fetched(data) == fast
+    assert fetched(data, TolerantRecords) == fast
     assert [(each.key, each.value, [(name.encode(), text) for name, text in each.headers]) for each in fast] == records

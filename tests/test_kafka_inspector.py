@@ -1,4 +1,4 @@
-"""Looking at topics and a group from outside, on the real broker."""
+"""The inspector of topics and a group, on the real broker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -184,7 +184,7 @@ async def test_an_offset_out_of_the_log_is_an_error(kafka: Broker, make_topic: M
     topic = await make_topic(1)
     async with open_inspector(config(kafka, topic)) as reader:
         reader.assign({reader.partitions[0]: 7})
-        with pytest.raises(SourceError, match="reading records fails"):
+        with pytest.raises(SourceError, match="reading records failed"):
             await take(reader, 1)
 
 
@@ -195,7 +195,7 @@ async def test_a_topic_that_is_not_there_is_an_error(kafka: Broker) -> None:
 
 
 async def test_a_broker_that_is_not_there_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspector, "WITHIN_S", 0.5)
+    monkeypatch.setattr(inspector, "ANSWER_TIMEOUT_S", 0.5)
     nobody = KafkaConfig(bootstrap_servers=(f"{HOST}:{free_port()}",))
     with pytest.raises(SourceError, match=r"connecting to Kafka: .*cannot be used.*after 0\.5 s"):
         async with open_inspector(nobody):
@@ -209,7 +209,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
         await asyncio.Event().wait()
 
     async with open_inspector(config(kafka, await make_topic(2))) as reader:
-        monkeypatch.setattr(inspector, "WITHIN_S", 0.2)
+        monkeypatch.setattr(inspector, "ANSWER_TIMEOUT_S", 0.2)
         monkeypatch.setattr("ingestd.sources.kafka.requests.committed", silent)
         with pytest.raises(SourceError, match="reading committed offsets: no answer, after"):
             await reader.committed(reader.partitions)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import trustme
-from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -16,6 +15,7 @@ from ingestd.config.model import KafkaConfig, Secret
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Position
 from ingestd.sources.kafka import KafkaSource, produce
+from ingestd.sources.kafka._aiokafka import create_conn
 from ingestd.wiring import run
 from tests.chaos.tcp_proxy import TcpProxy
 from tests.conftest import MakeTopic

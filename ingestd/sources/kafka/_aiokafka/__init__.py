@@ -1,0 +1,49 @@
+"""All use of aiokafka's internals, for one exact version of it.
+
+Another version, or one whose internals differ, fails at import with one `SourceError`. The changes are in subclasses:
+consumers and producers that other code makes of aiokafka in the same process are not affected.
+
+check           the version, and the signatures and attributes that the other files rely on
+connection      connections and clients that survive a lost connection on uvloop
+consumer        the consumer, with what aiokafka's public methods do not tell
+fast_records    records of a fetch in lists instead of one by one
+fetcher         builds fetch requests and reads their answers
+prefetch_limit  bounds the bytes that are fetched ahead and handed out at once
+producer        the producer, without reports of errors that were already raised
+protocol        requests of Kafka's protocol, some in versions that aiokafka does not have
+"""
+
+from ingestd.sources.kafka._aiokafka.check import SUPPORTED_VERSION
+from ingestd.sources.kafka._aiokafka.connection import ConnectionGroup, CoordinationType, collect_hosts, create_conn
+from ingestd.sources.kafka._aiokafka.consumer import Consumer
+from ingestd.sources.kafka._aiokafka.producer import Producer
+from ingestd.sources.kafka._aiokafka.protocol import (
+    DescribeConfigsRequest,
+    DescribeGroupsRequest,
+    HeartbeatRequest,
+    MetadataRequest,
+    OffsetCommitRequest,
+    OffsetFetchRequest,
+    OffsetRequest,
+    StableOffsetRequest,
+    TopicIdsRequest,
+)
+
+__all__ = [
+    "SUPPORTED_VERSION",
+    "ConnectionGroup",
+    "Consumer",
+    "CoordinationType",
+    "DescribeConfigsRequest",
+    "DescribeGroupsRequest",
+    "HeartbeatRequest",
+    "MetadataRequest",
+    "OffsetCommitRequest",
+    "OffsetFetchRequest",
+    "OffsetRequest",
+    "Producer",
+    "StableOffsetRequest",
+    "TopicIdsRequest",
+    "collect_hosts",
+    "create_conn",
+]

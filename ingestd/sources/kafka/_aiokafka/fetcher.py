@@ -1,0 +1,48 @@
+"""Fetches by topic id, within a bound of bytes, and makes fast records of the answers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.consumer.fetcher import Fetcher as AIOKafkaFetcher
+
+from ingestd.core.records import TopicPartition
+from ingestd.sources.kafka._aiokafka.check import with_globals
+from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords, TolerantRecords
+from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance, BoundedFetchResult, buffered_bytes
+from ingestd.sources.kafka._aiokafka.protocol import FetchByIdRequest
+
+
+class Fetcher(AIOKafkaFetcher):  # type: ignore[misc]  # aiokafka has no types
+    """aiokafka's fetcher. `topic_ids` may change at any time; "" stands for whatever topic has the name."""
+
+    next_record = with_globals(AIOKafkaFetcher.next_record, FetchResult=BoundedFetchResult)
+    fetched_records = with_globals(AIOKafkaFetcher.fetched_records, FetchResult=BoundedFetchResult)
+
+    def __init__(self, *arguments: Any, topic_ids: Mapping[TopicPartition, str], **options: Any) -> None:
+        self.allowance = Allowance()
+        self.tolerant: set[TopicPartition] = set()  # partitions whose next fetch may have bad header names
+        self._topic_ids = topic_ids
+        self._fetch_and_parse = with_globals(
+            AIOKafkaFetcher._proc_fetch_request,
+            MemoryRecords=FetchedRecords,
+            PartitionRecords=self._fast_records,
+            FetchResult=BoundedFetchResult,
+        )
+        super().__init__(*arguments, **options)
+
+    async def _proc_fetch_request(self, assignment: Any, node_id: int, request: Any) -> Any:
+        return await self._fetch_and_parse(self, assignment, node_id, request)
+
+    def _fast_records(self, partition: Any, records: FetchedRecords, *rest: Any) -> FastPartitionRecords:
+        found: Any = records
+        if partition in self.tolerant:
+            self.tolerant.discard(partition)
+            found = TolerantRecords(records.data)
+        return FastPartitionRecords(self.allowance, partition, found, *rest)
+
+    def _get_actions_per_node(self, assignment: Any) -> tuple[Any, ...]:
+        """Asks no broker for more while enough is buffered. An answer of each may be on its way at that moment."""
+        requests, *others = super()._get_actions_per_node(assignment)
+        if buffered_bytes(self._records.values()) >= self._fetch_max_bytes:
+            requests = []
+        return [(node, FetchByIdRequest(request, self._topic_ids)) for node, request in requests], *others
