@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import date
 
 from ingestd import wiring
-from ingestd.cli.verify import Options, verify
 from ingestd.config.load import load
 from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
 from ingestd.core.records import TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
+from ingestd.verify.run import VerifyOptions, verify
 
 DAYS = 365
 ROWS = 1000  # of an object
@@ -97,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     store = MadeUpStore(options.objects, options.partitions)
-    report = wiring.run(verify(load(environ={}), Options(objects_only=True), store))
+    report = wiring.run(verify(load(environ={}), VerifyOptions(objects_only=True), store, wiring.open_inspector))
     seconds, objects = time.perf_counter() - began, report.totals.objects
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -16,10 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
-import msgspec
-
 from ingestd import __version__, wiring
-from ingestd.cli.verify import Options, verify
 from ingestd.config.load import Settings
 from ingestd.core.errors import EXIT_PROBLEMS, DeadlineExceeded, SourceError
 from ingestd.core.events import Model, load_model
@@ -39,6 +36,7 @@ from ingestd.pipeline.watchdog import Verdict, Watchdog
 from ingestd.sinks.create_only import require_create_only
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify.findings import VerifyReport
+from ingestd.verify.run import VerifyOptions, verify
 
 log = logging.getLogger(__name__)
 
@@ -183,10 +181,9 @@ class Daemon:
             subscriber.landed(key)
 
     async def _verify(self) -> VerifyReport:
-        """Verify as `ingestd verify` does, without its progress bar: the terminal shows the live table."""
-        replace, (config, origins) = msgspec.structs.replace, self._settings
-        quiet = Settings(replace(config, log=replace(config.log, format="json")), origins)
-        return await verify(quiet, Options(read=self._sink.url.startswith("file:")), self._sink)
+        """Verify the sink as `ingestd verify` does; a local sink's bodies are read, too."""
+        options = VerifyOptions(read=self._sink.url.startswith("file:"))
+        return await verify(self._settings, options, self._sink, wiring.open_inspector)
 
     # -- the end
 

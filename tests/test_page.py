@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.cli.verify import Options, verify
+from ingestd import wiring
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, HealthConfig, LogConfig, PageConfig, SinkConfig
 from ingestd.core.counters import Totals
@@ -38,7 +38,8 @@ from ingestd.ops import http
 from ingestd.ops.health import HealthServer
 from ingestd.ops.readiness import Status
 from ingestd.sources.simulator.source import EventControls
-from ingestd.verify.findings import Tally, VerifyFinding, VerifyReport
+from ingestd.verify.findings import ChainCounts, VerifyFinding, VerifyReport
+from ingestd.verify.run import VerifyOptions, verify
 from tests.e2e.daemon import DEADLINE
 from tests.fakes.memory_sink import MemorySink
 
@@ -443,7 +444,7 @@ async def test_the_guide_s_query_is_asked_of_the_configured_table() -> None:
 def report(*problems: VerifyFinding, rows: int = 10) -> VerifyReport:
     return VerifyReport(
         version="1", sink="file:///data", lineage=None, delivery="exactly-once", since=None, until=None, read=True,
-        cluster=None, group=None, days=1, ok=not problems, totals=Tally(objects=2, rows=rows), problem_counts={},
+        cluster=None, group=None, days=1, ok=not problems, totals=ChainCounts(objects=2, rows=rows), problem_counts={},
         problems=list(problems), note_counts={}, notes=[], partitions=[],
     )  # fmt: skip
 
@@ -484,7 +485,9 @@ async def test_what_cannot_be_verified_is_not_proven(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(proof, "PATIENCE", 0.2)
     served = Served()
     served.stage.board.controls.actions["outage"]()
-    found = await served.stage.prove(partial(verify, SETTINGS, Options(), served.stage.sink), WHOLE)
+    found = await served.stage.prove(
+        partial(verify, SETTINGS, VerifyOptions(), served.stage.sink, wiring.open_inspector), WHOLE
+    )
     assert found.problems == ["it could not be verified: it has taken longer than 0.2 s"]
 
 
@@ -493,7 +496,9 @@ async def test_a_store_that_refuses_at_the_end_is_told() -> None:
         async def folders(self, prefix: str) -> list[str]:
             raise SinkForbidden("no such bucket", code="NoSuchBucket")
 
-    found = await proof.prove(partial(verify, SETTINGS, Options(), Refusing()), WHOLE, None)
+    found = await proof.prove(
+        partial(verify, SETTINGS, VerifyOptions(), Refusing(), wiring.open_inspector), WHOLE, None
+    )
     assert found.problems == ["it could not be verified: no such bucket"]
     assert "no such bucket" in found.text()
 

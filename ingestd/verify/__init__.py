@@ -1,1 +1,1 @@
-"""Behind `ingestd verify`: walks the chains in a sink, and judges them by what their objects say and hold."""
+"""Behind `ingestd verify`: scans the chains in a sink and checks names, metadata, bodies and committed offsets."""

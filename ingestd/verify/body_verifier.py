@@ -1,4 +1,4 @@
-"""Reads the bodies of objects, to compare them with what their metadata says; so many bytes of them at once."""
+"""Reads the bodies of objects and compares them with their metadata; bounds the memory for bodies."""
 
 import asyncio
 from array import array
@@ -9,56 +9,57 @@ from ingestd.core.errors import SinkUnavailable
 from ingestd.core.object_keys import DataObjectName, ObjectMetadata
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
-from ingestd.verify.chains import Audit
+from ingestd.verify.chains import ChainVerifier
 from ingestd.verify.contents import ContentError, check_rejected, check_rows
 
-HELD_BYTES = 64 << 20  # of bodies, as they are stored; a larger one is read alone
+MAX_BODIES_BYTES = 64 << 20  # compressed bodies in memory at once; a larger body is read alone
 
 
 class BodyVerifier:
-    """Bodies are fetched whole, and unpacked in a thread, line by line."""
+    """Fetches whole bodies and decompresses them in a thread, in chunks of lines."""
 
-    def __init__(self, sink: Sink, guard: SinkRetrier, audit: Audit, patience: float) -> None:
-        """`patience` is how many seconds one body may take."""
+    def __init__(self, sink: Sink, retrier: SinkRetrier, chains: ChainVerifier, patience_s: float) -> None:
+        """`patience_s` bounds the time for one body, retries included."""
         self._sink = sink
-        self._guard = guard
-        self._audit = audit
-        self._patience = patience
-        self._held = 0
-        self._room = asyncio.Condition()
+        self._retrier = retrier
+        self._chains = chains
+        self._patience_s = patience_s
+        self._reserved = 0
+        self._freed = asyncio.Condition()
 
-    async def read(self, name: DataObjectName, landed: ObjectMetadata, size: int, quarantine: str | None) -> None:
-        """Compare an object, and the quarantine object that belongs to it, with its metadata."""
-        rejected: array[int] | None = None if landed.rejected else array("q")
-        if quarantine is not None and landed.quarantine is not None:
-            rejected = await self._read_rejected(name, landed, landed.quarantine, quarantine)
-        async with self._holding(size):
-            body = await self._body(name.key)
+    async def verify(self, name: DataObjectName, metadata: ObjectMetadata, size: int, quarantine: str | None) -> None:
+        """Compare an object, and the quarantine object (by its key) that belongs to it, with the metadata."""
+        rejected: array[int] | None = None if metadata.rejected else array("q")
+        if quarantine is not None and metadata.quarantine is not None:
+            rejected = await self._verify_quarantine(name, metadata, metadata.quarantine, quarantine)
+        async with self._reserve(size):
+            body = await self._get(name.key)
             if body is None:
-                self._audit.content("deleted", name, name.key, "it is not there any more")
+                self._chains.add_content_problem("deleted", name, name.key, "it no longer exists")
                 return
             try:
-                await asyncio.to_thread(check_rows, body, landed, rejected)
+                await asyncio.to_thread(check_rows, body, metadata, rejected)
             except ContentError as error:
-                self._audit.content("content", name, name.key, str(error))
+                self._chains.add_content_problem("content", name, name.key, str(error))
 
-    async def _read_rejected(
-        self, name: DataObjectName, landed: ObjectMetadata, digest: str, key: str
+    async def _verify_quarantine(
+        self, name: DataObjectName, metadata: ObjectMetadata, digest: str, key: str
     ) -> "array[int] | None":
-        info = await self._guard.call_briefly(self._sink.head, key, patience_s=self._patience)
-        async with self._holding(info.size if info is not None else 0):
-            body = await self._body(key)
+        """The offsets of the rejected records; None where the quarantine object is missing or wrong."""
+        info = await self._retrier.call_briefly(self._sink.head, key, patience_s=self._patience_s)
+        async with self._reserve(info.size if info is not None else 0):
+            body = await self._get(key)
             if body is None:
-                self._audit.content("quarantine_missing", name, key, "it is not there any more")
+                self._chains.add_content_problem("quarantine_missing", name, key, "it no longer exists")
                 return None
             try:
-                return await asyncio.to_thread(check_rejected, body, landed, digest)
+                return await asyncio.to_thread(check_rejected, body, metadata, digest)
             except ContentError as error:
-                self._audit.content("quarantine_content", name, key, str(error))
+                self._chains.add_content_problem("quarantine_content", name, key, str(error))
                 return None
 
-    async def _body(self, key: str) -> bytes | None:
-        """None where there is no such object."""
+    async def _get(self, key: str) -> bytes | None:
+        """An object's body; None where the object does not exist."""
 
         async def get() -> bytes | None:
             try:
@@ -68,17 +69,17 @@ class BodyVerifier:
                     return None
                 raise
 
-        return await self._guard.call_briefly(get, patience_s=self._patience)
+        return await self._retrier.call_briefly(get, patience_s=self._patience_s)
 
     @asynccontextmanager
-    async def _holding(self, size: int) -> AsyncIterator[None]:
-        """Wait until there is room for a body of `size` bytes, or until there is no other."""
-        async with self._room:
-            await self._room.wait_for(lambda: not self._held or self._held + size <= HELD_BYTES)
-            self._held += size
+    async def _reserve(self, size: int) -> AsyncIterator[None]:
+        """Wait until a body of `size` bytes fits into memory, or until it is the only one."""
+        async with self._freed:
+            await self._freed.wait_for(lambda: not self._reserved or self._reserved + size <= MAX_BODIES_BYTES)
+            self._reserved += size
         try:
             yield
         finally:
-            async with self._room:
-                self._held -= size
-                self._room.notify_all()
+            async with self._freed:
+                self._reserved -= size
+                self._freed.notify_all()

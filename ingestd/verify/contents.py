@@ -1,6 +1,6 @@
-"""Whether a body holds what its object's metadata says: rows, their hash, their offsets; rejected records. Pure.
+"""Compares a body with its object's metadata: the rows, their hash and offsets, and the rejected records. Pure.
 
-One line at a time: a body may be far smaller than what is in it.
+It decompresses a chunk at a time: a small body may be large when decompressed.
 """
 
 import hashlib
@@ -15,136 +15,135 @@ from ingestd.core.gzip import decompress
 from ingestd.core.object_keys import ObjectMetadata, digest_of
 from ingestd.core.records import TopicPartition
 
-LINE_MAX = 64 << 20  # bytes; a broker takes no such event
+MAX_LINE_BYTES = 64 << 20  # brokers accept no event of this size
 
-_OFFSETS = "q"  # of an array: eight bytes each
+_OFFSETS = "q"  # type code of an array of offsets: eight bytes each
 
 
 class ContentError(Exception):
-    """A body that is not as it was written, in words."""
+    """What is wrong with a body, as a clause for the report."""
 
 
-class _Origin(msgspec.Struct, gc=False):
-    """Which record a row is."""
+class _RowSource(msgspec.Struct, gc=False):
+    """The record that a row was made from."""
 
     source_topic: str
     source_partition: int
     source_offset: int
 
 
-_ORIGINS = msgspec.json.Decoder(_Origin)
+_DECODER = msgspec.json.Decoder(_RowSource)
 
 
-def check_rows(body: bytes, landed: ObjectMetadata, rejected: "array[int] | None") -> None:
-    """The rows of a data object. `rejected` are the offsets of its records in quarantine, None where unknown.
+def check_rows(body: bytes, metadata: ObjectMetadata, rejected: "array[int] | None") -> None:
+    """Check a data object. `rejected` are the offsets of its quarantined records; None where they are not known.
 
-    Raises ``ContentError``.
+    Errors: ``ContentError``.
     """
     digest = hashlib.sha256()
-    rows = _Rows(landed, rejected if rejected is not None else array(_OFFSETS))
+    rows = _RowChecker(metadata, rejected if rejected is not None else array(_OFFSETS))
     for lines in _whole_lines(body, digest):
-        for origin in _origins(lines):
-            rows.take(origin)
-    if rows.count != landed.rows:
-        raise ContentError(f"it has {rows.count} rows, and says {landed.rows}")
-    if digest.hexdigest() != landed.sha256:
-        raise ContentError("its rows have another sha256 than it says")
+        for source in _decode(lines):
+            rows.check(source)
+    if rows.count != metadata.rows:
+        raise ContentError(f"it has {rows.count} rows, its metadata says {metadata.rows}")
+    if digest.hexdigest() != metadata.sha256:
+        raise ContentError("the sha256 of its rows is not the one in its metadata")
     if rejected is not None:
         rows.check_ends()
 
 
-def check_rejected(body: bytes, landed: ObjectMetadata, digest: str) -> "array[int]":
-    """The lines of a quarantine object: the offsets of the records in it, ascending. Raises ``ContentError``."""
+def check_rejected(body: bytes, metadata: ObjectMetadata, digest: str) -> "array[int]":
+    """Check a quarantine object; returns the offsets of its records, ascending. Errors: ``ContentError``."""
     if digest_of(gzip_extra.without(body)) != digest:
-        raise ContentError("its contents have another digest than its name says")
-    place = TopicPartition(landed.topic, landed.partition)
+        raise ContentError("the digest of its contents is not the one in its name")
+    place = TopicPartition(metadata.topic, metadata.partition)
     offsets = array(_OFFSETS)
-    last = landed.start - 1
+    last = metadata.start - 1
     for lines in _whole_lines(body):
         for line in lines.split(b"\n")[:-1]:
             try:
                 rejected = quarantine.decode(line)
             except quarantine.QuarantineError as error:
-                raise ContentError(f"line {len(offsets)} is {error}") from None
-            if (rejected.topic, rejected.partition) != place or not last < rejected.offset < landed.end:
-                where = f"after {last}, in {place} {landed.start}-{landed.end}"
-                raise ContentError(
-                    f"line {len(offsets)} is of {rejected.topic}[{rejected.partition}] {rejected.offset}, {where}"
-                )
+                raise ContentError(f"line {len(offsets)}: {error}") from None
+            if (rejected.topic, rejected.partition) != place or not last < rejected.offset < metadata.end:
+                found = f"{rejected.topic}[{rejected.partition}] at {rejected.offset}"
+                expected = f"an offset after {last} in {metadata.start}-{metadata.end} of {place}"
+                raise ContentError(f"line {len(offsets)} is the record of {found}; expected {expected}")
             last = rejected.offset
             offsets.append(last)
-    if len(offsets) != landed.rejected:
-        raise ContentError(f"it has {len(offsets)} records, and its data object says {landed.rejected}")
+    if len(offsets) != metadata.rejected:
+        raise ContentError(f"it has {len(offsets)} records, its data object says {metadata.rejected}")
     return offsets
 
 
-class _Rows:
-    """The rows of one object, as they come."""
+class _RowChecker:
+    """Checks the rows of one object, one after the other."""
 
-    def __init__(self, landed: ObjectMetadata, rejected: "array[int]") -> None:
-        self._landed = landed
-        self._place = (landed.topic, landed.partition)
+    def __init__(self, metadata: ObjectMetadata, rejected: "array[int]") -> None:
+        self._metadata = metadata
+        self._place = (metadata.topic, metadata.partition)
         self._rejected = rejected
         self._first: int | None = None
-        self._last = landed.start - 1
+        self._last = metadata.start - 1
         self.count = 0
 
-    def take(self, origin: _Origin) -> None:
-        offset, landed, rejected = origin.source_offset, self._landed, self._rejected
-        if (origin.source_topic, origin.source_partition) != self._place:
-            raise ContentError(f"row {self.count} is of {origin.source_topic}[{origin.source_partition}]")
-        if not self._last < offset < landed.end:
-            where = f"after {self._last}, in {landed.start}-{landed.end}"
-            raise ContentError(f"row {self.count} has offset {offset}, {where}")
+    def check(self, source: _RowSource) -> None:
+        offset, metadata, rejected = source.source_offset, self._metadata, self._rejected
+        if (source.source_topic, source.source_partition) != self._place:
+            raise ContentError(f"row {self.count} is from {source.source_topic}[{source.source_partition}]")
+        if not self._last < offset < metadata.end:
+            expected = f"one after {self._last} in {metadata.start}-{metadata.end}"
+            raise ContentError(f"row {self.count} has offset {offset}; expected {expected}")
         if rejected:
             index = bisect_left(rejected, offset)
             if index < len(rejected) and rejected[index] == offset:
-                raise ContentError(f"the record at {offset} is in a row and in quarantine")
+                raise ContentError(f"the record at {offset} is both a row and quarantined")
         if self._first is None:
             self._first = offset
         self._last = offset
         self.count += 1
 
     def check_ends(self) -> None:
-        """The first and the last record are those of the metadata; of no records it says nothing."""
+        """Check the offsets of the first and the last record, where there are records."""
         offsets = [*self._rejected[:1], *self._rejected[-1:]]
         if self._first is not None:
             offsets += [self._first, self._last]
-        landed = self._landed
-        if offsets and (min(offsets), max(offsets) + 1) != (landed.first_offset, landed.end):
+        metadata = self._metadata
+        if offsets and (min(offsets), max(offsets) + 1) != (metadata.first_offset, metadata.end):
             found = f"{min(offsets)}-{max(offsets) + 1}"
-            raise ContentError(f"its records are {found}, and it says {landed.first_offset}-{landed.end}")
+            raise ContentError(f"its records are {found}, its metadata says {metadata.first_offset}-{metadata.end}")
 
 
-def _origins(lines: bytes) -> list[_Origin]:
+def _decode(lines: bytes) -> list[_RowSource]:
     try:
-        return _ORIGINS.decode_lines(lines)
+        return _DECODER.decode_lines(lines)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ContentError(f"a line is no row: {error}") from None
+        raise ContentError(f"a line is not a row: {error}") from None
 
 
 def _whole_lines(body: bytes, digest: "hashlib._Hash | None" = None) -> Iterator[bytes]:
-    """What is in a gzip body, in pieces that end with a line. Raises ``ContentError``."""
+    """The decompressed body in chunks that end with a line; hashes it, too. Errors: ``ContentError``."""
     pending: list[bytes] = []
     size = 0
-    pieces = decompress(body)
+    chunks = decompress(body)
     while True:
         try:
-            piece = next(pieces, None)
+            chunk = next(chunks, None)
         except ValueError as error:
-            raise ContentError(f"it is no gzip file of lines: {error}") from None
-        if piece is None:
+            raise ContentError(f"not a gzip file of lines: {error}") from None
+        if chunk is None:
             break
         if digest is not None:
-            digest.update(piece)
-        lines, end, rest = piece.rpartition(b"\n")
+            digest.update(chunk)
+        lines, end, rest = chunk.rpartition(b"\n")
         if end:
             yield b"".join((*pending, lines, end))
             pending.clear()
             size = 0
         pending.append(rest)
         size += len(rest)
-        if size > LINE_MAX:
-            raise ContentError(f"it has a line of more than {LINE_MAX} bytes")
+        if size > MAX_LINE_BYTES:
+            raise ContentError(f"it has a line of more than {MAX_LINE_BYTES} bytes")
     if size:
-        raise ContentError("its last line has no end")
+        raise ContentError("its last line is incomplete")

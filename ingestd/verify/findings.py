@@ -1,71 +1,73 @@
-"""What `ingestd verify` can find: each code with what it means and what to do, and the report as a document. Pure."""
+"""The findings of `ingestd verify`: each code's meaning and remedy, and the structure of the report. Pure."""
 
 from collections import Counter
 
 import msgspec
 
 from ingestd.core.records import TopicPartition
+from ingestd.verify.ranges import Range
 
-#: Something is wrong. The codes are in the report's JSON, and stay.
+#: Codes of what is wrong. They are in the report's JSON and never change.
 PROBLEMS: dict[str, str] = {
-    "gap": "Offsets between two objects are in none of them: an object was deleted, moved or renamed. Restore it,"
-    " from the bucket's versions or a backup. Where it is gone, and the log still has its records, ingest them "
-    "again under a new `sink.lineage`.",
-    "before_first": "`kafka.start` is earliest, and the log still has records before the first object: the first "
-    "objects were deleted, or the group was set past them. Restore them. If it was on purpose, give this command "
-    "`--set kafka.start=latest`.",
-    "overlap": "The same offsets are in two objects, so their rows are there twice: one is no work of the daemon,"
-    " or was copied. Find out which one the neighbours fit, move the other away, and remove its rows from the "
-    "warehouse.",
-    "foreign": "An object below events/ that is not ingestd's. Snowpipe loads it, too: move it away. If its name "
-    "is one of ours, its metadata was lost, as by a copy: restore the original.",
-    "mismatch": "An object's name and its metadata do not agree, or the metadata cannot be true: it was renamed, "
-    "copied or rewritten. Its rows are not counted, except where only the day is wrong. Restore the original.",
-    "cluster": "Objects of another Kafka cluster than the others': two clusters write into one chain. Give each "
-    "of them a `sink.url` or a `sink.lineage` of its own.",
-    "deleted": "An object was listed, and a moment later was not there: something deletes objects now. Find out "
-    "what, such as a lifecycle rule, and restore it.",
-    "content": "The rows in an object are not those that were written: it was overwritten or damaged. Restore the"
-    " version that has the sha256 of the metadata.",
-    "quarantine_missing": "The object with the rejected records of a data object is not there. Restore it: the "
-    "records themselves are in no row.",
-    "quarantine_content": "A quarantine object does not hold the rejected records of its data object: it was "
+    "gap": "Offsets between two objects are in none of them: an object was deleted, moved or renamed. Restore it "
+    "from the bucket's versions or a backup. If it is lost and the log still has its records, ingest them again "
+    "under a new `sink.lineage`.",
+    "before_first": "`kafka.start` is earliest and the log has records before the first object: the first objects "
+    "were deleted, or the group's offset was set past them. Restore the objects. If this was intended, run this "
+    "command with `--set kafka.start=latest`.",
+    "overlap": "Two objects have the same offsets, so their rows are in the warehouse twice. One of the objects is a "
+    "copy, or was not written by the daemon. Keep the one that fits its neighbours, move the other one away, and "
+    "delete its rows from the warehouse.",
+    "foreign": "An object below events/ was not written by ingestd. Snowpipe loads it, too: move it away. If its name "
+    "is one of ingestd's, a copy lost its metadata: restore the original.",
+    "mismatch": "An object's name and metadata contradict each other, or its metadata is impossible: the object was "
+    "renamed, copied or rewritten. Its rows are not counted, unless only its day is wrong. Restore the original.",
+    "cluster": "Some objects come from another Kafka cluster than the rest: two clusters write into one chain. Give "
+    "each cluster its own `sink.url` or `sink.lineage`.",
+    "deleted": "An object was listed and no longer existed a moment later: something is deleting objects now. Find "
+    "out what (often a lifecycle rule), stop it and restore the object.",
+    "content": "The rows in an object are not the ones that were written: the object was overwritten or damaged. "
+    "Restore the version with the sha256 of its metadata.",
+    "quarantine_missing": "The quarantine object with a data object's rejected records does not exist. Restore it: "
+    "no row has these records.",
+    "quarantine_content": "A quarantine object does not have the rejected records of its data object: it was "
     "overwritten or damaged. Restore it.",
-    "lost": "The group's committed offset is past the end of the chain: records before it are in no object, and "
-    "no daemon will read them. Objects were deleted (restore them), or the offset was set by another tool: set it"
-    " back to the end of the chain while no daemon runs.",
-    "misaligned": "The group's committed offset is not a boundary of the chain: a daemon that starts there halts "
-    "that partition. Reset the offset to the one that the message names, while no daemon runs.",
-    "lost_upstream": "Retention has removed records before they were read. The daemon halts that partition, or "
-    "with `kafka.skip_lost` seals the hole with an empty object. Make retention longer than the longest outage.",
-    "recreated_topic": "Objects reach past the end of the log, or are of a partition that the topic does not "
-    "have: it was deleted and created again, or this is another cluster. Begin a new `sink.lineage` and reset the"
-    " group.",
+    "lost": "The group's committed offset is past the end of the chain: no object has the records in between, and no "
+    "daemon will read them. If objects were deleted, restore them. If another tool set the offset, stop the daemon "
+    "and reset the offset to the end of the chain.",
+    "misaligned": "No object begins or ends at the group's committed offset: a daemon that starts there halts that "
+    "partition. Stop the daemon and reset the offset to the one in the message.",
+    "lost_upstream": "Retention removed records before the daemon read them. The daemon halts that partition; with "
+    "`kafka.skip_lost` it writes an empty object for the lost offsets and continues. Set the retention time to more "
+    "than the longest outage.",
+    "recreated_topic": "Objects reach past the end of the log, or belong to a partition that the topic does not have: "
+    "the topic was deleted and created again, or this is another cluster. Choose a new `sink.lineage` and reset the "
+    "group's offsets.",
 }
-#: Worth knowing, and harmless.
+#: Codes of what is good to know and harmless.
 NOTES: dict[str, str] = {
-    "trails": "The committed offset is behind the end of the chain. A daemon that starts there adopts the objects"
-    " after it.",
-    "mark": "The committed offset was not written by a daemon that writes to this place. A daemon that starts "
-    "there looks through all days once.",
-    "no_commit": "The group has no committed offset. A daemon goes on at the end of the chain.",
+    "trails": "The committed offset is behind the end of the chain. A daemon that starts there continues after the "
+    "existing objects.",
+    "mark": "The committed offset was not written by a daemon that writes to this place. A daemon that starts there "
+    "lists all days once.",
+    "no_commit": "The group has no committed offset. A daemon continues at the end of the chain.",
     "no_objects": "The log has records, and there is no object yet.",
-    "holes": "Objects without rows stand for records that retention had removed before they were read.",
-    "superseded": "Quarantine objects that no data object names: left by attempts that did not land, or of a "
-    "batch that is landing now. Harmless where no object is missing.",
+    "holes": "Objects without rows: retention had removed their records before the daemon read them.",
+    "superseded": "Quarantine objects that no data object names. They were written by attempts that failed, or belong "
+    "to a batch that is being uploaded now. Harmless unless a data object is missing.",
     "repeated": 'Offsets that are in more than one object, as `sink.delivery` = "at-least-once" allows.',
-    "other_topics": "Objects of topics that were not asked for were passed by.",
-    "strange_quarantine": "Objects below quarantine/ whose names are not ingestd's. Nothing reads them.",
-    "not_asked_again": "Kafka did not answer after the walk: whether the log was created anew meanwhile, and how far "
-    "the group is behind, is not known.",
+    "other_topics": "Objects of topics that were not selected were skipped.",
+    "strange_quarantine": "Objects below quarantine/ with names that are not ingestd's. Nothing reads them.",
+    "not_asked_again": "Kafka did not answer after the scan. Not known: whether the topic was created again in the "
+    "meantime, and how far the group is behind.",
 }
 
-MAX_KEPT = 20  # findings of one code and partition; the rest is counted
+MAX_KEPT = 20  # findings of one code and partition that are kept; all are counted
 MAX_KEPT_IN_ALL = 2000
 
 
 class VerifyFinding(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A problem or a note. Offsets ``[start, end)``; `key` is the object's, `other` that of whom it is at odds with."""
+    """A problem or a note about offsets ``[start, end)``, the object `key`, and the object `other` related to it."""
 
     code: str
     message: str
@@ -77,53 +79,71 @@ class VerifyFinding(msgspec.Struct, kw_only=True, omit_defaults=True):
     end: int | None = None
 
 
+def make_finding(
+    code: str,
+    partition: TopicPartition | None,
+    message: str,
+    *,
+    key: str | None = None,
+    other: str | None = None,
+    offsets: Range | None = None,
+) -> VerifyFinding:
+    """A finding about one partition; None where it is not known."""
+    topic, number = partition or (None, None)
+    start, end = offsets or (None, None)
+    return VerifyFinding(
+        code=code, message=message, topic=topic, partition=number, key=key, other=other, start=start, end=end
+    )
+
+
 class Findings:
-    """Findings as they come: all are counted, the first ones are kept."""
+    """Collects findings: counts all of them and keeps the first ones of each code and partition."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.kept: list[VerifyFinding] = []
-        self._by_place: Counter[tuple[str, str | None, int | None]] = Counter()
+        self._by_code: Counter[tuple[str, str | None, int | None]] = Counter()
         self._by_partition: Counter[tuple[str | None, int | None]] = Counter()
 
     def add(self, finding: VerifyFinding) -> None:
+        """Count a finding, and keep it if it is one of the first."""
         place = (finding.code, finding.topic, finding.partition)
         self.counts[finding.code] += 1
-        self._by_place[place] += 1
+        self._by_code[place] += 1
         self._by_partition[place[1:]] += 1
-        if self._by_place[place] <= MAX_KEPT and len(self.kept) < MAX_KEPT_IN_ALL:
+        if self._by_code[place] <= MAX_KEPT and len(self.kept) < MAX_KEPT_IN_ALL:
             self.kept.append(finding)
 
-    def of(self, partition: TopicPartition) -> int:
-        """How many there are of one partition."""
+    def count(self, partition: TopicPartition) -> int:
+        """The number of findings about one partition."""
         return self._by_partition[partition]
 
 
-class Tally(msgspec.Struct, kw_only=True):
-    """What was counted of one partition, or of all of them."""
+class ChainCounts(msgspec.Struct, kw_only=True):
+    """Counts of one partition, or of all partitions."""
 
     objects: int = 0
-    bytes: int = 0  # of data objects, as they are stored
+    bytes: int = 0  # of data objects, compressed
     rows: int = 0
     rejected: int = 0  # records
     quarantine_objects: int = 0  # that data objects name
-    superseded: int = 0  # quarantine objects that none names
-    holes: int = 0  # objects that stand for records which were gone before they were read
+    superseded: int = 0  # quarantine objects that no data object names
+    holes: int = 0  # empty objects, for records that retention removed before they were read
     hole_offsets: int = 0
     repeated_offsets: int = 0  # in more than one object, where delivery is at-least-once
-    first_timestamp: int | None = None  # Kafka's, milliseconds; as the next
+    first_timestamp: int | None = None  # Kafka's, in milliseconds
     last_timestamp: int | None = None
 
-    def add(self, other: "Tally") -> None:
-        """Count what `other` has counted."""
+    def add(self, other: "ChainCounts") -> None:
+        """Add the counts of `other`."""
         for name in self.__struct_fields__:
             if not name.endswith("_timestamp"):
                 setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.meet(other.first_timestamp)
-        self.meet(other.last_timestamp)
+        self.add_timestamp(other.first_timestamp)
+        self.add_timestamp(other.last_timestamp)
 
-    def meet(self, timestamp: int | None) -> None:
-        """Widen the time to a timestamp."""
+    def add_timestamp(self, timestamp: int | None) -> None:
+        """Extend the time range to a timestamp."""
         if timestamp is None:
             return
         first, last = self.first_timestamp, self.last_timestamp
@@ -137,30 +157,30 @@ class PartitionReport(msgspec.Struct, kw_only=True):
     topic: str
     partition: int
     start: int | None = None  # of the first object
-    end: int | None = None  # of the last
+    end: int | None = None  # of the last object
     committed: int | None = None
     log_start: int | None = None
     log_end: int | None = None
-    lag: int | None = None  # offsets from the end of the chain to that of the log, when the command began
+    lag: int | None = None  # offsets from the end of the chain to the end of the log, when the command began
     problems: int = 0
-    counts: Tally = msgspec.field(default_factory=Tally)
+    counts: ChainCounts = msgspec.field(default_factory=ChainCounts)
 
 
 class VerifyReport(msgspec.Struct, kw_only=True):
-    """The whole; ``--json`` prints it."""
+    """The whole report; ``--json`` prints it."""
 
     version: str
     sink: str
     lineage: str | None
     delivery: str
-    since: int | None  # Kafka timestamps, milliseconds
+    since: int | None  # Kafka timestamps in milliseconds
     until: int | None
-    read: bool  # whether the rows were read
-    cluster: str | None  # of Kafka, where it was asked
+    read: bool  # whether the bodies were read
+    cluster: str | None  # Kafka's, where Kafka was asked
     group: str | None
-    days: int  # folders that were looked through
+    days: int  # day folders that were scanned
     ok: bool
-    totals: Tally
+    totals: ChainCounts
     problem_counts: dict[str, int]
     problems: list[VerifyFinding]  # at most 20 of each code and partition
     note_counts: dict[str, int]

@@ -1,4 +1,4 @@
-"""Disjoint ranges of offsets: what touches or overlaps is merged, whatever order it comes in. Pure."""
+"""A set of offsets as disjoint ranges: ranges that touch or overlap merge, in whatever order they are added. Pure."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class Range(NamedTuple):
 
 
 class Ranges:
-    """A set of offsets, kept as its ranges: as much memory as it has holes, however many ranges were added."""
+    """A set of offsets. Memory grows with the gaps in it, not with the ranges that were added."""
 
     __slots__ = ("_ends", "_starts")
 
@@ -26,19 +26,19 @@ class Ranges:
         self._ends: list[int] = []
 
     def __len__(self) -> int:
-        """How many ranges are left after merging."""
+        """The number of ranges after merging."""
         return len(self._starts)
 
     def __iter__(self) -> Iterator[Range]:
         return map(Range, self._starts, self._ends)
 
     @property
-    def whole(self) -> Range | None:
-        """From the first offset to the last, with the holes; None of no offsets."""
+    def extent(self) -> Range | None:
+        """From the first offset to the last, gaps included; None where the set is empty."""
         return Range(self._starts[0], self._ends[-1]) if self._starts else None
 
     def add(self, start: int, end: int) -> list[Range]:
-        """Add ``[start, end)``, which is not empty. Returns what of it was there already."""
+        """Add ``[start, end)``, which is not empty. Returns the parts of it that were in the set before."""
         first = bisect_left(self._ends, start)
         last = bisect_right(self._starts, end)
         touched = list(map(Range, self._starts[first:last], self._ends[first:last]))
@@ -47,6 +47,6 @@ class Ranges:
         shared = (Range(max(start, each.start), min(end, each.end)) for each in touched)
         return [each for each in shared if each.start < each.end]
 
-    def holes(self) -> list[Range]:
-        """What lies between the ranges."""
+    def gaps(self) -> list[Range]:
+        """The offsets between the ranges."""
         return list(map(Range, self._ends[:-1], self._starts[1:]))

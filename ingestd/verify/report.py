@@ -1,4 +1,4 @@
-"""The report of `ingestd verify`: made out of an audit, and put in words. Pure."""
+"""Makes the report of `ingestd verify`, and formats it as text. Pure."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -8,20 +8,28 @@ import msgspec
 
 from ingestd import __version__
 from ingestd.core.formatting import clean, number, size
-from ingestd.verify.chains import Audit
-from ingestd.verify.findings import NOTES, PROBLEMS, PartitionReport, Tally, VerifyFinding, VerifyReport
-from ingestd.verify.reconcile import View
+from ingestd.verify.chains import ChainVerifier
+from ingestd.verify.findings import (
+    NOTES,
+    PROBLEMS,
+    ChainCounts,
+    PartitionReport,
+    VerifyFinding,
+    VerifyReport,
+    make_finding,
+)
+from ingestd.verify.kafka_comparison import KafkaState
 
-WIDTH = 118
-MAX_PARTITIONS = 40  # lines; the rest is counted
-MAX_EXAMPLES = 5  # of one code
-MAX_NOTES = 3
+WIDTH = 118  # characters
+MAX_PARTITION_LINES = 40  # the other partitions are counted
+MAX_EXAMPLES = 5  # problems of one code
+MAX_NOTES = 3  # notes of one code
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for, and where."""
+class ReportHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What was verified, and where."""
 
     sink: str
     lineage: str | None
@@ -31,105 +39,103 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     days: int
 
 
-def conclude(audit: Audit, view: View | None, asked: Asked) -> VerifyReport:
-    """The report, when everything was looked at."""
-    _judge_clusters(audit, view.cluster if view is not None else None)
-    totals = Tally()
+def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportHeader) -> VerifyReport:
+    """The report, once all objects were scanned."""
+    _check_clusters(chains, state.cluster if state is not None else None)
+    totals = ChainCounts()
     partitions = []
-    for partition, links in sorted(audit.links.items()):
-        totals.add(links.tally)
-        whole, extent = links.ranges.whole, links.extent
-        log = view.logs.get(partition) if view is not None else None
+    for partition, chain in sorted(chains.partitions.items()):
+        totals.add(chain.counts)
+        scanned, extent = chain.ranges.extent, chain.extent
+        log = state.logs.get(partition) if state is not None else None
         partitions.append(
             PartitionReport(
                 topic=partition.topic,
                 partition=partition.partition,
-                start=whole.start if whole else None,
-                end=whole.end if whole else None,
-                committed=links.commit.offset if links.commit else None,
+                start=scanned.start if scanned else None,
+                end=scanned.end if scanned else None,
+                committed=chain.commit.offset if chain.commit else None,
                 log_start=log.start if log else None,
                 log_end=log.end if log else None,
                 lag=max(0, log.end - extent.end) if log and extent else None,
-                problems=audit.problems.of(partition),
-                counts=links.tally,
+                problems=chains.problems.count(partition),
+                counts=chain.counts,
             )
         )
-    _note_totals(audit, totals)
+    _note_totals(chains, totals)
     return VerifyReport(
         version=__version__,
-        sink=asked.sink,
-        lineage=asked.lineage,
-        delivery=asked.delivery,
-        since=audit.scope.since,
-        until=audit.scope.until,
-        read=asked.read,
-        cluster=view.cluster if view is not None else None,
-        group=asked.group,
-        days=asked.days,
-        ok=not audit.problems.counts,
+        sink=header.sink,
+        lineage=header.lineage,
+        delivery=header.delivery,
+        since=chains.scope.since,
+        until=chains.scope.until,
+        read=header.read,
+        cluster=state.cluster if state is not None else None,
+        group=header.group,
+        days=header.days,
+        ok=not chains.problems.counts,
         totals=totals,
-        problem_counts=dict(audit.problems.counts),
-        problems=audit.problems.kept,
-        note_counts=dict(audit.notes.counts),
-        notes=audit.notes.kept,
+        problem_counts=dict(chains.problems.counts),
+        problems=chains.problems.kept,
+        note_counts=dict(chains.notes.counts),
+        notes=chains.notes.kept,
         partitions=partitions,
     )
 
 
-def _judge_clusters(audit: Audit, expected: str | None) -> None:
-    """All objects are of one cluster: Kafka's, or where it was not asked, that of most of them."""
+def _check_clusters(chains: ChainVerifier, expected: str | None) -> None:
+    """Add a problem for objects of another cluster: not Kafka's, or, without Kafka, not that of most objects."""
     counts: dict[str, int] = {}
-    for links in audit.links.values():
-        for cluster, (count, _) in links.clusters.items():
+    for chain in chains.partitions.values():
+        for cluster, (count, _) in chain.clusters.items():
             counts[cluster] = counts.get(cluster, 0) + count
     if not counts:
         return
     no_id = "without an id"
     right = expected if expected is not None else max(sorted(counts), key=lambda cluster: counts[cluster])
-    for (topic, partition), links in sorted(audit.links.items()):
-        for cluster, (count, key) in links.clusters.items():
+    for partition, chain in sorted(chains.partitions.items()):
+        for cluster, (count, key) in chain.clusters.items():
             if cluster != right:
-                text = f"{topic}[{partition}]: {number(count, 'object')} of cluster {cluster or no_id}, "
-                text += f"not {right or no_id}, first {key}"
-                audit.problems.add(
-                    VerifyFinding(code="cluster", message=text, topic=topic, partition=partition, key=key)
-                )
+                text = f"{partition}: {number(count, 'object')} of cluster {cluster or no_id}, not {right or no_id}, "
+                text += f"the first is {key}"
+                chains.problems.add(make_finding("cluster", partition, text, key=key))
 
 
-def _note_totals(audit: Audit, totals: Tally) -> None:
+def _note_totals(chains: ChainVerifier, totals: ChainCounts) -> None:
     notes = [
         ("holes", totals.holes, f"{number(totals.holes, 'object')} for {number(totals.hole_offsets, 'offset')}"),
         ("superseded", totals.superseded, number(totals.superseded, "object")),
         ("repeated", totals.repeated_offsets, number(totals.repeated_offsets, "offset")),
-        ("other_topics", audit.other_topics, number(audit.other_topics, "object")),
-        ("strange_quarantine", audit.strange_quarantine, number(audit.strange_quarantine, "object")),
+        ("other_topics", chains.other_topics, number(chains.other_topics, "object")),
+        ("strange_quarantine", chains.strange_quarantine, number(chains.strange_quarantine, "object")),
     ]
-    for code, there, text in notes:
-        if there:
-            audit.notes.add(VerifyFinding(code=code, message=text))
+    for code, count, text in notes:
+        if count:
+            chains.notes.add(VerifyFinding(code=code, message=text))
 
 
-# -- in words
+# -- as text
 
 
 def text(report: VerifyReport) -> str:
-    """For people: totals, partitions, what is worth knowing, what is wrong, and a verdict in the last line."""
-    blocks = [_head(report), _totals(report), _table(report), _notes(report), _problems(report), [verdict(report)]]
+    """The report as text: totals, partitions, notes, problems, and the result in the last line."""
+    blocks = [_head(report), _totals(report), _table(report), _notes(report), _problems(report), [summary(report)]]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def verdict(report: VerifyReport) -> str:
-    """One line."""
+def summary(report: VerifyReport) -> str:
+    """The result in one line."""
     count = sum(report.problem_counts.values())
     if count:
         codes = ", ".join(f"{code} {times:,}" for code, times in sorted(report.problem_counts.items()))
         return f"{number(count, 'problem')}: {codes}"
     if not report.totals.objects:
-        return "Nothing wrong, but there is no object: check the place, the lineage, the topics and the time."
+        return "No problems, but no objects either: check the sink, the lineage, the topics and the time range."
     chains = sum(partition.start is not None for partition in report.partitions)
     what = "an unbroken chain" if chains == 1 else f"{chains:,} unbroken chains"
-    read = ", every row was read" if report.read else ""
-    return f"Nothing wrong: {number(report.totals.objects, 'object')} in {what}{read}."
+    read = "; every row was read" if report.read else ""
+    return f"No problems: {number(report.totals.objects, 'object')} in {what}{read}."
 
 
 def _head(report: VerifyReport) -> list[str]:
@@ -155,14 +161,14 @@ def _totals(report: VerifyReport) -> list[str]:
     if totals.first_timestamp is not None and totals.last_timestamp is not None:
         facts.append(("records", f"from {_time(totals.first_timestamp)} to {_time(totals.last_timestamp)}"))
     if lags:
-        facts.append(("lag", f"{number(sum(lags), 'offset')} in the log and not landed yet"))
+        facts.append(("lag", f"{number(sum(lags), 'offset')} in the log, not landed yet"))
     return [f"  {label:9} {fact}" for label, fact in facts]
 
 
 def _table(report: VerifyReport) -> list[str]:
-    """A line for each partition; where there are too many, those with problems first."""
+    """A line for each partition; where there are too many, partitions with problems take precedence."""
     partitions = [each for each in report.partitions if each.counts.objects or each.problems or each.log_end]
-    shown = sorted(partitions, key=lambda each: not each.problems)[:MAX_PARTITIONS]
+    shown = sorted(partitions, key=lambda each: not each.problems)[:MAX_PARTITION_LINES]
     shown.sort(key=lambda each: (each.topic, each.partition))
     if not shown:
         return []
@@ -188,7 +194,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _notes(report: VerifyReport) -> list[str]:
-    return _grouped("worth knowing", report.notes, report.note_counts, NOTES, MAX_NOTES)
+    return _grouped("notes", report.notes, report.note_counts, NOTES, MAX_NOTES)
 
 
 def _problems(report: VerifyReport) -> list[str]:
@@ -198,7 +204,7 @@ def _problems(report: VerifyReport) -> list[str]:
 def _grouped(
     title: str, findings: Sequence[VerifyFinding], counts: dict[str, int], meanings: dict[str, str], most: int
 ) -> list[str]:
-    """By code: what it means and what to do, once, and some of the cases."""
+    """For each code its meaning and remedy, once, and some of the findings."""
     lines = [title] if counts else []
     for code, meaning in meanings.items():
         if code not in counts:
@@ -207,12 +213,10 @@ def _grouped(
             f"{code} ({counts[code]:,}): {meaning}", WIDTH, initial_indent="  ", subsequent_indent="    "
         )
         shown = [finding for finding in findings if finding.code == code][:most]
-        # Not wrapped: a key must be copied whole.
+        # Not wrapped, so that a key can be copied whole.
         lines += [f"      {clean(finding.message)}" for finding in shown]
         if rest := counts[code] - len(shown):
-            lines.append(
-                f"      and {rest:,} more" + (" (--json has more of them)" if rest and title == "problems" else "")
-            )
+            lines.append(f"      and {rest:,} more" + (" (see --json)" if rest and title == "problems" else ""))
     return lines
 
 

@@ -1,6 +1,6 @@
-"""Looks at every object of some chains: lists the days, and asks for each object's metadata, many at once.
+"""Scans all objects of the selected chains: lists the days and asks for each object's metadata, many at once.
 
-Nothing is kept of an object once it was judged. Errors: ``SinkError`` where the store gives no answer for a minute.
+Memory does not grow with the number of objects. Errors: ``SinkError`` where the sink does not answer for a minute.
 """
 
 import asyncio
@@ -10,284 +10,266 @@ from typing import TypeVar
 
 import msgspec
 
-from ingestd.core.object_keys import DataObjectName, ObjectKeys, ObjectMetadata, QuarantineObjectName, day_folder
+from ingestd.core.object_keys import DataObjectName, ObjectMetadata, QuarantineObjectName, day_folder
 from ingestd.core.records import TopicPartition
-from ingestd.sinks.base import Sink
-from ingestd.sinks.listing import days, keys
-from ingestd.sinks.retry import SinkRetrier
+from ingestd.sinks.listing import FIRST_DAY, LAST_DAY, Listing
 from ingestd.verify.body_verifier import BodyVerifier
-from ingestd.verify.chains import Audit, Links
+from ingestd.verify.chains import ChainVerifier, PartitionChain
 from ingestd.verify.gap_resolver import GapResolver
 from ingestd.verify.ranges import Range
 
-PATIENCE = 60.0  # seconds for an answer, with all tries
-LOOKERS = 32  # objects that are looked at at once
-LISTERS = 4  # days that are listed at once
+MAX_HEADS = 32  # objects that are checked at once
+MAX_LISTINGS = 4  # days that are listed at once
 
-_WAITING = 4 * LOOKERS  # names that are listed and not looked at
-_MAX_ATTEMPTS = 1000  # of one batch, by name
+_MAX_QUEUED = 4 * MAX_HEADS  # batches that are listed and not checked yet
+_MAX_ATTEMPTS = 1000  # objects of one batch that are remembered by name
 _DAY_MS = 86_400_000
 
 T = TypeVar("T")
 
 
-class ScannedObject(msgspec.Struct, frozen=True):
-    """How far the walk is: days that are listed, of all that will be, with the parts of those under way."""
+class ScanProgress(msgspec.Struct, frozen=True):
+    """Days scanned, with fractions for days in progress, of all days; and the number of objects scanned."""
 
     days: float
     all_days: int
     objects: int
 
 
-class _Batch(msgspec.Struct):
-    """What is named after one start: the data object (or several, at least once), and quarantine objects' digests."""
+class _BatchNames(msgspec.Struct):
+    """All objects of one partition that begin at one offset: data objects, and digests of quarantine objects.
 
-    place: str
+    With at-least-once delivery there may be several data objects.
+    """
+
+    prefix: str
     names: list[DataObjectName]
     digests: list[str]
 
 
 class Scanner:
-    """One walk over a sink. What is found goes to the audit."""
+    """Scans a sink once and adds what it finds to the chains."""
 
-    def __init__(self, sink: Sink, guard: SinkRetrier, audit: Audit, *, reading: BodyVerifier | None = None) -> None:
-        """`reading` reads the bodies, where they are to be read. The guard lets as many calls through as we make."""
-        self._sink = sink
-        self._guard = guard
-        self._audit = audit
-        self._reading = reading
-        self._layout: ObjectKeys = audit.layout
-        self._folders: list[str] = []
-        self._listed = 0
-        self._partitions: dict[str, set[TopicPartition]] = {}  # seen so far, in days under way
+    def __init__(self, listing: Listing, chains: ChainVerifier, bodies: BodyVerifier | None = None) -> None:
+        """Bodies are read only where there is a `bodies`. The listing must allow as many calls at once as we make."""
+        self._listing = listing
+        self._chains = chains
+        self._bodies = bodies
+        self._layout = chains.layout
+        self._days: list[str] = []
+        self._scanned_days = 0
+        self._seen: dict[str, set[TopicPartition]] = {}  # partitions seen so far in each day in progress
 
     @property
-    def progress(self) -> ScannedObject:
-        """Within a day partitions come one after the other, in each day the same ones, more or less."""
-        known = max(1, len(self._audit.links))
-        parts = sum(min(1.0, max(0, len(seen) - 1) / known) for seen in self._partitions.values())
-        return ScannedObject(self._listed + parts, len(self._folders), self._audit.objects)
+    def progress(self) -> ScanProgress:
+        """Estimated within a day: its partitions come one after the other, and most days have the same ones."""
+        known = max(1, len(self._chains.partitions))
+        fractions = sum(min(1.0, max(0, len(seen) - 1) / known) for seen in self._seen.values())
+        return ScanProgress(self._scanned_days + fractions, len(self._days), self._chains.scanned)
 
     async def run(self) -> None:
-        """Look at everything once, and again at what seems wrong."""
-        self._folders = await self._days()
-        waiting: asyncio.Queue[_Batch | None] = asyncio.Queue(_WAITING)
+        """Scan every object once, then recheck the gaps, overlaps and committed offsets that look wrong."""
+        self._days = await self._days_in_scope()
+        queue: asyncio.Queue[_BatchNames | None] = asyncio.Queue(_MAX_QUEUED)
         async with asyncio.TaskGroup() as group:
-            for _ in range(LOOKERS):
-                group.create_task(self._look(waiting))
-            await _side_by_side(self._folders, LISTERS, lambda folder: self._list_day(folder, waiting))
-            for _ in range(LOOKERS):
-                await waiting.put(None)
-        if not self._audit.scope.whole:
-            lost = [links for links in self._audit.links.values() if _adrift(links)]
-            await _side_by_side(lost, LOOKERS, self._find_commit)
-        await _side_by_side(list(self._audit.links.values()), LOOKERS, self._look_again)
+            for _ in range(MAX_HEADS):
+                group.create_task(self._check_queued(queue))
+            await _for_each(self._days, MAX_LISTINGS, lambda day: self._list_day(day, queue))
+            for _ in range(MAX_HEADS):
+                await queue.put(None)
+        chains = list(self._chains.partitions.values())
+        if not self._chains.scope.all_times:
+            await _for_each([chain for chain in chains if chain.commit_unplaced], MAX_HEADS, self._place_commit)
+        await _for_each(chains, MAX_HEADS, self._resolve)
 
-    # -- the first look
+    # -- the first scan
 
-    async def _days(self) -> list[str]:
-        """The days to look through, without the lineage: those of the range, and the one before it.
+    async def _days_in_scope(self) -> list[str]:
+        """The names of the day folders to scan: those of the time range and the one before it.
 
-        The day is that of an object's first record. One that began earlier still, as after an outage of days, and
-        reaches into the range, is not counted; nothing else follows from that, as it is before all others.
+        An object's day is that of its first record. An object that began earlier still, as after an outage of days,
+        and reaches into the range is not counted. Nothing else follows from that: it is before all others.
         """
+        since, until = self._chains.scope.since, self._chains.scope.until
+        first = day_folder(since - _DAY_MS) if since is not None else FIRST_DAY
+        last = day_folder(until - 1) if until is not None else LAST_DAY
         found = set()
         for root in (self._layout.events, self._layout.quarantine):
-            listed = await self._ask(lambda root=root: days(self._sink, root))  # type: ignore[misc]
-            found |= {folder.removeprefix(root) for folder in listed}
-        since, until = self._audit.scope.since, self._audit.scope.until
-        first = day_folder(since - _DAY_MS) if since is not None else ""
-        last = day_folder(until - 1) if until is not None else "~"
-        return sorted(folder for folder in found if first <= folder <= last)
+            found |= {folder.removeprefix(root) for folder in await self._listing.days(root, first, last)}
+        return sorted(found)
 
-    async def _list_day(self, folder: str, waiting: "asyncio.Queue[_Batch | None]") -> None:
-        """Hand out the batches of a day. Data and quarantine are both listed in the order of their places."""
-        async with aclosing(self._rejected(folder)) as quarantine:
+    async def _list_day(self, day: str, queue: "asyncio.Queue[_BatchNames | None]") -> None:
+        """Queue the batches of a day. Data and quarantine objects are both listed in the order of their prefixes."""
+        async with aclosing(self._quarantine_names(day)) as quarantine, aclosing(self._batches(day)) as batches:
             rejected = await anext(quarantine, None)
-            async with aclosing(self._landed(folder)) as batches:
-                async for batch in batches:
-                    while rejected is not None and _place(rejected.key) < batch.place:
-                        self._audit.quarantined(rejected.partition, 0, 1)
-                        rejected = await anext(quarantine, None)
-                    while rejected is not None and _place(rejected.key) == batch.place:
-                        if len(batch.digests) < _MAX_ATTEMPTS:
-                            batch.digests.append(rejected.digest)
-                        rejected = await anext(quarantine, None)
-                    await waiting.put(batch)
+            async for batch in batches:
+                while rejected is not None and (prefix := _batch_prefix(rejected.key)) <= batch.prefix:
+                    if prefix < batch.prefix:
+                        self._chains.count_quarantine(rejected.partition, superseded=1)
+                    elif len(batch.digests) < _MAX_ATTEMPTS:
+                        batch.digests.append(rejected.digest)
+                    rejected = await anext(quarantine, None)
+                await queue.put(batch)
             while rejected is not None:
-                self._audit.quarantined(rejected.partition, 0, 1)
+                self._chains.count_quarantine(rejected.partition, superseded=1)
                 rejected = await anext(quarantine, None)
-        self._listed += 1
-        self._partitions.pop(folder, None)
+        self._scanned_days += 1
+        self._seen.pop(day, None)
 
-    async def _landed(self, folder: str) -> AsyncGenerator[_Batch, None]:
-        batch: _Batch | None = None
-        async for key in self._keys(self._layout.events + folder):
+    async def _batches(self, day: str) -> AsyncGenerator[_BatchNames, None]:
+        batch: _BatchNames | None = None
+        async for key in self._listing.keys(self._layout.events + day):
             name = self._layout.parse(key)
             if name is None:
-                self._audit.foreign(key)
+                self._chains.add_foreign(key)
                 continue
-            if not self._audit.wants(name.partition):
+            if not self._chains.selects(name.partition):
                 continue
-            self._partitions.setdefault(folder, set()).add(name.partition)
-            place = _place(key)
-            if batch is not None and batch.place == place and len(batch.names) < _MAX_ATTEMPTS:
+            self._seen.setdefault(day, set()).add(name.partition)
+            prefix = _batch_prefix(key)
+            if batch is not None and batch.prefix == prefix and len(batch.names) < _MAX_ATTEMPTS:
                 batch.names.append(name)
                 continue
             if batch is not None:
                 yield batch
-            batch = _Batch(place, [name], [])
+            batch = _BatchNames(prefix, [name], [])
         if batch is not None:
             yield batch
 
-    async def _rejected(self, folder: str) -> AsyncGenerator[QuarantineObjectName, None]:
-        async for key in self._keys(self._layout.quarantine + folder):
+    async def _quarantine_names(self, day: str) -> AsyncGenerator[QuarantineObjectName, None]:
+        topics = self._chains.scope.topics
+        async for key in self._listing.keys(self._layout.quarantine + day):
             name = self._layout.parse_quarantine(key)
             if name is None:
-                self._audit.strange_quarantine += 1
-            elif self._audit.scope.topics is None or name.partition.topic in self._audit.scope.topics:
+                self._chains.strange_quarantine += 1
+            elif topics is None or name.partition.topic in topics:
                 yield name
 
-    async def _look(self, waiting: "asyncio.Queue[_Batch | None]") -> None:
-        while (batch := await waiting.get()) is not None:
-            named = [await self._look_at(name, batch.digests) for name in batch.names]
+    async def _check_queued(self, queue: "asyncio.Queue[_BatchNames | None]") -> None:
+        while (batch := await queue.get()) is not None:
+            named = [await self._check(name, batch.digests) for name in batch.names]
             superseded = set(batch.digests).difference(named)
             if superseded:
-                self._audit.quarantined(batch.names[0].partition, 0, len(superseded))
+                self._chains.count_quarantine(batch.names[0].partition, superseded=len(superseded))
 
-    async def _look_at(self, name: DataObjectName, digests: list[str]) -> str | None:
-        """Judge one object; the digest of the quarantine object that it names."""
-        info = await self._ask(lambda: self._sink.head(name.key))
+    async def _check(self, name: DataObjectName, digests: list[str]) -> str | None:
+        """Check one object; returns the digest of the quarantine object that it names."""
+        info = await self._listing.head(name.key)
         if info is None:
-            self._audit.deleted(name)
+            self._chains.add_deleted(name)
             return None
-        landed = ObjectMetadata.from_metadata(info.metadata)
-        if landed is None:
-            self._audit.foreign(name.key, name.partition)
+        metadata = ObjectMetadata.from_metadata(info.metadata)
+        if metadata is None:
+            self._chains.add_foreign(name.key, name.partition)
             return None
-        if not self._audit.take(name, landed, info.size):
-            return landed.quarantine
-        quarantined = await self._has_rejected(name, landed, digests)
-        if self._reading is not None:
-            await self._reading.read(name, landed, info.size, quarantined)
-        return landed.quarantine
+        if self._chains.add_object(name, metadata, info.size):
+            quarantine = await self._find_quarantine(name, metadata, digests)
+            if self._bodies is not None:
+                await self._bodies.verify(name, metadata, info.size, quarantine)
+        return metadata.quarantine
 
-    async def _has_rejected(self, name: DataObjectName, landed: ObjectMetadata, digests: list[str]) -> str | None:
-        """The key of the quarantine object that belongs to a data object, if there is to be one and it is there."""
-        if landed.quarantine is None:
-            if landed.rejected:
-                self._audit.content("quarantine_missing", name, name.key, "it names none")
+    async def _find_quarantine(self, name: DataObjectName, metadata: ObjectMetadata, digests: list[str]) -> str | None:
+        """The key of a data object's quarantine object; None where it needs none, or where that is missing."""
+        digest = metadata.quarantine
+        if digest is None:
+            if metadata.rejected:
+                self._chains.add_content_problem("quarantine_missing", name, name.key, "its metadata names none")
             return None
-        key = self._layout.quarantine_key(name.partition, landed.start, landed.first_timestamp, landed.quarantine)
-        # What was listed is there; what was not may have come since.
-        if landed.quarantine not in digests and await self._ask(lambda: self._sink.head(key)) is None:
-            self._audit.content("quarantine_missing", name, key, "it is not there")
+        key = self._layout.quarantine_key(name.partition, metadata.start, metadata.first_timestamp, digest)
+        # An object that was listed exists; one that was not may have been written since.
+        if digest not in digests and await self._listing.head(key) is None:
+            self._chains.add_content_problem("quarantine_missing", name, key, "it does not exist")
             return None
-        self._audit.quarantined(name.partition, 1, 0)
+        self._chains.count_quarantine(name.partition, named=1)
         return key
 
-    # -- the second look
+    # -- the recheck
 
-    async def _look_again(self, links: Links) -> None:
-        """Settle what seems to be a gap, and name who overlaps whom: by all names of the partition, of all days."""
-        partition = links.partition
-        look = GapResolver(links.ranges.holes(), self._audit.overlaps.get(partition, []))
-        overlaps = bool(self._audit.overlaps.get(partition))
-        if not links.ranges.holes() and not overlaps:
+    async def _resolve(self, chain: PartitionChain) -> None:
+        """Recheck a partition's gaps, and name both objects of each overlap, with the names of all days."""
+        gaps, overlaps = chain.ranges.gaps(), self._chains.overlaps.get(chain.partition, [])
+        if not gaps and not overlaps:
             return
-        for folder in await self._all_folders():
-            async for name in self._names(folder, partition):
-                if look.see(name):
-                    await self._fill(name)
-            if not links.ranges.holes() and not overlaps:
+        resolver = GapResolver(gaps, overlaps)
+        for day in await self._newest_days():
+            async for name in self._names(day, chain.partition):
+                if resolver.add_name(name) and (found := await self._head(name)) is not None:
+                    self._chains.fill_gap(name, *found)
+            if not chain.ranges.gaps() and not overlaps:
                 return
-        look.settle_overlaps()
-        for hole in links.ranges.holes():
-            self._audit.gap(partition, hole, *look.beside(hole))
+        resolver.complete_overlaps()
+        for gap in chain.ranges.gaps():
+            self._chains.add_gap(chain.partition, gap, *resolver.neighbours(gap))
 
-    async def _fill(self, name: DataObjectName) -> None:
-        """Add an object that the first look has not, or that is out of the range of time."""
-        info = await self._ask(lambda: self._sink.head(name.key))
-        landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
-        if info is not None and landed is not None:
-            self._audit.take(name, landed, info.size, filling=True)
+    async def _place_commit(self, chain: PartitionChain) -> None:
+        """Find the object that begins at, ends at or contains the committed offset, out of the time range.
 
-    async def _find_commit(self, links: Links) -> None:
-        """Find the object that begins or ends at the committed offset among those out of the range of time.
-
-        It is most often the last of all, so the newest day comes first; only where there is none are all looked at.
+        It is most often the last object of all, so the newest day comes first and most days are not listed.
         """
-        assert links.commit is not None
-        offset = links.commit.offset
+        assert chain.commit is not None
+        offset = chain.commit.offset
         best: DataObjectName | None = None
-        for folder in await self._all_folders():
+        for day in await self._newest_days():
             last: DataObjectName | None = None
-            async for name in self._names(folder, links.partition):
+            async for name in self._names(day, chain.partition):
                 if name.start > offset:
-                    links.after = min(name.start, links.after or name.start)
+                    chain.next_start = min(name.start, chain.next_start or name.start)
                 elif last is None or name.start > last.start:
                     last = name
             if last is None:
                 continue
             if best is None or last.start > best.start:
                 best = last
-            if await self._reaches(links, last, offset):
+            if await self._add_if_reaches(chain, last, offset):
                 return
         if best is not None:
-            await self._reaches(links, best, -1)
+            await self._add_if_reaches(chain, best, -1)
 
-    async def _reaches(self, links: Links, name: DataObjectName, offset: int) -> bool:
-        """Take an object as the last before the committed offset, if it reaches to `offset`."""
-        info = await self._ask(lambda: self._sink.head(name.key))
-        landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
-        if info is None or landed is None or landed.end < offset:
+    async def _add_if_reaches(self, chain: PartitionChain, name: DataObjectName, offset: int) -> bool:
+        """Take an object as the last one before the committed offset, if it reaches `offset`."""
+        found = await self._head(name)
+        if found is None or found[0].end < offset:
             return False
-        links.meet(Range(landed.start, landed.end), name.key)
-        extent = links.ranges.whole
+        offsets = Range(found[0].start, found[0].end)
+        chain.note_commit(offsets, name.key)
+        extent = chain.ranges.extent
         if extent is None:
-            links.before = Range(landed.start, landed.end)
-        elif landed.start >= extent.end:
-            # The chain goes on behind the range of time; what lies between is looked at with the gaps.
-            self._audit.take(name, landed, info.size, filling=True)
+            chain.before_commit = offsets
+        elif offsets.start >= extent.end:
+            # The chain continues after the time range; what is in between is rechecked with the gaps.
+            self._chains.fill_gap(name, *found)
         return True
 
-    # -- the store
+    async def _head(self, name: DataObjectName) -> tuple[ObjectMetadata, int] | None:
+        """An object's metadata and size; None where it does not exist or has no metadata of ingestd."""
+        info = await self._listing.head(name.key)
+        metadata = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
+        return (metadata, info.size) if info is not None and metadata is not None else None
 
-    async def _all_folders(self) -> list[str]:
-        """All days, the newest first."""
-        return (await self._ask(lambda: days(self._sink, self._layout.events)))[::-1]
+    async def _newest_days(self) -> list[str]:
+        """All day folders, the newest first."""
+        return (await self._listing.days(self._layout.events))[::-1]
 
-    async def _names(self, folder: str, partition: TopicPartition) -> AsyncIterator[DataObjectName]:
-        async for key in self._keys(self._layout.day_prefix(folder, partition)):
+    async def _names(self, day: str, partition: TopicPartition) -> AsyncIterator[DataObjectName]:
+        async for key in self._listing.keys(self._layout.day_prefix(day, partition)):
             if (name := self._layout.parse(key)) is not None:
                 yield name
 
-    def _keys(self, prefix: str) -> AsyncIterator[str]:
-        return keys(self._sink, self._ask, prefix)
 
-    async def _ask(self, operation: Callable[[], Awaitable[T]]) -> T:
-        return await self._guard.call_briefly(operation, patience_s=PATIENCE)
-
-
-def _place(key: str) -> str:
-    """What the names of one batch begin with: topic, partition and start."""
+def _batch_prefix(key: str) -> str:
+    """The part that the names of one batch's objects share: topic, partition and first offset."""
     name = key.rpartition("/")[2]
     return name[: name.index("+", name.index("+") + 1) + 21]
 
 
-def _adrift(links: Links) -> bool:
-    """Whether it is not known how the committed offset lies to the chain."""
-    return links.commit is not None and not links.boundary and links.around is None
-
-
-async def _side_by_side(items: Iterable[T], most: int, work: Callable[[T], Awaitable[None]]) -> None:
-    """Do `work` on all items, on `most` of them at once."""
+async def _for_each(items: Iterable[T], at_once: int, work: Callable[[T], Awaitable[None]]) -> None:
+    """Do `work` on every item, on `at_once` of them at a time."""
     rest = iter(items)
 
-    async def one_by_one() -> None:
+    async def work_through() -> None:
         for item in rest:
             await work(item)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(most):
-            group.create_task(one_by_one())
+        for _ in range(at_once):
+            group.create_task(work_through())

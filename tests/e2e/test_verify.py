@@ -1,4 +1,4 @@
-"""`ingestd verify` on what a daemon has written to the real services, before and after somebody damages it."""
+"""`ingestd verify` with real services: on what a daemon wrote, before and after damage."""
 
 import asyncio
 import os
@@ -159,7 +159,7 @@ def written(outcome: Written) -> Iterator[Written]:
         yield outcome
 
 
-@pytest.mark.parametrize("flags", [(), ("--read",)], ids=["looked at", "read"])
+@pytest.mark.parametrize("flags", [(), ("--read",)], ids=["metadata", "bodies"])
 def test_what_a_daemon_has_written_is_well(written: Written, flags: tuple[str, ...]) -> None:
     report = written.verify(*flags)
     assert report.ok
@@ -175,9 +175,7 @@ def test_the_report_says_so_in_words(written: Written) -> None:
     done = written.run("--read")
     assert done.returncode == 0
     objects = len(written.chain(0)) + len(written.chain(1))
-    assert done.stdout.splitlines()[-1] == (
-        f"Nothing wrong: {objects} objects in 2 unbroken chains, every row was read."
-    )
+    assert done.stdout.splitlines()[-1] == (f"No problems: {objects} objects in 2 unbroken chains; every row was read.")
     assert not done.stderr
 
 

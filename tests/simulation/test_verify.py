@@ -1,4 +1,4 @@
-"""`ingestd verify` beside workers that crash, pause and race: it sees what is wrong, and nothing else."""
+"""`ingestd verify` while workers crash, pause and race: it reports what is wrong, and nothing else."""
 
 import asyncio
 import random
@@ -9,28 +9,27 @@ from typing import Any
 
 import pytest
 
-from ingestd import wiring
-from ingestd.cli import verify as verify_module
-from ingestd.cli.verify import Options, verify
 from ingestd.config.load import Flag, load
 from ingestd.config.model import Config
 from ingestd.core.errors import SinkForbidden
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.sinks.retry import SinkRetrier
+from ingestd.verify import run as verify_run
 from ingestd.verify.findings import VerifyReport
+from ingestd.verify.run import VerifyOptions, verify
 from tests.simulation import virtual_time
 from tests.simulation.broker import Broker
 from tests.simulation.store import Connection
 from tests.simulation.world import PARTITIONS, World
 
 SETTINGS = load(environ={}, flags=[Flag("--topic", "kafka.topics", PARTITIONS[0].topic)])
-COST = 4  # a seed, compared with one without looks
-#: Retention overtakes the workers, and they seal the hole: what a look in between tells is true.
-TRUE = {"lost_upstream"}
+COST = 4  # of a seed, compared with one without verifications
+#: Retention overtakes the workers, which then write an empty object: verifying in between finds a true problem.
+TRUE_PROBLEMS = {"lost_upstream"}
 
 
-class Onlooker:
-    """A reader of the simulated broker."""
+class SimulatedInspector:
+    """Reads the simulated broker."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -46,51 +45,50 @@ class Onlooker:
         return {each: LogRange(self._broker.starts[each], self._broker.ends[each]) for each in partitions}
 
 
-class WatchedWorld(World):
-    """Somebody looks at it again and again."""
+class VerifiedWorld(World):
+    """A world that is verified again and again."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        self.looks = 0
+        self.verified = 0
 
     async def _mishap(self) -> None:
         if self.rng.random() < 0.4:
-            self._later(self._watch())
+            self._later(self._verify_now())
         await super()._mishap()
 
-    async def _watch(self) -> None:
+    async def _verify_now(self) -> None:
         since = self.rng.choice([None, None, 0, 1_795_392_000_000])  # the midnight that comes, in milliseconds
         try:
-            report = await self.look(Options(since=since))
+            report = await self.verify(VerifyOptions(since=since))
         except SinkForbidden:
             return
-        self.looks += 1
-        assert set(report.problem_counts) <= TRUE, report.problems
+        self.verified += 1
+        assert set(report.problem_counts) <= TRUE_PROBLEMS, report.problems
 
-    async def look(self, options: Options) -> VerifyReport:
-        return await verify(SETTINGS, options, Connection(self.store))
+    async def verify(self, options: VerifyOptions) -> VerifyReport:
+        return await verify(SETTINGS, options, Connection(self.store), self.open_inspector)
 
     @asynccontextmanager
-    async def open_inspector(self, config: Config) -> AsyncIterator[Any]:
-        yield Onlooker(self.broker)
+    async def open_inspector(self, _: Config) -> AsyncIterator[Any]:
+        yield SimulatedInspector(self.broker)
 
 
-async def here(function: Callable[..., Any], *arguments: object) -> Any:
-    """Instead of in a thread: virtual time waits for none."""
+async def run_inline(function: Callable[..., Any], *arguments: object) -> Any:
+    """Replaces ``to_thread``: virtual time waits for no thread."""
     await asyncio.sleep(0)
     return function(*arguments)
 
 
-def test_no_look_at_workers_in_trouble_is_a_false_alarm(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asyncio, "to_thread", here)
+def test_verifying_beside_failing_workers_gives_no_false_alarm(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "to_thread", run_inline)
 
     async def main(seed: int) -> None:
-        monkeypatch.setattr(verify_module, "SinkRetrier", partial(SinkRetrier, rng=random.Random(seed)))
-        world = WatchedWorld(seed)
-        monkeypatch.setattr(wiring, "open_inspector", world.open_inspector)
+        monkeypatch.setattr(verify_run, "SinkRetrier", partial(SinkRetrier, rng=random.Random(seed)))
+        world = VerifiedWorld(seed)
         await world.run()
-        assert world.looks
-        report = await world.look(Options(read=True))
+        assert world.verified
+        report = await world.verify(VerifyOptions(read=True))
         assert report.ok, report.problems
         assert report.totals.rows == world._rows("events/", "source_offset", "source_partition").total()
 

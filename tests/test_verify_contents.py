@@ -1,4 +1,4 @@
-"""Whether a body holds what its metadata says, one line at a time."""
+"""Bodies are compared with their metadata, a chunk at a time."""
 
 import gzip
 import tracemalloc
@@ -64,7 +64,7 @@ def test_a_body_that_was_cut_or_changed_is_refused(data: st.DataObject) -> None:
     assert gzip.decompress(changed) == gzip.decompress(whole)
 
 
-def test_what_was_written_is_well() -> None:
+def test_a_body_as_written_passes() -> None:
     bad = rejects(P0, REJECTED)
     rejected = check_rejected(bad, landed(), digest_of(bad))
     assert list(rejected) == list(REJECTED)
@@ -73,14 +73,14 @@ def test_what_was_written_is_well() -> None:
 
 
 def test_metadata_in_the_header_changes_nothing() -> None:
-    """As a directory keeps it."""
+    """The local sink keeps metadata in the gzip header."""
     bad = rejects(P0, REJECTED)
     assert list(check_rejected(embed(bad, {"a": "b"}), landed(), digest_of(bad))) == list(REJECTED)
     check_rows(embed(body(), {"a": "b"}), landed(), array("q", REJECTED))
 
 
 def test_a_record_is_not_in_a_row_and_in_quarantine() -> None:
-    with pytest.raises(ContentError, match="the record at 5 is in a row and in quarantine"):
+    with pytest.raises(ContentError, match="the record at 5 is both a row and quarantined"):
         check_rows(body(), landed(), array("q", (3, 4, 5)))
 
 
@@ -94,44 +94,43 @@ def test_the_last_record_may_be_a_rejected_one() -> None:
     some = compress(rows(P0, range(9)))
     says = landed(rows=9, rejected=1, sha256=some.sha256)
     check_rows(some.data, says, array("q", (9,)))
-    with pytest.raises(ContentError, match="its records are 0-9, and it says 0-10"):
+    with pytest.raises(ContentError, match="its records are 0-9, its metadata says 0-10"):
         check_rows(some.data, says, array("q", ()))
 
 
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (rejects(P0, (3, 4)), "it has 2 records, and its data object says 3"),
+        (rejects(P0, (3, 4)), "it has 2 records, its data object says 3"),
         (rejects(P0, (3, 4, 8, 9)), "it has 4 records"),
-        (rejects(P0, (3, 4, 10)), r"line 2 is of marketing_events\[0\] 10, after 4"),
-        (rejects(P0, (4, 3, 8)), r"line 1 is of marketing_events\[0\] 3, after 4"),
-        (rejects(P1, (3,)), r"line 0 is of marketing_events\[1\] 3"),
-        (compress(b"{}\n").data, "line 0 is not a line of a quarantine object"),
-        (compress(b"{").data, "its last line has no end"),
-        (b"x", "it is no gzip file of lines"),
+        (rejects(P0, (3, 4, 10)), r"line 2 is the record of marketing_events\[0\] at 10; expected an offset after 4"),
+        (rejects(P0, (4, 3, 8)), r"line 1 is the record of marketing_events\[0\] at 3; expected an offset after 4"),
+        (rejects(P1, (3,)), r"line 0 is the record of marketing_events\[1\] at 3"),
+        (compress(b"{}\n").data, "line 0: not a line of a quarantine object"),
+        (compress(b"{").data, "its last line is incomplete"),
+        (b"x", "not a gzip file of lines"),
     ],
 )
-def test_rejects_that_are_others_are_told(bad: bytes, words: str) -> None:
+def test_wrong_quarantine_objects_are_found(bad: bytes, words: str) -> None:
     with pytest.raises(ContentError, match=words):
         check_rejected(bad, landed(), digest_of(bad))
 
 
-def test_a_line_has_a_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contents, "LINE_MAX", 1 << 20)
+def test_the_length_of_a_line_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "MAX_LINE_BYTES", 1 << 20)
     with pytest.raises(ContentError, match="a line of more than"):
         check_rows(gzip.compress(b"x" * (2 << 20)), landed(), None)
 
 
-def test_a_body_takes_little_room_however_much_is_in_it() -> None:
-    """A thousandth of what is in it, as it is compressed."""
+def test_a_body_that_expands_a_thousandfold_takes_little_memory() -> None:
     record = PlainRecord(3, NOON, b"x" * 500_000)
     line = quarantine.encode(P0, [Rejected(0, record, Reason.NOT_JSON, "$", "no")])
     bomb = compress(line * 100).data
     assert len(bomb) < 500_000
     tracemalloc.start()
-    with pytest.raises(ContentError, match="line 1 is of"):
+    with pytest.raises(ContentError, match="line 1 is the record of"):
         check_rejected(bomb, landed(), digest_of(bomb))
-    with pytest.raises(ContentError, match="a line is no row"):
+    with pytest.raises(ContentError, match="a line is not a row"):
         check_rows(bomb, landed(), None)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -1,0 +1,141 @@
+"""Runs a verification: asks Kafka, scans the sink, compares the two and makes the report."""
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Protocol
+
+import msgspec
+
+from ingestd.config.load import Settings
+from ingestd.config.model import Config, Seconds
+from ingestd.core.errors import SinkForbidden, SourceError
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.sinks.base import Sink
+from ingestd.sinks.listing import Listing
+from ingestd.sinks.retry import SinkRetrier
+from ingestd.verify.body_verifier import BodyVerifier
+from ingestd.verify.chains import ChainVerifier, Scope
+from ingestd.verify.findings import VerifyFinding, VerifyReport
+from ingestd.verify.kafka_comparison import ComparisonRules, KafkaState, compare, needs_second_state
+from ingestd.verify.report import ReportHeader, make_report
+from ingestd.verify.scanner import MAX_HEADS, MAX_LISTINGS, Scanner
+
+PATIENCE_S = 60.0  # for one call to the sink, retries included
+RETRY_MAX_S = 5.0  # between two tries: a verification gives up after a minute
+
+
+class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What to verify. Times are Kafka timestamps in milliseconds."""
+
+    since: int | None = None
+    until: int | None = None
+    read: bool = False
+    objects_only: bool = False
+
+
+class KafkaInspector(Protocol):
+    """Reads the topics and the group, as ``ingestd.wiring.open_inspector`` does. Errors are ``SourceError``."""
+
+    @property
+    def cluster_id(self) -> str: ...
+    @property
+    def partitions(self) -> Collection[TopicPartition]: ...
+    async def committed(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Position | None]: ...
+    async def log_ranges(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, LogRange]: ...
+
+
+OpenInspector = Callable[[Config], AbstractAsyncContextManager[KafkaInspector]]
+"""Connects to Kafka."""
+
+ShowProgress = Callable[[Scanner], AbstractAsyncContextManager[None]]
+"""Shows how far a scan is while the context is open."""
+
+
+async def verify(
+    settings: Settings,
+    options: VerifyOptions,
+    sink: Sink,
+    open_inspector: OpenInspector,
+    show_progress: ShowProgress = lambda _: nullcontext(),
+) -> VerifyReport:
+    """Verify the chains in `sink`. The sink need not be started: starting one prepares it for writing."""
+    config = settings.config
+    layout = ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+    compared = config.source == "kafka" and not options.objects_only and options.until is None
+    scope = Scope(topics=_topics(settings, options), since=options.since, until=options.until)
+    retrier = SinkRetrier(many_calls(config).sink, effect="retrying")
+    await _require_access(sink, retrier, layout)
+    # Before the first listing: every object whose offset is committed by now is there to be listed.
+    state = await _ask_kafka(config, open_inspector) if compared else None
+    chains = ChainVerifier(layout, scope, state.commits if state is not None else {})
+    bodies = BodyVerifier(sink, retrier, chains, PATIENCE_S + config.s3.put_timeout) if options.read else None
+    scanner = Scanner(Listing(sink, retrier, PATIENCE_S), chains, bodies)
+    async with show_progress(scanner):
+        await scanner.run()
+    if state is not None:
+        rules = ComparisonRules(
+            commit_tag=layout.mark(sink.url),
+            earliest=config.kafka.start == "earliest",
+            exactly_once=layout.exactly_once,
+            all_times=scope.all_times,
+        )
+        compare(chains, state, await _ask_again(config, open_inspector, chains, state), rules)
+    header = ReportHeader(
+        sink=sink.url,
+        lineage=config.sink.lineage,
+        delivery=config.sink.delivery,
+        group=config.kafka.group_id if compared else None,
+        read=options.read,
+        days=scanner.progress.all_days,
+    )
+    return make_report(chains, state, header)
+
+
+def many_calls(config: Config) -> Config:
+    """The same configuration with as many calls to the sink at once as a scan makes."""
+    replace = msgspec.structs.replace
+    retry_max = Seconds(min(config.sink.retry_max, RETRY_MAX_S))
+    return replace(config, sink=replace(config.sink, concurrency=MAX_HEADS + MAX_LISTINGS, retry_max=retry_max))
+
+
+async def _require_access(sink: Sink, retrier: SinkRetrier, layout: ObjectKeys) -> None:
+    """Raise ``SinkForbidden`` at once where the sink denies access; during the scan, it may be temporary."""
+
+    async def folders() -> SinkForbidden | None:
+        try:
+            await sink.folders(layout.events)
+        except SinkForbidden as error:
+            return error
+        return None
+
+    if (denied := await retrier.call_briefly(folders, patience_s=PATIENCE_S)) is not None:
+        raise denied
+
+
+def _topics(settings: Settings, options: VerifyOptions) -> frozenset[str] | None:
+    """The topics to verify; None for all in the sink, where Kafka is not used and the user named no topic."""
+    config, origins = settings
+    if (options.objects_only or config.source != "kafka") and origins["kafka.topics"] == "default":
+        return None
+    return frozenset(config.kafka.topics)
+
+
+async def _ask_kafka(config: Config, open_inspector: OpenInspector) -> KafkaState:
+    async with open_inspector(config) as inspector:
+        commits = await inspector.committed(inspector.partitions)
+        logs = await inspector.log_ranges(inspector.partitions)
+        return KafkaState(cluster=inspector.cluster_id, commits=dict(commits), logs=dict(logs))
+
+
+async def _ask_again(
+    config: Config, open_inspector: OpenInspector, chains: ChainVerifier, state: KafkaState
+) -> KafkaState | None:
+    """Kafka's state after the scan; None where it is not needed or Kafka does not answer."""
+    if not needs_second_state(chains, state):
+        return None
+    try:
+        return await _ask_kafka(config, open_inspector)
+    except SourceError as error:
+        chains.notes.add(VerifyFinding(code="not_asked_again", message=str(error)))
+        return None
