@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Resolves ingestd's dependencies into the two lock files. Locked versions stay as long as they fit.
-# With --upgrade, takes the newest versions that fit.
+# Writes the two lock files: requirements.txt for ingestd with the extra `snowflake`, and build-requirements.txt.
+# Keeps locked versions that still satisfy pyproject.toml; with --upgrade, takes the newest ones instead.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 options=(--quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$@")
