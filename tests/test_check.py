@@ -294,7 +294,7 @@ def silent_port() -> Iterator[int]:
 
 
 async def test_each_server_that_does_not_answer_is_told(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap_check, "WITHIN_S", 0.5)
+    monkeypatch.setattr(bootstrap_check, "ANSWER_TIMEOUT_S", 0.5)
     monkeypatch.setattr(bootstrap_check, "_PAUSE_S", 0.01)
     closed, silent = f"{HOST}:{free_port()}", f"{HOST}:{silent_port}"
     found = await bootstrap_check.bootstrap(KafkaConfig(bootstrap_servers=(closed, silent)))
@@ -305,7 +305,7 @@ async def test_each_server_that_does_not_answer_is_told(silent_port: int, monkey
 
 
 async def test_each_broker_that_cannot_be_reached_is_told(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap_check, "_ONE_TRY_S", 0.5)
+    monkeypatch.setattr(bootstrap_check, "_CONNECT_TIMEOUT_S", 0.5)
     servers = [f"{HOST}:{free_port()}", f"{HOST}:{silent_port}"]
     closed, silent = (await bootstrap_check.reach(KafkaConfig(), servers)).values()
     assert "ConnectionRefusedError" in str(closed)

@@ -61,8 +61,6 @@ def changed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delattr(fetcher.PartitionRecords, "_unpack_records")
         case "consumer.subscription_state:TopicPartitionState.has_valid_position":
             monkeypatch.delattr(TopicPartitionState, "has_valid_position")
-        case "consumer.fetcher:Fetcher.fetched_records":
-            monkeypatch.delattr(fetcher, "FetchResult")
         case "protocol.fetch:FetchRequest_v11":
             monkeypatch.setattr(FetchRequest_v11, "SCHEMA", fetcher.Fetcher)
 

@@ -1,7 +1,7 @@
-"""Marketing events of a financial-services firm that does not exist: seeded, with no clock and no I/O.
+"""Simulates the marketing events of a fictitious financial-services firm, from a seed. Pure.
 
 The same configuration, seed and times make the same bytes. Memory does not grow with the length of a run. All times are
-milliseconds since the epoch, UTC; the firm keeps UTC, too.
+milliseconds since the epoch, UTC; the firm is in UTC, too.
 """
 
 import re
@@ -22,12 +22,12 @@ from ingestd.config.model import Seconds, SimulatorConfig
 from ingestd.core.errors import ConfigError
 from ingestd.sources.simulator.clients import Clients, calls, clicks, interest, invests, pages
 
-MAX_EVENTS = 2000  # in one go: bounds the time the event loop is held
-MAX_PENDING = 20_000  # visits and mails that go on later; past that they go on at once
-_RECENT = 64  # events that may come a second time
-_MOST_HISTORY = Seconds(3650 * 86_400)
+MAX_EVENTS = 2000  # made at once: bounds how long the event loop is blocked
+MAX_PENDING = 20_000  # stories that continue later; with more of them, the first continues at once
+_RECENT_EVENTS = 64  # candidates for duplicates
+_MAX_HISTORY = Seconds(3650 * 86_400)
 
-_SECOND, _MINUTE, _HOUR, _DAY = 1000, 60_000, 3_600_000, 86_400_000
+_SECOND_MS, _MINUTE_MS, _HOUR_MS, _DAY_MS = 1000, 60_000, 3_600_000, 86_400_000
 
 _SITE = "https://www.example-invest.com"
 _PAGES = tuple(
@@ -57,17 +57,17 @@ _CAMPAIGNS = (
 _DEVICES = ("desktop", "mobile", "mobile", "desktop", "mobile", "tablet")
 _REFERRERS: tuple[dict[str, Any], ...] = tuple({"referrer": name} for name in ("search", "direct", "partner", "social"))
 _MAIL_CLIENTS: tuple[dict[str, Any], ...] = tuple({"mail_client": name} for name in ("outlook", "apple-mail", "gmail"))
-_OTHER_OUTCOMES = ("withdrew", "appointment", "question answered", "no answer")  # than "invested"
+_OTHER_OUTCOMES = ("withdrew", "appointment", "question answered", "no answer")  # besides "invested"
 
 _VISITS_BY_HOUR = (2, 1, 1, 1, 1, 2, 4, 7, 9, 10, 10, 10, 11, 10, 9, 9, 9, 10, 12, 14, 14, 11, 7, 4)
 _OPENS_BY_HOUR = (2, 1, 1, 1, 1, 2, 8, 9, 7, 5, 4, 3, 4, 3, 2, 2, 2, 3, 7, 7, 6, 4, 3, 2)
 _CALLS_BY_HOUR = (0,) * 9 + (5, 7, 7, 3, 4, 6, 6, 5) + (0,) * 7  # offices are open Monday to Friday, 9 to 17
 _WEEKEND = 0.6  # of a weekday's visits and opens
-_MAILING = 12 * _HOUR  # one is sent at 6:00 and at 18:00
+_MAILING_MS = 12 * _HOUR_MS  # sent at 6:00 and at 18:00
 _NO_CONSENT = 7  # per cent of the clients, who get no mail
-# How many events a visit, an opened mail with the visit that may follow, and a call come to.
+# The mean number of events of a visit, and of an opened mail with the visit that may follow.
 _VISIT_EVENTS = pages(0.5)
-_OPEN_EVENTS = 2.78  # those who click more look at more pages, too
+_OPEN_EVENTS = 2.78  # clients who click more look at more pages, too
 
 
 class Message(NamedTuple):
@@ -80,7 +80,7 @@ class Message(NamedTuple):
 
 
 class _Event(msgspec.Struct, omit_defaults=True, gc=False):
-    """Reused for all events of one story: what stays is set once. Times are text, ready to be written."""
+    """An event, reused for all events of one story, so that fields which stay are set once. Times are text."""
 
     event_id: str
     client_id: str
@@ -98,22 +98,22 @@ class _Event(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class _Story(msgspec.Struct, gc=False):
-    """A client who does one thing after another: reads a mail, follows its link, looks at pages."""
+    """What one client does in a row: opens a mail, follows its link, looks at pages."""
 
     event: _Event
     key: bytes
     partition: int
-    lag: int  # from an event to its arrival; one for the whole story, so that its order stays
-    landing: str  # the page a mail leads to
+    lag: int  # from an event to its arrival; the same for the whole story, which keeps its order
+    landing: str  # the page that a mail links to
     interest: float
 
 
 class _Mix(NamedTuple):
-    """What begins in one hour of the week: shares of calls and of opened mails, the rest are visits."""
+    """The shares of calls and of opened mails among the stories of one hour of the week; the rest are visits."""
 
     calls: float
     opens: float
-    events: float  # that come of it, in no unit but comparable between hours
+    events: float  # relative to other hours
 
 
 def _mix(hour_of_week: int) -> _Mix:
@@ -133,7 +133,7 @@ _PEAK = max(mix.events for mix in _MIXES) / _MEAN_EVENTS
 
 def _hour_of_week(at: int) -> int:
     """0 is Monday, 0 to 1 o'clock; the epoch was a Thursday."""
-    return (at // _HOUR + 72) % 168
+    return (at // _HOUR_MS + 72) % 168
 
 
 @lru_cache(maxsize=16)
@@ -143,15 +143,15 @@ def _minute(number: int) -> str:
 
 def _timestamp(at: int) -> str:
     """RFC 3339 with milliseconds."""
-    minute, rest = divmod(at, _MINUTE)
-    return f"{_minute(minute)}{rest // _SECOND:02d}.{rest % _SECOND:03d}Z"
+    minute, rest = divmod(at, _MINUTE_MS)
+    return f"{_minute(minute)}{rest // _SECOND_MS:02d}.{rest % _SECOND_MS:03d}Z"
 
 
 @lru_cache(maxsize=64)
 def _campaign(number: int) -> tuple[str, str]:
     """The id and the landing page of a mailing."""
     name, path = _CAMPAIGNS[number % len(_CAMPAIGNS)]
-    sent = datetime.fromtimestamp((number * _MAILING + 6 * _HOUR) / _SECOND, UTC)
+    sent = datetime.fromtimestamp((number * _MAILING_MS + 6 * _HOUR_MS) / _SECOND_MS, UTC)
     return f"{sent:%Y%m%d-%H}-{name}", f"{_SITE}{path}"
 
 
@@ -160,7 +160,7 @@ def _replacing(pattern: bytes, new: bytes) -> Callable[[bytes], bytes]:
     return lambda good: compiled.sub(new, good, count=1)
 
 
-# What is wrong -> the bytes that come of a good event's bytes.
+# The name of a fault -> how it changes the bytes of a good event.
 MALFORMATIONS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
     "not JSON": lambda _: b"<html><body>502 Bad Gateway</body></html>",
@@ -177,7 +177,7 @@ _MALFORMATIONS = tuple(MALFORMATIONS.values())
 
 
 def check(config: SimulatorConfig) -> None:
-    """``ConfigError`` where keys do not go together. To be called once, before anything is made of `config`."""
+    """``ConfigError`` where keys contradict each other. Called once, before `config` is used."""
     faulty = config.malformed + config.late + config.duplicate
     if faulty > 1:
         raise ConfigError(
@@ -189,12 +189,12 @@ def check(config: SimulatorConfig) -> None:
             f"simulator.rate is 0 while simulator.history is {config.history}",
             hint="give the events per minute that the past shall have had, such as 600",
         )
-    if config.history and config.history > _MOST_HISTORY:
-        raise ConfigError(f"simulator.history is {config.history}", hint=f"make it {_MOST_HISTORY} at most")
+    if config.history and config.history > _MAX_HISTORY:
+        raise ConfigError(f"simulator.history is {config.history}", hint=f"make it {_MAX_HISTORY} at most")
 
 
 class Simulation:
-    """The firm's clients, going about their business from `start` on."""
+    """The stories of all clients from `start` on."""
 
     def __init__(self, config: SimulatorConfig, start: int) -> None:
         self._duplicate = config.duplicate
@@ -202,12 +202,12 @@ class Simulation:
         self._faulty = config.duplicate + config.malformed + config.late
         self._partitions = config.partitions
         self._clients = Clients(config.clients)
-        # The time is part of the seed, because another run must not make the events of this one again.
+        # The time is part of the seed, so that another run does not repeat the events of this one.
         self._random = Random(f"{config.seed} {start}")
         self._encoder = msgspec.json.Encoder(decimal_format="number")
-        self._pending: list[tuple[int, int, _Story]] = []  # a heap; the number makes stories never compare
+        self._pending: list[tuple[int, int, _Story]] = []  # a heap; the number avoids comparisons of stories
         self._number = 0
-        self._recent: deque[Message] = deque(maxlen=_RECENT)
+        self._recent: deque[Message] = deque(maxlen=_RECENT_EVENTS)
 
     def events(self, count: int, start: float, end: float) -> list[Message]:
         """The next `count` events, spread over ``[start, end)``, in order of time."""
@@ -240,7 +240,7 @@ class Simulation:
         return messages
 
     def _begin(self, now: int) -> _Story:
-        """Somebody does the first thing."""
+        """Begin a story with its first event."""
         rng = self._random.random
         client = self._clients.draw(rng())
         key = client.encode()
@@ -265,7 +265,7 @@ class Simulation:
         return story
 
     def _go_on(self, story: _Story, now: int) -> None:
-        """The client does the next thing."""
+        """Set the next event of a story."""
         event, rng = story.event, self._random.random
         if event.event_type == "email_open":
             event.event_type = "email_click"
@@ -296,9 +296,9 @@ class Simulation:
 
     def _open(self, story: _Story, now: int) -> None:
         event, rng = story.event, self._random.random
-        # Which mailing: the last one that had been sent a while before, where a while is ten hours in the mean.
-        read_after = int(-10 * _HOUR * log(1.0 - rng()))
-        event.campaign_id, story.landing = _campaign((now - story.lag - read_after - 6 * _HOUR) // _MAILING)
+        # The last mailing that was sent before the time of reading; mails are read ten hours later in the mean.
+        read_after = int(-10 * _HOUR_MS * log(1.0 - rng()))
+        event.campaign_id, story.landing = _campaign((now - story.lag - read_after - 6 * _HOUR_MS) // _MAILING_MS)
         event.event_type = "email_open"
         event.event_category = "email"
         event.channel = "email"
@@ -307,7 +307,7 @@ class Simulation:
             self._follow(story, now + int(3000 - 30_000 * log(1.0 - rng())))
 
     def _arrive(self, event: _Event) -> None:
-        """A visit begins."""
+        """Begin a visit."""
         event.event_type = "web_visit"
         event.channel = "web"
         event.session_id = f"S-{self._random.getrandbits(64):016x}"
@@ -319,33 +319,33 @@ class Simulation:
         seconds = int(3 - 27 * log(1.0 - rng()))
         event.duration_s = seconds
         if rng() * pages(story.interest) >= 1.0:
-            self._follow(story, now + seconds * _SECOND + int(rng() * _SECOND))
+            self._follow(story, now + seconds * _SECOND_MS + int(rng() * _SECOND_MS))
 
     def _follow(self, story: _Story, due: int) -> None:
         self._number += 1
         heappush(self._pending, (due, self._number, story))
 
     def _uuid(self) -> str:
-        """Version 4 in shape."""
+        """A random UUID in the form of version 4."""
         bits = f"{self._random.getrandbits(120):030x}"
         return f"{bits[:8]}-{bits[8:12]}-4{bits[12:15]}-a{bits[15:18]}-{bits[18:]}"
 
     def _lateness(self, event: _Event) -> int:
-        """One hour to three days; weeks for a call, which was made in office hours nevertheless."""
+        """One hour to three days; whole weeks for a call, so that it stays in office hours."""
         rng = self._random.random
         if event.event_type == "advisor_call":
-            return (1 + int(rng() * 2)) * 7 * _DAY
-        return int(_HOUR + rng() * (3 * _DAY - _HOUR))
+            return (1 + int(rng() * 2)) * 7 * _DAY_MS
+        return int(_HOUR_MS + rng() * (3 * _DAY_MS - _HOUR_MS))
 
 
 def history(config: SimulatorConfig, start: int, end: int) -> Iterator[list[Message]]:
-    """The events of ``[start, end)``, at most a few thousand at a time, with the rhythm of days and weeks.
+    """The events of ``[start, end)``, at most a few thousand at once, varying by hour and weekday.
 
     The rate is the mean of a week.
     """
     simulation = Simulation(config, start)
-    rate = config.rate / _MINUTE
-    step = min(float(_MINUTE), MAX_EVENTS / (rate * _PEAK))
+    rate = config.rate / _MINUTE_MS
+    step = min(float(_MINUTE_MS), MAX_EVENTS / (rate * _PEAK))
     due, steps, at = 0.0, 0, float(start)
     while at < end:
         steps += 1

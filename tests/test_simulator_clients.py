@@ -1,4 +1,4 @@
-"""The simulated firm's clients: how busy they are, and that their hidden interest shows in what they do."""
+"""The simulated clients' activity, and the traces of their hidden interest in events."""
 
 import statistics
 from collections import Counter

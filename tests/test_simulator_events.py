@@ -1,4 +1,4 @@
-"""Simulated events: the same again for the same seed, bounded, and like those of a firm."""
+"""Simulated events are the same for the same seed, bounded, and like those of a firm."""
 
 import re
 from collections import Counter, defaultdict
