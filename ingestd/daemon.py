@@ -72,7 +72,7 @@ class Daemon:
         self._metrics.bind(self._status.take)
         self._subscribers = self._make_subscribers(model)
         if self._demo is not None:
-            self._demo.board.bind(self._status.take)
+            self._demo.page_state.bind(self._status.take)
         self._layout = wiring.make_keys(config)
         self._deadline: asyncio.Timeout | None = None
 
@@ -82,7 +82,7 @@ class Daemon:
         if (pipe := wiring.make_local_loader(self._config, model, self._sink)) is not None:
             found.append(pipe)
             if self._demo is not None:
-                self._demo.attach(pipe.state, pipe.warehouse)
+                self._demo.attach_table(pipe.state, pipe.warehouse)
         confirmation = wiring.make_load_monitor(self._config, self._sink, self._retrier, self._metrics)
         if confirmation is not None:
             found.append(confirmation)
@@ -115,7 +115,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if demo is not None and config.page.controls:
-                        verification = await demo.prove(self._verify, self._metrics.counters.totals())
+                        verification = await demo.verify(self._verify, self._metrics.counters.totals())
             except TimeoutError:
                 if not deadline.expired():
                     raise

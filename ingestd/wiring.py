@@ -113,8 +113,8 @@ def make_local_loader(config: Config, model: Model, sink: Sink) -> "LocalLoader 
 
     settings = config.warehouse
     warehouse = Warehouse(Path(settings.path), config.snowflake)
-    notices = SqsEvents(settings.queue_url, sink.url, config.s3.region) if settings.queue_url is not None else None
-    return LocalLoader(settings, warehouse, columns(model), sink, notices)
+    events = SqsEvents(settings.queue_url, sink.url, config.s3.region) if settings.queue_url is not None else None
+    return LocalLoader(settings, warehouse, columns(model), sink, events)
 
 
 def make_load_monitor(config: Config, sink: Sink, guard: SinkRetrier, metrics: Metrics) -> "LoadMonitor | None":

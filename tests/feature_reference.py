@@ -1,4 +1,4 @@
-"""The features and the score computed a second time, in Python, from their description rather than from their SQL."""
+"""Computes the features and the score in Python, independently of their SQL, as a reference for tests."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ Row = dict[str, Any]  # a column's name -> its value
 
 
 def features(rows: Sequence[Row]) -> dict[str, Row]:
-    """What client_features holds of these rows: a row for each client, by its id."""
+    """Computes the rows of client_features by client id."""
     recent = [row for row in rows if NOW - timedelta(days=30) < row["event_timestamp"] <= NOW]
     first: dict[str, Row] = {}
     for row in sorted(recent, key=lambda it: (it["received_at"], it["source_partition"], it["source_offset"])):
@@ -68,7 +68,7 @@ def _client(client: str, events: Sequence[Row]) -> Row:
 
 
 def _seconds(event: Row) -> int:
-    """DATEDIFF counts the seconds that began in between."""
+    """Counts seconds as DATEDIFF does, which compares whole seconds."""
     time: datetime = event["event_timestamp"]
     return int((NOW - time.replace(microsecond=0)).total_seconds())
 
@@ -79,7 +79,7 @@ def _last(events: Sequence[Row], column: str) -> Any:
 
 
 def propensity(client: Row) -> float:
-    """By the coefficients of the model in the package."""
+    """Computes the propensity with the coefficients of the shipped model."""
     logit = MODEL.intercept
     for term in MODEL.terms:
         value = client[term.feature] or 0
@@ -88,7 +88,7 @@ def propensity(client: Row) -> float:
 
 
 def action(client: Row) -> str:
-    """What client_scores advises."""
+    """Computes the next best action of client_scores."""
     chance = propensity(client)
     if chance >= MODEL.call_from:
         return "follow_up" if client["advisor_contact_24h"] else "call"
@@ -101,19 +101,19 @@ def action(client: Row) -> str:
 
 
 def create_table() -> str:
-    """A table for such rows, in Snowflake's dialect."""
+    """Returns the CREATE TABLE for such rows in Snowflake's dialect."""
     return f"CREATE TABLE marketing_events ({', '.join(map(' '.join, COLUMNS.items()))})"
 
 
 def insert(count: int, mark: Callable[[int], str] = lambda _: "?") -> str:
-    """A statement for so many rows at once; `mark` gives what stands for the n-th of their values."""
+    """Returns an INSERT of `count` rows; `mark` returns the placeholder of the n-th value."""
     width = len(COLUMNS)
     rows = [f"({', '.join(mark(row * width + n) for n in range(width))})" for row in range(count)]
     return f"INSERT INTO marketing_events ({', '.join(COLUMNS)}) VALUES {', '.join(rows)}"  # noqa: S608
 
 
 def values(rows: Sequence[Row]) -> list[Any]:
-    """Of all rows, in the order of the columns."""
+    """Returns the values of all rows, in column order."""
     return [row[name] for row in rows for name in COLUMNS]
 
 
@@ -126,7 +126,7 @@ EDGES = [
 
 
 def random_rows(seed: int, count: int) -> list[Row]:
-    """Some clients, all types and another one, times in and around all windows, NULLs, and events that came twice."""
+    """Makes rows with many clients, all types, times around all windows, NULLs and duplicated events."""
     random = Random(seed)
     rows: list[Row] = []
     for offset in range(count):

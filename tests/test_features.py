@@ -1,4 +1,4 @@
-"""Features and scores: what they count, what the model makes of it, and that the local warehouse gives the same."""
+"""Client features and scores: what they count, what the model predicts, and that the local warehouse agrees."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -36,14 +36,14 @@ GOOD: Row = {
 
 
 class Table:
-    """The local warehouse, whose clock stands still."""
+    """The local warehouse with a fixed clock."""
 
     def __init__(self, directory: Path) -> None:
         self._warehouse = Warehouse(directory / "warehouse.duckdb", SnowflakeConfig(), now=NOW_SQL)
         self._warehouse.open(columns(load_model(None)))
 
     def fill(self, rows: Sequence[Row]) -> None:
-        """Hold these rows and no others."""
+        """Replaces all rows."""
         with self._warehouse.session() as cursor:
             cursor.execute("DELETE FROM marketing_events")
             if rows:
@@ -57,13 +57,13 @@ class Table:
             return {row[0]: dict(zip(names, row, strict=True)) for row in cursor.fetchall()}
 
     def features(self, *rows: Row) -> Row:
-        """Of the one client of these rows."""
+        """Returns the features of the only client in `rows`."""
         self.fill(rows)
         (client,) = self.read("client_features").values()
         return client
 
     def action(self, *rows: Row) -> Any:
-        """What is advised for the one client of these rows."""
+        """Returns the next best action for the only client in `rows`."""
         self.fill(rows)
         (client,) = self.read("client_scores").values()
         return client["next_best_action"]
@@ -80,7 +80,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Table]:
 
 
 def event(number: int, kind: str = "web_visit", age: timedelta = timedelta(0), **fields: object) -> Row:
-    """An event of its own id."""
+    """Returns an event with its own id."""
     times = {"event_timestamp": NOW - age, "source_offset": number}
     return {**GOOD, **times, "event_id": f"e{number}", "event_type": kind, **fields}
 
@@ -90,7 +90,7 @@ def event(number: int, kind: str = "web_visit", age: timedelta = timedelta(0), *
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(0, 200))
-def test_features_and_scores_are_those_of_an_independent_computation(table: Table, seed: int, count: int) -> None:
+def test_features_and_scores_match_an_independent_computation(table: Table, seed: int, count: int) -> None:
     rows = random_rows(seed, count)
     table.fill(rows)
     expected = reference.features(rows)
@@ -117,14 +117,14 @@ def test_the_first_of_two_that_share_an_id_counts(table: Table) -> None:
     assert (found["web_visits_5m"], found["email_opens_5m"]) == (0, 1)
 
 
-def test_a_window_ends_now_and_leaves_out_its_beginning(table: Table) -> None:
+def test_a_window_includes_its_end_and_excludes_its_start(table: Table) -> None:
     found = table.features(
         event(1), event(2, age=timedelta(minutes=5)), event(3, age=timedelta(minutes=5) - timedelta(microseconds=1))
     )
     assert (found["web_visits_5m"], found["web_visits_1h"]) == (2, 3)
 
 
-def test_what_is_said_to_happen_in_the_future_does_not_count_yet(table: Table) -> None:
+def test_an_event_in_the_future_does_not_count_yet(table: Table) -> None:
     assert table.features(event(1), event(2, age=-timedelta(seconds=1)))["events_30d"] == 1
 
 
@@ -226,7 +226,7 @@ def test_a_score_is_an_expression_that_takes_each_feature_once() -> None:
         {"unknown": 1},
     ],
 )
-def test_a_model_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+def test_an_invalid_model_is_refused(wrong: dict[str, Any]) -> None:
     good = msgspec.json.decode(msgspec.json.encode(MODEL))
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({**good, **wrong}, PropensityModel)
@@ -236,12 +236,12 @@ def test_a_model_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("text", [*(relation.sql for relation in RELATIONS), f"SELECT {SCORE.body}"])
-def test_the_statements_are_snowflakes(text: str) -> None:
+def test_the_statements_are_valid_in_snowflake(text: str) -> None:
     (statement,) = sqlglot.parse(text, read="snowflake")
     assert isinstance(statement, exp.Select)
 
 
-def test_quotients_are_of_floats_because_snowflake_rounds_those_of_numbers_to_six_decimals() -> None:
+def test_quotients_use_floats_because_snowflake_rounds_numbers() -> None:
     quotients = [quotient for it in RELATIONS for quotient in sqlglot.parse_one(it.sql, "snowflake").find_all(exp.Div)]
     assert len(quotients) == 4
     for quotient in quotients:
@@ -250,7 +250,7 @@ def test_quotients_are_of_floats_because_snowflake_rounds_those_of_numbers_to_si
             assert side.to.is_type("double")
 
 
-def test_a_channel_or_consent_that_is_missing_is_passed_over_where_max_by_would_give_null() -> None:
+def test_a_missing_channel_or_consent_is_skipped() -> None:
     features = sqlglot.parse_one(RELATIONS[0].sql, "snowflake")
     for last in features.find_all(exp.ArgMax):
         assert last.expression == sqlglot.parse_one(f"IFF({last.this.name} IS NULL, NULL, nth)", "snowflake")
@@ -275,7 +275,7 @@ def test_now_is_utc_in_every_session(zone: str) -> None:
 # -- whether it predicts
 
 
-def test_the_score_tells_investors_from_others_before_they_invest() -> None:
+def test_the_score_predicts_who_will_invest() -> None:
     at = MONDAY + 33 * DAY + DAY // 2
     with simulated(SimulatorConfig(seed=3, clients=3000, rate=1.2), MONDAY, 40) as connection:
         look_back(connection, at)

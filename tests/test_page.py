@@ -1,9 +1,9 @@
-"""The page without a browser: what it sees, what it may do, and who is let in."""
+"""The page without a browser: its access rules, event stream, queries and verification."""
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -25,15 +25,16 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.stored import Stored
 from ingestd.core.validation import Validated
-from ingestd.demo.page import routes
-from ingestd.demo.page import verification as proof
+from ingestd.demo.page import routes, verification
 from ingestd.demo.page.demo import Demo
 from ingestd.demo.page.page_state import PageState
 from ingestd.demo.page.queries import PageQueries
-from ingestd.demo.page.recent_activity import MAX_EVENTS, MAX_ROW, ObservedSink, Outage, RecentActivity
+from ingestd.demo.page.recent_activity import MAX_EVENTS, MAX_ROW_BYTES, ObservedSink, RecentActivity, SimulatedOutage
 from ingestd.demo.page.routes import STATIC
-from ingestd.demo.page.simulator_controls import Controls
+from ingestd.demo.page.simulator_controls import SimulatorControls
 from ingestd.demo.page.verification import conclude
+from ingestd.demo.warehouse.database import QueryResult
+from ingestd.demo.warehouse.local_loader import LoaderState
 from ingestd.ops import http
 from ingestd.ops.health import HealthServer
 from ingestd.ops.readiness import Status
@@ -51,6 +52,7 @@ RUNNING = Status(
     phase="running", assigned=True, reasons=[],
 )  # fmt: skip
 GOOD = b'{"event_id":"1","client_id":"C","event_timestamp":"2026-01-02T00:00:00Z","event_type":"web_visit"}'
+OBJECT = "events/year=2026/month=01/day=02/marketing_events+00000+00000000000000000000.jsonl.gz"
 
 
 class Clock:
@@ -61,44 +63,33 @@ class Clock:
         return self.now
 
 
-class Answer(msgspec.Struct):
-    columns: list[str]
-    rows: list[list[Any]]
-
-
 class Table:
-    """Answers everything with the same."""
+    """Gives the same answer to every query."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.queries: list[str] = []
 
-    def query(self, sql: str, limit: int = 1000) -> Answer:
-        self.asked.append(sql)
+    def query(self, sql: str, limit: int = 1000) -> QueryResult:
+        self.queries.append(sql)
         if "nonsense" in sql:
-            raise IngestdError("this is no query")
-        return Answer(["N"], [[7]])
+            raise IngestdError("not a query")
+        return QueryResult(["N"], [[7]])
 
 
-class PipeState(msgspec.Struct):
-    files_loaded: int = 3
-    rows_loaded: int = 12
-    pending: int = 0
-    last_file: str | None = "events/x"
-    freshness_s: float | None = 1.5
-    failed: Sequence[Any] = ()
-    error: str | None = None
+def loader_state() -> LoaderState:
+    return LoaderState(files_loaded=3, rows_loaded=12, last_file="events/x", freshness_s=1.5)
 
 
 class Served:
-    """A page on a port, with all that is behind it."""
+    """A page served on a port."""
 
     def __init__(self, config: Config = DEMO) -> None:
         self.director, self.table, self.store, self.status = EventControls(), Table(), MemorySink(), RUNNING
-        self.stage = Demo(config, self.store, ObjectKeys(), self.director)
-        self.stage.board.bind(lambda: self.status)
-        self.stage.attach(PipeState, self.table)
+        self.demo = Demo(config, self.store, ObjectKeys(), self.director)
+        self.demo.page_state.bind(lambda: self.status)
+        self.demo.attach_table(loader_state, self.table)
         self.server = HealthServer(
-            HealthConfig(port=0), lambda: self.status, lambda: (b"", "text/plain"), self.stage.routes
+            HealthConfig(port=0), lambda: self.status, lambda: (b"", "text/plain"), self.demo.routes
         )
         self.port = 0
 
@@ -117,7 +108,7 @@ class Served:
 
     @contextlib.asynccontextmanager
     async def stream(self) -> AsyncIterator[asyncio.StreamReader]:
-        """What comes on the stream, behind the head of the answer."""
+        """Opens the event stream, and skips the head of the response."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(b"GET /page/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -143,7 +134,7 @@ async def next_state(reader: asyncio.StreamReader) -> dict[str, Any]:
 async def served() -> AsyncIterator[Served]:
     it = Served()
     it.port = await it.server.start()
-    running = asyncio.create_task(it.stage.run())
+    running = asyncio.create_task(it.demo.run())
     yield it
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -151,17 +142,17 @@ async def served() -> AsyncIterator[Served]:
     await it.server.stop()
 
 
-# -- who is let in
+# -- access
 
 
 @pytest.mark.parametrize("path", ["/", "/page/page.css", "/page/page.js", "/page/client?id=C", "/page/object?key=x"])
-async def test_a_rebound_name_reads_nothing(served: Served, path: str) -> None:
+async def test_a_rebound_host_name_reads_nothing(served: Served, path: str) -> None:
     for host in ("evil.example", "evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example", "[", ""):
         assert (await served.request(path, Host=host))[0] in {400, 403}, host
 
 
 @pytest.mark.parametrize("host", ["localhost:1234", "127.0.0.1", "[::1]:80", "192.168.1.20:9464"])
-async def test_the_page_may_be_asked_by_address(served: Served, host: str) -> None:
+async def test_the_page_answers_to_an_address(served: Served, host: str) -> None:
     status, body = await served.request("/", Host=host)
     assert (status, "ingestd" in body) == (200, True)
 
@@ -177,17 +168,17 @@ async def test_the_page_may_be_asked_by_address(served: Served, host: str) -> No
         {"Origin": "http://192.168.1.20:9464", "Host": "192.168.1.20:9464"},
     ],
 )
-async def test_a_control_is_for_our_own_page_on_this_machine(served: Served, headers: dict[str, str]) -> None:
+async def test_only_the_page_itself_on_this_machine_controls_the_run(served: Served, headers: dict[str, str]) -> None:
     assert (await served.request("/page/control/pause", "POST", **headers))[0] == 403
     assert not served.director.paused
 
 
-async def test_a_browser_that_says_it_comes_from_elsewhere_controls_nothing(served: Served) -> None:
+async def test_a_cross_site_request_controls_nothing(served: Served) -> None:
     headers = {"Origin": served.origin, "Sec_Fetch_Site": "cross-site"}
     assert (await served.request("/page/control/pause", "POST", **headers))[0] == 403
 
 
-async def test_our_own_page_controls(served: Served) -> None:
+async def test_the_page_itself_pauses_and_resumes(served: Served) -> None:
     status, body = await served.request("/page/control/pause", "POST", Origin=served.origin)
     assert (status, served.director.paused) == (200, True)
     assert msgspec.json.decode(body)["paused"] is True
@@ -196,7 +187,7 @@ async def test_our_own_page_controls(served: Served) -> None:
 
 
 @pytest.mark.parametrize("name", ["pause", "resume", "burst", "bad", "outage"])
-async def test_asking_changes_nothing(served: Served, name: str) -> None:
+async def test_a_get_request_changes_nothing(served: Served, name: str) -> None:
     assert (await served.request(f"/page/control/{name}", Origin=served.origin))[0] == 405
 
 
@@ -207,14 +198,14 @@ async def test_nothing_is_controlled_once_the_run_ends(served: Served) -> None:
 
 def test_without_page_controls_there_is_no_control_and_no_query() -> None:
     watched = Served(Config(page=PageConfig(enabled=True)))
-    assert not [it for it in watched.stage.routes if it.path.startswith(("/page/control/", "/page/query"))]
+    assert not [it for it in watched.demo.routes if it.path.startswith(("/page/control/", "/page/query"))]
 
 
-def test_a_source_that_takes_no_directions_leaves_the_outage() -> None:
-    assert list(Controls(Outage(), None, allowed=True).actions) == ["outage"]
+def test_without_a_simulator_only_the_outage_can_be_controlled() -> None:
+    assert list(SimulatorControls(SimulatedOutage(), None, allowed=True).actions) == ["outage"]
 
 
-async def test_the_page_takes_nothing_from_outside(served: Served) -> None:
+async def test_the_page_loads_nothing_from_other_hosts(served: Served) -> None:
     async with aiohttp.ClientSession() as session, session.get(f"{served.origin}/") as response:
         policy = response.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'")
@@ -233,12 +224,10 @@ async def test_a_viewer_gets_the_state_and_then_its_changes(served: Served) -> N
         served.status = msgspec.structs.replace(RUNNING, totals=Totals(consumed=5, in_flight=5))
         while (state := await next_state(reader))["status"]["totals"]["consumed"] != 5:
             pass
-        assert state["pipe"] == {
-            "files": 3, "rows": 12, "pending": 0, "last": "events/x", "freshness": 1.5, "failed": [], "error": None
-        }  # fmt: skip
+        assert state["loader"] == msgspec.to_builtins(loader_state())
 
 
-async def test_a_viewer_begins_with_the_state_of_now(served: Served) -> None:
+async def test_a_viewer_starts_with_the_present_state(served: Served) -> None:
     async with served.stream() as first:
         await next_state(first)
         served.status = msgspec.structs.replace(RUNNING, totals=Totals(consumed=5, in_flight=5))
@@ -246,7 +235,7 @@ async def test_a_viewer_begins_with_the_state_of_now(served: Served) -> None:
             assert (await next_state(second))["status"]["totals"]["consumed"] == 5
 
 
-async def test_streams_are_bounded_and_open_ones_stay(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_viewers_are_limited_and_those_connected_stay(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_STREAMS", 2)
     async with served.stream() as first, served.stream() as second:
         await next_state(first)
@@ -278,10 +267,10 @@ async def test_a_stream_outlives_the_deadline_of_a_request(served: Served, monke
             await next_state(viewer)
 
 
-async def test_the_last_state_says_so_and_is_the_last(served: Served) -> None:
+async def test_the_stream_ends_with_the_last_state(served: Served) -> None:
     async with served.stream() as reader:
         await next_state(reader)
-        served.stage.end(msgspec.structs.replace(RUNNING, phase="stopped"))
+        served.demo.end(msgspec.structs.replace(RUNNING, phase="stopped"))
         while not (state := await next_state(reader))["ended"]:
             pass
         assert state["status"]["phase"] == "stopped"
@@ -289,18 +278,18 @@ async def test_the_last_state_says_so_and_is_the_last(served: Served) -> None:
             assert b"data:" not in await reader.read()
 
 
-async def test_a_page_that_fails_leaves_the_daemon_alone(caplog: pytest.LogCaptureFixture) -> None:
-    stage = Served().stage
+async def test_an_error_of_the_page_does_not_stop_the_daemon(caplog: pytest.LogCaptureFixture) -> None:
+    demo = Served().demo
 
     def broken() -> Status:
         raise RuntimeError("boom")
 
-    stage.board.bind(broken)
-    await stage.run()
-    assert "the page stands still" in caplog.text
+    demo.page_state.bind(broken)
+    await demo.run()
+    assert "the live page has stopped updating" in caplog.text
 
 
-# -- what it sees
+# -- recent activity
 
 
 def validated(*rows: bytes) -> Validated:
@@ -313,31 +302,31 @@ def row(number: int, size: int = 0) -> bytes:
 
 @settings(deadline=None, max_examples=50)
 @given(chunks=st.lists(st.integers(0, 3 * MAX_EVENTS), max_size=5))
-def test_a_tap_keeps_the_last_rows_in_order(chunks: list[int]) -> None:
-    tap, made = RecentActivity(), 0
+def test_activity_keeps_the_last_rows_in_order(chunks: list[int]) -> None:
+    activity, made = RecentActivity(), 0
     for size in chunks:
-        tap.saw(P0, validated(*(row(made + i) for i in range(size))))
+        activity.record_chunk(P0, validated(*(row(made + i) for i in range(size))))
         made += size
-    assert [it.source_offset for it in tap.events] == list(range(made))[::-1][:MAX_EVENTS]
+    assert [it.source_offset for it in activity.events] == list(range(made))[::-1][:MAX_EVENTS]
 
 
-def test_a_tap_keeps_no_large_row() -> None:
-    tap = RecentActivity()
-    tap.saw(P0, validated(row(1), row(2, MAX_ROW)))
-    assert [it.source_offset for it in tap.events] == [1]
+def test_activity_keeps_no_large_row() -> None:
+    activity = RecentActivity()
+    activity.record_chunk(P0, validated(row(1), row(2, MAX_ROW_BYTES)))
+    assert [it.source_offset for it in activity.events] == [1]
 
 
 async def test_rejects_are_shown_with_their_reason(served: Served) -> None:
-    served.stage.validator.chunk(P0, [PlainRecord(3, 0, b"<html>", None), PlainRecord(4, 0, GOOD, None)])
-    state = msgspec.to_builtins(served.stage.board._state(RUNNING))
+    served.demo.validator.chunk(P0, [PlainRecord(3, 0, b"<html>", None), PlainRecord(4, 0, GOOD, None)])
+    state = msgspec.to_builtins(served.demo.page_state._snapshot(RUNNING))
     assert [(it["reason"], it["offset"], it["excerpt"]) for it in state["rejects"]] == [("not_json", 3, "<html>")]
     assert [it["source_offset"] for it in state["events"]] == [4]
 
 
-async def test_a_store_that_was_cut_off_comes_back() -> None:
+async def test_a_simulated_outage_ends() -> None:
     clock = Clock()
-    outage, store = Outage(clock), MemorySink()
-    sink = ObservedSink(store, ObjectKeys(), tap := RecentActivity(), outage)
+    outage, store = SimulatedOutage(clock), MemorySink()
+    sink = ObservedSink(store, ObjectKeys(), activity := RecentActivity(), outage)
     outage.begin(20.0)
     for attempt in (sink.put_new("events/a", b"", {}), sink.head("events/a"), sink.get("events/a"), sink.folders("")):
         with pytest.raises(SinkUnavailable, match="20 s more"):
@@ -347,17 +336,12 @@ async def test_a_store_that_was_cut_off_comes_back() -> None:
     clock.now += 20.0
     assert await sink.put_new("events/a", b"x", {}) is Stored.CREATED
     assert await sink.put_new("events/a", b"x", {}) is Stored.EXISTS
-    assert [it.key for it in tap.objects] == ["events/a"], "what exists already did not land now"
+    assert [it.key for it in activity.objects] == ["events/a"], "an object that existed before was not created now"
 
 
 @pytest.mark.parametrize("key", ["", "../../etc/passwd", "events/../secret", ".ingestd/probe.gz", "warehouse.duckdb"])
-async def test_only_objects_can_be_looked_into(served: Served, key: str) -> None:
+async def test_only_objects_can_be_viewed(served: Served, key: str) -> None:
     assert (await served.request(f"/page/object?key={key}"))[0] == 404
-
-
-# -- the object viewer
-
-OBJECT = "events/year=2026/month=01/day=02/marketing_events+00000+00000000000000000000.jsonl.gz"
 
 
 async def test_the_viewer_shows_an_object_s_first_lines(served: Served) -> None:
@@ -415,30 +399,30 @@ async def test_a_client_that_leaves_cancels_its_request(served: Served, monkeypa
         await cancelled.wait()
 
 
-# -- what it asks
+# -- queries
 
 
-async def test_a_client_s_name_is_data_and_no_sql() -> None:
+async def test_a_client_id_is_quoted_in_sql() -> None:
     table = Table()
     await PageQueries(table, "MARKETING_EVENTS").client("x' OR '1'='1\\")
-    assert all("= 'x'' OR ''1''=''1\\\\'" in sql for sql in table.asked)
+    assert all("= 'x'' OR ''1''=''1\\\\'" in sql for sql in table.queries)
 
 
-async def test_a_refused_query_is_an_answer(served: Served) -> None:
+async def test_a_refused_query_returns_its_error(served: Served) -> None:
     status, body = await served.request("/page/query?sql=nonsense")
-    assert (status, msgspec.json.decode(body)["error"]) == (200, "this is no query")
+    assert (status, msgspec.json.decode(body)["error"]) == (200, "not a query")
 
 
 async def test_the_guide_s_query_is_asked_of_the_configured_table() -> None:
     table = Table()
     reply = await PageQueries(table, "EVENTS_2").guide()
     assert reply.rows == [[7]]
-    assert table.asked == [
+    assert table.queries == [
         "SELECT COUNT(*) FROM events_2 WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"
     ]
 
 
-# -- the proof
+# -- verification
 
 
 def report(*problems: VerifyFinding, rows: int = 10) -> VerifyReport:
@@ -449,14 +433,14 @@ def report(*problems: VerifyFinding, rows: int = 10) -> VerifyReport:
     )  # fmt: skip
 
 
-WHOLE = Totals(consumed=11, landed=10, quarantined=1)
+COMPLETE = Totals(consumed=11, landed=10, quarantined=1)
 
 
-def test_a_whole_run_is_proven() -> None:
-    found = conclude(report(), WHOLE, (10, 10))
+def test_a_complete_run_is_verified() -> None:
+    found = conclude(report(), COMPLETE, (10, 10))
     assert found.ok
     assert found.facts == [
-        "11 records taken = 10 landed + 1 quarantined",
+        "11 records consumed = 10 landed + 1 quarantined",
         "10 rows in 2 objects: no gap, no overlap, each record once",
         "10 rows in the table: all of them, each once",
     ]
@@ -466,49 +450,51 @@ def test_a_whole_run_is_proven() -> None:
 @pytest.mark.parametrize(
     ("found", "totals", "table", "words"),
     [
-        (report(VerifyFinding(code="gap", message="1-2 are missing")), WHOLE, (10, 10), "gap: 1-2 are missing"),
-        (report(), Totals(consumed=12, landed=10, quarantined=1, in_flight=1), (10, 10), "12 records taken, but 11"),
-        (report(), WHOLE, (9, 9), "the table has 9 rows, 9 of them distinct, the objects 10"),
-        (report(), WHOLE, (10, 9), "the table has 10 rows, 9 of them distinct, the objects 10"),
+        (report(VerifyFinding(code="gap", message="1-2 are missing")), COMPLETE, (10, 10), "gap: 1-2 are missing"),
+        (report(), Totals(consumed=12, landed=10, quarantined=1, in_flight=1), (10, 10), "12 records consumed, but 11"),
+        (report(), COMPLETE, (9, 9), "the table has 9 rows, 9 of them distinct; the objects have 10"),
+        (report(), COMPLETE, (10, 9), "the table has 10 rows, 9 of them distinct; the objects have 10"),
     ],
 )
-def test_whatever_is_missing_or_double_fails_the_proof(
+def test_whatever_is_missing_or_double_fails_the_verification(
     found: VerifyReport, totals: Totals, table: tuple[int, int], words: str
 ) -> None:
     concluded = conclude(found, totals, table)
     assert not concluded.ok
     assert [problem for problem in concluded.problems if words in problem]
-    assert "NOT WELL" in concluded.text()
+    assert "PROBLEMS" in concluded.text()
 
 
-async def test_what_cannot_be_verified_is_not_proven(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "PATIENCE", 0.2)
+async def test_a_verification_that_takes_too_long_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "TIMEOUT_S", 0.2)
     served = Served()
-    served.stage.board.controls.actions["outage"]()
-    found = await served.stage.prove(
-        partial(verify, SETTINGS, VerifyOptions(), served.stage.sink, wiring.open_inspector), WHOLE
+    served.demo.page_state.controls.actions["outage"]()
+    found = await served.demo.verify(
+        partial(verify, SETTINGS, VerifyOptions(), served.demo.sink, wiring.open_inspector), COMPLETE
     )
-    assert found.problems == ["it could not be verified: it has taken longer than 0.2 s"]
+    assert found.problems == ["verification failed: it took longer than 0.2 s"]
 
 
-async def test_a_store_that_refuses_at_the_end_is_told() -> None:
+async def test_a_verification_that_the_store_refuses_fails() -> None:
     class Refusing(MemorySink):
         async def folders(self, prefix: str) -> list[str]:
             raise SinkForbidden("no such bucket", code="NoSuchBucket")
 
-    found = await proof.prove(
-        partial(verify, SETTINGS, VerifyOptions(), Refusing(), wiring.open_inspector), WHOLE, None
+    found = await verification.verify_run(
+        partial(verify, SETTINGS, VerifyOptions(), Refusing(), wiring.open_inspector), COMPLETE, None
     )
-    assert found.problems == ["it could not be verified: no such bucket"]
+    assert found.problems == ["verification failed: no such bucket"]
     assert "no such bucket" in found.text()
 
 
-def test_the_board_counts_each_event_in_one_column_of_the_chart() -> None:
-    board = PageState(Config(sink=SinkConfig()), RecentActivity(), Controls(Outage(), None, allowed=False))
+def test_the_page_state_counts_each_event_in_one_column_of_the_chart() -> None:
+    page_state = PageState(
+        Config(sink=SinkConfig()), RecentActivity(), SimulatorControls(SimulatedOutage(), None, allowed=False)
+    )
     for second, visits in enumerate((3, 3, 8)):
         totals = Totals(consumed=visits, accepted_by_type={"web_visit": visits}, rejected_by_reason={"not_json": 1})
-        board._show(msgspec.structs.replace(RUNNING, uptime=second + 0.5, totals=totals))
-    assert [sample.counts for sample in board._samples] == [
+        page_state._publish(msgspec.structs.replace(RUNNING, uptime=second + 0.5, totals=totals))
+    assert [sample.counts for sample in page_state._samples] == [
         {"web_visit": 3, "rejected": 1},
         {},
         {"web_visit": 5},

@@ -1,4 +1,4 @@
-"""The embedded warehouse answers as Snowflake would, and can be asked by anybody."""
+"""The local warehouse answers queries as Snowflake does, and is safe against any query."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def test_answers_the_guide_s_query(warehouse: Warehouse) -> None:
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata", "UTC"])
-def test_the_machine_s_zone_changes_no_answer(tmp_path: Path, zone: str) -> None:
+def test_the_machine_s_time_zone_changes_no_result(tmp_path: Path, zone: str) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.test_warehouse_database import *\n"
         "w = opened(Path(sys.argv[1])); l = loader(w)\n"
@@ -60,7 +60,7 @@ def test_the_clock_can_be_fixed(tmp_path: Path) -> None:
     ]
 
 
-def test_reads_paths_of_properties_as_their_values(warehouse: Warehouse) -> None:
+def test_paths_into_properties_return_values(warehouse: Warehouse) -> None:
     some = {"plan": "gold", "n": 7, "a": {"b": 'ü"q'}, "list": [1, 2], "key with space": True}
     loader(warehouse).load(key(0), body(row(0, properties=some), row(1, properties={"n": 3}), row(2)))
     (cells,) = warehouse.query(
@@ -71,7 +71,7 @@ def test_reads_paths_of_properties_as_their_values(warehouse: Warehouse) -> None
     assert cells == ["gold", 8, 'ü"q', 2, True, '"gold"', None]
 
 
-def test_reads_paths_inside_of_other_paths_and_functions(warehouse: Warehouse) -> None:
+def test_paths_work_inside_paths_and_functions(warehouse: Warehouse) -> None:
     loader(warehouse).load(key(0), body(row(0, properties={"text": '{"n": 7}', "n": 7})))
     (cells,) = warehouse.query(
         "SELECT PARSE_JSON(properties:text::STRING):n::INT, COUNT_IF(properties:n > 5 AND SYSDATE() > event_timestamp),"
@@ -80,11 +80,11 @@ def test_reads_paths_inside_of_other_paths_and_functions(warehouse: Warehouse) -
     assert cells == [7, 1, '{"N": 7}']
 
 
-def test_counts_nothing_as_zero(warehouse: Warehouse) -> None:
+def test_counts_without_rows_are_zero(warehouse: Warehouse) -> None:
     assert warehouse.query("SELECT COUNT(*), COUNT_IF(consent) FROM marketing_events").rows == [[0, 0]]
 
 
-def test_gives_cells_that_json_can_carry(warehouse: Warehouse) -> None:
+def test_cells_are_json_values(warehouse: Warehouse) -> None:
     (cells,) = warehouse.query(
         "SELECT 1::NUMBER(38,0), 12345678901234567890123456789012345678::NUMBER(38,0), 1.50::NUMBER(10,2), 1.5::FLOAT, "
         "'nan'::FLOAT, TRUE, NULL, '2026-11-23'::DATE, '2026-11-23 08:00:00.5'::TIMESTAMP_NTZ, 'ü'"
@@ -95,7 +95,7 @@ def test_gives_cells_that_json_can_carry(warehouse: Warehouse) -> None:
     ]  # fmt: skip
 
 
-def test_gives_so_many_rows_and_says_that_there_are_more(warehouse: Warehouse) -> None:
+def test_a_result_is_limited_and_says_that_there_are_more_rows(warehouse: Warehouse) -> None:
     loader(warehouse).load(key(0), batch(0, 11))
     some = warehouse.query("SELECT source_offset FROM marketing_events ORDER BY 1", limit=10)
     assert [cell for (cell,) in some.rows] == list(range(10))
@@ -103,14 +103,14 @@ def test_gives_so_many_rows_and_says_that_there_are_more(warehouse: Warehouse) -
     assert not warehouse.query("SELECT source_offset FROM marketing_events", limit=11).truncated
 
 
-def test_a_query_has_an_end(warehouse: Warehouse) -> None:
+def test_a_query_has_a_timeout(warehouse: Warehouse) -> None:
     loader(warehouse).load(key(0), batch(0, 1000))
     with pytest.raises(WarehouseError, match=r"longer than 0\.2 s"):
-        warehouse.query(ENDLESS, patience=0.2)
+        warehouse.query(ENDLESS, timeout_s=0.2)
     assert only(warehouse, "SELECT COUNT(*) FROM marketing_events") == 1000
 
 
-def test_closing_ends_a_query_that_is_under_way(warehouse: Warehouse) -> None:
+def test_closing_ends_an_active_query(warehouse: Warehouse) -> None:
     loader(warehouse).load(key(0), batch(0, 1000))
     ended: list[str] = []
 
@@ -129,7 +129,7 @@ def test_closing_ends_a_query_that_is_under_way(warehouse: Warehouse) -> None:
     assert ended == ["the warehouse is closed"]
 
 
-def test_duplicates_of_a_producer_are_in_the_table_and_not_in_the_view(warehouse: Warehouse) -> None:
+def test_the_deduplicated_view_hides_duplicates_of_a_producer(warehouse: Warehouse) -> None:
     loader(warehouse).load(key(0), body(*(row(n, event_id=f"id-{n // 2}") for n in range(6))))
     assert only(warehouse, "SELECT COUNT(*) FROM marketing_events") == 6
     found = warehouse.query(
@@ -152,7 +152,7 @@ def test_duplicates_of_a_producer_are_in_the_table_and_not_in_the_view(warehouse
         "SELECT * FROM secret",
     ],
 )
-def test_a_query_reaches_nothing_but_the_tables(warehouse: Warehouse, tmp_path: Path, sql: str) -> None:
+def test_a_query_reaches_only_the_tables(warehouse: Warehouse, tmp_path: Path, sql: str) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("secret\n")
     with pytest.raises(WarehouseError):
@@ -161,7 +161,7 @@ def test_a_query_reaches_nothing_but_the_tables(warehouse: Warehouse, tmp_path: 
     assert {it.name for it in tmp_path.iterdir()} <= {"secret.csv", "w.duckdb", "w.duckdb.wal"}
 
 
-def test_a_column_that_the_model_has_got_since_is_added(tmp_path: Path) -> None:
+def test_a_new_column_of_the_model_is_added(tmp_path: Path) -> None:
     warehouse = opened(tmp_path / "w.duckdb")
     loader(warehouse).load(key(0), batch(0, 1))
     warehouse.close()
@@ -169,7 +169,7 @@ def test_a_column_that_the_model_has_got_since_is_added(tmp_path: Path) -> None:
     assert warehouse.query("SELECT event_id, amount FROM marketing_events").rows == [["id-0", None]]
 
 
-def test_any_name_can_be_the_table_s(tmp_path: Path) -> None:
+def test_the_table_can_have_any_name(tmp_path: Path) -> None:
     warehouse = opened(tmp_path / "w.duckdb", snowflake=SnowflakeConfig(table="EVENTS$2"))
     loader(warehouse).load(key(0), batch(0, 3))
     assert only(warehouse, 'SELECT COUNT(*) FROM MARKETING.EVENTS."EVENTS$2"') == 3
@@ -180,35 +180,35 @@ def test_a_file_has_one_writer(warehouse: Warehouse) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.warehouse_world import opened\n"
         "from ingestd.demo.warehouse import database\n"
-        "database._LOCK_PATIENCE = 0.0\n"
+        "database._LOCK_TIMEOUT_S = 0.0\n"
         "opened(Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", program, str(warehouse.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "ConfigError: warehouse.path" in done.stderr
-    assert "another process has it open" in done.stderr
+    assert "the file is open in another process" in done.stderr
 
 
-def test_a_file_that_is_no_warehouse_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_warehouse_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
     path.write_text("important\n" * 1000)
-    with pytest.raises(ConfigError, match=r"warehouse\.path = .*w\.duckdb: it cannot be used"):
+    with pytest.raises(ConfigError, match=r"warehouse\.path = .*w\.duckdb: cannot use the file"):
         opened(path)
     assert path.read_text() == "important\n" * 1000
 
 
-def test_says_where_there_is_no_warehouse_to_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no such file \(run ingestd with --warehouse local first"):
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such file \(run ingestd with --warehouse local first"):
         Warehouse(tmp_path / "w.duckdb", SnowflakeConfig()).open_for_reading()
 
 
-def test_says_where_the_file_cannot_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"warehouse\.path = .*: cannot make its folder"):
+    with pytest.raises(ConfigError, match=r"warehouse\.path = .*: cannot create its folder"):
         opened(tmp_path / "file" / "w.duckdb")
 
 
-def test_readers_from_outside_change_nothing(warehouse: Warehouse) -> None:
+def test_readers_in_other_processes_change_nothing(warehouse: Warehouse) -> None:
     loader(warehouse).load(key(0), batch(0, 3))
     warehouse.close()
     reader = Warehouse(warehouse.path, SnowflakeConfig())

@@ -1,4 +1,4 @@
-"""Snowflake's dialect, as far as the local warehouse speaks it."""
+"""The parts of Snowflake's dialect that the local warehouse supports."""
 
 import pytest
 
@@ -28,44 +28,44 @@ DIALECT = Dialect(SnowflakeConfig())
         "TRUNCATE TABLE marketing_events",
     ],
 )
-def test_takes_nothing_but_a_query(sql: str) -> None:
-    with pytest.raises(WarehouseError, match="no query"):
+def test_refuses_anything_but_a_query(sql: str) -> None:
+    with pytest.raises(WarehouseError, match="not a query"):
         DIALECT.query(sql)
 
 
 @pytest.mark.parametrize("sql", ["", ";", "-- nothing", "SELECT 1; SELECT 2", "SELECT 1; DROP TABLE marketing_events"])
-def test_takes_one_statement(sql: str) -> None:
+def test_refuses_anything_but_one_statement(sql: str) -> None:
     with pytest.raises(WarehouseError, match="one statement"):
         DIALECT.query(sql)
 
 
-def test_takes_a_semicolon_at_the_end() -> None:
+def test_accepts_a_final_semicolon() -> None:
     assert DIALECT.query("SELECT a FROM t;") == "SELECT a FROM t"
 
 
 @pytest.mark.parametrize("sql", ["SELECT (", "SELECT 'open", "SELECT * FROM WHERE", 'SELECT "open'])
-def test_says_what_it_cannot_read(sql: str) -> None:
+def test_refuses_invalid_sql(sql: str) -> None:
     with pytest.raises(WarehouseError, match="cannot read the statement"):
         DIALECT.query(sql)
 
 
 @pytest.mark.parametrize("sql", ["SELECT " + "(" * 5000 + "1" + ")" * 5000, "SELECT " + "NOT " * 20_000 + "TRUE"])
-def test_refuses_what_is_nested_too_deeply(sql: str) -> None:
+def test_refuses_deep_nesting(sql: str) -> None:
     with pytest.raises(WarehouseError, match=r"nested too deeply|more than \d+ characters"):
         DIALECT.query(sql)
 
 
-def test_refuses_a_statement_without_end() -> None:
+def test_refuses_a_very_long_statement() -> None:
     with pytest.raises(WarehouseError, match=f"more than {MAX_SQL} characters"):
         DIALECT.query("SELECT '" + "x" * MAX_SQL + "'")
 
 
-def test_says_what_it_does_not_speak_rather_than_to_answer_something_else() -> None:
-    with pytest.raises(WarehouseError, match="does not speak this"):
+def test_refuses_what_it_cannot_translate_exactly() -> None:
+    with pytest.raises(WarehouseError, match="does not support this"):
         DIALECT.query("SELECT TO_CHAR(event_timestamp, 'YYYY') FROM marketing_events")
 
 
-def test_leaves_out_the_configured_database_and_schema_and_no_other() -> None:
+def test_drops_only_the_configured_database_and_schema() -> None:
     names = [
         "MARKETING.EVENTS.a",
         "marketing.events.b",
@@ -82,7 +82,7 @@ def test_leaves_out_the_configured_database_and_schema_and_no_other() -> None:
 @pytest.mark.parametrize(
     "clock", ["CURRENT_TIMESTAMP()", "CURRENT_TIMESTAMP", "SYSDATE()", "GETDATE()", "LOCALTIMESTAMP", "SYSTIMESTAMP()"]
 )
-def test_every_clock_is_the_one_that_was_given(clock: str) -> None:
+def test_replaces_every_clock_function(clock: str) -> None:
     dialect = Dialect(SnowflakeConfig(), "'2026-11-23 08:00:00'::TIMESTAMP_NTZ")
     assert dialect.query(f"SELECT {clock} AS c") == "SELECT CAST('2026-11-23 08:00:00' AS TIMESTAMP) AS c"
 
@@ -91,7 +91,7 @@ def test_names_columns_as_snowflake_does() -> None:
     assert DIALECT.query("SELECT COUNT(*), a, b AS c FROM t") == 'SELECT COUNT(*) AS "COUNT(*)", a, b AS c FROM t'
 
 
-def test_variant_is_json() -> None:
+def test_variant_becomes_json() -> None:
     assert DIALECT.type("VARIANT") == "JSON"
     assert DIALECT.type("NUMBER(38,0)") == "DECIMAL(38, 0)"
     assert DIALECT.type("TIMESTAMP_NTZ(6)") == "TIMESTAMP(6)"

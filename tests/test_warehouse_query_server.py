@@ -1,4 +1,4 @@
-"""Other processes ask the one that has the warehouse's file open, through a socket of its owner's."""
+"""Other processes query the warehouse through the socket of the daemon that has it open."""
 
 import asyncio
 import socket
@@ -11,8 +11,15 @@ import msgspec
 import pytest
 
 from ingestd.core.errors import WarehouseError
-from ingestd.demo.warehouse.database import QUERIES, Warehouse
-from ingestd.demo.warehouse.query_server import MAX_LINE, Answer, QueryServer, Question, ask, beside
+from ingestd.demo.warehouse.database import MAX_QUERIES, Warehouse
+from ingestd.demo.warehouse.query_server import (
+    MAX_REQUEST_BYTES,
+    QueryRequest,
+    QueryResponse,
+    QueryServer,
+    query_daemon,
+    socket_path,
+)
 from tests.warehouse_world import batch, key, loader, opened
 
 COUNT = "SELECT COUNT(*) FROM marketing_events"
@@ -23,29 +30,29 @@ async def warehouse(tmp_path: Path) -> AsyncIterator[Warehouse]:
     warehouse = opened(tmp_path / "w.duckdb")
     loader(warehouse).load(key(0), batch(0, 30))
     task = asyncio.create_task(QueryServer(warehouse).run())
-    await at_the_door(warehouse)
+    await until_served(warehouse)
     yield warehouse
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    assert not beside(warehouse.path).exists()
+    assert not socket_path(warehouse.path).exists()
     warehouse.close()
 
 
-async def at_the_door(warehouse: Warehouse) -> None:
+async def until_served(warehouse: Warehouse) -> None:
     async with asyncio.timeout(10):
-        while await asyncio.to_thread(ask, warehouse.path, Question(COUNT)) is None:
+        while await asyncio.to_thread(query_daemon, warehouse.path, QueryRequest(COUNT)) is None:
             pass
 
 
-async def asked(warehouse: Warehouse, sql: str, limit: int = 10) -> object:
-    result = await asyncio.to_thread(ask, warehouse.path, Question(sql, limit))
+async def query(warehouse: Warehouse, sql: str, limit: int = 10) -> object:
+    result = await asyncio.to_thread(query_daemon, warehouse.path, QueryRequest(sql, limit))
     return result.rows if result is not None else None
 
 
-async def said(warehouse: Warehouse, line: bytes) -> bytes:
-    """What comes back for a line as it is; empty where the connection was ended without an answer."""
-    reader, writer = await asyncio.open_unix_connection(str(beside(warehouse.path)), limit=MAX_LINE)
+async def send_line(warehouse: Warehouse, line: bytes) -> bytes:
+    """Sends a raw line; returns the response, empty if the connection was closed without one."""
+    reader, writer = await asyncio.open_unix_connection(str(socket_path(warehouse.path)), limit=MAX_REQUEST_BYTES)
     with suppress(ConnectionError):
         writer.write(line)
         await writer.drain()
@@ -63,49 +70,49 @@ async def closed(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-async def test_answers(warehouse: Warehouse) -> None:
-    assert await asked(warehouse, COUNT) == [[30]]
-    assert await asked(warehouse, "SELECT source_offset FROM marketing_events ORDER BY 1", 2) == [[0], [1]]
+async def test_it_answers_queries(warehouse: Warehouse) -> None:
+    assert await query(warehouse, COUNT) == [[30]]
+    assert await query(warehouse, "SELECT source_offset FROM marketing_events ORDER BY 1", 2) == [[0], [1]]
 
 
-async def test_refuses_with_the_warehouse_s_words(warehouse: Warehouse) -> None:
-    with pytest.raises(WarehouseError, match="this is no query"):
-        await asked(warehouse, "DROP TABLE marketing_events")
-    assert await asked(warehouse, COUNT) == [[30]]
+async def test_an_error_of_the_warehouse_is_returned(warehouse: Warehouse) -> None:
+    with pytest.raises(WarehouseError, match="not a query"):
+        await query(warehouse, "DROP TABLE marketing_events")
+    assert await query(warehouse, COUNT) == [[30]]
 
 
-async def test_is_its_owner_s_alone(warehouse: Warehouse) -> None:
-    assert stat.S_IMODE(beside(warehouse.path).stat().st_mode) == 0o600
+async def test_only_the_owner_can_connect(warehouse: Warehouse) -> None:
+    assert stat.S_IMODE(socket_path(warehouse.path).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("line", [b"\n", b"SELECT 1\n", b"{}\n", b'{"sql": 5}\n', b'{"sql": "SELECT \xff"}\n'])
-async def test_what_is_no_question_is_refused(warehouse: Warehouse, line: bytes) -> None:
-    answer = msgspec.json.decode(await said(warehouse, line), type=Answer)
+async def test_an_invalid_request_is_refused(warehouse: Warehouse, line: bytes) -> None:
+    answer = msgspec.json.decode(await send_line(warehouse, line), type=QueryResponse)
     assert answer.error
     assert answer.result is None
-    assert await asked(warehouse, COUNT) == [[30]]
+    assert await query(warehouse, COUNT) == [[30]]
 
 
-async def test_a_question_without_end_is_not_read(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
-    assert await said(warehouse, b"x" * (4 * MAX_LINE)) == b""
+async def test_an_endless_request_is_not_read(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    assert await send_line(warehouse, b"x" * (4 * MAX_REQUEST_BYTES)) == b""
     assert caplog.records == []
-    assert await asked(warehouse, COUNT) == [[30]]
+    assert await query(warehouse, COUNT) == [[30]]
 
 
-async def test_no_more_are_served_than_can_be(warehouse: Warehouse) -> None:
-    idle = [await asyncio.open_unix_connection(str(beside(warehouse.path))) for _ in range(2 * QUERIES)]
-    assert await said(warehouse, b'{"sql": "SELECT 1"}\n') == b""
+async def test_the_number_of_connections_is_limited(warehouse: Warehouse) -> None:
+    idle = [await asyncio.open_unix_connection(str(socket_path(warehouse.path))) for _ in range(2 * MAX_QUERIES)]
+    assert await send_line(warehouse, b'{"sql": "SELECT 1"}\n') == b""
     for _, writer in idle:
         await closed(writer)
-    while not await said(warehouse, b'{"sql": "SELECT 1"}\n'):
-        pass  # the server has not seen yet that they are gone
+    while not await send_line(warehouse, b'{"sql": "SELECT 1"}\n'):
+        pass  # the server has not noticed yet that the others are gone
 
 
-async def test_ends_while_somebody_is_connected(tmp_path: Path) -> None:
+async def test_it_stops_while_a_client_is_connected(tmp_path: Path) -> None:
     warehouse = opened(tmp_path / "w.duckdb")
     task = asyncio.create_task(QueryServer(warehouse).run())
-    await at_the_door(warehouse)
-    reader, writer = await asyncio.open_unix_connection(str(beside(warehouse.path)))
+    await until_served(warehouse)
+    reader, writer = await asyncio.open_unix_connection(str(socket_path(warehouse.path)))
     writer.write(b'{"sql":')
     await writer.drain()
     task.cancel()
@@ -117,34 +124,32 @@ async def test_ends_while_somebody_is_connected(tmp_path: Path) -> None:
     warehouse.close()
 
 
-async def test_takes_the_place_of_a_socket_that_a_dead_process_left(tmp_path: Path) -> None:
+async def test_it_replaces_a_socket_that_a_dead_process_left(tmp_path: Path) -> None:
     warehouse = opened(tmp_path / "w.duckdb")
     with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(beside(warehouse.path)))
-    assert await asyncio.to_thread(ask, warehouse.path, Question(COUNT)) is None
+        left.bind(str(socket_path(warehouse.path)))
+    assert await asyncio.to_thread(query_daemon, warehouse.path, QueryRequest(COUNT)) is None
     task = asyncio.create_task(QueryServer(warehouse).run())
-    await at_the_door(warehouse)
+    await until_served(warehouse)
     task.cancel()
     await asyncio.wait([task])
     warehouse.close()
 
 
-async def test_says_where_there_can_be_no_socket_and_the_rest_goes_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_without_a_socket_it_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     warehouse = opened(tmp_path / "w.duckdb")
-    beside(warehouse.path).mkdir()
+    socket_path(warehouse.path).mkdir()
     await QueryServer(warehouse).run()
     assert "other processes cannot query the local warehouse" in caplog.text
     warehouse.close()
 
 
-def test_there_is_nobody_to_ask(tmp_path: Path) -> None:
-    assert ask(tmp_path / "w.duckdb", Question(COUNT)) is None
+def test_without_a_daemon_there_is_no_result(tmp_path: Path) -> None:
+    assert query_daemon(tmp_path / "w.duckdb", QueryRequest(COUNT)) is None
 
 
 def test_a_long_path_is_shortened_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
     monkeypatch.chdir(folder)
-    assert beside(folder / "w.duckdb") == Path("w.duckdb.sock")
+    assert socket_path(folder / "w.duckdb") == Path("w.duckdb.sock")

@@ -1,4 +1,4 @@
-"""What a bucket tells a queue, read as S3 and SNS write it; and the queue itself, on ministack."""
+"""Notifications of a bucket, in the formats of S3 and SNS, and a real queue on ministack."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from ingestd.config import model as config
 from ingestd.config.model import S3Config, Seconds, SnowflakeConfig
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.demo.warehouse.local_loader import LoaderState, LocalLoader
-from ingestd.demo.warehouse.sqs_events import SqsEvents, named
+from ingestd.demo.warehouse.sqs_events import SqsEvents, objects_in
 from ingestd.sinks.s3 import S3Sink
 from tests.services.ministack import Ministack, Queue
 from tests.services.seaweed import REGION
@@ -24,21 +24,21 @@ def event(bucket: str, *keys: str) -> str:
     return json.dumps({"Records": [{"s3": {"bucket": {"name": bucket}, "object": {"key": it}}} for it in keys]})
 
 
-def test_reads_s3_s_own_form() -> None:
+def test_reads_messages_of_s3() -> None:
     body = event("b", "events/year%3D2026/x%2B00000%2B1.jsonl.gz", "a+b%25")
-    assert named(body) == [("b", "events/year=2026/x+00000+1.jsonl.gz"), ("b", "a b%")]
+    assert objects_in(body) == [("b", "events/year=2026/x+00000+1.jsonl.gz"), ("b", "a b%")]
 
 
-def test_reads_what_sns_passes_on() -> None:
-    assert named(json.dumps({"Type": "Notification", "Message": event("b", "k")})) == [("b", "k")]
+def test_reads_messages_through_sns() -> None:
+    assert objects_in(json.dumps({"Type": "Notification", "Message": event("b", "k")})) == [("b", "k")]
 
 
 @pytest.mark.parametrize(
     "body",
     ["", "no json", "[]", "5", '{"Event": "s3:TestEvent"}', '{"Records": [{}]}', '{"Records": 5}', '{"Message": "x"}'],
 )
-def test_what_tells_of_no_object_is_nothing(body: str) -> None:
-    assert named(body) == []
+def test_other_messages_have_no_objects(body: str) -> None:
+    assert objects_in(body) == []
 
 
 class OneMessage:
@@ -55,15 +55,15 @@ class OneMessage:
         self._done.append(f"delete {request['Entries']}")
 
 
-async def test_a_message_is_deleted_when_its_objects_are_loaded_and_not_before() -> None:
+async def test_a_message_is_deleted_after_its_objects_are_loaded() -> None:
     done: list[str] = []
 
     async def loaded(keys: list[str]) -> None:
         done.append(f"loaded {keys}")
 
     body = event("b", "p/events/1", "other/events/2", "p/events/3")
-    notices = SqsEvents("http://127.0.0.1:1/q", "s3://b/p", None)
-    await notices._receive(OneMessage(body, done), done.append, loaded)
+    events = SqsEvents("http://127.0.0.1:1/q", "s3://b/p", None)
+    await events._receive(OneMessage(body, done), done.append, loaded)
     assert done == [
         "events/1",
         "events/3",
@@ -82,8 +82,8 @@ def place(ministack: Ministack) -> Iterator[str]:
 
 
 @pytest.fixture
-def told(ministack: Ministack, place: str) -> Queue:
-    """A queue that the bucket tells of what lands below its prefix."""
+def queue(ministack: Ministack, place: str) -> Queue:
+    """A queue with the bucket's notifications of objects below the prefix."""
     queue = ministack.create_queue(f"test-{uuid.uuid4().hex}")
     ministack.notify(place, queue, "some/prefix/events/")
     return queue
@@ -101,19 +101,19 @@ async def running(server: Ministack, place: str, queue_url: str, path: Path) -> 
     sink = S3Sink(f"s3://{place}/some/prefix", S3Config(endpoint_url=server.endpoint, region=REGION), connections=4)
     await sink.start()
     settings = config.WarehouseConfig(poll=Seconds(0.1))
-    pipe = LocalLoader(
+    loader = LocalLoader(
         settings, Warehouse(path, SnowflakeConfig()), COLUMNS, sink, SqsEvents(queue_url, sink.url, REGION)
     )
-    await pipe.start()
-    task = asyncio.create_task(pipe.run())
+    await loader.start()
+    task = asyncio.create_task(loader.run())
     try:
-        yield pipe
+        yield loader
     finally:
         assert not task.done(), task
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        await pipe.close()
+        await loader.close()
         await sink.close()
 
 
@@ -133,66 +133,66 @@ def left(server: Ministack, queue: Queue) -> int:
     return sum(int(count) for count in counts.values())
 
 
-async def until(pipe: LocalLoader, files: int) -> LoaderState:
+async def until(loader: LocalLoader, files: int) -> LoaderState:
     async with asyncio.timeout(30):
-        while pipe.state().files_loaded < files:  # noqa: ASYNC110 - a state tells only who asks
+        while loader.state().files_loaded < files:  # noqa: ASYNC110 - the state must be polled
             await asyncio.sleep(0.02)
-    return pipe.state()
+    return loader.state()
 
 
-async def test_loads_what_the_queue_tells_of_without_listing(
-    ministack: Ministack, place: str, told: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_loads_objects_of_the_queue_without_a_listing(
+    ministack: Ministack, place: str, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await asyncio.to_thread(land, ministack, place, 0, 3)
-    async with running(ministack, place, told.url, tmp_path / "w.duckdb") as pipe:
-        assert (await until(pipe, 1)).last_file == first
-        notices = pipe._notices
-        assert notices is not None
+    async with running(ministack, place, queue.url, tmp_path / "w.duckdb") as loader:
+        assert (await until(loader, 1)).last_file == first
+        events = loader._events
+        assert events is not None
         async with asyncio.timeout(30):
-            while not notices.heard:  # noqa: ASYNC110 - the same
+            while not events.is_answering:  # noqa: ASYNC110 - the same
                 await asyncio.sleep(0.02)
-        await pipe.settled()
+        await loader.settled()
 
         async def no_listing() -> None:
             raise AssertionError("listed")
 
-        monkeypatch.setattr(pipe, "_list", no_listing)
+        monkeypatch.setattr(loader, "_list", no_listing)
         for start in range(3, 30, 3):
             await asyncio.to_thread(land, ministack, place, start, start + 3)
-        await until(pipe, 10)
-        assert only(pipe.warehouse, "SELECT COUNT(DISTINCT source_offset) FROM marketing_events") == 30
-        assert pipe.state().rows_loaded == 30
+        await until(loader, 10)
+        assert only(loader.warehouse, "SELECT COUNT(DISTINCT source_offset) FROM marketing_events") == 30
+        assert loader.state().rows_loaded == 30
         async with asyncio.timeout(30):
-            while await asyncio.to_thread(left, ministack, told):  # noqa: ASYNC110 - the same
+            while await asyncio.to_thread(left, ministack, queue):  # noqa: ASYNC110 - the same
                 await asyncio.sleep(0.02)
 
 
 async def test_a_message_that_comes_twice_loads_once(
-    ministack: Ministack, place: str, told: Queue, tmp_path: Path
+    ministack: Ministack, place: str, queue: Queue, tmp_path: Path
 ) -> None:
     name = await asyncio.to_thread(land, ministack, place, 0, 3)
     with closing(ministack.queues()) as client:
         for _ in range(3):
-            client.send_message(QueueUrl=told.url, MessageBody=event(place, name.replace("=", "%3D")))
-        client.send_message(QueueUrl=told.url, MessageBody=event("another-bucket", name))
-        client.send_message(QueueUrl=told.url, MessageBody="nonsense")
-    async with running(ministack, place, told.url, tmp_path / "w.duckdb") as pipe:
+            client.send_message(QueueUrl=queue.url, MessageBody=event(place, name.replace("=", "%3D")))
+        client.send_message(QueueUrl=queue.url, MessageBody=event("another-bucket", name))
+        client.send_message(QueueUrl=queue.url, MessageBody="nonsense")
+    async with running(ministack, place, queue.url, tmp_path / "w.duckdb") as loader:
         async with asyncio.timeout(30):
-            while await asyncio.to_thread(left, ministack, told):  # noqa: ASYNC110 - the same
+            while await asyncio.to_thread(left, ministack, queue):  # noqa: ASYNC110 - the same
                 await asyncio.sleep(0.02)
-        assert (pipe.state().files_loaded, pipe.state().rows_loaded) == (1, 3)
+        assert (loader.state().files_loaded, loader.state().rows_loaded) == (1, 3)
 
 
-async def test_lists_while_the_queue_does_not_answer(
+async def test_lists_the_sink_while_the_queue_does_not_answer(
     ministack: Ministack, place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue_url = f"{ministack.endpoint}/000000000000/nobody"
-    async with running(ministack, place, queue_url, tmp_path / "w.duckdb") as pipe:
+    async with running(ministack, place, queue_url, tmp_path / "w.duckdb") as loader:
         for start in (0, 3, 6):
             await asyncio.to_thread(land, ministack, place, start, start + 3)
-            await until(pipe, start // 3 + 1)
+            await until(loader, start // 3 + 1)
         async with asyncio.timeout(30):
             while not caplog.records:  # noqa: ASYNC110 - the same
                 await asyncio.sleep(0.02)
     (record,) = caplog.records
-    assert record.message.startswith("the queue of notifications does not answer; the sink is listed meanwhile:")
+    assert record.message.startswith("the notification queue does not answer; listing the sink instead:")

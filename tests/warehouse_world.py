@@ -1,4 +1,4 @@
-"""What tests of the local warehouse share: rows as the daemon writes them, and a warehouse in a file."""
+"""Rows as the daemon writes them, and a warehouse in a file, for the tests of the local warehouse."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.events import load_model
 from ingestd.demo.warehouse.database import Warehouse
-from ingestd.demo.warehouse.loading import Loader
+from ingestd.demo.warehouse.object_loader import ObjectLoader
 from ingestd.snowflake.features import NOW
 from ingestd.snowflake.table import columns
 
@@ -17,17 +17,17 @@ NAME = "events/year=2026/month=11/day=23/marketing_events+{:05d}+{:020d}.jsonl.g
 
 
 def key(start: int, partition: int = 0) -> str:
-    """The name of the object whose batch opens at `start`."""
+    """The key of the object whose first record has the offset `start`."""
     return NAME.format(partition, start)
 
 
 def text(moment: datetime) -> str:
-    """As rows have it."""
+    """Formats a time as in a row."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def row(offset: int, **fields: object) -> dict[str, object]:
-    """A canonical row that happened now, unless `fields` say otherwise."""
+    """A valid row with the present time, and with `fields` on top."""
     now = text(datetime.now(UTC))
     return {
         "event_type": "web_visit",
@@ -46,13 +46,13 @@ def row(offset: int, **fields: object) -> dict[str, object]:
 
 
 def body(*rows: dict[str, object]) -> bytes:
-    """An object's body."""
+    """The body of an object with these rows."""
     lines = (json.dumps(it, ensure_ascii=False) + "\n" for it in rows)
     return gzip.compress("".join(lines).encode())
 
 
 def batch(start: int, end: int, **fields: object) -> bytes:
-    """An object's body with a row for each offset."""
+    """The body of an object with one row for each offset."""
     return body(*(row(offset, **fields) for offset in range(start, end)))
 
 
@@ -63,16 +63,16 @@ def opened(path: Path, *, now: str = NOW, snowflake: SnowflakeConfig | None = No
     return warehouse
 
 
-def loader(warehouse: Warehouse) -> Loader:
-    return Loader(warehouse, COLUMNS)
+def loader(warehouse: Warehouse) -> ObjectLoader:
+    return ObjectLoader(warehouse, COLUMNS)
 
 
 def ago(**span: float) -> str:
-    """A time of the past, as rows have it."""
+    """A past time, formatted as in a row."""
     return text(datetime.now(UTC) - timedelta(**span))
 
 
 def only(warehouse: Warehouse, sql: str) -> object:
-    """The one cell that a query finds."""
+    """Returns the single cell of a query's result."""
     ((cell,),) = warehouse.query(sql).rows
     return cell

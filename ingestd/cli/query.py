@@ -43,21 +43,21 @@ def run(settings: Settings, options: Options) -> int:
 
 def answered(config: Config, sql: str) -> "QueryResult":
     """From the daemon that has the file open, or else from the file."""
-    from ingestd.demo.warehouse.database import PATIENCE, Warehouse  # noqa: PLC0415
-    from ingestd.demo.warehouse.query_server import Question, ask  # noqa: PLC0415
+    from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, Warehouse  # noqa: PLC0415
+    from ingestd.demo.warehouse.query_server import QueryRequest, query_daemon  # noqa: PLC0415
 
-    path, question = Path(config.warehouse.path), Question(sql, _LIMIT)
-    if (result := ask(path, question)) is not None:
+    path, request = Path(config.warehouse.path), QueryRequest(sql, _LIMIT)
+    if (result := query_daemon(path, request)) is not None:
         return result
     warehouse = Warehouse(path, config.snowflake)
     try:
         warehouse.open_for_reading()
     except ConfigError:
-        if (result := ask(path, question)) is not None:  # a daemon has started meanwhile
+        if (result := query_daemon(path, request)) is not None:  # a daemon has started meanwhile
             return result
         raise
     try:
-        return warehouse.query(sql, _LIMIT, PATIENCE)
+        return warehouse.query(sql, _LIMIT, COMMAND_TIMEOUT_S)
     finally:
         warehouse.close()
 

@@ -1,1 +1,1 @@
-"""The demo: live page and local warehouse (`ingestd[demo]`)."""
+"""The demo: live page and local warehouse. Imported only where a configuration enables one of them."""

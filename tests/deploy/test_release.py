@@ -153,8 +153,8 @@ def test_a_wheel_of_a_modified_tree_says_so(clone: Path, tmp_path: Path) -> None
 
 def test_the_version_names_the_commit(release: Release, clean: Path) -> None:
     python = sys.version.split()[0]
-    told = run(clean / "bin/ingestd", "--version")
-    assert told == f"ingestd {ingestd.__version__} (commit {release.commit}, {COMMITTED}; Python {python})\n"
+    printed = run(clean / "bin/ingestd", "--version")
+    assert printed == f"ingestd {ingestd.__version__} (commit {release.commit}, {COMMITTED}; Python {python})\n"
 
 
 def test_a_source_tree_says_that_it_is_one() -> None:

@@ -1,4 +1,4 @@
-"""What a person does first: a demo in a terminal, some history, events written into a topic."""
+"""First steps of a user: a demo in a terminal, simulated history, events produced into a topic."""
 
 import fcntl
 import json
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 DEMO = ("--config", str(ROOT / "config" / "demo.toml"), "--source", "simulator", "--set", "health.port=0")
 COMMAND = (sys.executable, "-m", "ingestd")
 
-# Makes the terminal on its standard input the one that Ctrl-C comes from, then becomes the command.
+# Makes the terminal on stdin the controlling one, so that Ctrl-C works, and then runs the command.
 _CONTROLLED = """
 import fcntl, os, sys, termios
 os.setsid()
@@ -41,7 +41,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 class Terminal:
-    """A program in a terminal of 80 columns, and all that it has shown."""
+    """A program in a terminal of 80 columns, with its output."""
 
     def __init__(self, command: Sequence[str], directory: Path) -> None:
         self._ours, theirs = pty.openpty()
@@ -61,18 +61,18 @@ class Terminal:
         self._shown = b""
 
     def text(self) -> str:
-        """All that was shown, without what moves the cursor and colours."""
+        """The output without escape sequences."""
         plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", self._shown)
         return plain.decode(errors="replace").replace("\r\n", "\n").replace("\r", "")
 
     def until(self, words: str) -> None:
-        """Read until it has shown `words`."""
+        """Reads until the output has `words`."""
         limit = time.monotonic() + DEADLINE
         while words not in self.text():
             assert self._read(limit), f"{words!r} was never shown:\n{self.text()}"
 
     def ended(self) -> int:
-        """Read until its end; the exit code."""
+        """Reads to the end; returns the exit code."""
         limit = time.monotonic() + DEADLINE
         while self._read(limit):
             pass
@@ -87,12 +87,12 @@ class Terminal:
         os.close(self._ours)
 
     def _read(self, limit: float) -> bool:
-        """Some of what it shows; False at its end."""
+        """Reads some output; returns False at the end."""
         ready, _, _ = select.select([self._ours], [], [], max(0.0, limit - time.monotonic()))
-        assert ready, f"it has neither shown anything nor ended:\n{self.text()}"
+        assert ready, f"no output and no end:\n{self.text()}"
         try:
             part = os.read(self._ours, 65536)
-        except OSError:  # Linux says so when nobody has the other side open any more
+        except OSError:  # on Linux, when no process has the other side open
             return False
         self._shown += part
         return bool(part)
@@ -111,7 +111,7 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
         each.close()
 
 
-def test_a_demo_shows_what_happens_and_where_everything_is(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+def test_a_demo_shows_progress_and_a_summary(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     shown = terminal(*DEMO, "--duration", "5s", "--sink", "data", "--set", "simulator.malformed=0.3")
 
     assert shown.ended() == 0
@@ -135,7 +135,7 @@ def test_a_demo_shows_what_happens_and_where_everything_is(terminal: Callable[..
 
 
 def pasted(summary: str, what: str, directory: Path) -> list[dict[str, object]]:
-    """What the command in the summary prints, run as a person would."""
+    """Runs the command that the summary suggests; returns the lines that it prints."""
     match = re.search(rf"Look at the {what}:\n  (.+)\n", summary)
     assert match, summary
     done = subprocess.run(["bash", "-c", match[1]], cwd=directory, capture_output=True, text=True, check=True)
@@ -215,7 +215,7 @@ async def test_events_that_are_produced_are_the_events_that_land(
 
     ledger = read(s3, bucket, topic)
     assert ledger.rows == len(set(ledger.event_ids)) == total
-    assert set(ledger.chains) == {0, 1, 2}, "all partitions have some"
+    assert set(ledger.chains) == {0, 1, 2}, "every partition has events"
     ledger.check({number: range(ledger.boundaries(number)[-1]) for number in range(3)})
 
 
@@ -227,7 +227,7 @@ def test_produce_names_a_topic_that_does_not_exist(kafka: Broker, tmp_path: Path
 
 
 def run(*arguments: str, directory: Path) -> "subprocess.CompletedProcess[str]":
-    """The command without a terminal, to its end."""
+    """Runs ingestd without a terminal."""
     return subprocess.run(
         [*COMMAND, *arguments], cwd=directory, capture_output=True, text=True, timeout=DEADLINE, check=False
     )

@@ -1,4 +1,4 @@
-"""The daemon with a warehouse of its own: asked while it runs, killed, told to stop."""
+"""The daemon with a local warehouse: queried while it runs, killed, and stopped."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ ORIGINS = "SELECT source_partition, source_offset FROM marketing_events"
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    """Simulated events into a directory and a warehouse, in a zone that is not UTC."""
+    """A daemon from the simulator to a directory and a warehouse, in a time zone other than UTC."""
     keys = {
         "source": "simulator",
         "simulator.rate": "60000",
@@ -44,12 +44,12 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 @pytest.fixture
 def landed(s3: S3Store, bucket: str) -> Callable[[], list[DataObject]]:
-    """Reads the objects that are in the bucket."""
+    """Returns a function that reads the objects in the bucket."""
     return lambda: in_bucket(s3, bucket)
 
 
 async def query(file: Path, sql: str) -> list[dict[str, object]]:
-    """What `ingestd query` prints, as another process."""
+    """Runs `ingestd query` in another process; returns its rows."""
     command = [sys.executable, "-m", "ingestd", "query", sql, "--json", "--warehouse-file", str(file)]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -70,7 +70,7 @@ async def until_counted(file: Path, more_than: int, sql: str = GUIDE) -> int:
 
 
 def loaded(file: Path) -> Counter[tuple[object, ...]]:
-    """Origins of the rows, read when no process has the file open."""
+    """Counts the rows by partition and offset. No process may have the file open."""
     warehouse = Warehouse(file, SnowflakeConfig())
     warehouse.open_for_reading()
     try:
@@ -79,9 +79,7 @@ def loaded(file: Path) -> Counter[tuple[object, ...]]:
         warehouse.close()
 
 
-async def test_the_guide_s_query_is_answered_while_the_daemon_runs_and_afterwards(
-    daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_the_guide_s_query_works_during_a_run_and_afterwards(daemon: Daemon, tmp_path: Path) -> None:
     await daemon.start_ready()
     file = tmp_path / "w.duckdb"
     first = await until_counted(file, 0)
@@ -97,7 +95,7 @@ async def test_the_guide_s_query_is_answered_while_the_daemon_runs_and_afterward
     assert "nanobind" not in daemon.log_text()
 
 
-async def test_killed_again_and_again_every_row_that_landed_is_there_once(daemon: Daemon, tmp_path: Path) -> None:
+async def test_after_repeated_kills_every_landed_row_is_loaded_once(daemon: Daemon, tmp_path: Path) -> None:
     file = tmp_path / "w.duckdb"
     seen = 0
     for _ in range(4):
@@ -115,7 +113,7 @@ async def test_killed_again_and_again_every_row_that_landed_is_there_once(daemon
     assert set(landed.values()) == {1}
 
 
-async def test_from_kafka_and_s3_every_row_is_there_once(
+async def test_every_row_from_kafka_through_s3_is_loaded_once(
     make_daemon: MakeDaemon,
     make_topic: MakeTopic,
     kafka: KafkaAddress | KafkaBroker,

@@ -1,6 +1,6 @@
-"""The live page in a real browser, over a demo that runs: numbers move, controls work, and it is proven at the end.
+"""The live page of a running demo in a real browser: numbers move, controls work, and the end is verified.
 
-Pictures are left in .cache/screenshots.
+Leaves screenshots in .cache/screenshots.
 """
 
 import asyncio
@@ -68,37 +68,33 @@ async def browser() -> AsyncIterator[Browser]:
 
 @asynccontextmanager
 async def opened(browser: Browser, url: str, *, outlived: bool = False, **how: Any) -> AsyncIterator[Page]:
-    """The page; at the end, nothing may have been complained of, nor fetched from elsewhere.
+    """Opens the page. At the end there must be no console error and no request to another host.
 
-    Where the daemon is `outlived`, what was asked at its last moment may be refused.
+    Where the page outlives the daemon (`outlived`), its last requests may be refused.
     """
-    complaints: list[str] = []
+    errors: list[str] = []
     page = await browser.new_page(**how)
     page.set_default_timeout(DEADLINE * 1000)
-    page.on(
-        "console", lambda message: complaints.append(message.text) if message.type in {"error", "warning"} else None
-    )
-    page.on("requestfailed", lambda request: complaints.append(f"{request.url}: {request.failure}"))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on(
-        "request", lambda request: None if request.url.startswith((url, "data:")) else complaints.append(request.url)
-    )
+    page.on("console", lambda message: errors.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("requestfailed", lambda request: errors.append(f"{request.url}: {request.failure}"))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith((url, "data:")) else errors.append(request.url))
     await page.goto(url)
     await expect(page.locator("#status")).not_to_have_text("connecting")
     yield page
     await page.close()
-    assert not [it for it in complaints if not (outlived and "ERR_CONNECTION" in it)]
+    assert not [it for it in errors if not (outlived and "ERR_CONNECTION" in it)]
 
 
 async def number(page: Page, name: str) -> float:
-    """What is shown under this id; 0 where it is no number yet."""
+    """Reads the number in the element with this id; 0 if it shows none yet."""
     text = await page.inner_text(f"#{name}")
     match = re.match(r"[\d,.]+", text)
     return float(match[0].replace(",", "")) if match else 0.0
 
 
 async def until_above(page: Page, name: str, bound: float) -> None:
-    """Wait until what is shown is more than `bound`."""
+    """Waits until the number is more than `bound`."""
     async with asyncio.timeout(DEADLINE):
         while True:
             if await number(page, name) > bound:
@@ -107,7 +103,7 @@ async def until_above(page: Page, name: str, bound: float) -> None:
 
 
 async def until_more(page: Page, *names: str) -> None:
-    """Wait until each of these numbers is more than it is now, and than 0."""
+    """Waits until each of these numbers has grown."""
     for name in names:
         await until_above(page, name, await number(page, name))
 
@@ -119,9 +115,9 @@ async def until_is(page: Page, name: str, words: str) -> None:
 async def test_numbers_move_from_the_event_to_the_row(demo: Demo, browser: Browser) -> None:
     await demo.start_ready()
     async with opened(browser, demo.url) as page:
-        await until_more(page, "rate", "accepted", "objects", "files", "rows", "eq-landed", "guide-answer")
-        assert await number(page, "fresh") > 0
-        await until_is(page, "kinds", "web_visit")
+        await until_more(page, "rate", "accepted", "objects", "files", "rows", "total-landed", "guide-answer")
+        assert await number(page, "freshness") > 0
+        await until_is(page, "types", "web_visit")
         await until_is(page, "guide-sql", "DATEADD(minute, -5, CURRENT_TIMESTAMP())")
         await expect(page.locator("#events li")).to_have_count(10)
         assert await page.locator("#chart path").count() > 0
@@ -137,31 +133,29 @@ async def test_a_client_s_features_and_score_follow_its_events(demo: Demo, brows
         await expect(page.locator("#features td.moved").first).to_be_visible()
 
 
-async def test_an_object_can_be_looked_into(demo: Demo, browser: Browser) -> None:
+async def test_an_object_can_be_viewed(demo: Demo, browser: Browser) -> None:
     await demo.start_ready()
     async with opened(browser, demo.url) as page:
         await page.locator("#object-list li:not(.quarantine) button").first.click()
-        await expect(page.locator("#look-lines pre").first).to_contain_text("event_id")
-        await expect(page.locator("#look-metadata")).to_contain_text("sha256")
+        await expect(page.locator("#object-lines pre").first).to_contain_text("event_id")
+        await expect(page.locator("#object-metadata")).to_contain_text("sha256")
         await page.keyboard.press("Escape")
-        await expect(page.locator("#look")).to_be_hidden()
+        await expect(page.locator("#object-viewer")).to_be_hidden()
 
 
-async def test_the_table_answers_what_a_visitor_asks_and_refuses_what_would_change_it(
-    demo: Demo, browser: Browser
-) -> None:
+async def test_a_visitor_can_query_the_table_and_not_change_it(demo: Demo, browser: Browser) -> None:
     await demo.start_ready()
     async with opened(browser, demo.url) as page:
         await until_more(page, "rows")
-        await page.click("#ask button")
-        await until_is(page, "answer", "web_visit")
+        await page.click("#query-form button")
+        await until_is(page, "query-result", "web_visit")
         await page.fill("#sql", "DELETE FROM marketing_events")
-        await page.click("#ask button")
-        await until_is(page, "ask-error", "nothing can be changed")
+        await page.click("#query-form button")
+        await until_is(page, "query-error", "the warehouse is read-only")
         await until_more(page, "rows")
 
 
-async def test_a_pause_stops_the_events_and_what_is_held_lands(demo: Demo, browser: Browser) -> None:
+async def test_a_pause_stops_the_events_and_buffered_ones_land(demo: Demo, browser: Browser) -> None:
     await demo.start_ready()
     async with opened(browser, demo.url) as page:
         await page.keyboard.press("p")
@@ -179,7 +173,7 @@ async def test_a_burst_shows_in_the_rate(demo: Demo, browser: Browser) -> None:
         await until_above(page, "rate", 60)
 
 
-async def test_a_bad_batch_goes_to_the_quarantine_and_nothing_else_does(demo: Demo, browser: Browser) -> None:
+async def test_a_bad_batch_and_nothing_else_is_quarantined(demo: Demo, browser: Browser) -> None:
     await demo.start_ready()
     async with opened(browser, demo.url) as page:
         before = (await demo.status()).totals
@@ -194,7 +188,7 @@ def _rejected(status: Status) -> int:
     return sum(status.totals.rejected_by_reason.values())
 
 
-async def test_a_store_that_is_cut_off_loses_nothing(demo: Demo, browser: Browser) -> None:
+async def test_a_store_outage_loses_nothing(demo: Demo, browser: Browser) -> None:
     await demo.start_ready()
     async with opened(browser, demo.url) as page:
         await until_more(page, "rows")
@@ -211,23 +205,23 @@ async def test_a_store_that_is_cut_off_loses_nothing(demo: Demo, browser: Browse
     assert "verified: " in demo.log_text()
 
 
-async def test_the_end_is_proven_and_the_page_keeps_it(tmp_path: Path, browser: Browser) -> None:
+async def test_the_end_is_verified_and_stays_on_the_page(tmp_path: Path, browser: Browser) -> None:
     demo = Demo(tmp_path, {"duration": "8s"})
     try:
         demo.start()
         await demo.until(lambda status: status.assigned)
         async with opened(browser, demo.url, outlived=True) as page:
-            await until_is(page, "proof-title", "exactly once")
-            await until_is(page, "proof-facts", "rows in the table: all of them, each once")
+            await until_is(page, "verification-title", "exactly once")
+            await until_is(page, "verification-facts", "rows in the table: all of them, each once")
             assert await demo.ended() == 0
             await until_is(page, "status", "verified")
-            await expect(page.locator("#dock")).to_be_hidden()
-            assert await number(page, "eq-held") == 0
+            await expect(page.locator("#controls")).to_be_hidden()
+            assert await number(page, "total-buffered") == 0
     finally:
         demo.kill()
 
 
-async def test_a_row_that_is_missing_in_the_table_is_found_at_the_end(tmp_path: Path) -> None:
+async def test_verification_finds_an_object_that_was_deleted(tmp_path: Path) -> None:
     first = Demo(tmp_path, {"duration": "4s"})
     first.start()
     assert await first.ended() == 0
@@ -236,7 +230,7 @@ async def test_a_row_that_is_missing_in_the_table_is_found_at_the_end(tmp_path: 
     again = Demo(tmp_path, {"duration": "4s"})
     again.start()
     assert await again.ended() == 4
-    assert "verification has found problems" in again.log_text()
+    assert "verification found problems" in again.log_text()
     assert "the table has" in again.log_text()
 
 
@@ -252,6 +246,6 @@ async def test_it_fits_the_screen(demo: Demo, browser: Browser, screen: str, sch
         await expect(page.locator("#gauge-text")).to_contain_text("%")
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, "nothing is cut off at the side"
         size = await page.evaluate("parseFloat(getComputedStyle(document.getElementById('rows')).fontSize)")
-        assert size >= height / 30, "the numbers can be read from the last row"
+        assert size >= height / 30, "the numbers are readable from the last row of seats"
         PICTURES.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=PICTURES / f"{screen}-{scheme}.png", full_page=screen == "phone")

@@ -1,1 +1,1 @@
-"""The live page: what goes through the daemon, as a person likes to see it, and what a demo may do to it."""
+"""The live page: shows the pipeline in a browser and, in a demo, controls the simulated events."""

@@ -1,7 +1,8 @@
-"""The page's place in a daemon: around the validator and the sink, and beside the flow."""
+"""Connects the live page to a daemon: wraps its validator and sink, and verifies the run at the end."""
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -9,59 +10,62 @@ from ingestd.config.model import Config
 from ingestd.core.counters import Totals
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
-from ingestd.demo.page.page_state import PageState, PipeStatus
+from ingestd.demo.page.page_state import PageState
 from ingestd.demo.page.queries import PageQueries, Table
-from ingestd.demo.page.recent_activity import ObservedSink, ObservedValidator, Outage, RecentActivity
+from ingestd.demo.page.recent_activity import ObservedSink, ObservedValidator, RecentActivity, SimulatedOutage
 from ingestd.demo.page.routes import Page
-from ingestd.demo.page.simulator_controls import Controls, SimulatorDirector
-from ingestd.demo.page.verification import Proof, Verify, prove
+from ingestd.demo.page.simulator_controls import Simulator, SimulatorControls
+from ingestd.demo.page.verification import Verification, Verify, verify_run
 from ingestd.ops.readiness import Status
 from ingestd.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from ingestd.demo.warehouse.local_loader import LoaderState
 
 log = logging.getLogger(__name__)
 
 
 class Demo:
-    """What the daemon works with where there is a page: `validator` and `sink` in place of its own."""
+    """The live page of one run. The daemon uses `validator` and `sink` in place of its own."""
 
-    def __init__(self, config: Config, sink: Sink, layout: ObjectKeys, director: SimulatorDirector | None) -> None:
-        """`director` is that of the source, where it takes directions."""
-        tap, outage = RecentActivity(), Outage()
+    def __init__(self, config: Config, sink: Sink, layout: ObjectKeys, simulator: Simulator | None) -> None:
+        """`simulator` is None where the source cannot be controlled."""
+        activity, outage = RecentActivity(), SimulatedOutage()
         self._config = config
         self._layout = layout
-        self.validator = ObservedValidator(config.events, load_model(config.events.model), tap)
-        self.sink = ObservedSink(sink, layout, tap, outage)
-        controls = Controls(outage, director, allowed=config.page.controls)
-        self.board = PageState(config, tap, controls)
+        self.validator = ObservedValidator(config.events, load_model(config.events.model), activity)
+        self.sink = ObservedSink(sink, layout, activity, outage)
+        controls = SimulatorControls(outage, simulator, allowed=config.page.controls)
+        self.page_state = PageState(config, activity, controls)
 
     @property
     def routes(self) -> list[web.RouteDef]:
-        """The page's paths and their handlers."""
-        return Page(self.board, self.sink, self._layout).routes
+        """The page's HTTP routes."""
+        return Page(self.page_state, self.sink, self._layout).routes
 
-    def attach(self, pipe: Callable[[], PipeStatus], table: Table) -> None:
-        """There is a local table: how its pipe is, and who answers for it."""
-        self.board.attach(pipe, PageQueries(table, self._config.snowflake.table))
+    def attach_table(self, loader: Callable[[], "LoaderState"], table: Table) -> None:
+        """Shows a local table: `loader` returns the state of its loader, `table` answers queries."""
+        self.page_state.attach_table(loader, PageQueries(table, self._config.snowflake.table))
 
     async def run(self) -> None:
-        """Beside the flow. What fails here must not stop it."""
+        """Updates the page until cancelled. An error here is logged; it does not stop the pipeline."""
         try:
-            await self.board.run()
+            await self.page_state.run()
         except Exception:
-            log.exception("the page stands still; everything else goes on")
+            log.exception("the live page has stopped updating; ingestion continues")
 
-    async def prove(self, verify: Verify, totals: Totals) -> Proof:
-        """Verify the run, when everything has landed, and show the outcome."""
-        self.board.verify()
-        await self.board.ask()
-        proof = await prove(verify, totals, self.board.questions)
-        if proof.ok:
-            log.info("verified: %s", "; ".join(proof.facts))
+    async def verify(self, verify: Verify, totals: Totals) -> Verification:
+        """Verifies the run after everything has landed, and shows the result on the page."""
+        self.page_state.start_verification()
+        await self.page_state.refresh_query()
+        result = await verify_run(verify, totals, self.page_state.queries)
+        if result.ok:
+            log.info("verified: %s", "; ".join(result.facts))
         else:
-            log.error("verification has found problems: %s", "; ".join(proof.problems))
-        self.board.prove(proof)
-        return proof
+            log.error("verification found problems: %s", "; ".join(result.problems))
+        self.page_state.finish_verification(result)
+        return result
 
     def end(self, status: Status) -> None:
-        """Show the last state, and let the viewers go."""
-        self.board.end(status)
+        """Sends the last state to the viewers, and ends their streams."""
+        self.page_state.end(status)

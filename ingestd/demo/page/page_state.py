@@ -1,264 +1,214 @@
-"""What the page shows: one state, made twice a second however many look on, and handed to all of them."""
+"""The state that the page shows: built twice a second, and streamed to every viewer."""
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ingestd.config.model import Config
-from ingestd.demo.page.queries import PageQueries, Reply
-from ingestd.demo.page.recent_activity import Event, LandedObject, RecentActivity, Reject
-from ingestd.demo.page.simulator_controls import Controls, ControlState
-from ingestd.demo.page.verification import Proof
+from ingestd.demo.page.queries import PageQueries, QueryReply
+from ingestd.demo.page.recent_activity import LandedObject, RecentActivity, RecentEvent, RecentReject
+from ingestd.demo.page.simulator_controls import ControlsState, SimulatorControls
+from ingestd.demo.page.verification import Verification
 from ingestd.ops.readiness import PartitionStatus, Status
 from ingestd.ops.terminal import place
 
-TICK = 0.5  # seconds
-SAMPLE = 1.0  # seconds, of one column of the chart
-SAMPLES = 120
-ASK = 2.0  # seconds between two times the guide's query is asked
-KINDS = 6  # types by name; the others are one
+if TYPE_CHECKING:
+    from ingestd.demo.warehouse.local_loader import (
+        LoaderState,  # imports duckdb; a page without a table works without it
+    )
+
+UPDATE_INTERVAL_S = 0.5
+SAMPLE_S = 1.0  # of one column of the chart
+QUERY_INTERVAL_S = 2.0  # between two runs of the guide's query
+MAX_SAMPLES = 120
+RATE_SAMPLES = 6  # of which the displayed rate is the mean
+MAX_TYPES = 6  # event types with a colour of their own; the others are counted together
 MAX_PARTITIONS = 8
-MAX_FAILED = 3
 OTHER = "other"
 REJECTED = "rejected"
 
 
-class FailedFile(Protocol):
-    """A file that was not loaded, and why."""
+class RateSample(msgspec.Struct, frozen=True):
+    """The events of one second by type; rejected records are a type of their own."""
 
-    @property
-    def file(self) -> str: ...
-
-    @property
-    def error(self) -> str: ...
-
-
-class PipeStatus(Protocol):
-    """How the pipe into the table is; times are seconds."""
-
-    @property
-    def files_loaded(self) -> int: ...
-
-    @property
-    def rows_loaded(self) -> int: ...
-
-    @property
-    def pending(self) -> int: ...
-
-    @property
-    def last_file(self) -> str | None: ...
-
-    @property
-    def freshness_s(self) -> float | None: ...
-
-    @property
-    def failed(self) -> Sequence[FailedFile]: ...
-
-    @property
-    def error(self) -> str | None: ...
-
-
-class Sample(msgspec.Struct, frozen=True):
-    """How many events came in one column's time, by type; the rejected are a type of their own."""
-
-    at: int  # columns since the start
+    at: int  # seconds since the start
     counts: dict[str, int]
     rows: int  # in the table
 
 
-class PipeView(msgspec.Struct, frozen=True, kw_only=True):
-    """The pipe into the table, and the table."""
-
-    files: int
-    rows: int
-    pending: int
-    last: str | None  # file that was loaded
-    freshness: float | None
-    failed: list[str]  # the latest first
-    error: str | None
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class PageSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All that the page shows. Times are seconds."""
 
     status: Status  # with the first partitions only
     partitions: int
-    place: str  # where objects go, for people
+    destination: str
     duration: float | None
     interval: float  # of a batch
-    samples: list[Sample]
-    rate: float  # events a second, of late
-    events: list[Event]
-    rejects: list[Reject]
+    samples: list[RateSample]
+    rate: float  # events a second
+    events: list[RecentEvent]
+    rejects: list[RecentReject]
     objects: list[LandedObject]
-    controls: ControlState
-    pipe: PipeView | None
-    query: Reply | None
+    controls: ControlsState
+    loader: "LoaderState | None"
+    query: QueryReply | None
     verifying: bool
-    proof: Proof | None
+    verification: Verification | None
     ended: bool
 
 
 class PageState:
-    """Looks at everything, and remembers what only exists over time."""
+    """Collects the page's data, and keeps the part of it that has a history."""
 
-    def __init__(self, config: Config, tap: RecentActivity, controls: Controls) -> None:
+    def __init__(self, config: Config, activity: RecentActivity, controls: SimulatorControls) -> None:
         self._config = config
-        self._snapshot: Callable[[], Status] | None = None
-        self._tap = tap
+        self._status: Callable[[], Status] | None = None
+        self._activity = activity
         self.controls = controls
-        self._pipe: Callable[[], PipeStatus] | None = None
-        self.questions: PageQueries | None = None
-        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
+        self._loader: Callable[[], LoaderState] | None = None
+        self.queries: PageQueries | None = None
+        self._samples: deque[RateSample] = deque(maxlen=MAX_SAMPLES)
         self._counted: Counter[str] = Counter()
-        self._reply: Reply | None = None
+        self._reply: QueryReply | None = None
         self._verifying = False
-        self._proof: Proof | None = None
+        self._verification: Verification | None = None
         self._ended = False
-        self._shown = b""
+        self._encoded = b""
         self._version = 0
         self._changed = asyncio.Event()
 
-    def bind(self, snapshot: Callable[[], Status]) -> None:
-        """Where the numbers come from; it is called for each state."""
-        self._snapshot = snapshot
+    def bind(self, status: Callable[[], Status]) -> None:
+        """Sets the function that returns the daemon's status; it is called for each update."""
+        self._status = status
 
-    def attach(self, pipe: Callable[[], PipeStatus], questions: PageQueries) -> None:
-        """There is a table: how its pipe is, and who answers for it."""
-        self._pipe = pipe
-        self.questions = questions
+    def attach_table(self, loader: Callable[[], "LoaderState"], queries: PageQueries) -> None:
+        """Adds the local table: its loader's status, and the queries that it answers."""
+        self._loader = loader
+        self.queries = queries
 
     async def run(self) -> None:
-        """For as long as the daemon lives."""
+        """Updates the state until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._ask_on())
+            group.create_task(self._refresh_query_regularly())
             while True:
-                self.look()
-                await asyncio.sleep(TICK)
+                self.update()
+                await asyncio.sleep(UPDATE_INTERVAL_S)
 
     @property
     def running(self) -> bool:
-        """Whether there is anything to control."""
-        return self._snapshot is not None and self._snapshot().phase == "running"
+        """Whether the run can still be controlled."""
+        return self._status is not None and self._status().phase == "running"
 
-    def verify(self) -> None:
-        """The run has ended, and is being looked at."""
+    def start_verification(self) -> None:
         self._verifying = True
-        self.look()
+        self.update()
 
-    def prove(self, proof: Proof) -> None:
-        """This is what became of it."""
-        self._proof, self._verifying = proof, False
-        self.look()
+    def finish_verification(self, result: Verification) -> None:
+        self._verification, self._verifying = result, False
+        self.update()
 
     def end(self, status: Status) -> None:
-        """The last state; whoever looks on gets it, and no more."""
+        """Sends the last state. The viewers' streams end after it."""
         self._ended = True
-        self._show(status)
+        self._publish(status)
 
-    async def states(self) -> AsyncGenerator[bytes, None]:
-        """Server-sent events, from now to the end.
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yields each state as a server-sent event, until the run ends.
 
-        Who joins gets the state of now: by that of up to a tick ago the run may not have begun, and keys do nothing.
+        Updates first: a state from before the run began would show controls that have no effect.
         """
-        self.look()
-        seen = -1
+        self.update()
+        sent = -1
         while True:
-            if seen != self._version:
-                seen = self._version
-                yield b"data: " + self._shown + b"\n\n"
+            if sent != self._version:
+                sent = self._version
+                yield b"data: " + self._encoded + b"\n\n"
             if self._ended:
                 return
             changed = self._changed
             await changed.wait()
 
-    def look(self) -> None:
-        """Make the state of now, for all who look on."""
-        if self._snapshot is not None and not self._ended:
-            self._show(self._snapshot())
+    def update(self) -> None:
+        """Builds the present state, and sends it to all viewers."""
+        if self._status is not None and not self._ended:
+            self._publish(self._status())
 
-    def _show(self, status: Status) -> None:
+    async def refresh_query(self) -> None:
+        """Runs the guide's query again."""
+        if self.queries is not None:
+            self._reply = await self.queries.guide()
+
+    async def _refresh_query_regularly(self) -> None:
+        while True:
+            await self.refresh_query()
+            await asyncio.sleep(QUERY_INTERVAL_S)
+
+    def _publish(self, status: Status) -> None:
         self._sample(status)
-        self._shown = msgspec.json.encode(self._state(status))
+        self._encoded = msgspec.json.encode(self._snapshot(status))
         self._version += 1
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _state(self, status: Status) -> State:
-        return State(
-            status=msgspec.structs.replace(status, partitions=_first(status.partitions)),
+    def _snapshot(self, status: Status) -> PageSnapshot:
+        return PageSnapshot(
+            status=msgspec.structs.replace(status, partitions=_first_partitions(status.partitions)),
             partitions=len(status.partitions),
-            place=place(status.sink),
+            destination=place(status.sink),
             duration=float(self._config.duration) if self._config.duration is not None else None,
             interval=float(self._config.batch.interval),
             samples=list(self._samples),
             rate=self._rate(),
-            events=self._tap.events,
-            rejects=self._tap.rejects,
-            objects=self._tap.objects,
+            events=self._activity.events,
+            rejects=self._activity.rejects,
+            objects=self._activity.objects,
             controls=self.controls.state(),
-            pipe=self._view(),
+            loader=self._loader_state(),
             query=self._reply,
             verifying=self._verifying,
-            proof=self._proof,
+            verification=self._verification,
             ended=self._ended,
         )
 
     def _sample(self, status: Status) -> None:
-        """A column of the chart, where one is due."""
-        at = int(status.uptime / SAMPLE)
+        """Adds a column to the chart, if a second has passed since the last one."""
+        at = int(status.uptime / SAMPLE_S)
         if self._samples and self._samples[-1].at >= at:
             return
-        counts = _counts(status)
-        passed = counts - self._counted
+        counts = _count_by_type(status)
+        new = counts - self._counted
         self._counted = counts
-        self._samples.append(Sample(at, dict(passed), self._pipe().rows_loaded if self._pipe is not None else 0))
+        rows = self._loader().rows_loaded if self._loader is not None else 0
+        self._samples.append(RateSample(at, dict(new), rows))
 
     def _rate(self) -> float:
-        recent = list(self._samples)[-6:]
+        recent = list(self._samples)[-RATE_SAMPLES:]
         if len(recent) < 2:
             return 0.0
-        return sum(sum(it.counts.values()) for it in recent[1:]) / (recent[-1].at - recent[0].at) / SAMPLE
+        return sum(sum(it.counts.values()) for it in recent[1:]) / (recent[-1].at - recent[0].at) / SAMPLE_S
 
-    def _view(self) -> PipeView | None:
-        if self._pipe is None:
+    def _loader_state(self) -> "LoaderState | None":
+        """The state with the last failed file only; the page shows no other."""
+        if self._loader is None:
             return None
-        pipe = self._pipe()
-        return PipeView(
-            files=pipe.files_loaded,
-            rows=pipe.rows_loaded,
-            pending=pipe.pending,
-            last=pipe.last_file,
-            freshness=pipe.freshness_s,
-            failed=[f"{it.file}: {it.error}" for it in reversed(pipe.failed[-MAX_FAILED:])],
-            error=pipe.error,
-        )
-
-    async def ask(self) -> None:
-        """Ask the guide's query once more."""
-        if self.questions is not None:
-            self._reply = await self.questions.guide()
-
-    async def _ask_on(self) -> None:
-        while True:
-            await self.ask()
-            await asyncio.sleep(ASK)
+        state = self._loader()
+        return msgspec.structs.replace(state, failed=state.failed[-1:])
 
 
-def _first(partitions: list[PartitionStatus]) -> list[PartitionStatus]:
-    """Always the same ones, so that the page keeps still."""
+def _first_partitions(partitions: list[PartitionStatus]) -> list[PartitionStatus]:
+    """Returns the same partitions each time, so that the page does not flicker."""
     return sorted(partitions, key=lambda it: (it.topic, it.partition))[:MAX_PARTITIONS]
 
 
-def _counts(status: Status) -> Counter[str]:
-    """Since the start."""
+def _count_by_type(status: Status) -> Counter[str]:
+    """Counts the records since the start by type; the rarer types are counted together."""
     counts: Counter[str] = Counter()
     accepted = status.totals.accepted_by_type
-    named = sorted(accepted, key=lambda kind: (-accepted[kind], kind))[:KINDS]
-    for kind, count in accepted.items():
-        counts[kind if kind in named else OTHER] += count
+    frequent = sorted(accepted, key=lambda name: (-accepted[name], name))[:MAX_TYPES]
+    for name, count in accepted.items():
+        counts[name if name in frequent else OTHER] += count
     counts[REJECTED] = sum(status.totals.rejected_by_reason.values())
     return counts

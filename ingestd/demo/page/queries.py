@@ -1,46 +1,38 @@
-"""What the page asks the table: the guide's query, a client's features and score, and what a visitor types."""
+"""The page's queries: the guide's query, a client's features and score, and the SQL that a visitor types."""
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from ingestd.core.errors import IngestdError
 
+if TYPE_CHECKING:
+    from ingestd.demo.warehouse.database import QueryResult
+
 MAX_ROWS = 50
-MAX_ID = 256  # characters
-
-
-class PageQueryResult(Protocol):
-    """An answer's columns, and its rows of what JSON has."""
-
-    @property
-    def columns(self) -> Sequence[str]: ...
-
-    @property
-    def rows(self) -> Sequence[Sequence[Any]]: ...
+MAX_CLIENT_ID = 256  # characters
 
 
 class Table(Protocol):
-    """Who answers SQL in Snowflake's dialect, reading only. Blocks; errors are ``IngestdError``."""
+    """Runs read-only SQL in Snowflake's dialect. Blocks; errors are ``IngestdError``."""
 
-    def query(self, sql: str, limit: int = ...) -> PageQueryResult: ...
+    def query(self, sql: str, limit: int = ...) -> "QueryResult": ...
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer, or why there is none. `took` is in seconds."""
+class QueryReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A query with its result, or with the error that prevented one."""
 
     sql: str
     columns: list[str] = []
     rows: list[list[Any]] = []
-    took: float = 0.0
+    duration_s: float = 0.0
     error: str | None = None
 
 
-class Client(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a client, by column; empty where there is nothing."""
+class ClientProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's features and score by column; empty where the client has none."""
 
     client_id: str
     features: dict[str, Any] = {}
@@ -48,53 +40,51 @@ class Client(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageQueries:
-    """One at a time: visitors wait for each other, not the loader for visitors."""
+    """Runs one query at a time, so that visitors wait for each other and never delay the loader."""
 
     def __init__(self, table: Table, name: str) -> None:
-        """`name` is the table's, an identifier."""
+        """`name` is the table's name, an identifier."""
         self._table = table
         self._name = name.lower()
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def ask(self, sql: str) -> Reply:
-        """The answer to `sql`."""
-        async with self._turn:
+    async def run(self, sql: str) -> QueryReply:
+        async with self._lock:
             started = time.perf_counter()
             try:
                 result = await asyncio.to_thread(self._table.query, sql, MAX_ROWS)
             except IngestdError as error:
-                return Reply(sql=sql, error=str(error))
-            took = time.perf_counter() - started
-        return Reply(sql=sql, columns=list(result.columns), rows=[list(row) for row in result.rows], took=took)
+                return QueryReply(sql=sql, error=str(error))
+            duration = time.perf_counter() - started
+        return QueryReply(sql=sql, columns=result.columns, rows=result.rows, duration_s=duration)
 
-    async def guide(self) -> Reply:
-        """How many events of the last five minutes are in the table."""
-        return await self.ask(
+    async def guide(self) -> QueryReply:
+        """Runs the guide's query: the number of events in the table from the last five minutes."""
+        return await self.run(
             f"SELECT COUNT(*) FROM {self._name} "  # noqa: S608 (an identifier)
             "WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"
         )
 
-    async def rows(self) -> tuple[int, int]:
-        """How many rows are in the table, and how many records they are of. ``IngestdError`` where it cannot tell."""
-        place = "source_topic || '+' || source_partition || '+' || source_offset"
-        reply = await self.ask(f"SELECT COUNT(*), COUNT(DISTINCT {place}) FROM {self._name}")  # noqa: S608 (the same)
+    async def count_rows(self) -> tuple[int, int]:
+        """Returns the number of rows in the table, and of distinct records among them. ``IngestdError`` on failure."""
+        record = "source_topic || '+' || source_partition || '+' || source_offset"
+        reply = await self.run(f"SELECT COUNT(*), COUNT(DISTINCT {record}) FROM {self._name}")  # noqa: S608 (the same)
         if reply.error is not None:
             raise IngestdError(reply.error)
         rows, records = reply.rows[0]
         return int(rows), int(records)
 
-    async def busiest(self) -> str:
-        """Who has done most in the last five minutes; "" where nobody has done anything."""
-        reply = await self.ask("SELECT client_id FROM client_features ORDER BY events_5m DESC, client_id LIMIT 1")
+    async def busiest_client(self) -> str:
+        """Returns the id of the client with most events in the last five minutes; "" if there is no client."""
+        reply = await self.run("SELECT client_id FROM client_features ORDER BY events_5m DESC, client_id LIMIT 1")
         return str(reply.rows[0][0]) if reply.rows else ""
 
-    async def client(self, client_id: str) -> Client:
-        """What is known of one."""
-        wanted = "'" + client_id[:MAX_ID].replace("\\", "\\\\").replace("'", "''") + "'"
-        features = await self.ask(f"SELECT * FROM client_features WHERE client_id = {wanted}")  # noqa: S608 (quoted)
-        score = await self.ask(f"SELECT * FROM client_scores WHERE client_id = {wanted}")  # noqa: S608 (quoted)
-        return Client(client_id=client_id, features=_first(features), score=_first(score))
+    async def client(self, client_id: str) -> ClientProfile:
+        literal = "'" + client_id[:MAX_CLIENT_ID].replace("\\", "\\\\").replace("'", "''") + "'"
+        features = await self.run(f"SELECT * FROM client_features WHERE client_id = {literal}")  # noqa: S608 (quoted)
+        score = await self.run(f"SELECT * FROM client_scores WHERE client_id = {literal}")  # noqa: S608 (quoted)
+        return ClientProfile(client_id=client_id, features=_first_row(features), score=_first_row(score))
 
 
-def _first(reply: Reply) -> dict[str, Any]:
+def _first_row(reply: QueryReply) -> dict[str, Any]:
     return dict(zip(map(str.lower, reply.columns), reply.rows[0], strict=True)) if reply.rows else {}

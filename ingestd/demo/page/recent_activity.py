@@ -1,4 +1,4 @@
-"""What the page sees of the flow: the last events, the last rejects, the last objects."""
+"""The last events, rejected records and objects of a run, observed at the validator and the sink."""
 
 import time
 from collections import deque
@@ -19,26 +19,26 @@ from ingestd.sinks.base import Sink
 MAX_EVENTS = 16
 MAX_REJECTS = 6
 MAX_OBJECTS = 8
-MAX_ROW = 16 << 10  # bytes; what is longer is not shown
-EXCERPT = 120  # bytes of a rejected value
-OUTAGE_SECONDS = 20.0
+MAX_ROW_BYTES = 16 << 10  # longer rows are not shown
+EXCERPT_BYTES = 120  # of a rejected value
+OUTAGE_S = 20.0
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a row, what is shown."""
+class RecentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a row that the page shows."""
 
     event_type: str
     client_id: str
     event_timestamp: str
-    page_url: Any = None  # a user's model may have its own types for these
+    page_url: Any = None  # a custom event model may give these three other types
     campaign_id: Any = None
     duration_s: Any = None
     source_partition: int
     source_offset: int
 
 
-class Reject(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that made no row."""
+class RecentReject(msgspec.Struct, frozen=True, kw_only=True):
+    """A rejected record."""
 
     reason: str
     message: str
@@ -48,43 +48,41 @@ class Reject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LandedObject(msgspec.Struct, frozen=True, kw_only=True):
-    """An object that was created. `rows` are lines; `at` is in seconds since the epoch."""
+    """An object that this run created. `rows` counts its lines."""
 
     key: str
     quarantine: bool
     rows: int
-    bytes: int
-    at: float
 
 
 class RecentActivity:
-    """Remembers the last of everything."""
+    """Keeps the last events, rejected records and objects."""
 
     def __init__(self) -> None:
         self._rows: deque[bytes] = deque(maxlen=MAX_EVENTS)
-        self._rejects: deque[Reject] = deque(maxlen=MAX_REJECTS)
+        self._rejects: deque[RecentReject] = deque(maxlen=MAX_REJECTS)
         self._objects: deque[LandedObject] = deque(maxlen=MAX_OBJECTS)
-        self._decoder = msgspec.json.Decoder(Event)
+        self._decoder = msgspec.json.Decoder(RecentEvent)
 
-    def saw(self, partition: TopicPartition, validated: Validated) -> None:
-        """A chunk was validated."""
+    def record_chunk(self, partition: TopicPartition, validated: Validated) -> None:
+        """Records the rows and rejected records of a chunk."""
         rows = validated.rows.rsplit(b"\n", MAX_EVENTS + 1)[-MAX_EVENTS - 1 : -1]
-        self._rows.extend(row for row in rows if len(row) <= MAX_ROW)
+        self._rows.extend(row for row in rows if len(row) <= MAX_ROW_BYTES)
         self._rejects.extend(_reject(partition, one) for one in validated.rejected[-MAX_REJECTS:])
 
-    def created(self, key: str, body: bytes, metadata: Mapping[str, str], quarantine: bool) -> None:
-        """An object was created."""
+    def record_object(self, key: str, metadata: Mapping[str, str], quarantine: bool) -> None:
+        """Records an object that was created."""
         landed = ObjectMetadata.from_metadata(metadata)
         rows = 0 if landed is None else landed.rejected if quarantine else landed.rows
-        self._objects.append(LandedObject(key=key, quarantine=quarantine, rows=rows, bytes=len(body), at=time.time()))
+        self._objects.append(LandedObject(key=key, quarantine=quarantine, rows=rows))
 
     @property
-    def events(self) -> list[Event]:
+    def events(self) -> list[RecentEvent]:
         """Newest first."""
         return [self._decoder.decode(row) for row in reversed(self._rows)]
 
     @property
-    def rejects(self) -> list[Reject]:
+    def rejects(self) -> list[RecentReject]:
         """Newest first."""
         return list(reversed(self._rejects))
 
@@ -95,46 +93,48 @@ class RecentActivity:
 
 
 class ObservedValidator(Validator):
-    """A validator that lets a tap see what it has found."""
+    """A validator that records its results."""
 
-    def __init__(self, config: EventsConfig, model: Model, tap: RecentActivity) -> None:
+    def __init__(self, config: EventsConfig, model: Model, activity: RecentActivity) -> None:
         super().__init__(config, model)
-        self._tap = tap
+        self._activity = activity
 
     def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
         validated = super().chunk(partition, records)
-        self._tap.saw(partition, validated)
+        self._activity.record_chunk(partition, validated)
         return validated
 
 
-class Outage:
-    """A store that is gone for a while, on request."""
+class SimulatedOutage:
+    """Makes the store unavailable for a while, on request."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._until = 0.0
 
-    def begin(self, seconds: float = OUTAGE_SECONDS) -> None:
+    def begin(self, seconds: float = OUTAGE_S) -> None:
         self._until = self._clock() + seconds
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """Seconds until the outage ends; 0 without one."""
         return max(0.0, self._until - self._clock())
 
     def check(self) -> None:
-        """SinkUnavailable while it lasts."""
+        """Raises ``SinkUnavailable`` during an outage."""
         if left := self.left:
-            raise SinkUnavailable(f"the demo has cut off the store, for {left:.0f} s more", code="DemoOutage")
+            raise SinkUnavailable(
+                f"the demo simulates an outage of the store, for {left:.0f} s more", code="DemoOutage"
+            )
 
 
 class ObservedSink:
-    """A sink that lets a tap see what was created, and that has outages."""
+    """A sink that records the objects it creates, and fails during a simulated outage."""
 
-    def __init__(self, sink: Sink, layout: ObjectKeys, tap: RecentActivity, outage: Outage) -> None:
+    def __init__(self, sink: Sink, layout: ObjectKeys, activity: RecentActivity, outage: SimulatedOutage) -> None:
         self._sink = sink
         self._layout = layout
-        self._tap = tap
+        self._activity = activity
         self._outage = outage
 
     @property
@@ -151,7 +151,7 @@ class ObservedSink:
         self._outage.check()
         stored = await self._sink.put_new(key, body, metadata)
         if stored is Stored.CREATED and key.startswith((self._layout.events, self._layout.quarantine)):
-            self._tap.created(key, body, metadata, key.startswith(self._layout.quarantine))
+            self._activity.record_object(key, metadata, key.startswith(self._layout.quarantine))
         return stored
 
     async def head(self, key: str) -> ObjectInfo | None:
@@ -172,12 +172,12 @@ class ObservedSink:
             yield key
 
 
-def _reject(partition: TopicPartition, rejected: Rejected) -> Reject:
+def _reject(partition: TopicPartition, rejected: Rejected) -> RecentReject:
     value = rejected.record.value or b""
-    return Reject(
+    return RecentReject(
         reason=rejected.reason,
         message=rejected.message,
-        excerpt=value[:EXCERPT].decode(errors="replace"),
+        excerpt=value[:EXCERPT_BYTES].decode(errors="replace"),
         partition=partition.partition,
         offset=rejected.record.offset,
     )

@@ -1,7 +1,7 @@
 """The page's HTTP routes, and who may use them.
 
-Only this machine may change something: by a loopback name, and from our own page. What only shows may be read by
-address too. A web page of another origin can do neither, not even with a DNS name that it rebinds to this host.
+Routes that change something answer only to the page itself, on this machine, under a loopback name. Routes that read
+also answer to an IP address as host. A web page of another origin can use neither, not even by DNS rebinding.
 """
 
 import asyncio
@@ -44,8 +44,8 @@ MAX_LINES = 5
 MAX_LINE_LENGTH = 2000  # characters
 
 
-class Contents(msgspec.Struct, frozen=True):
-    """An object's size and metadata, and its first lines."""
+class ObjectContents(msgspec.Struct, frozen=True):
+    """An object's size, metadata and first lines."""
 
     key: str
     size: int
@@ -54,33 +54,33 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 class Page:
-    """Serves the page, its data and its controls."""
+    """Serves the page's files, its data and its controls."""
 
-    def __init__(self, board: PageState, sink: Sink, layout: ObjectKeys) -> None:
-        self._board = board
+    def __init__(self, state: PageState, sink: Sink, layout: ObjectKeys) -> None:
+        self._state = state
         self._sink = sink
         self._layout = layout
         self._viewers = asyncio.Semaphore(MAX_VIEWERS)
 
     @property
     def routes(self) -> list[web.RouteDef]:
-        """Paths and their handlers."""
+        """The routes."""
         found = [web.get(path, _for_readers(_file)) for path in FILES]
         found.append(web.get("/page/events", _for_readers(self._events)))
         found.append(web.get("/page/object", _for_readers(self._object)))
         found.append(web.get("/page/client", _for_readers(self._client)))
-        if actions := self._board.controls.actions:
+        if actions := self._state.controls.actions:
             found.append(web.get("/page/query", _for_presenters(self._query)))
             found += [web.post(CONTROL + name, _for_presenters(self._control)) for name in actions]
         return found
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        return await send_events(request, self._board.states(), SECURITY)
+        return await send_events(request, self._state.stream(), SECURITY)
 
     async def _object(self, request: web.Request) -> web.Response:
         key = request.query.get("key", "")
         if self._layout.parse(key) is None and self._layout.parse_quarantine(key) is None:
-            return _refusal(404, "that is not the name of an object")
+            return _refusal(404, "not the key of an object")
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S), self._viewers:
                 info = await self._sink.head(key)
@@ -88,28 +88,28 @@ class Page:
         except (SinkError, TimeoutError) as error:
             return _refusal(503, str(error) or "the store does not answer")
         if info is None:
-            return _refusal(404, "there is no such object")
+            return _refusal(404, "no such object")
         lines = await asyncio.to_thread(_lines, start)
-        return _json(Contents(key, info.size, info.metadata, lines))
+        return _json(ObjectContents(key, info.size, info.metadata, lines))
 
     async def _client(self, request: web.Request) -> web.Response:
-        questions = self._board.questions
-        if questions is None:
-            return _refusal(404, "there is no table: start with --warehouse local")
-        return _json(await questions.client(request.query.get("id", "") or await questions.busiest()))
+        queries = self._state.queries
+        if queries is None:
+            return _refusal(404, "no local table: start ingestd with --warehouse local")
+        return _json(await queries.client(request.query.get("id", "") or await queries.busiest_client()))
 
     async def _query(self, request: web.Request) -> web.Response:
-        questions = self._board.questions
-        if questions is None:
-            return _refusal(404, "there is no table: start with --warehouse local")
-        return _json(await questions.ask(request.query.get("sql", "")))
+        queries = self._state.queries
+        if queries is None:
+            return _refusal(404, "no local table: start ingestd with --warehouse local")
+        return _json(await queries.run(request.query.get("sql", "")))
 
     async def _control(self, request: web.Request) -> web.Response:
-        controls = self._board.controls
-        if not self._board.running:
+        controls = self._state.controls
+        if not self._state.running:
             return _refusal(409, "the run has ended")
         controls.actions[request.path.removeprefix(CONTROL)]()
-        self._board.look()
+        self._state.update()
         return _json(controls.state())
 
 
@@ -122,35 +122,35 @@ async def _file(request: web.Request) -> web.Response:
 
 
 def _for_readers(handler: Handler) -> Handler:
-    """For requests by address or as localhost: other names may have been rebound to this host."""
+    """Allows requests that name this host by address or as localhost; refuses others, against DNS rebinding."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         host = _host(request.headers.get("Host", ""))
         if not (_is_loopback(host) or _is_address(host)):
-            return _refusal(403, "ask by address, or as localhost")
+            return _refusal(403, "use an IP address or localhost as the host name")
         return await handler(request)
 
     return guarded
 
 
 def _for_presenters(handler: Handler) -> Handler:
-    """For this machine alone, and for no web page but ours."""
+    """Allows requests from this machine and, in a browser, from this page only."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         host = request.headers.get("Host", "")
         if not (_is_loopback(_host(host)) and _is_loopback(request.remote or "")):
-            return _refusal(403, "only from the machine itself, as localhost")
+            return _refusal(403, "allowed only on this machine, as localhost")
         if request.method == "POST" and request.headers.get("Origin", "") != f"http://{host}":
-            return _refusal(403, "only from the page itself")
+            return _refusal(403, "allowed only from the page itself")
         if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
-            return _refusal(403, "only from the page itself")
+            return _refusal(403, "allowed only from the page itself")
         return await handler(request)
 
     return guarded
 
 
 def _host(header: str) -> str:
-    """The host without its port; empty where the header is malformed."""
+    """Returns the host without its port; empty if the header is malformed."""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
@@ -178,10 +178,10 @@ def _json(value: object) -> web.Response:
 
 
 def _lines(start: bytes) -> list[str]:
-    """The first lines of an object, from its first bytes."""
+    """The first lines of an object, out of its first bytes."""
     try:
         rows = next(decompress(start, MAX_ROWS_BYTES), b"")
     except ValueError as error:
-        return [f"(cannot be unpacked: {error})"]
+        return [f"(cannot decompress: {error})"]
     lines = rows.split(b"\n", MAX_LINES)[:MAX_LINES]
     return [line[:MAX_LINE_LENGTH].decode(errors="replace") for line in lines if line]

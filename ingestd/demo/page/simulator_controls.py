@@ -1,15 +1,15 @@
-"""What a demo may do to the run, and how it stands."""
+"""The demo's controls: pause, multiply or corrupt the simulated events, and make the store fail for a while."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
-from ingestd.demo.page.recent_activity import Outage
+from ingestd.demo.page.recent_activity import SimulatedOutage
 
 
-class SimulatorDirector(Protocol):
-    """A source that takes directions."""
+class Simulator(Protocol):
+    """The part of the simulator that the page controls. Times are seconds."""
 
     paused: bool
 
@@ -21,8 +21,8 @@ class SimulatorDirector(Protocol):
     def burst_left(self) -> float: ...
 
 
-class ControlState(msgspec.Struct, frozen=True, kw_only=True):
-    """Which controls there are, and what they do at the moment. Times are seconds."""
+class ControlsState(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of the available controls, and their present effect. Times are seconds."""
 
     names: list[str]
     paused: bool = False
@@ -30,19 +30,19 @@ class ControlState(msgspec.Struct, frozen=True, kw_only=True):
     outage_left: float = 0.0
 
 
-class Controls:
-    """By name; those that the source and the sink of this run know. None where they are not allowed at all."""
+class SimulatorControls:
+    """The actions that a presenter may take, by name. There are none unless `allowed`."""
 
-    def __init__(self, outage: Outage, director: SimulatorDirector | None, *, allowed: bool) -> None:
+    def __init__(self, outage: SimulatedOutage, simulator: Simulator | None, *, allowed: bool) -> None:
         self._outage = outage
-        self._director = director
+        self._simulator = simulator
         self._actions: dict[str, Callable[[], None]] = {}
-        if allowed and director is not None:
+        if allowed and simulator is not None:
             self._actions = {
                 "pause": self._pause,
                 "resume": self._resume,
-                "burst": director.burst,
-                "bad": director.spoil,
+                "burst": simulator.burst,
+                "bad": simulator.spoil,
             }
         if allowed:
             self._actions["outage"] = outage.begin
@@ -51,20 +51,19 @@ class Controls:
     def actions(self) -> Mapping[str, Callable[[], None]]:
         return self._actions
 
-    def state(self) -> ControlState:
-        """How it stands."""
-        director = self._director
-        return ControlState(
+    def state(self) -> ControlsState:
+        simulator = self._simulator
+        return ControlsState(
             names=list(self._actions),
-            paused=director is not None and director.paused,
-            burst_left=director.burst_left if director is not None else 0.0,
+            paused=simulator is not None and simulator.paused,
+            burst_left=simulator.burst_left if simulator is not None else 0.0,
             outage_left=self._outage.left,
         )
 
     def _pause(self) -> None:
-        assert self._director is not None
-        self._director.paused = True
+        assert self._simulator is not None
+        self._simulator.paused = True
 
     def _resume(self) -> None:
-        assert self._director is not None
-        self._director.paused = False
+        assert self._simulator is not None
+        self._simulator.paused = False

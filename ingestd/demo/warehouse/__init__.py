@@ -1,6 +1,6 @@
-"""A stand-in for Snowpipe and Snowflake on this machine: what lands is loaded into a table in a DuckDB file.
+"""The local warehouse: simulates Snowpipe and Snowflake by loading objects into a table in a DuckDB file.
 
-Only files of this package import duckdb and sqlglot.
+Only files of this package import duckdb and sqlglot, which the extra `ingestd[demo]` installs.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from ingestd.core.errors import ConfigError
 
 
 @contextmanager
-def needed_by(what: str) -> Iterator[None]:
-    """Around the first import of the package's other files. ConfigError where duckdb or sqlglot is not installed."""
+def needed_by(feature: str) -> Iterator[None]:
+    """Turns a failed import of duckdb or sqlglot into a ConfigError. Wrap the first import of this package's files."""
     try:
         yield
     except ModuleNotFoundError as error:
         if error.name not in {"duckdb", "sqlglot"}:
             raise
         hint = 'pip install "ingestd[demo]"'
-        raise ConfigError(f"{what} needs {error.name}, which is not installed", hint=hint) from error
+        raise ConfigError(f"{feature} needs {error.name}, which is not installed", hint=hint) from error

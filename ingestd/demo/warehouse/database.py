@@ -1,8 +1,9 @@
-"""The embedded warehouse: one DuckDB file with the table, the memory of what was loaded, and the features.
+"""The warehouse's DuckDB file: the table, the load history, and the features.
 
-All calls block. Loads come from one thread at a time; queries from any.
+All calls block. Only one thread loads at a time; any thread may query.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,19 +23,22 @@ from ingestd.demo.warehouse.dialect import Dialect
 from ingestd.snowflake.features import NOW, SCORE, relations
 from ingestd.snowflake.table import Column, create_table, deduplicated, identifier
 
-LIMIT = 1000  # rows of an answer
-TIMEOUT = 5.0  # seconds of a query that a page waits for
-PATIENCE = 60.0  # seconds of a query that a person has typed
-QUERIES = 4  # at once
+MAX_ROWS = 1000  # of a result, unless the caller asks for another number
+PAGE_TIMEOUT_S = 5.0  # of a query that the page waits for
+COMMAND_TIMEOUT_S = 60.0  # of a query by `ingestd query`
+MAX_QUERIES = 4  # at the same time
 
-_SLOT_PATIENCE = 2.0  # seconds
-_LOCK_PATIENCE = 5.0  # seconds; a reader from outside holds the file for a moment
+_SLOT_TIMEOUT_S = 2.0
+_LOCK_TIMEOUT_S = 5.0  # another process may have the file open for a moment to read it
 _MEMORY = "512MB"
 _THREADS = 2
 
+# sqlglot logs what it also raises.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+
 
 class QueryResult(msgspec.Struct, frozen=True):
-    """What a query found. Cells are None, bool, int, float, or text."""
+    """The result of a query. Cells are None, bool, int, float or str."""
 
     columns: list[str]
     rows: list[list[Any]]
@@ -42,25 +46,25 @@ class QueryResult(msgspec.Struct, frozen=True):
 
 
 class Warehouse:
-    """Opened by one process at a time for writing, or by several for reading."""
+    """The DuckDB file, open in one process for writing or in several for reading."""
 
     def __init__(self, path: Path, snowflake: SnowflakeConfig, *, now: str = NOW) -> None:
-        """`now` is an expression in Snowflake's dialect that stands for its clocks."""
+        """`now` is the expression in Snowflake's dialect that replaces its clock functions."""
         self.path = path
-        self.table = f'"{snowflake.table}"'  # any name, also one that is a word of DuckDB's
+        self.table = f'"{snowflake.table}"'  # quoted: the name may be a keyword of DuckDB
         self._deduplicated = f'"{snowflake.table}_DEDUPLICATED"'
         self.dialect = Dialect(snowflake, now)
         self._now = now
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._slots = BoundedSemaphore(QUERIES)
-        self._under_way: set[duckdb.DuckDBPyConnection] = set()
+        self._slots = BoundedSemaphore(MAX_QUERIES)
+        self._active: set[duckdb.DuckDBPyConnection] = set()
 
     def open(self, columns: tuple[Column, ...]) -> None:
-        """Make the file, the table and the features where they do not exist. ConfigError where that cannot be."""
+        """Opens the file; creates it, the table and the features if missing. ConfigError if that fails."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"warehouse.path = {self.path}: cannot make its folder: {error.strerror}") from error
+            raise ConfigError(f"warehouse.path = {self.path}: cannot create its folder: {error.strerror}") from error
         self._connection = _connect(self.path, read_only=False)
         try:
             self._define(self._connection, columns)
@@ -69,54 +73,54 @@ class Warehouse:
             raise _unusable(self.path, error) from error
 
     def open_for_reading(self) -> None:
-        """ConfigError where there is no such file, or a process has it open for writing."""
+        """Opens the file for reading. ConfigError if it does not exist or is open elsewhere for writing."""
         if not self.path.is_file():
             hint = "run ingestd with --warehouse local first, or name the file with --warehouse-file"
-            raise ConfigError(f"warehouse.path = {self.path}: there is no such file", hint=hint)
+            raise ConfigError(f"warehouse.path = {self.path}: no such file", hint=hint)
         self._connection = _connect(self.path, read_only=True)
 
     def close(self) -> None:
-        """Without effect when it is not open. What is under way fails, and has done nothing."""
+        """Closes the file. Active queries and loads fail and are rolled back."""
         connection, self._connection = self._connection, None
         while connection is not None:
-            for cursor in tuple(self._under_way):
+            for cursor in tuple(self._active):
                 _interrupt(cursor)
             try:
                 connection.close()
                 break
             except duckdb.ResourceInUseException:
-                time.sleep(0.01)  # a statement is about to end, or had not begun when it was interrupted
+                time.sleep(0.01)  # a statement is ending, or had not started when it was interrupted
 
     @property
     def busy(self) -> bool:
-        """Whether anything is under way."""
-        return bool(self._under_way)
+        """Whether a query or a load is active."""
+        return bool(self._active)
 
     @contextmanager
     def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A session of its own; what it has not committed is taken back. WarehouseError where it is closed."""
+        """Opens a session; uncommitted changes are rolled back. WarehouseError if the warehouse is closed."""
         connection = self._connection
         if connection is None:
             raise WarehouseError("the warehouse is closed")
         cursor = connection.cursor()
-        self._under_way.add(cursor)
+        self._active.add(cursor)
         try:
             yield cursor
         finally:
-            self._under_way.discard(cursor)
+            self._active.discard(cursor)
             with suppress(duckdb.Error):
                 cursor.close()
 
-    def query(self, sql: str, limit: int = LIMIT, patience: float = TIMEOUT) -> QueryResult:
-        """The first `limit` rows of one query in Snowflake's dialect, which may take `patience` seconds.
+    def query(self, sql: str, limit: int = MAX_ROWS, timeout_s: float = PAGE_TIMEOUT_S) -> QueryResult:
+        """Runs a query in Snowflake's dialect; returns its first `limit` rows.
 
-        WarehouseError where it is refused or fails.
+        WarehouseError if the query is refused, fails, or takes longer than `timeout_s`.
         """
         translated = self.dialect.query(sql)
-        if not self._slots.acquire(timeout=_SLOT_PATIENCE):
-            raise WarehouseError("too many queries are under way", hint="try again")
+        if not self._slots.acquire(timeout=_SLOT_TIMEOUT_S):
+            raise WarehouseError("too many queries at the same time", hint="try again")
         try:
-            with self._reading(patience) as cursor:
+            with self._read_only_session(timeout_s) as cursor:
                 cursor.execute(translated)
                 rows = cursor.fetchmany(limit + 1)
                 columns = [str(column[0]) for column in cursor.description or ()]
@@ -125,10 +129,10 @@ class Warehouse:
         return QueryResult(columns, [[_cell(value) for value in row] for row in rows[:limit]], len(rows) > limit)
 
     @contextmanager
-    def _reading(self, patience: float) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A session that can change nothing, and has an end."""
+    def _read_only_session(self, timeout_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Opens a session that cannot change data, and is interrupted after `timeout_s`."""
         with self.session() as cursor:
-            timer = Timer(patience, _interrupt, (cursor,))
+            timer = Timer(timeout_s, _interrupt, (cursor,))
             timer.daemon = True
             timer.start()
             try:
@@ -138,34 +142,36 @@ class Warehouse:
                 if self._connection is None:
                     raise WarehouseError("the warehouse is closed") from None
                 if isinstance(error, duckdb.InterruptException):
-                    raise WarehouseError(f"the query took longer than {patience:g} s", hint="ask for less") from None
+                    raise WarehouseError(
+                        f"the query took longer than {timeout_s:g} s", hint="query fewer rows"
+                    ) from None
                 raise WarehouseError(f"the query failed: {first_line(error)}") from error
             finally:
                 timer.cancel()
 
     def _define(self, connection: duckdb.DuckDBPyConnection, columns: tuple[Column, ...]) -> None:
-        """The same table and features as in Snowflake; a column that the model has got since is added."""
+        """Creates the same table and features as in Snowflake, and adds columns that are new in the event model."""
         connection.execute("BEGIN")
         connection.execute(self.dialect.table(create_table(self.table, columns)))
-        there = {row[0].lower() for row in connection.execute(f"DESCRIBE {self.table}").fetchall()}
+        existing = {row[0].lower() for row in connection.execute(f"DESCRIBE {self.table}").fetchall()}
         for column in columns:
-            if column.name not in there:
+            if column.name not in existing:
                 kind = self.dialect.type(column.type)
                 connection.execute(f"ALTER TABLE {self.table} ADD COLUMN {identifier(column.name)} {kind}")
         connection.execute(_HISTORY)
-        self._view(connection, self._deduplicated, deduplicated(self.table, columns))
+        self._create_view(connection, self._deduplicated, deduplicated(self.table, columns))
         arguments = ", ".join(name for name, _ in SCORE.arguments)
         body = self.dialect.expression(SCORE.body)
         connection.execute(f"CREATE OR REPLACE MACRO {SCORE.name}({arguments}) AS ({body})")
         for relation in relations(self.table, now=self._now):
-            self._view(connection, relation.name, relation.sql)
+            self._create_view(connection, relation.name, relation.sql)
         connection.execute("COMMIT")
 
-    def _view(self, connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
+    def _create_view(self, connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
         connection.execute(f"CREATE OR REPLACE VIEW {name} AS {self.dialect.select(select)}")
 
 
-#: What Snowpipe remembers of each file, named as in Snowflake's LOAD_HISTORY.
+#: One row for each file, with the column names of Snowflake's LOAD_HISTORY.
 _HISTORY = """\
 CREATE TABLE IF NOT EXISTS load_history (
     file_name VARCHAR PRIMARY KEY,
@@ -177,14 +183,14 @@ CREATE TABLE IF NOT EXISTS load_history (
 
 
 def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Without access to any other file, to the network, or to Python's variables: queries may come from anybody."""
+    """Connects without access to other files, the network or Python variables: anybody may send queries."""
     config: dict[str, Any] = {
         "enable_external_access": "false",
         "python_enable_replacements": "false",
         "memory_limit": _MEMORY,
         "threads": str(_THREADS),
     }
-    deadline = time.monotonic() + _LOCK_PATIENCE
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:
             connection = duckdb.connect(str(path), read_only=read_only, config=config)
@@ -195,38 +201,38 @@ def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
             if time.monotonic() > deadline:
                 raise _locked(path, error) from error
         time.sleep(0.1)
-    # Not in `config`: the zones are an extension, which is loaded with the first connection.
+    # Not in `config`: time zones are an extension that the first connection loads.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
 def _interrupt(cursor: duckdb.DuckDBPyConnection) -> None:
-    with suppress(duckdb.Error):  # it may have been closed just now
+    with suppress(duckdb.Error):  # it may be closed already
         cursor.interrupt()
 
 
 def _locked(path: Path, error: Exception) -> ConfigError:
     return ConfigError(
-        f"warehouse.path = {path}: another process has it open: {first_line(error)}",
-        hint="stop that process, or give each daemon a file of its own",
+        f"warehouse.path = {path}: the file is open in another process: {first_line(error)}",
+        hint="stop that process, or give each daemon its own file",
     )
 
 
 def _unusable(path: Path, error: Exception) -> ConfigError:
     return ConfigError(
-        f"warehouse.path = {path}: it cannot be used: {first_line(error)}",
-        hint="move it away to begin anew: everything is loaded again from the objects that are there",
+        f"warehouse.path = {path}: cannot use the file: {first_line(error)}",
+        hint="move the file away: a new one is filled from the objects in the sink",
     )
 
 
 def first_line(error: Exception) -> str:
-    """DuckDB's words without the piece of SQL that it adds."""
+    """The first line of DuckDB's message; the others quote the SQL."""
     return str(error).strip().partition("\n")[0][:300] or type(error).__name__
 
 
 def _cell(value: Any) -> Any:
-    """As JSON has it; what it does not have, as text."""
+    """Converts a value to a JSON scalar; types that JSON lacks become text."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -237,14 +243,14 @@ def _cell(value: Any) -> Any:
         case datetime():
             return value.isoformat(" ")
         case dict() | list():
-            return msgspec.json.encode(_inner(value)).decode()
+            return msgspec.json.encode(_json_value(value)).decode()
     return value.hex().upper() if isinstance(value, bytes) else str(value)
 
 
-def _inner(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     match value:
         case dict():
-            return {str(name): _inner(inner) for name, inner in value.items()}
+            return {str(name): _json_value(inner) for name, inner in value.items()}
         case list():
-            return [_inner(inner) for inner in value]
+            return [_json_value(inner) for inner in value]
     return _cell(value)

@@ -1,7 +1,7 @@
-"""The local Snowpipe, a simulation: loads each object of the sink once, soon after it has landed.
+"""Simulates Snowpipe: loads each object of the sink into the local warehouse once, soon after it landed.
 
-What the sink lists is the truth; a hint, from the daemon or from the bucket's notifications, only says where to look at
-once. The names of what was loaded are in the warehouse's file and change in the same transaction as the rows.
+The listing of the sink decides which objects to load; hints from the daemon or from the bucket's notifications only
+start a load earlier. The warehouse stores the name of each loaded object in the same transaction as its rows.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from ingestd.core.backoff import backoff
 from ingestd.core.errors import ConfigError, SinkError, SinkUnavailable, WarehouseError
 from ingestd.core.object_keys import EVENTS
 from ingestd.demo.warehouse.database import Warehouse
-from ingestd.demo.warehouse.loading import LoadedObject, Loader
+from ingestd.demo.warehouse.object_loader import LoadResult, ObjectLoader
 from ingestd.demo.warehouse.query_server import QueryServer
 from ingestd.demo.warehouse.sqs_events import SqsEvents
 from ingestd.ops.logs import Outage
@@ -32,38 +32,38 @@ from ingestd.snowflake.table import Column
 log = logging.getLogger(__name__)
 
 SUFFIX = ".jsonl.gz"
-SWEEP = 600.0  # seconds between two listings where a queue tells of objects: it may lose a message
-FAILURES = 100  # that are kept in the state
+QUEUE_LIST_INTERVAL_S = 600.0  # between two listings while a queue reports objects: it may lose a message
+MAX_FAILED = 100  # files in the state
 
-_SHARE = 10  # a listing takes at most this part of the time, however long it is
-_FORGET = 86_400.0  # seconds between two looks for names to forget
-_RETRY_INITIAL, _RETRY_MAX = 0.2, 10.0  # seconds
+_LIST_PAUSE_FACTOR = 10  # pause this many times as long as a listing takes
+_FORGET_INTERVAL_S = 86_400.0  # between two deletions of old names
+_RETRY_INITIAL_S, _RETRY_MAX_S = 0.2, 10.0
 
 T = TypeVar("T")
 
 
-class Failed(msgspec.Struct, frozen=True):
-    """A file of which no row was loaded; it is not tried again."""
+class FailedLoad(msgspec.Struct, frozen=True):
+    """A file of which no row was loaded. It is not retried."""
 
     file: str
     error: str
 
 
 class LoaderState(msgspec.Struct, frozen=True, kw_only=True):
-    """How the pipe is. Files and rows are those of the whole table."""
+    """The loader's state. Files and rows count the whole table."""
 
-    files_loaded: int
-    rows_loaded: int
-    pending: int  # files that are known and not loaded
-    last_file: str | None
-    last_loaded_at: datetime | None  # UTC
-    freshness_s: float | None  # from the event to its commit in the table, of the last file's median row
-    failed: list[Failed]  # the latest, the last one last
-    error: str | None  # what keeps it from loading now
+    files_loaded: int = 0
+    rows_loaded: int = 0
+    pending: int = 0  # files that are known and not loaded
+    last_file: str | None = None
+    last_loaded_at: datetime | None = None  # UTC
+    freshness_s: float | None = None  # from the event to its commit in the table, of the last file's median row
+    failed: list[FailedLoad] = []  # newest last
+    error: str | None = None  # of the last pass; None if it succeeded
 
 
 class LocalLoader:
-    """Started and stopped by the daemon, beside the flow, which it never holds up."""
+    """A subscriber that runs beside the pipeline and never delays it."""
 
     def __init__(
         self,
@@ -71,38 +71,35 @@ class LocalLoader:
         warehouse: Warehouse,
         columns: tuple[Column, ...],
         sink: Sink,
-        notices: SqsEvents | None,
+        events: SqsEvents | None,
     ) -> None:
         """`sink` is started by its owner before ``run``."""
         self._settings = settings
         self.warehouse = warehouse
         self._columns = columns
         self._sink = sink
-        self._notices = notices
-        self._door = QueryServer(warehouse)
+        self._events = events
+        self._query_server = QueryServer(warehouse)
         self._root = _root(sink.url)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="warehouse")
-        self._loader: Loader | None = None
-        self._is_stale = False  # the warehouse failed: it is opened afresh, as DuckDB gives a file up after some errors
-        self._names: set[str] = set()  # that are loaded or failed
-        self._pending: dict[str, None] = {}  # keys, in the order in which they came
+        self._object_loader: ObjectLoader | None = None
+        self._must_reopen = False  # after some errors DuckDB does not use a file again until it is reopened
+        self._names: set[str] = set()  # loaded or failed
+        self._pending: dict[str, None] = {}  # keys, in the order of arrival
         self._wake = asyncio.Event()
-        self._moved = asyncio.Condition()
-        self._asked = self._answered = 0  # for a listing from now on
-        self._listed_at = self._forget_at = -SWEEP  # on the loop's clock
+        self._progress = asyncio.Condition()
+        self._passes_requested = self._passes_done = 0  # by settled()
+        self._listed_at = self._forget_at = -QUEUE_LIST_INTERVAL_S  # on the loop's clock
         self._pause: float = settings.poll  # seconds between two listings
-        self._trouble = Outage()
-        self._state = LoaderState(
-            files_loaded=0, rows_loaded=0, pending=0, last_file=None, last_loaded_at=None, freshness_s=None, failed=[],
-            error=None,
-        )  # fmt: skip
+        self._outage = Outage()
+        self._state = LoaderState()
 
     async def start(self) -> None:
-        """Open the warehouse and read what it remembers. ConfigError where it cannot be used."""
+        """Opens the warehouse and reads its load history. ConfigError if the file is unusable."""
         await self._in_thread(self._open)
 
     async def close(self) -> None:
-        """A load that is under way is given up; the next run does it. Without effect when it was not started."""
+        """Closes the warehouse. An unfinished load is rolled back; the next run repeats it."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._close)
 
@@ -110,97 +107,98 @@ class LocalLoader:
         return msgspec.structs.replace(self._state, pending=len(self._pending))
 
     def landed(self, key: str) -> None:
-        """A hint: there is an object of this key."""
+        """Takes a hint that there is an object of this key."""
         if key.startswith(EVENTS) and key.endswith(SUFFIX) and self._root + key not in self._names:
             self._pending[key] = None
             self._wake.set()
 
     async def settled(self) -> None:
-        """Wait until all objects that are in the sink now are loaded, or have failed."""
-        self._asked += 1
-        asked = self._asked
+        """Waits until every object that is in the sink now was loaded or has failed."""
+        self._passes_requested += 1
+        wanted = self._passes_requested
         self._wake.set()
-        async with self._moved:
-            await self._moved.wait_for(lambda: self._answered >= asked)
+        async with self._progress:
+            await self._progress.wait_for(lambda: self._passes_done >= wanted)
 
     async def run(self) -> None:
-        """Runs until it is cancelled."""
+        """Loads objects until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._door.run(), name="warehouse queries")
-            if self._notices is not None:
+            group.create_task(self._query_server.run(), name="warehouse queries")
+            if self._events is not None:
                 group.create_task(
-                    self._notices.run(self.landed, self._loaded, self._wake.set), name="warehouse notices"
+                    self._events.run(self.landed, self._wait_loaded, self._wake.set), name="warehouse events"
                 )
             attempt = 0
             while True:
                 self._wake.clear()
                 try:
-                    await self._pass()
+                    await self._run_pass()
                 except (SinkError, WarehouseError, ConfigError) as error:
-                    self._is_stale = not isinstance(error, SinkError)
-                    self._failing(error)
-                    await asyncio.sleep(backoff(attempt, _RETRY_INITIAL, _RETRY_MAX, random.Random()))
+                    self._must_reopen = not isinstance(error, SinkError)
+                    self._note_failure(error)
+                    await asyncio.sleep(backoff(attempt, _RETRY_INITIAL_S, _RETRY_MAX_S, random.Random()))
                     attempt += 1
                 else:
                     attempt = 0
-                    self._working()
-                    await self._rest()
+                    self._note_success()
+                    await self._wait_for_work()
 
     # -- one pass
 
     @property
-    def _due(self) -> float:
-        """When to list again."""
-        told = self._notices is not None and self._notices.heard
-        return self._listed_at + (SWEEP if told else self._pause)
+    def _list_due(self) -> float:
+        """The time of the next listing, on the loop's clock."""
+        has_events = self._events is not None and self._events.is_answering
+        return self._listed_at + (QUEUE_LIST_INTERVAL_S if has_events else self._pause)
 
-    async def _pass(self) -> None:
-        if self._is_stale:
-            await self._in_thread(self._open_afresh)
-            self._is_stale = False
-        asked, now = self._asked, asyncio.get_running_loop().time()
-        if asked > self._answered or now >= self._due:
+    async def _run_pass(self) -> None:
+        """Lists the sink if that is due or requested, and loads all pending objects."""
+        if self._must_reopen:
+            await self._in_thread(self._reopen)
+            self._must_reopen = False
+        requested = self._passes_requested
+        if requested > self._passes_done or asyncio.get_running_loop().time() >= self._list_due:
             await self._list()
         while self._pending:
             key = next(iter(self._pending))
             try:
                 await self._load(key)
             except (SinkError, WarehouseError):
-                self._pending[key] = self._pending.pop(key)  # the others before it
+                self._pending[key] = self._pending.pop(key)  # retried after the others
                 raise
-            async with self._moved:
-                self._moved.notify_all()
-        async with self._moved:
-            self._answered = asked
-            self._moved.notify_all()
+            async with self._progress:
+                self._progress.notify_all()
+        async with self._progress:
+            self._passes_done = requested
+            self._progress.notify_all()
 
     async def _list(self) -> None:
-        """Note what is new. Names are forgotten here and nowhere else: what is listed must not be loaded again."""
+        """Adds new objects to the pending ones. Only here are names forgotten: a listed object must keep its name."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        forgets = began >= self._forget_at
+        started = loop.time()
+        must_forget = started >= self._forget_at
         present = set()
         async for key in self._sink.list(EVENTS):
             self.landed(key)
-            if forgets:
+            if must_forget:
                 present.add(self._root + key)
-        if forgets:
-            self._names -= await self._in_thread(self._ready.forget, present)
-            self._forget_at = began + _FORGET
+        if must_forget:
+            self._names -= await self._in_thread(self._opened.forget, present)
+            self._forget_at = started + _FORGET_INTERVAL_S
         self._listed_at = loop.time()
-        self._pause = max(self._settings.poll, (self._listed_at - began) * _SHARE)
+        self._pause = max(self._settings.poll, (self._listed_at - started) * _LIST_PAUSE_FACTOR)
 
     async def _load(self, key: str) -> None:
         name = self._root + key
-        if name not in self._names and (body := await self._body(key)) is not None:
-            load = await self._in_thread(self._ready.load, name, body)
+        if name not in self._names and (body := await self._read(key)) is not None:
+            result = await self._in_thread(self._opened.load, name, body)
             self._names.add(name)
-            if load is not None:
-                self._note(load)
+            if result is not None:
+                self._record(result)
         self._pending.pop(key, None)
 
-    async def _body(self, key: str) -> bytes | None:
-        """None where the object was deleted meanwhile."""
+    async def _read(self, key: str) -> bytes | None:
+        """Reads the object; None if it was deleted."""
         try:
             return await self._sink.get(key)
         except SinkUnavailable:
@@ -208,76 +206,76 @@ class LocalLoader:
                 return None
             raise
 
-    def _note(self, load: LoadedObject) -> None:
+    def _record(self, result: LoadResult) -> None:
         state = self._state
-        if load.error is not None:
-            # Without the error itself: it may show a value of the row.
+        if result.error is not None:
+            # Without the error itself: it may quote a value of the row.
             log.error(
-                "no row of %s is in the local warehouse, and it is not tried again: see its load_history", load.file
+                "file %s failed to load into the local warehouse and is not retried; see load_history", result.file
             )
-            failed = [*state.failed, Failed(load.file, load.error)][-FAILURES:]
+            failed = [*state.failed, FailedLoad(result.file, result.error)][-MAX_FAILED:]
             self._state = msgspec.structs.replace(state, failed=failed)
             return
         self._state = msgspec.structs.replace(
             state,
             files_loaded=state.files_loaded + 1,
-            rows_loaded=state.rows_loaded + load.rows,
-            last_file=load.file,
-            last_loaded_at=load.loaded_at,
-            freshness_s=load.freshness if load.freshness is not None else state.freshness_s,
+            rows_loaded=state.rows_loaded + result.rows,
+            last_file=result.file,
+            last_loaded_at=result.loaded_at,
+            freshness_s=result.freshness_s if result.freshness_s is not None else state.freshness_s,
         )
 
-    async def _rest(self) -> None:
-        """Until a hint, or until it is time to list."""
+    async def _wait_for_work(self) -> None:
+        """Waits for a hint, or until the next listing is due."""
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._due):
+            async with asyncio.timeout_at(self._list_due):
                 await self._wake.wait()
 
-    async def _loaded(self, keys: list[str]) -> None:
-        """Wait until none of these is pending."""
-        async with self._moved:
-            await self._moved.wait_for(lambda: not any(key in self._pending for key in keys))
+    async def _wait_loaded(self, keys: list[str]) -> None:
+        """Waits until none of `keys` is pending."""
+        async with self._progress:
+            await self._progress.wait_for(lambda: not any(key in self._pending for key in keys))
 
-    # -- its trouble
+    # -- outages
 
-    def _failing(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         text = REDACTION.clean(str(error))
         self._state = msgspec.structs.replace(self._state, error=text)
-        if self._trouble.begin(asyncio.get_running_loop().time()):
-            log.warning("the local warehouse cannot load for now; it goes on as soon as it can: %s", text)
+        if self._outage.begin(asyncio.get_running_loop().time()):
+            log.warning("the local warehouse cannot load; retrying: %s", text)
 
-    def _working(self) -> None:
+    def _note_success(self) -> None:
         self._state = msgspec.structs.replace(self._state, error=None)
-        if ended := self._trouble.end(asyncio.get_running_loop().time()):
+        if ended := self._outage.end(asyncio.get_running_loop().time()):
             log.info("the local warehouse loads again %s", ended)
 
     # -- in the thread
 
     @property
-    def _ready(self) -> Loader:
-        assert self._loader is not None, "start() comes first"
-        return self._loader
+    def _opened(self) -> ObjectLoader:
+        assert self._object_loader is not None, "start() comes first"
+        return self._object_loader
 
     def _open(self) -> None:
         self.warehouse.open(self._columns)
-        self._loader = Loader(self.warehouse, self._columns)
-        history = self._loader.history(FAILURES)
+        self._object_loader = ObjectLoader(self.warehouse, self._columns)
+        history = self._object_loader.history(MAX_FAILED)
         self._names = history.names
         self._state = msgspec.structs.replace(
             self._state,
             files_loaded=history.files,
             rows_loaded=history.rows,
-            last_file=history.last,
+            last_file=history.last_file,
             last_loaded_at=history.last_loaded_at,
-            failed=[Failed(name, error) for name, error in history.failed],
+            failed=[FailedLoad(name, error) for name, error in history.failed],
         )
 
     def _close(self) -> None:
         self.warehouse.close()
         self._thread.shutdown()
-        self.warehouse.close()  # it may have been opened afresh meanwhile
+        self.warehouse.close()  # the thread may have reopened it
 
-    def _open_afresh(self) -> None:
+    def _reopen(self) -> None:
         self.warehouse.close()
         self._open()
 
@@ -286,7 +284,7 @@ class LocalLoader:
 
 
 def _root(url: str) -> str:
-    """What a file's name has before its key: the prefix in the bucket, as in METADATA$FILENAME."""
+    """The prefix of a key in a file's name: the prefix in the bucket, as in METADATA$FILENAME."""
     parts = urlsplit(url)
     prefix = parts.path.strip("/")
     return f"{prefix}/" if parts.scheme == "s3" and prefix else ""

@@ -1,7 +1,7 @@
-"""Queries from other processes while the daemon has the file open: a Unix socket beside it, for its owner alone.
+"""Answers queries of other processes while the daemon has the DuckDB file open, which only one process can write.
 
-DuckDB's file is open in one process. A socket rather than HTTP: no page in a browser can reach it, and who may read
-the file may ask. One JSON line in, one out.
+Uses a Unix socket beside the file, not HTTP: a web page cannot reach it, and only the file's owner can connect.
+A request and its response are one line of JSON each.
 """
 
 import asyncio
@@ -14,71 +14,70 @@ from pathlib import Path
 import msgspec
 
 from ingestd.core.errors import ConfigError, WarehouseError
-from ingestd.demo.warehouse.database import LIMIT, PATIENCE, QUERIES, QueryResult, Warehouse
+from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, MAX_QUERIES, MAX_ROWS, QueryResult, Warehouse
 
 log = logging.getLogger(__name__)
 
-MAX_LINE = 1 << 20  # bytes of a question
-MAX_LIMIT = 10_000  # rows of an answer
+MAX_REQUEST_BYTES = 1 << 20
+MAX_LIMIT = 10_000  # rows of a result
 
-_LONGEST = PATIENCE + 10.0  # seconds of a connection
+_CONNECTION_TIMEOUT_S = COMMAND_TIMEOUT_S + 10.0
+_MAX_PATH_BYTES = 100  # of a socket; systems allow 103 to 107
+_MAX_RESPONSE_BYTES = 256 << 20
 
-_MAX_PATH = 100  # bytes; systems take 103 to 107
-_MAX_ANSWER = 256 << 20  # bytes
 
-
-class Question(msgspec.Struct, frozen=True):
+class QueryRequest(msgspec.Struct, frozen=True):
     """A query in Snowflake's dialect."""
 
     sql: str
-    limit: int = LIMIT
+    limit: int = MAX_ROWS
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """One of the two is there."""
+class QueryResponse(msgspec.Struct, frozen=True):
+    """A result or an error."""
 
     result: QueryResult | None = None
     error: str | None = None
 
 
-def beside(path: Path) -> Path:
-    """Where the socket of the warehouse at `path` is. ConfigError where that is more than a socket's name may have."""
+def socket_path(path: Path) -> Path:
+    """The socket of the warehouse at `path`. ConfigError if its path is too long for a socket."""
     full = Path(f"{path}.sock")
     shortest = min((str(full), os.path.relpath(full)), key=lambda name: len(os.fsencode(name)))
-    if len(os.fsencode(shortest)) > _MAX_PATH:
+    if len(os.fsencode(shortest)) > _MAX_PATH_BYTES:
         raise ConfigError(
-            f"warehouse.path = {path} is too long: with .sock it may have {_MAX_PATH} bytes",
-            hint="choose a shorter one, or one relative to the directory that ingestd is started in",
+            f"warehouse.path = {path} is too long: with .sock it may have {_MAX_PATH_BYTES} bytes",
+            hint="choose a shorter path, or one relative to the directory that ingestd starts in",
         )
     return Path(shortest)
 
 
 class QueryServer:
-    """Answers while it runs."""
+    """Serves queries on the socket of a warehouse."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
-        self._path = beside(warehouse.path)
+        self._path = socket_path(warehouse.path)
         self._writers: set[asyncio.StreamWriter] = set()
-        self._is_closed = False  # who was being connected meanwhile is served all the same
+        self._is_closed = False  # asyncio may still hand over a connection after the server closed
 
     async def run(self) -> None:
-        """Runs until it is cancelled."""
+        """Serves until cancelled."""
         listener = socket.socket(socket.AF_UNIX)
         try:
-            # The file is locked by us: what is there was left by a process that died.
+            # We hold the lock on the DuckDB file, so an existing socket was left by a dead process.
             self._path.unlink(missing_ok=True)
             listener.bind(str(self._path))
-            self._path.chmod(0o600)  # before it listens: nobody can have connected
+            self._path.chmod(0o600)  # before it listens, so that nobody has connected
         except OSError as error:
             listener.close()
             log.warning("other processes cannot query the local warehouse: no socket at %s: %s", self._path, error)
             return
-        server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE)
+        server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_REQUEST_BYTES)
         try:
             await asyncio.Event().wait()
         finally:
-            # Not server.wait_closed(): from Python 3.12 on it waits for whoever is connected.
+            # Not server.wait_closed(): from Python 3.12 on it waits for open connections.
             self._is_closed = True
             server.close()
             for writer in self._writers:
@@ -88,43 +87,44 @@ class QueryServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            if len(self._writers) <= 2 * QUERIES and not self._is_closed:
+            if len(self._writers) <= 2 * MAX_QUERIES and not self._is_closed:
                 with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                    async with asyncio.timeout(_LONGEST):
-                        answer = await self._answer(await reader.readuntil(b"\n"))
-                        writer.write(msgspec.json.encode(answer) + b"\n")
+                    async with asyncio.timeout(_CONNECTION_TIMEOUT_S):
+                        response = await self._respond(await reader.readuntil(b"\n"))
+                        writer.write(msgspec.json.encode(response) + b"\n")
                         await writer.drain()
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    async def _answer(self, line: bytes) -> Answer:
+    async def _respond(self, line: bytes) -> QueryResponse:
         try:
-            asked = msgspec.json.decode(line, type=Question)
-            limit = max(1, min(asked.limit, MAX_LIMIT))
-            return Answer(result=await asyncio.to_thread(self._warehouse.query, asked.sql, limit, PATIENCE))
+            request = msgspec.json.decode(line, type=QueryRequest)
+            limit = max(1, min(request.limit, MAX_LIMIT))
+            result = await asyncio.to_thread(self._warehouse.query, request.sql, limit, COMMAND_TIMEOUT_S)
+            return QueryResponse(result=result)
         except (WarehouseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            return Answer(error=str(error))
+            return QueryResponse(error=str(error))
 
 
-def ask(path: Path, question: Question) -> QueryResult | None:
-    """Ask the process that has the warehouse at `path` open; None where there is none. WarehouseError: it refuses."""
-    line = msgspec.json.encode(question) + b"\n"
+def query_daemon(path: Path, request: QueryRequest) -> QueryResult | None:
+    """Sends a query to the daemon that has the warehouse at `path` open. None without a daemon; WarehouseError."""
+    line = msgspec.json.encode(request) + b"\n"
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_LONGEST)
+        connection.settimeout(_CONNECTION_TIMEOUT_S)
         try:
-            connection.connect(str(beside(path)))
+            connection.connect(str(socket_path(path)))
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         try:
             connection.sendall(line)
             with connection.makefile("rb") as stream:
-                got = stream.readline(_MAX_ANSWER)
+                received = stream.readline(_MAX_RESPONSE_BYTES)
         except OSError as error:
             raise WarehouseError(f"the daemon does not answer: {error}", hint="try again") from error
-    if not got.endswith(b"\n"):
-        raise WarehouseError("the daemon ended the connection without an answer", hint="try again")
-    answer = msgspec.json.decode(got, type=Answer)
-    if answer.result is None:
-        raise WarehouseError(answer.error or "the daemon gave no answer")
-    return answer.result
+    if not received.endswith(b"\n"):
+        raise WarehouseError("the daemon closed the connection without a response", hint="try again")
+    response = msgspec.json.decode(received, type=QueryResponse)
+    if response.result is None:
+        raise WarehouseError(response.error or "the daemon sent an empty response")
+    return response.result

@@ -1,4 +1,4 @@
-"""What the bucket tells of new objects, through an SQS queue."""
+"""Receives the bucket's notifications of new objects from an SQS queue."""
 
 import asyncio
 import logging
@@ -18,14 +18,14 @@ from ingestd.ops.logs import Outage
 
 log = logging.getLogger(__name__)
 
-_WAIT = 20  # seconds that one request waits for messages: SQS' most
-_MOST = 10  # messages of one answer: SQS' most
-_HIDDEN = 120  # seconds until a message that was not deleted comes again
-_RETRY_INITIAL, _RETRY_MAX = 0.5, 30.0  # seconds
+_WAIT_S = 20  # of one request for messages: the maximum of SQS
+_MAX_MESSAGES = 10  # of one response: the maximum of SQS
+_VISIBILITY_TIMEOUT_S = 120  # until SQS delivers a message again that was not deleted
+_RETRY_INITIAL_S, _RETRY_MAX_S = 0.5, 30.0
 
 
 class SqsEvents:
-    """Tells of the keys of objects below a sink's root. A message is deleted when its objects are loaded."""
+    """Reports the keys of new objects below a sink's root. Deletes a message after its objects are loaded."""
 
     def __init__(self, queue_url: str, sink_url: str, region: str | None) -> None:
         self._url = queue_url
@@ -33,15 +33,15 @@ class SqsEvents:
         parts = urlsplit(sink_url)
         prefix = parts.path.strip("/")
         self._bucket, self._root = parts.netloc, f"{prefix}/" if prefix else ""
-        self._trouble = Outage()
-        self.heard = False  # the queue answers
+        self._outage = Outage()
+        self.is_answering = False
 
     async def run(
-        self, landed: Callable[[str], None], loaded: Callable[[list[str]], Awaitable[None]], lost: Callable[[], None]
+        self, landed: Callable[[str], None], loaded: Callable[[list[str]], Awaitable[None]], failed: Callable[[], None]
     ) -> None:
-        """Runs until it is cancelled.
+        """Receives messages until cancelled.
 
-        Says each key to `landed`, and awaits `loaded` before it deletes a message; `lost` where the queue fails.
+        Calls `landed` with each key, and awaits `loaded` before it deletes a message. Calls `failed` on a queue error.
         """
         attempt = 0
         while True:
@@ -50,11 +50,11 @@ class SqsEvents:
                     while True:
                         await self._receive(client, landed, loaded)
                         attempt = 0
-                        self._answering()
+                        self._note_success()
             except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
-                self._failing(error)
-                lost()
-            await asyncio.sleep(backoff(attempt, _RETRY_INITIAL, _RETRY_MAX, random.Random()))
+                self._note_failure(error)
+                failed()
+            await asyncio.sleep(backoff(attempt, _RETRY_INITIAL_S, _RETRY_MAX_S, random.Random()))
             attempt += 1
 
     def _client(self) -> Any:
@@ -65,16 +65,19 @@ class SqsEvents:
             "sqs",
             region_name=region,
             endpoint_url=f"{parts.scheme}://{parts.netloc}",
-            config=AioConfig(connect_timeout=5, read_timeout=_WAIT + 10, retries={"mode": "standard"}),
+            config=AioConfig(connect_timeout=5, read_timeout=_WAIT_S + 10, retries={"mode": "standard"}),
         )
 
     async def _receive(
         self, client: Any, landed: Callable[[str], None], loaded: Callable[[list[str]], Awaitable[None]]
     ) -> None:
-        answer = await client.receive_message(
-            QueueUrl=self._url, WaitTimeSeconds=_WAIT, MaxNumberOfMessages=_MOST, VisibilityTimeout=_HIDDEN
+        response = await client.receive_message(
+            QueueUrl=self._url,
+            WaitTimeSeconds=_WAIT_S,
+            MaxNumberOfMessages=_MAX_MESSAGES,
+            VisibilityTimeout=_VISIBILITY_TIMEOUT_S,
         )
-        messages = answer.get("Messages", [])
+        messages = response.get("Messages", [])
         keys = [key for message in messages for key in self._keys(message["Body"])]
         for key in keys:
             landed(key)
@@ -84,24 +87,24 @@ class SqsEvents:
             await client.delete_message_batch(QueueUrl=self._url, Entries=entries)
 
     def _keys(self, body: str) -> Iterator[str]:
-        for bucket, key in named(body):
+        for bucket, key in objects_in(body):
             if bucket == self._bucket and key.startswith(self._root):
                 yield key.removeprefix(self._root)
 
-    def _failing(self, error: Exception) -> None:
-        self.heard = False
-        if self._trouble.begin(asyncio.get_running_loop().time()):
+    def _note_failure(self, error: Exception) -> None:
+        self.is_answering = False
+        if self._outage.begin(asyncio.get_running_loop().time()):
             text = REDACTION.clean(str(error))
-            log.warning("the queue of notifications does not answer; the sink is listed meanwhile: %s", text)
+            log.warning("the notification queue does not answer; listing the sink instead: %s", text)
 
-    def _answering(self) -> None:
-        self.heard = True
-        if ended := self._trouble.end(asyncio.get_running_loop().time()):
-            log.info("the queue of notifications answers again %s", ended)
+    def _note_success(self) -> None:
+        self.is_answering = True
+        if ended := self._outage.end(asyncio.get_running_loop().time()):
+            log.info("the notification queue answers again %s", ended)
 
 
-def named(body: str) -> list[tuple[str, str]]:
-    """Bucket and key of each object that a message tells of: S3's own form, or inside of SNS'; none for any other."""
+def objects_in(body: str) -> list[tuple[str, str]]:
+    """The bucket and key of each object in a message of S3, or of S3 through SNS; none in any other message."""
     try:
         message = msgspec.json.decode(body)
         if isinstance(message, dict) and isinstance(message.get("Message"), str):

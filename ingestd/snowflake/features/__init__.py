@@ -1,4 +1,4 @@
-"""Features and predictions of each client, as SQL that both warehouses run. Pure."""
+"""Features and predictions for each client, as SQL for Snowflake and the local warehouse. Pure."""
 
 from ingestd.snowflake.features.relations import NOW, RELATIONS, Relation, relations
 from ingestd.snowflake.features.score import SCORE, Udf

@@ -1,4 +1,4 @@
-"""The propensity model: a logistic regression whose coefficients are in one versioned file."""
+"""The propensity model: a logistic regression with its coefficients in model.json."""
 
 from importlib.resources import files
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One summand of the logit: the coefficient times the transformed feature; a feature that is NULL counts as 0."""
+    """One term of the logit: the coefficient times the transformed feature. A NULL feature counts as 0."""
 
     feature: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z", max_length=64)]
     transform: Literal["identity", "log1p"]
@@ -18,7 +18,7 @@ class Term(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PropensityModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `model.json` says: how likely `outcome` is, and from which propensity on to act how."""
+    """The contents of model.json: the model of `outcome`, and the propensities from which to call or mail a client."""
 
     version: Annotated[str, Meta(pattern=r"^[\w.-]{1,64}\Z")]
     outcome: str

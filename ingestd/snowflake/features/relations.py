@@ -1,17 +1,17 @@
-"""What is known of each client, and what to do next: SELECTs in Snowflake's dialect."""
+"""The client features and the next best action, as SELECTs in Snowflake's dialect."""
 
 from typing import Literal, NamedTuple
 
 from ingestd.snowflake.features.model import MODEL
 from ingestd.snowflake.features.score import SCORE
 
-# TIMESTAMP_NTZ in UTC whatever the session's time zone, like event_timestamp.
+# A TIMESTAMP_NTZ in UTC like event_timestamp, in any session time zone.
 NOW = "CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP())::TIMESTAMP_NTZ"
 
-#: Suffix of a feature's name -> how far it looks back, in the words of DATEADD.
+#: Suffix of a feature's name -> its window, as arguments of DATEADD.
 WINDOWS = {"5m": ("minute", 5), "1h": ("hour", 1), "24h": ("hour", 24), "30d": ("day", 30)}
 
-_COUNTED = {
+_EVENT_TYPES = {
     "web_visits": "web_visit",
     "email_opens": "email_open",
     "email_clicks": "email_click",
@@ -20,7 +20,7 @@ _COUNTED = {
 
 
 class Relation(NamedTuple):
-    """A SELECT to be kept as a view, or as a table that the warehouse refreshes by itself."""
+    """A SELECT, deployed as a view or as a dynamic table."""
 
     name: str  # lower case
     comment: str
@@ -31,10 +31,9 @@ class Relation(NamedTuple):
 def relations(
     events: str = "marketing_events", features: str = "client_features", now: str = NOW, score: str = SCORE.name
 ) -> tuple[Relation, ...]:
-    """In the order in which they build on each other.
+    """Returns the relations; each may select from those before it.
 
-    `events`, `features` and `score` are names, for where they have to be qualified; `now` is an expression in SQL that
-    gives a TIMESTAMP_NTZ.
+    `events`, `features` and `score` are the (qualified) names to select from; `now` is a TIMESTAMP_NTZ expression.
     """
     return (
         Relation(
@@ -53,12 +52,12 @@ def relations(
 
 
 def _client_features(events: str, now: str) -> str:
-    """Only the 30 days are read before duplicates go: an event that is sent twice has the same time twice."""
+    """The 30 days are selected before duplicates are removed: both copies of an event have the same time."""
     windows = ",\n".join(
         f"        event_timestamp > DATEADD({unit}, -{length}, as_of) AS in_{suffix}"
         for suffix, (unit, length) in WINDOWS.items()
     )
-    # Snowflake's MAX_BY gives NULL where the last row has none, DuckDB's passes it over: so such rows have no order.
+    # Of a last row with NULL Snowflake's MAX_BY returns NULL and DuckDB's skips it; a row with order NULL both skip.
     last = "MAX_BY({0}, IFF({0} IS NULL, NULL, nth)) AS {1}"
     features = ",\n".join(f"    {feature}" for suffix in WINDOWS for feature in _window(suffix))
     return f"""\
@@ -96,15 +95,15 @@ SELECT
     {last.format("consent", "consent")},
 {features}
 FROM aged
-GROUP BY client_id"""  # noqa: S608 (built of the project's own text)
+GROUP BY client_id"""  # noqa: S608 (no user input)
 
 
 def _window(suffix: str) -> list[str]:
     within = f"in_{suffix}"
     return [
         f"COUNT_IF({within}) AS events_{suffix}",
-        *(f"COUNT_IF({within} AND event_type = '{kind}') AS {name}_{suffix}" for name, kind in _COUNTED.items()),
-        # As FLOAT, because a quotient of two NUMBERs has six decimals in Snowflake.
+        *(f"COUNT_IF({within} AND event_type = '{kind}') AS {name}_{suffix}" for name, kind in _EVENT_TYPES.items()),
+        # As FLOAT: Snowflake rounds a quotient of two NUMBERs to six decimals.
         f"email_clicks_{suffix}::FLOAT / NULLIF(email_opens_{suffix}, 0)::FLOAT AS click_through_{suffix}",
         f"COUNT(DISTINCT IFF({within} AND event_type = 'web_visit', page_url, NULL)) AS distinct_pages_{suffix}",
         f"COUNT(DISTINCT IFF({within}, session_id, NULL)) AS sessions_{suffix}",
@@ -130,7 +129,7 @@ SELECT
         ELSE 'wait'
     END AS next_best_action,
     '{MODEL.version}' AS model_version
-FROM scored"""  # noqa: S608 (built of the project's own text)
+FROM scored"""  # noqa: S608 (no user input)
 
 
 RELATIONS = relations()

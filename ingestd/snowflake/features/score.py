@@ -16,9 +16,9 @@ class Udf(NamedTuple):
 
 
 def score(model: PropensityModel) -> Udf:
-    """The model's propensity, 0 to 1, as a function of the features that it uses."""
+    """Returns the propensity, 0 to 1, as a SQL function of the features that the model uses."""
     names = tuple(dict.fromkeys(term.feature for term in model.terms))
-    logit = "\n    ".join([repr(model.intercept), *map(_summand, model.terms)])
+    logit = "\n    ".join([repr(model.intercept), *map(_term, model.terms)])
     return Udf(
         "propensity_to_invest",
         tuple((name, "FLOAT") for name in names),
@@ -28,7 +28,7 @@ def score(model: PropensityModel) -> Udf:
     )
 
 
-def _summand(term: Term) -> str:
+def _term(term: Term) -> str:
     value = f"COALESCE({term.feature}, 0)::FLOAT"
     if term.transform == "log1p":
         value = f"LN(1 + {value})"

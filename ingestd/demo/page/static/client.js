@@ -1,27 +1,27 @@
-// One client, whose features and score change as the events arrive.
+// One client: its features and score, which change as events arrive.
 
-import { $, make, number, state, SVG, text } from "./base.js";
+import { $, createElement, numberFormat, setText, state, SVG } from "./base.js";
 
 const WINDOWS = ["5m", "1h", "24h", "30d"];
-const FEATURES = { events: "events", web_visits: "web visits", email_opens: "mails opened", email_clicks: "mails clicked",
+const FEATURES = { events: "events", web_visits: "web visits", email_opens: "emails opened", email_clicks: "emails clicked",
   click_through: "click-through", distinct_pages: "distinct pages", sessions: "sessions", advisor_calls: "advisor calls" };
 
-let client = { id: null, seen: new Map(), scores: [], cells: {}, asking: false };
+let client = { id: null, seen: new Map(), scores: [], cells: {}, isLoading: false };
 
-export function follow(id) {
+export function followClient(id) {
   client = { ...client, id, scores: [], cells: {} };
   $("score-line").replaceChildren();
-  askClient();
+  refreshClient();
 }
 
-/** Somebody of whom much was seen. */
-export function followAnother() {
+/** Follows the client with the most events on the page. */
+export function followAnotherClient() {
   const [next] = [...client.seen].filter(([id]) => id !== client.id).sort((a, b) => b[1] - a[1]);
   client.seen.delete(client.id);
-  if (next) follow(next[0]);
+  if (next) followClient(next[0]);
 }
 
-export function saw(id) {
+export function noteEvent(id) {
   if (client.seen.size > 2000) client.seen.clear();
   client.seen.set(id, (client.seen.get(id) || 0) + 1);
 }
@@ -30,38 +30,38 @@ export function isFollowed(id) {
   return id === client.id;
 }
 
-export async function askClient() {
-  if (client.asking || state.status.phase !== "running") return; // it may be gone by the time that this arrives
-  client.asking = true;
+export async function refreshClient() {
+  if (client.isLoading || state.status.phase !== "running") return; // the daemon may stop before it answers
+  client.isLoading = true;
   const id = client.id;
   try {
-    // Without an id it is the busiest one.
-    const answer = await fetch(`/page/client?id=${encodeURIComponent(id || "")}`);
-    const found = answer.ok ? await answer.json() : null;
+    // Without an id the daemon chooses the busiest client.
+    const response = await fetch(`/page/client?id=${encodeURIComponent(id || "")}`);
+    const found = response.ok ? await response.json() : null;
     if (found && found.client_id && id === client.id) {
       client.id = found.client_id;
       showClient(found);
     }
-  } catch { /* the daemon is gone; its stream tells */ } finally {
-    client.asking = false;
+  } catch { /* the daemon has stopped; the event stream reports it */ } finally {
+    client.isLoading = false;
   }
 }
 
 function showClient({ client_id: id, features, score }) {
-  text("client-id", id);
-  text("score-change", "");
+  setText("client-id", id);
+  setText("score-change", "");
   const propensity = score.propensity;
   const known = propensity !== undefined && propensity !== null;
-  text("gauge-text", known ? `${(100 * propensity).toFixed(propensity < 0.1 ? 1 : 0)}%` : "–");
+  setText("gauge-text", known ? `${(100 * propensity).toFixed(propensity < 0.1 ? 1 : 0)}%` : "–");
   $("gauge").style.visibility = known ? "visible" : "hidden";
   $("gauge").style.strokeDasharray = `${known ? 100 * propensity : 0} 100`;
-  text("action", (score.next_best_action || "–").replaceAll("_", " "));
+  setText("action", (score.next_best_action || "–").replaceAll("_", " "));
   $("action").className = `chip ${score.next_best_action || ""}`;
   if (known) {
     const last = client.scores.at(-1);
     if (last !== undefined && Math.abs(last - propensity) > 0.0005) {
       const up = propensity > last;
-      text("score-change", `${up ? "▲" : "▼"} ${Math.abs(100 * (propensity - last)).toFixed(1)} points`);
+      setText("score-change", `${up ? "▲" : "▼"} ${Math.abs(100 * (propensity - last)).toFixed(1)} points`);
       $("score-change").className = up ? "up" : "drop";
     }
     client.scores = [...client.scores, propensity].slice(-60);
@@ -80,15 +80,15 @@ function showScores() {
 }
 
 function showFeatures(features) {
-  const head = make("tr");
-  head.append(make("th", features.last_channel ? `last by ${features.last_channel}` : ""), ...WINDOWS.map((it) => make("th", it.replace("m", " min").replace("h", " h").replace("d", " days"))));
+  const head = createElement("tr");
+  head.append(createElement("th", features.last_channel ? `last channel: ${features.last_channel}` : ""), ...WINDOWS.map((it) => createElement("th", it.replace("m", " min").replace("h", " h").replace("d", " days"))));
   const lines = Object.entries(FEATURES).map(([name, label]) => {
-    const line = make("tr");
-    line.append(make("td", label));
+    const line = createElement("tr");
+    line.append(createElement("td", label));
     for (const window of WINDOWS) {
       const value = features[`${name}_${window}`];
-      const shown = value === undefined || value === null ? "–" : name === "click_through" ? `${Math.round(100 * value)}%` : number.format(value);
-      const cell = make("td", shown);
+      const shown = value === undefined || value === null ? "–" : name === "click_through" ? `${Math.round(100 * value)}%` : numberFormat.format(value);
+      const cell = createElement("td", shown);
       const key = `${name}_${window}`;
       if (client.cells[key] !== undefined && client.cells[key] !== shown) cell.className = "moved";
       client.cells[key] = shown;

@@ -1,37 +1,37 @@
-// The last events, and the last that were rejected.
+// The latest events, and the latest rejected ones.
 
-import { $, before, colour, identity, keyed, make, rows, seconds, state } from "./base.js";
-import { follow, isFollowed, saw } from "./client.js";
+import { $, colourOf, createElement, eventId, fillKeyedList, fillList, formatSeconds, previous, state } from "./base.js";
+import { followClient, isFollowed, noteEvent } from "./client.js";
 
-function words(event) {
+function eventDetail(event) {
   if (event.page_url) return event.page_url.replace(/^https?:\/\/[^/]*/, "") || "/";
   if (event.campaign_id) return event.campaign_id;
-  return typeof event.duration_s === "number" ? seconds(event.duration_s) : "";
+  return typeof event.duration_s === "number" ? formatSeconds(event.duration_s) : "";
 }
 
 export function showEvents() {
-  const known = new Set(before ? before.events.map(identity) : []);
-  keyed($("events"), state.events.slice(0, 10), identity, (event) => {
-    const item = make("li");
-    item.style.setProperty("--c", colour(event.event_type));
+  const known = new Set(previous ? previous.events.map(eventId) : []);
+  fillKeyedList($("events"), state.events.slice(0, 10), eventId, (event) => {
+    const item = createElement("li");
+    item.style.setProperty("--c", colourOf(event.event_type));
     item.dataset.client = event.client_id;
-    const who = make("button", event.client_id);
-    who.type = "button";
-    who.title = "Follow this client";
-    who.addEventListener("click", () => follow(event.client_id));
-    item.append(make("time", event.event_timestamp.slice(11, 19)), make("b", event.event_type), make("span", words(event)), who);
+    const button = createElement("button", event.client_id);
+    button.type = "button";
+    button.title = "Follow this client";
+    button.addEventListener("click", () => followClient(event.client_id));
+    item.append(createElement("time", event.event_timestamp.slice(11, 19)), createElement("b", event.event_type), createElement("span", eventDetail(event)), button);
     return item;
   });
   for (const item of $("events").children) item.classList.toggle("followed", isFollowed(item.dataset.client));
-  for (const event of state.events) if (!known.has(identity(event))) saw(event.client_id);
+  for (const event of state.events) if (!known.has(eventId(event))) noteEvent(event.client_id);
 }
 
 export function showRejects() {
   $("rejects-card").hidden = !state.rejects.length;
-  rows($("rejects"), state.rejects.slice(0, 4), (item, it) => {
+  fillList($("rejects"), state.rejects.slice(0, 4), (item, it) => {
     const id = `${it.partition}+${it.offset}`;
     if (item.dataset.id === id) return;
     item.dataset.id = id;
-    item.replaceChildren(make("b", it.reason.replaceAll("_", " ")), make("span", it.message), make("code", it.excerpt || "(no bytes)"));
+    item.replaceChildren(createElement("b", it.reason.replaceAll("_", " ")), createElement("span", it.message), createElement("code", it.excerpt || "(no bytes)"));
   });
 }

@@ -1,31 +1,31 @@
-// The page: shows each state that comes.
+// Connects to the daemon and shows each state that it sends.
 
-import { $, advance, before, state, text } from "./base.js";
+import { $, previous, setState, setText, state } from "./base.js";
+import { showCaption, showVerification } from "./captions.js";
 import { showChart } from "./charts.js";
-import { askClient, followAnother } from "./client.js";
-import { act, pressed, showControls, theme } from "./controls.js";
+import { followAnotherClient, refreshClient } from "./client.js";
+import { handleKey, sendControl, showControls, toggleTheme } from "./controls.js";
 import { showEvents, showRejects } from "./events.js";
-import { showFlow, showMoving, showSums, showTop } from "./picture.js";
-import { ask, showQuery } from "./table.js";
-import { showCaption, showProof } from "./told.js";
+import { animateFlow, showHeader, showPipeline, showTotals } from "./pipeline.js";
+import { runVisitorQuery, showQuery } from "./table_query.js";
 
 function show(next) {
-  advance(next);
-  showTop();
-  showProof();
+  setState(next);
+  showHeader();
+  showVerification();
   showCaption();
-  showFlow();
-  showMoving();
-  showSums();
+  showPipeline();
+  animateFlow();
+  showTotals();
   showChart();
   showEvents();
   showRejects();
   showQuery();
   showControls();
-  if (state.pipe && (!before || before.pipe.files !== state.pipe.files)) askClient();
+  if (state.loader && (!previous || previous.loader.files_loaded !== state.loader.files_loaded)) refreshClient();
 }
 
-function listen() {
+function connect() {
   const stream = new EventSource("/page/events");
   stream.addEventListener("message", (event) => {
     show(JSON.parse(event.data));
@@ -33,16 +33,16 @@ function listen() {
   });
   stream.addEventListener("error", () => {
     if (state && state.ended) return;
-    text("status", "no connection");
+    setText("status", "no connection");
     $("status").className = "pill bad";
     if (stream.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
   });
 }
 
-for (const button of $("dock").children) button.addEventListener("click", () => act(button.dataset.act));
-$("ask").addEventListener("submit", ask);
-$("theme").addEventListener("click", theme);
-$("client-next").addEventListener("click", followAnother);
-$("look").addEventListener("click", (event) => { if (event.target === $("look")) $("look").close(); });
-document.addEventListener("keydown", pressed);
-listen();
+for (const button of $("controls").children) button.addEventListener("click", () => sendControl(button.dataset.control));
+$("query-form").addEventListener("submit", runVisitorQuery);
+$("theme").addEventListener("click", toggleTheme);
+$("next-client").addEventListener("click", followAnotherClient);
+$("object-viewer").addEventListener("click", (event) => { if (event.target === $("object-viewer")) $("object-viewer").close(); });
+document.addEventListener("keydown", handleKey);
+connect();

@@ -1,4 +1,4 @@
-"""Each object's rows and its name come into the warehouse together, once."""
+"""An object's rows and its name are loaded together, once."""
 
 import gzip
 import random
@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingestd.core.errors import WarehouseError
-from ingestd.demo.warehouse import loading
+from ingestd.demo.warehouse import object_loader
 from ingestd.demo.warehouse.database import Warehouse
-from ingestd.demo.warehouse.loading import Loader
+from ingestd.demo.warehouse.object_loader import ObjectLoader
 from tests.warehouse_world import ago, batch, body, key, loader, only, opened, row, text
 
 
@@ -30,7 +30,7 @@ def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
 
 
 @pytest.fixture
-def load(warehouse: Warehouse) -> Loader:
+def load(warehouse: Warehouse) -> ObjectLoader:
     return loader(warehouse)
 
 
@@ -38,7 +38,7 @@ def count(warehouse: Warehouse) -> object:
     return only(warehouse, "SELECT COUNT(*) FROM marketing_events")
 
 
-def test_loads_every_column_as_it_was(warehouse: Warehouse, load: Loader) -> None:
+def test_every_column_keeps_its_value(warehouse: Warehouse, load: ObjectLoader) -> None:
     full = row(
         2**53 + 1,
         event_timestamp="2026-11-23T08:00:00.123456Z",
@@ -64,7 +64,7 @@ def test_loads_every_column_as_it_was(warehouse: Warehouse, load: Loader) -> Non
     }
 
 
-def test_loads_a_name_once_whatever_is_in_the_object(warehouse: Warehouse, load: Loader) -> None:
+def test_a_name_is_loaded_once_whatever_its_content(warehouse: Warehouse, load: ObjectLoader) -> None:
     first = load.load(key(0), batch(0, 3))
     assert first is not None
     assert (first.rows, first.error) == (3, None)
@@ -73,22 +73,22 @@ def test_loads_a_name_once_whatever_is_in_the_object(warehouse: Warehouse, load:
     assert count(warehouse) == 3
 
 
-def test_remembers_after_a_restart(warehouse: Warehouse, load: Loader) -> None:
+def test_the_history_outlives_a_restart(warehouse: Warehouse, load: ObjectLoader) -> None:
     load.load(key(0), batch(0, 3))
     load.load(key(3), body(row(3, event_timestamp="never")))
     warehouse.close()
     again = opened(warehouse.path)
     history = loader(again).history(10)
-    assert (history.names, history.files, history.rows, history.last) == ({key(0), key(3)}, 1, 3, key(0))
+    assert (history.names, history.files, history.rows, history.last_file) == ({key(0), key(3)}, 1, 3, key(0))
     assert [name for name, _ in history.failed] == [key(3)]
     assert loader(again).load(key(0), batch(0, 3)) is None
     assert count(again) == 3
 
 
-def test_an_object_without_rows_is_loaded(warehouse: Warehouse, load: Loader) -> None:
+def test_an_object_without_rows_is_loaded(warehouse: Warehouse, load: ObjectLoader) -> None:
     done = load.load(key(0), body())
     assert done is not None
-    assert (done.rows, done.error, done.freshness) == (0, None, None)
+    assert (done.rows, done.error, done.freshness_s) == (0, None, None)
     assert load.load(key(0), body()) is None
 
 
@@ -105,9 +105,7 @@ def test_an_object_without_rows_is_loaded(warehouse: Warehouse, load: Loader) ->
         b'{"event_id": "\xed\xa0\x80"}\n',
     ],
 )
-def test_one_bad_row_costs_the_whole_file_and_it_is_not_tried_again(
-    warehouse: Warehouse, load: Loader, bad: bytes
-) -> None:
+def test_one_bad_row_fails_the_whole_file_without_a_retry(warehouse: Warehouse, load: ObjectLoader, bad: bytes) -> None:
     good = gzip.decompress(batch(0, 3))
     done = load.load(key(0), gzip.compress(good + bad + good))
     assert done is not None
@@ -131,9 +129,7 @@ def test_one_bad_row_costs_the_whole_file_and_it_is_not_tried_again(
         ("client_id", None),
     ],
 )
-def test_a_value_that_does_not_fit_its_column_is_an_error_and_never_null(
-    load: Loader, field: str, value: object
-) -> None:
+def test_a_value_of_another_type_is_an_error_and_never_null(load: ObjectLoader, field: str, value: object) -> None:
     done = load.load(key(0), body(row(0), row(1, **{field: value})))
     assert done is not None
     assert done.error
@@ -142,53 +138,55 @@ def test_a_value_that_does_not_fit_its_column_is_an_error_and_never_null(
 @pytest.mark.parametrize(
     "damage", [lambda it: it[:-9], lambda it: b"", lambda it: b"\x00" + it, lambda it: it + b"more"]
 )
-def test_a_body_that_is_no_gzip_is_an_error(load: Loader, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_gzip_body_is_an_error(load: ObjectLoader, damage: Callable[[bytes], bytes]) -> None:
     done = load.load(key(0), damage(batch(0, 3)))
     assert done is not None
     assert (done.rows == 0) is (done.error is not None or not damage(batch(0, 3)))
 
 
-def test_large_objects_come_in_pieces(warehouse: Warehouse, load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_PIECE", 1000)
+def test_large_objects_are_loaded_in_chunks(
+    warehouse: Warehouse, load: ObjectLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_loader, "_CHUNK_BYTES", 1000)
     load.load(key(0), body(*(row(n, properties={"x": "ü" * (n % 40) * 50}) for n in range(100))))
     numbers = warehouse.query("SELECT file_row_number, source_offset + 1 FROM marketing_events ORDER BY 1").rows
     assert numbers == [[n, n] for n in range(1, 101)]
 
 
-def test_a_bad_row_in_a_late_piece_takes_back_the_ones_before(
-    warehouse: Warehouse, load: Loader, monkeypatch: pytest.MonkeyPatch
+def test_a_bad_row_in_a_late_chunk_rolls_back_the_earlier_ones(
+    warehouse: Warehouse, load: ObjectLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_PIECE", 1000)
+    monkeypatch.setattr(object_loader, "_CHUNK_BYTES", 1000)
     done = load.load(key(0), body(*(row(n) for n in range(100)), row(100, event_timestamp="never")))
     assert done is not None
     assert done.error
     assert count(warehouse) == 0
 
 
-def test_a_row_without_end_is_an_error(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_PIECE", 1000)
-    monkeypatch.setattr(loading, "_MAX_ROW", 10_000)
+def test_a_row_above_the_limit_is_an_error(load: ObjectLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_loader, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(object_loader, "_MAX_ROW_BYTES", 10_000)
     done = load.load(key(0), body(row(0, properties={"x": "y" * 20_000})))
     assert done is not None
     assert done.error == "a row has more than 10000 bytes"
 
 
-def test_freshness_is_that_of_the_median_row(load: Loader) -> None:
+def test_freshness_is_that_of_the_median_row(load: ObjectLoader) -> None:
     ages = [0, 100, 200, 10_000, 20_000]
     done = load.load(key(0), body(*(row(n, event_timestamp=ago(seconds=age)) for n, age in enumerate(ages))))
     assert done is not None
-    assert done.freshness is not None
-    assert 200 <= done.freshness < 300
+    assert done.freshness_s is not None
+    assert 200 <= done.freshness_s < 300
 
 
-def test_freshness_is_never_negative(load: Loader) -> None:
+def test_freshness_is_never_negative(load: ObjectLoader) -> None:
     done = load.load(key(0), body(row(0, event_timestamp=text(datetime.now(UTC) + timedelta(hours=1)))))
     assert done is not None
-    assert done.freshness == 0.0
+    assert done.freshness_s == 0.0
 
 
-def test_names_are_forgotten_after_fourteen_days_unless_the_object_is_still_there(
-    warehouse: Warehouse, load: Loader
+def test_names_are_deleted_after_fourteen_days_unless_the_object_still_exists(
+    warehouse: Warehouse, load: ObjectLoader
 ) -> None:
     for start in (0, 3, 6):
         load.load(key(start), batch(start, start + 3))
@@ -200,11 +198,11 @@ def test_names_are_forgotten_after_fourteen_days_unless_the_object_is_still_ther
     assert load.forget(set()) == {key(3)}
 
 
-def test_rows_never_come_without_their_name(
-    warehouse: Warehouse, load: Loader, monkeypatch: pytest.MonkeyPatch
+def test_rows_are_never_loaded_without_their_name(
+    warehouse: Warehouse, load: ObjectLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "_REMEMBER", "SELECT ERROR('the disk is full'), ?, ?, ?, ?, ?")
+        patch.setattr(object_loader, "_RECORD_LOAD", "SELECT ERROR('the disk is full'), ?, ?, ?, ?, ?")
         with pytest.raises(WarehouseError, match="the disk is full"):
             load.load(key(0), batch(0, 3))
     assert count(warehouse) == 0
@@ -212,7 +210,7 @@ def test_rows_never_come_without_their_name(
     assert count(warehouse) == 3
 
 
-def test_closing_gives_up_what_is_under_way(warehouse: Warehouse, load: Loader) -> None:
+def test_closing_rolls_back_an_active_load(warehouse: Warehouse, load: ObjectLoader) -> None:
     large = batch(0, 20_000)
     ended: list[str] = []
 
@@ -237,7 +235,7 @@ def test_closing_gives_up_what_is_under_way(warehouse: Warehouse, load: Loader) 
     again.close()
 
 
-def test_a_closed_warehouse_says_so(warehouse: Warehouse, load: Loader) -> None:
+def test_loading_into_a_closed_warehouse_is_an_error(warehouse: Warehouse, load: ObjectLoader) -> None:
     warehouse.close()
     with pytest.raises(WarehouseError, match="closed"):
         load.load(key(0), batch(0, 3))
@@ -248,7 +246,7 @@ _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x0
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(_TEXT, min_size=1, max_size=20))
-def test_any_text_comes_back_as_it_was(warehouse: Warehouse, load: Loader, texts: list[str]) -> None:
+def test_any_text_keeps_its_value(warehouse: Warehouse, load: ObjectLoader, texts: list[str]) -> None:
     name = f"events/{uuid.uuid4()}"
     done = load.load(name, body(*(row(n, session_id=it, properties={it: it}) for n, it in enumerate(texts))))
     assert done is not None
@@ -271,7 +269,7 @@ warehouse.close()
 """
 
 
-def test_killed_at_any_point_every_row_is_there_once(tmp_path: Path) -> None:
+def test_after_kills_at_any_point_every_row_is_there_once(tmp_path: Path) -> None:
     chance = random.Random(5)
     path = tmp_path / "w.duckdb"
     command = [sys.executable, "-c", LOADS, str(path)]

@@ -1,0 +1,37 @@
+// The dialog that shows an object: its metadata and its first lines.
+
+import { $, createElement, formatBytes, setText, state } from "./base.js";
+
+const METADATA = ["rows", "rejected", "start", "end", "first-offset", "sha256"];
+
+export async function openObject(key) {
+  setText("object-key", key);
+  $("object-metadata").replaceChildren();
+  $("object-lines").replaceChildren(createElement("p", "…"));
+  if (!$("object-viewer").open) $("object-viewer").showModal();
+  try {
+    const response = await fetch(`/page/object?key=${encodeURIComponent(key)}`);
+    if (!response.ok) throw new Error(await response.text());
+    showObject(await response.json());
+  } catch (error) {
+    $("object-lines").replaceChildren(createElement("p", state.ended ? "The daemon has stopped; the object still exists." : error.message, "error"));
+  }
+}
+
+function showObject({ size, metadata, lines }) {
+  const entries = [["size", formatBytes(size)], ...METADATA.filter((it) => metadata[it]).map((it) => [it, metadata[it].slice(0, 20)])];
+  $("object-metadata").replaceChildren(...entries.map(([name, value]) => {
+    const box = createElement("div");
+    box.append(createElement("dt", name), createElement("dd", value));
+    return box;
+  }));
+  $("object-lines").replaceChildren(...lines.map((line) => createElement("pre", spacedJson(line))));
+}
+
+function spacedJson(line) {
+  try {
+    return JSON.stringify(JSON.parse(line), null, 1).replace(/\n\s*/g, " ");
+  } catch {
+    return line;
+  }
+}
