@@ -20,6 +20,7 @@ from ingestd import __version__, wiring
 from ingestd.config.load import Settings
 from ingestd.core.errors import EXIT_PROBLEMS, DeadlineExceeded, SourceError
 from ingestd.core.events import Model, load_model
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.ops import logs
 from ingestd.ops.gc_tuning import calm_collector
@@ -182,7 +183,7 @@ class Daemon:
 
     async def _verify(self) -> VerifyReport:
         """Verify the sink as `ingestd verify` does; a local sink's bodies are read, too."""
-        options = VerifyOptions(read=self._sink.url.startswith("file:"))
+        options = VerifyOptions(read=parse_sink_url(self._sink.url).kind == "file")
         return await verify(self._settings, options, self._sink, wiring.open_inspector)
 
     # -- the end

@@ -15,6 +15,7 @@ from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
@@ -88,15 +89,24 @@ def make_pipeline(config: Config, dependencies: Dependencies, validator: Validat
 
 def make_sink(config: Config, *, connections: int = 2) -> Sink:
     """The sink that ``sink.url`` names; `connections` are for calls besides the uploads."""
-    url = config.sink.url
-    if url.startswith("s3://"):
-        from ingestd.sinks.s3 import S3Sink  # noqa: PLC0415
+    return _SINKS[parse_sink_url(config.sink.url).kind](config, connections)
 
-        exactly_once = config.sink.delivery == "exactly-once"
-        return S3Sink(url, config.s3, connections=config.sink.concurrency + connections, conditional=exactly_once)
+
+def _make_s3_sink(config: Config, connections: int) -> Sink:
+    from ingestd.sinks.s3 import S3Sink  # noqa: PLC0415
+
+    total, exactly_once = config.sink.concurrency + connections, config.sink.delivery == "exactly-once"
+    return S3Sink(config.sink.url, config.s3, connections=total, conditional=exactly_once)
+
+
+def _make_local_sink(config: Config, _: int) -> Sink:
     from ingestd.sinks.local import LocalSink  # noqa: PLC0415
 
-    return LocalSink(Path(url))
+    return LocalSink(Path(config.sink.url))
+
+
+#: By the scheme of ``sink.url``; ``config.validate`` refuses all others.
+_SINKS: dict[str, Callable[[Config, int], Sink]] = {"s3": _make_s3_sink, "file": _make_local_sink}
 
 
 def make_local_loader(config: Config, model: Model, sink: Sink) -> "LocalLoader | None":

@@ -37,8 +37,8 @@ ALL = ("sink.list", "sink.head", *WRITES)
 # -- the sink
 
 
-async def look(sink: Sink, config: Config = Config()) -> sink_probe.Store:  # noqa: B008  frozen
-    store = sink_probe.Store(config, sink, ObjectKeys())
+async def look(sink: Sink, config: Config = Config()) -> sink_probe.SinkProbe:  # noqa: B008  frozen
+    store = sink_probe.SinkProbe(config, sink, ObjectKeys())
     await store.look()
     return store
 

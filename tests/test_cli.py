@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import pytest
 import ingestd
 from ingestd.cli import check, produce, requeue, verify
 from ingestd.cli import main as cli
+from ingestd.cli.commands import PROGRAM, CommandGroup
 from ingestd.config.load import Settings
 from ingestd.core.errors import BreakerOpen, ConfigError, DeadlineExceeded, IngestdError, SinkForbidden, SourceError
 from ingestd.core.rejections import Reason
@@ -104,7 +106,11 @@ def test_produce_takes_a_topic_and_brokers(daemon: Daemon) -> None:
 def test_the_last_flag_for_a_key_wins(daemon: Daemon) -> None:
     cli.main(["--rate", "5", "--set", "simulator.rate = 6"])
     cli.main(["--set", "simulator.rate=6", "--rate=5"])
-    assert [settings.config.simulator.rate for _, settings in daemon.calls] == [6, 5]
+    cli.main(["--set", "simulator.rate=6", "--rate=5", "--set", "simulator.rate=7"])
+    cli.main(["--demo", "--rate=5", "--set", "simulator.rate=6", "--set", "warehouse.kind=none", "--rate=8"])
+    assert [settings.config.simulator.rate for _, settings in daemon.calls] == [6, 5, 7, 8]
+    assert daemon.calls[-1][1].config.page.enabled
+    assert daemon.calls[-1][1].config.warehouse.kind == "none"
 
 
 def test_the_configuration_file_is_read(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,10 +180,29 @@ def test_a_configured_secret_is_removed_from_the_log(
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["--batch"], "unrecognized arguments: --batch"),
-        (["confg"], "invalid choice: 'confg'"),
-        (["--dur", "5m"], "unrecognized arguments"),
-        (["--set", "batch.interval"], "argument --set: 'batch.interval' is no KEY=VALUE such as batch.interval=30s"),
+        (["--batch"], "ingestd: no such option '--batch' ("),
+        (["confg"], "ingestd: no such command 'confg' (did you mean config?)"),
+        (["nonsense"], "ingestd: no such command 'nonsense' (give one of run, config, check, verify, "),
+        (["snowflake", "aply"], "ingestd: no such command 'aply' (did you mean apply?)"),
+        (["snowflake"], "ingestd: missing command (give one of sql, apply, status, reconcile)"),
+        (["--dur", "5m"], "ingestd: no such option '--dur' (did you mean --duration?)"),
+        (["--verison"], "ingestd: no such option '--verison' (did you mean --version?)"),
+        (["verify", "--objects"], "ingestd: no such option '--objects' (did you mean --objects-only?)"),
+        (["run", "--source"], "ingestd: option '--source' requires an argument (give --source kafka|simulator)"),
+        (["run", "--demo=yes"], "ingestd: option '--demo' does not take a value (give --demo)"),
+        (["run", "twice"], "ingestd: got unexpected extra argument (twice) (`ingestd run --help` lists what is accept"),
+        (["query"], "ingestd: missing argument 'SQL' (`ingestd query --help` lists what is accepted)"),
+        (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+        (["requeue", "--reason", "x"], "ingestd: --reason 'x' is not accepted (give one of null_value, empty_value, "),
+        (["verify", "--since", "noon"], "ingestd: --since 'noon' is not accepted (give a time such as 2026-11-23 or "),
+        (["config", "--example", "x"], "ingestd: --example 'x' is not accepted (give one of full, demo, production"),
+        (["--set", "batch.interval"], "ingestd: --set 'batch.interval' is not accepted (give KEY=VALUE, such as batch"),
+        (["--se\x1b[31mt\n"], "ingestd: no such option '--se\\x1b[31mt\\n' ("),
+        (["\udcff"], "ingestd: no such command '\\udcff' ("),
+        (["--\udcff"], "ingestd: no such option '--\\udcff' ("),
+        (["--source", "\udcff"], "ingestd: the value of --source is not UTF-8 text"),
+        (["verify", "--since", "\udcff"], "ingestd: --since '\\udcff' is not accepted (give a time "),
+        (["run", "\udcff"], "ingestd: got unexpected extra argument ( ) ("),
         (["--set", "batch.intervall=3s"], "ingestd: unknown key batch.intervall from --set (did you mean"),
         (["--duration", "soon"], "ingestd: duration = soon from --duration is not accepted (give a duration such as"),
         (["--source", "sqs"], "ingestd: source = sqs from --source is not accepted (give one of kafka, simulator)"),
@@ -189,13 +214,15 @@ def test_wrong_usage_is_said_on_stderr_and_is_exit_code_2(
 ) -> None:
     assert cli.main(argv) == 2
     output = capsys.readouterr()
-    assert expected in output.err.splitlines()[-1]
+    assert len(output.err.splitlines()) == 1
+    assert expected in output.err
     assert not output.out
     assert not daemon.calls
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--version"]) == 0
+@pytest.mark.parametrize("argv", ["--version", "-V", "verify --version"])
+def test_version(capsys: pytest.CaptureFixture[str], argv: str) -> None:
+    assert cli.main(argv.split()) == 0
     assert capsys.readouterr().out.startswith(f"ingestd {ingestd.__version__} (source tree; Python 3.")
 
 
@@ -220,6 +247,100 @@ def test_requeue_takes_its_options(daemon: Daemon) -> None:
     since = 1_793_491_200_000
     given = requeue.Options(since=since, until=since + 1000, reason=reasons, to="t", dry_run=True, json=True)
     assert daemon.options == [given, requeue.Options()]
+
+
+@pytest.mark.parametrize("words", ["", "run", "snowflake", "snowflake apply", "completion", "help"])
+def test_help_is_a_command_and_a_flag(capsys: pytest.CaptureFixture[str], words: str) -> None:
+    printed = help_of(words, capsys)
+    assert printed.startswith(f"Usage: ingestd {words}".rstrip())
+    assert cli.main(["help", *words.split()]) == 0
+    assert capsys.readouterr().out == printed
+    assert cli.main([*words.split(), "-h"]) == 0
+    assert capsys.readouterr().out == printed
+    assert "\x1b" not in printed
+
+
+def test_help_names_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["help", "verfy"]) == 2
+    assert capsys.readouterr().err == "ingestd: no such command 'verfy' (did you mean verify?)\n"
+
+
+def test_the_help_of_run_groups_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    headings = re.findall(r"^(\w+):$", help_of("run", capsys), re.MULTILINE)
+    assert headings == ["Source", "Simulator", "Sink", "Daemon", "Settings", "Help", "examples"]
+
+
+def every_command(group: CommandGroup, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*names, name)
+        if isinstance(command, CommandGroup):
+            yield from every_command(command, (*names, name))
+
+
+@pytest.mark.parametrize("names", [*every_command(PROGRAM)], ids=" ".join)
+def test_every_command_has_a_help(names: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"Usage: ingestd {' '.join(names)}" in help_of(" ".join(names), capsys)
+
+
+def completed(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], line: str) -> list[str]:
+    """The words that bash would offer for the last word of `line`."""
+    monkeypatch.setenv("_INGESTD_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+    assert cli.main([]) == 0
+    return [found.removeprefix("plain,") for found in capfdbinary.readouterr().out.decode().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ingestd re", ["requeue"]),
+        ("ingestd snowflake ", ["sql", "apply", "status", "reconcile"]),
+        ("ingestd --so", ["--source"]),
+        ("ingestd --source ", ["kafka", "simulator"]),
+        ("ingestd run --source s", ["simulator"]),
+        ("ingestd --set batch.r", ["batch.records="]),
+        ("ingestd --set kafka.sasl_pa", ["kafka.sasl_password_file="]),
+        ("ingestd requeue --reason too_l", ["too_large", "too_long"]),
+        ("ingestd config --example ", ["full", "demo", "production", "ingestd"]),
+        ("ingestd verify --config ", ["file,"]),
+        ("ingestd completion z", ["zsh"]),
+        ("ingestd help v", ["verify"]),
+    ],
+)
+def test_a_shell_completes(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], line: str, words: list[str]
+) -> None:
+    assert completed(monkeypatch, capfdbinary, line) == words
+
+
+def test_every_command_can_be_completed(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert completed(monkeypatch, capfdbinary, "ingestd ") == list(PROGRAM.commands)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_whatever_the_configuration(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], shell: str
+) -> None:
+    monkeypatch.setenv("INGESTD_CONFIG", "absent.toml")
+    assert cli.main(["completion", shell]) == 0
+    script = capfdbinary.readouterr().out.decode()
+    assert f"_INGESTD_COMPLETE={shell}_complete" in script
+
+
+def test_bash_completes_with_the_script(tmp_path: Path) -> None:
+    program = tmp_path / "ingestd"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m ingestd "$@"\n')
+    program.chmod(0o755)
+    script = (
+        'eval "$(ingestd completion bash)"; COMP_WORDS=(ingestd verify --obj); COMP_CWORD=2;'
+        ' _ingestd_completion ingestd; echo "${COMPREPLY[@]}"'
+    )
+    environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environ, check=True)
+    assert (done.stdout, done.stderr) == ("--objects-only\n", "")
 
 
 @pytest.mark.parametrize("command", ["", "run", "config", "produce", "check", "requeue", "verify"])
@@ -263,8 +384,17 @@ def test_a_reader_that_has_seen_enough_is_no_failure(argument: str) -> None:
 
 
 def test_config_and_help_load_no_client_library() -> None:
+    lines = [["config"], ["--help"], ["help", "run"], ["plan", "--rate", "1"], ["snowflake", "sql", "--help"]]
     code = (
-        "import sys; from ingestd.cli.main import main; main(['config']); main(['--help']);"
+        f"import sys; from ingestd.cli.main import main; all(main(line) == 0 for line in {lines}) or sys.exit(2);"
         "sys.exit(bool({'aiokafka', 'aiobotocore', 'aiohttp', 'prometheus_client', 'rich'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_the_version_loads_no_command_and_no_configuration() -> None:
+    code = (
+        "import sys; from ingestd.cli.main import main; main(['--version']);"
+        "sys.exit(bool({'ingestd.cli.run', 'ingestd.cli.flags', 'ingestd.config.load', 'asyncio'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0

@@ -1,6 +1,5 @@
 """The documents are right: generated texts are up to date; commands, keys, flags, metrics and files exist."""
 
-import argparse
 import inspect
 import re
 import shlex
@@ -10,11 +9,13 @@ from ast import parse
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
 import ingestd
-from ingestd.cli import flags, main
+from ingestd.cli import main
+from ingestd.cli.commands import PROGRAM, Command, CommandGroup, Invocation, parse_command_line
 from ingestd.config.load import load
 from ingestd.config.model import Config, HealthConfig
 from ingestd.config.validate import KEYS, variable
@@ -75,9 +76,9 @@ def codes(page: str, line: str) -> list[str]:
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
     named = [main.CLEAN, main.FAILED, main.USAGE, main.UNDELIVERED, EXIT_PROBLEMS, main.INTERRUPTED]
     assert codes("operations.md", "## Exit codes") == [str(code) for code in named]
-    told = re.search(r"exit codes: (.*)\Z", str(flags.parser().epilog), re.DOTALL)
+    told = re.search(r"exit codes: (.*)\Z", str(PROGRAM.epilog), re.DOTALL)
     assert told is not None
-    assert re.findall(r"(?:^|, )(\d)", told[1]) == ["0", "1", "2", "3", "4"]
+    assert re.findall(r"(?:^|, )(\d+)", told[1]) == ["0", "1", "2", "3", "4", "130"]
 
 
 def test_the_endpoints_are_those_that_answer() -> None:
@@ -187,9 +188,10 @@ def test_every_command_can_be_typed(document: Path, monkeypatch: pytest.MonkeyPa
         assert program in PROGRAMS or (document in DEPLOYMENT and program in DEPLOYMENT_PROGRAMS), program
         if program.endswith("ingestd") and len(arguments) == 1 and not arguments[0].startswith("-"):
             assert arguments[0] in COMMANDS, arguments  # named, not typed: some need more
-        elif program.endswith("ingestd") and arguments != ["--version"]:
-            parsed = flags.parser().parse_args(main._with_command(arguments))
-            load(path=parsed.config, environ=CREDENTIALS, flags=parsed.flags)
+        elif program.endswith("ingestd"):
+            asked = parse_command_line(arguments)
+            if isinstance(asked, Invocation):
+                load(path=asked.config, environ=CREDENTIALS, flags=asked.flags)
         elif program == "make":
             for word in arguments:
                 name, is_variable, _ = word.partition("=")
@@ -202,7 +204,7 @@ def test_every_command_can_be_typed(document: Path, monkeypatch: pytest.MonkeyPa
 
 @per_document
 def test_every_key_flag_and_metric_exists(document: Path) -> None:
-    flags = set(re.findall(r"--[a-z][a-z-]*", "".join(command.format_help() for command in _parsers())))
+    flags = {"--help"} | {flag for command in _commands(PROGRAM) for it in command.params for flag in it.opts}
     variables = {variable(key) for key in KEYS} | {"INGESTD_CONFIG", "INGESTD_TEST_KAFKA", "INGESTD_TEST_S3"}
     names = {name for name, *_ in metrics.table()}
     for span in spans(document):
@@ -217,17 +219,19 @@ def test_every_key_flag_and_metric_exists(document: Path) -> None:
             assert name[0] in names, span
 
 
-def _parsers(parser: argparse.ArgumentParser | None = None) -> Iterator[argparse.ArgumentParser]:
-    parser = parser or flags.parser()
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for each in action.choices.values():
-                yield from _parsers(each)
+def _commands(group: CommandGroup) -> Iterator[click.Command]:
+    yield group
+    for command in group.commands.values():
+        if isinstance(command, CommandGroup):
+            yield from _commands(command)
+            continue
+        if isinstance(command, Command):
+            command.load()
+        yield command
 
 
-#: Every command and action by its name.
-COMMANDS = {parser.prog.rpartition(" ")[2] for parser in _parsers()}
+#: Every command by its name.
+COMMANDS = {command.name for command in _commands(PROGRAM)}
 
 
 @per_document

@@ -17,7 +17,7 @@ from aiokafka.protocol.fetch import FetchRequest_v11
 
 from ingestd.core.errors import SourceError
 from ingestd.sources.kafka._aiokafka import SUPPORTED_VERSION
-from ingestd.sources.kafka._aiokafka.check import ATTRIBUTES, check_internals, check_version
+from ingestd.sources.kafka._aiokafka.check import ATTRIBUTES, SIGNATURES, check_internals, check_version
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ingestd" / "sources" / "kafka"
@@ -30,10 +30,13 @@ PUBLIC_MODULES = {
     "aiokafka.errors",
     "aiokafka.structs",
 }
-PRIVATE_NAMES = {name for names in ATTRIBUTES.values() for name in names.split() if name.startswith("_")} - {
-    # Ours as well: BrokerClient's, CoordinatorClient's and RequestBatcher's.
-    "_client", "_coordinator", "_group_id",
-}  # fmt: skip
+OURS_AS_WELL = {"_client", "_coordinator", "_group_id"}  # attributes of BrokerClient and CoordinatorClient
+PRIVATE_NAMES = {
+    name
+    for names in (*ATTRIBUTES.values(), *(path.rpartition(".")[2] for path in SIGNATURES))
+    for name in names.split()
+    if name.startswith("_") and name not in OURS_AS_WELL and not name.startswith("__")
+}
 
 
 def test_the_version_is_pinned_and_installed() -> None:

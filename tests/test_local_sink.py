@@ -249,11 +249,11 @@ async def test_start_creates_the_directory_and_removes_what_was_abandoned_long_a
     assert list((root / ".tmp").iterdir()) == [recent]
 
 
-async def test_files_under_way_have_no_key(sink: LocalSink, tmp_path: Path) -> None:
+async def test_temporary_files_have_no_key(sink: LocalSink, tmp_path: Path) -> None:
     (tmp_path / "data" / ".tmp" / "1-abc").write_bytes(BODY)
     assert [key async for key in sink.list("")] == []
     assert await sink.folders("") == []
-    with pytest.raises(ValueError, match="under way"):
+    with pytest.raises(ValueError, match="temporary files"):
         await sink.head(".tmp/1-abc")
 
 

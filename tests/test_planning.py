@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from ingestd.capacity import estimate
 from ingestd.capacity.defaults import MEASURED
-from ingestd.capacity.planning import FEWEST, MOST_USED, OUTAGE, ExpectedLoad, Plan, capacity, lateness, notes, plan
+from ingestd.capacity.planning import FEWEST, MOST_USED, OUTAGE_S, ExpectedLoad, Plan, capacity, lateness, notes, plan
 from ingestd.cli import main as cli
 from ingestd.cli.plan import Options
 from ingestd.config.model import BatchConfig, EventsConfig, Seconds, SimulatorConfig, Size
@@ -19,7 +20,6 @@ from ingestd.core.events import load_model
 from ingestd.core.gzip import GzipWriter
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
-from ingestd.preflight import estimate
 from ingestd.sources.simulator.events import Simulation
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +56,9 @@ def test_the_cost_of_an_event_in_cpu_is_the_measured_one() -> None:
 
 def test_an_hour_s_outage_is_caught_up_with_what_is_to_spare() -> None:
     half = capacity(2, 4) / 2
-    assert plan(ExpectedLoad(rate=half, peak=1, partitions=4), MINUTE).outage_seconds == pytest.approx(OUTAGE, rel=0.5)
+    assert plan(ExpectedLoad(rate=half, peak=1, partitions=4), MINUTE).outage_seconds == pytest.approx(
+        OUTAGE_S, rel=0.5
+    )
     assert math.isinf(plan(ExpectedLoad(rate=1e6, partitions=1), MINUTE).outage_seconds)
 
 
@@ -96,7 +98,7 @@ def test_more_events_never_take_less(load: ExpectedLoad, growth: float) -> None:
 def test_every_event_is_in_an_object_or_rejected(load: ExpectedLoad) -> None:
     found = plan(load, MINUTE)
     rows = found.objects_per_day * found.object_bytes / MEASURED.object_bytes
-    assert rows == pytest.approx(load.rate * estimate.DAY * (1 - load.rejected))
+    assert rows == pytest.approx(load.rate * estimate.DAY_S * (1 - load.rejected))
     assert 0 <= found.quarantine_objects_per_day <= found.objects_per_day * 1.000001
     assert all(math.isfinite(it) for it in (found.usd, found.usd_per_million, found.daemon_bytes))
 
@@ -104,7 +106,7 @@ def test_every_event_is_in_an_object_or_rejected(load: ExpectedLoad) -> None:
 @given(LOADS)
 def test_objects_are_those_of_the_preflight(load: ExpectedLoad) -> None:
     found = plan(replace(load, partitions=2), MINUTE)
-    a_day = [load.rate * estimate.DAY / 2]
+    a_day = [load.rate * estimate.DAY_S / 2]
     packed = MEASURED.object_bytes * (1 - load.rejected)
     assert found.objects_per_day == pytest.approx(2 * estimate.objects_per_day(a_day, packed, MINUTE))
 
@@ -195,15 +197,17 @@ def test_the_command_takes_settings_and_flags(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("", "--rate"),
-        ("--rate 0", "argument --rate: '0' is no number of more than 0"),
-        ("--rate nan", "argument --rate: 'nan' is no number"),
-        ("--rate inf", "argument --rate: 'inf' is no number"),
-        ("--rate 1 --peak 0.5", "argument --peak: '0.5' is no number from 1"),
-        ("--rate 1 --rejected 1", "argument --rejected: '1' is no number from 0 to 0.99"),
-        ("--rate 1 --partitions 0", "argument --partitions: '0' is no whole number"),
-        ("--rate 1 --growth 1,x", "argument --growth: 'x' is no number"),
-        ("--rate 1 --growth 1,1,1,1,1,1,1,1,1", "more than 8 columns"),
+        ("", "ingestd: missing option '--rate' (give --rate N)"),
+        ("--rate 1 --partitions 1_0", "--partitions '1_0' is not accepted (give a whole number"),
+        ("--rate 1 --partitions ٣", "--partitions '٣' is not accepted (give a whole number"),
+        ("--rate 0", "--rate '0' is not accepted (give a number greater than 0, and at most 1e12)"),
+        ("--rate nan", "--rate 'nan' is not accepted (give a number"),
+        ("--rate inf", "--rate 'inf' is not accepted (give a number"),
+        ("--rate 1 --peak 0.5", "--peak '0.5' is not accepted (give a number from 1 to 1000)"),
+        ("--rate 1 --rejected 1", "--rejected '1' is not accepted (give a number from 0 to 0.99)"),
+        ("--rate 1 --partitions 0", "--partitions '0' is not accepted (give a whole number"),
+        ("--rate 1 --growth 1,x", "--growth '1,x' is not accepted (give at most 8 numbers"),
+        ("--rate 1 --growth 1,1,1,1,1,1,1,1,1", "--growth '1,1,1,1,1,1,1,1,1' is not accepted (give at most 8 numbers"),
     ],
 )
 def test_what_cannot_be_planned_is_named(flags: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,5 +222,5 @@ def test_the_help_has_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("peak", "rejected", "kept_days", "credit_usd"):
         value: float = getattr(defaults, name)
         assert value == getattr(load, name)
-        assert re.search(rf"--{name.replace('_', '-')} [A-Z]+ [^;]+; {value:g} --", told), name
-    assert f"; {','.join(f'{it:g}' for it in defaults.growth)} --" in told
+        assert re.search(rf"--{name.replace('_', '-')} [A-Z]+ [^(]+\(default {value:g}\)", told), name
+    assert f"(default {','.join(f'{it:g}' for it in defaults.growth)})" in told

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from ingestd.capacity import estimate
 from ingestd.config.model import (
     BatchConfig,
     BreakerConfig,
@@ -29,7 +30,7 @@ from ingestd.core.gzip import compress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import GroupState, LogRange, PlainRecord, Position, TopicPartition
 from ingestd.core.validation import Validator
-from ingestd.preflight import CheckFinding, Verdict, cluster, estimate, records, store, values
+from ingestd.preflight import CheckFinding, Verdict, cluster, records, store, values, volume
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
 MARK = "ingestd:1:here"
@@ -312,7 +313,7 @@ def event(number: int, **changes: Any) -> bytes:
     return json.dumps({**fields, "event_type": "web_visit", **changes}).encode()
 
 
-def sample(values_: list[bytes]) -> records.Sample:
+def sample(values_: list[bytes]) -> estimate.Sample:
     some = [PlainRecord(number, 1_750_000_000_000 + number, value) for number, value in enumerate(values_)]
     return records.take({P0: some}, Validator(EventsConfig(), load_model(None)))
 
@@ -401,10 +402,10 @@ def test_rejects_make_quarantine_objects_and_no_rows() -> None:
 
 
 @pytest.mark.parametrize(("a_day", "some"), [([0, 0], SAMPLE), ([5], sample([b"x"])), ([5], sample([]))])
-def test_there_is_no_estimate_without_traffic_and_rows(a_day: list[int], some: records.Sample) -> None:
+def test_there_is_no_estimate_without_traffic_and_rows(a_day: list[int], some: estimate.Sample) -> None:
     found = estimate.estimate(traffic(*a_day), some, BatchConfig())
     assert found is None
-    assert only(estimate.findings(traffic(*a_day), found, BatchConfig()), NOTE).check == "estimate.objects"
+    assert only(volume.findings(traffic(*a_day), found, BatchConfig()), NOTE).check == "estimate.objects"
 
 
 @given(
@@ -450,7 +451,7 @@ def test_a_row_of_the_sample_is_a_line() -> None:
 def test_objects_far_from_what_snowflake_likes_are_noted_with_what_would_do(
     a_day: list[int], limits: BatchConfig, words: str
 ) -> None:
-    found = list(estimate.findings(traffic(*a_day), estimated(a_day, limits), limits))
+    found = list(volume.findings(traffic(*a_day), estimated(a_day, limits), limits))
     assert words in only(found, NOTE).todo
 
 
@@ -462,14 +463,14 @@ def test_the_interval_that_is_advised_would_do() -> None:
 @pytest.mark.parametrize("a_day", [[1000], [10**10]])
 def test_objects_that_are_few_or_large_are_ok(a_day: list[int]) -> None:
     limits = BatchConfig(interval=Seconds(600), bytes=Size(150 << 20), memory=Size(2 << 30))
-    assert set(verdicts(estimate.findings(traffic(*a_day), estimated(a_day, limits), limits)).values()) == {OK}
+    assert set(verdicts(volume.findings(traffic(*a_day), estimated(a_day, limits), limits)).values()) == {OK}
 
 
 def test_a_log_that_is_shorter_than_a_day_is_told() -> None:
     young = {P0: estimate.Traffic(LogRange(5, 10), 5, 5)}
-    assert "nothing older" in next(estimate.findings(young, None, BatchConfig())).seen
+    assert "nothing older" in next(volume.findings(young, None, BatchConfig())).seen
     old = {P0: estimate.Traffic(LogRange(0, 10), 5, 5)}
-    assert "nothing older" not in next(estimate.findings(old, None, BatchConfig())).seen
+    assert "nothing older" not in next(volume.findings(old, None, BatchConfig())).seen
 
 
 # -- the store

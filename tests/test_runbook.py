@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ingestd.ops import readiness
-from ingestd.sinks import local, s3
+from ingestd.sinks import local, s3_errors
 from tests.chaos.all_faults import FAULTS
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +72,7 @@ def test_every_reason_to_halt_has_its_place() -> None:
 def test_every_refusal_of_a_store_has_its_place() -> None:
     column = re.findall(r"^\|([^|]+)\|", section("The store denies access"), re.MULTILINE)
     codes = set(re.findall(r"`([\w.…]+)`", "".join(column)))
-    assert set(s3._HINTS) <= codes
+    assert set(s3_errors.HINTS) <= codes
     assert {errno.errorcode[number] for number in local._HINTS} <= codes
 
 

@@ -7,7 +7,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from ingestd.core.errors import SinkForbidden, SinkUnavailable
-from ingestd.sinks.s3 import classify
+from ingestd.sinks.s3_errors import classify
 
 
 def refused(code: str, status: int, operation: str = "PutObject", message: str = "because") -> boto.ClientError:

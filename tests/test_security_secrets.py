@@ -17,7 +17,7 @@ from ingestd.config import secrets
 from ingestd.config.model import Config, LogConfig, Secret
 from ingestd.config.validate import KEYS, shown
 from ingestd.ops import logs
-from ingestd.sinks.s3 import classify
+from ingestd.sinks.s3_errors import classify
 from tests.redaction import fresh_redaction
 
 SECRET = 'hunter2-p%ss"w/rd'

@@ -1,7 +1,7 @@
-"""What was measured, for all who plan with it: this file alone has the figures. Pure.
+"""Measured capacity of a daemon, as defaults for planning. Pure.
 
-`make bench` measures the daemon anew, and a sample of simulated events gives the sizes; yours are in what
-`ingestd check` says.
+`make bench` measures the daemon again, and a sample of simulated events gives the sizes; `ingestd check` reports those
+of your own events.
 """
 
 import msgspec

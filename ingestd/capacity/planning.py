@@ -1,6 +1,6 @@
-"""Events a second to daemons, partitions, objects and costs, now and when there are many times as many. Pure.
+"""Plans daemons, partitions, objects and costs for a number of events a second, and for multiples of it. Pure.
 
-Objects are those of `ingestd.preflight.estimate`, as are the prices of requests and of Snowpipe.
+The number of objects and the prices of requests and of Snowpipe are those of `ingestd.capacity.estimate`.
 """
 
 import math
@@ -9,39 +9,39 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from ingestd.capacity.defaults import MEASURED, Measured
-from ingestd.config.model import BatchConfig
-from ingestd.core.batch import Batch
-from ingestd.core.formatting import number, size
-from ingestd.preflight.estimate import (
-    DAY,
+from ingestd.capacity.estimate import (
+    DAY_S,
     FILES_PER_DAY,
-    LARGE,
-    MONTH,
+    LARGE_BYTES,
+    MONTH_DAYS,
     S3_PUT_USD_PER_1000,
-    SMALL,
+    SMALL_BYTES,
     SNOWPIPE_CREDITS_PER_GB,
     objects_per_day,
 )
+from ingestd.config.model import BatchConfig
+from ingestd.core.batch import Batch
+from ingestd.core.formatting import number, size
 
 S3_USD_PER_GB_MONTH = 0.023  # AWS, us-east-1, S3 Standard, the first 50 TB
 S3_GET_SHARE = 0.08  # of a PUT's price; Snowpipe gets each object once
 S3_PUTS_PER_SECOND = 3500  # of one prefix, before S3 has divided it
-PARTITION_BYTES_PER_SECOND = 10e6  # that Kafka's operators plan with, of rows as they were sent
+PARTITION_BYTES_PER_SECOND = 10e6  # a common planning figure of Kafka operators
 
-MOST_USED = 0.5  # of a daemon at the peak: the rest drains backlogs, and takes over from another
+MOST_USED = 0.5  # of a daemon at the peak: the rest drains backlogs, and takes over from a failed one
 FEWEST = 2  # daemons: one takes over when the other is replaced
-OUTAGE = 3600.0  # seconds
+OUTAGE_S = 3600.0
 
 
 class ExpectedLoad(msgspec.Struct, frozen=True):
-    """What is planned for. `rate` is events a second, the mean of a day; `peak` is how many times that the most is."""
+    """The load to plan for. `rate`: events a second, the day's mean; `peak`: the busiest second, in multiples of it."""
 
     rate: float
     peak: float = 3.0
     rejected: float = 0.0  # share of the events
     kept_days: int = 400
     credit_usd: float = 3.0
-    partitions: int | None = None  # there are so many; None: as many as it takes
+    partitions: int | None = None  # None: as many as it takes
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -53,8 +53,8 @@ class Plan(msgspec.Struct, frozen=True):
     daemons: int
     partitions: int
     cores: float  # busy on average, over all daemons
-    held_bytes: int  # by the busiest daemon at the peak; with less batch.memory, batches are sealed early
-    daemon_bytes: int  # memory of that daemon, beside what its client has fetched ahead
+    held_bytes: int  # buffered by the busiest daemon at the peak; with less batch.memory, batches are flushed early
+    daemon_bytes: int  # memory of that daemon, without what its client has prefetched
     objects_per_day: float
     quarantine_objects_per_day: float
     object_bytes: float
@@ -72,18 +72,18 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def usd_per_million(self) -> float:
-        """Of events."""
-        return self.usd / (self.rate * DAY * MONTH / 1e6)
+        """USD for a million events."""
+        return self.usd / (self.rate * DAY_S * MONTH_DAYS / 1e6)
 
 
 def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured: Measured = MEASURED) -> Plan:
-    """What `growth` times the load takes, as if it came evenly over the day and over the partitions."""
+    """What `growth` times the load takes, if it comes evenly over the day and over the partitions."""
     rate, peak = load.rate * growth, load.rate * growth * load.peak
     daemons = max(FEWEST, math.ceil(peak / (measured.events_per_second * MOST_USED)))
     partitions = load.partitions or _partitions(daemons, peak * measured.row_bytes)
     daemons = min(daemons, max(FEWEST, partitions))
     good = 1 - load.rejected
-    a_day = rate * DAY
+    a_day = rate * DAY_S
     share = math.ceil(partitions / daemons)  # of the busiest daemon, as batch.memory is a daemon's
     objects = objects_per_day([a_day / partitions] * share, measured.object_bytes * good, limits) * partitions / share
     quarantined = objects * (1 - good ** (a_day / objects))
@@ -92,7 +92,7 @@ def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured:
     stored = measured.object_bytes * good * a_day * load.kept_days
     batch = min(limits.bytes, object_bytes * load.peak) + Batch.overhead_bytes
     held = round(2 * share * batch)  # open ones, and as many under way
-    snowpipe = row_bytes * MONTH / 1e9 * SNOWPIPE_CREDITS_PER_GB
+    snowpipe = row_bytes * MONTH_DAYS / 1e9 * SNOWPIPE_CREDITS_PER_GB
     spare = capacity(daemons, partitions, measured) - rate
     return Plan(
         growth=growth,
@@ -108,8 +108,8 @@ def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured:
         object_bytes=object_bytes,
         row_bytes_per_day=row_bytes,
         stored_bytes=stored,
-        outage_seconds=OUTAGE * rate / spare if spare > 0 else math.inf,
-        requests_usd=(objects * (1 + S3_GET_SHARE) + quarantined) * MONTH / 1000 * S3_PUT_USD_PER_1000,
+        outage_seconds=OUTAGE_S * rate / spare if spare > 0 else math.inf,
+        requests_usd=(objects * (1 + S3_GET_SHARE) + quarantined) * MONTH_DAYS / 1000 * S3_PUT_USD_PER_1000,
         storage_usd=stored / 1e9 * S3_USD_PER_GB_MONTH,
         snowpipe_credits=snowpipe,
         snowpipe_usd=snowpipe * load.credit_usd,
@@ -117,21 +117,21 @@ def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured:
 
 
 def capacity(daemons: int, partitions: int, measured: Measured = MEASURED) -> float:
-    """Events a second that daemons can take: those without a partition take none."""
+    """Events a second that the daemons can process: one without a partition processes none."""
     return min(daemons, partitions) * measured.events_per_second
 
 
 def lateness(it: Plan, reach: float) -> float:
-    """Seconds that the last event of the peak waits where daemons take `reach` events a second; inf: ever longer.
+    """Seconds that the last event of the peak waits if daemons process `reach` events a second; inf: for ever.
 
-    The day that is played has half of its events in the peak, which is so much shorter than half a day.
+    The model day has half of its events in the peak.
     """
-    backlog = max(0.0, it.peak_rate - reach) * DAY / 2 * it.rate / it.peak_rate
+    backlog = max(0.0, it.peak_rate - reach) * DAY_S / 2 * it.rate / it.peak_rate
     return backlog / reach if it.rate < reach else math.inf
 
 
 def notes(plans: Sequence[Plan], limits: BatchConfig, measured: Measured = MEASURED) -> list[str]:
-    """What is to be done about it, each with the growths that it is said of; the first of `plans` is today's."""
+    """Advice, each with the growths that it is for; the first of `plans` is today's."""
     said: dict[str, list[str]] = {}
     for it in plans:
         for text in _notes(it, plans[0], limits, measured):
@@ -149,22 +149,22 @@ def _notes(it: Plan, today: Plan, limits: BatchConfig, measured: Measured) -> It
         yield "too few partitions for the peak, as one daemon only reads each: add some, or measure a faster daemon"
     elif it.peak_rate > capacity(today.daemons, today.partitions, measured):
         yield f"{number(today.daemons, 'daemon')} with {number(today.partitions, 'partition')} fall behind at the peak"
-    if it.objects_per_day / DAY > S3_PUTS_PER_SECOND:
+    if it.objects_per_day / DAY_S > S3_PUTS_PER_SECOND:
         yield f"more than {S3_PUTS_PER_SECOND:,} PUTs a second: S3 answers SlowDown until it has divided the prefix"
-    if it.object_bytes > LARGE:
+    if it.object_bytes > LARGE_BYTES:
         yield "objects are larger than Snowflake likes them, which is 100 to 250 MB: give a smaller batch.bytes"
-    elif it.object_bytes < SMALL and it.objects_per_day > FILES_PER_DAY * 1.1:
-        full = it.objects_per_day > 1.1 * it.partitions * DAY / limits.interval
+    elif it.object_bytes < SMALL_BYTES and it.objects_per_day > FILES_PER_DAY * 1.1:
+        full = it.objects_per_day > 1.1 * it.partitions * DAY_S / limits.interval
         yield "objects are smaller than Snowflake likes them, which is 100 to 250 MB, or one a minute: " + (
             "give a larger batch.bytes (batch.records, batch.memory)"
             if full
             else "give a longer batch.interval, or take fewer partitions"
         )
     if it.held_bytes > limits.memory:
-        yield f"batch.memory = {limits.memory} seals batches early: give more than {size(it.held_bytes)}"
+        yield f"batch.memory = {limits.memory} flushes batches early: give more than {size(it.held_bytes)}"
 
 
 def _partitions(daemons: int, bytes_per_second: float) -> int:
-    """Twice as many as daemons, so that they still divide evenly when one is gone; and as many as Kafka needs."""
+    """Twice as many partitions as daemons, so that one can be replaced, and at least as many as Kafka needs."""
     least = max(2 * daemons, math.ceil(bytes_per_second / PARTITION_BYTES_PER_SECOND))
     return math.ceil(least / daemons) * daemons

@@ -1,13 +1,16 @@
-"""`ingestd check`: tries everything that a run needs, with its own settings, and says of each what was seen."""
+"""`ingestd check`: tries everything that a run needs, with the settings of the run, and reports each finding."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+import click
 import msgspec
 from msgspec.structs import replace
 
 from ingestd import wiring
+from ingestd.capacity import estimate
+from ingestd.cli.flags import INSPECTION, JSON, SETTINGS, CommandFlag, SettingFlag
 from ingestd.cli.output import say, say_json, say_line
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
@@ -21,7 +24,6 @@ from ingestd.preflight import (
     CheckFinding,
     Verdict,
     cluster,
-    estimate,
     failed,
     not_tried,
     note,
@@ -30,6 +32,7 @@ from ingestd.preflight import (
     sink_probe,
     store,
     values,
+    volume,
     wrong,
 )
 from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
@@ -37,6 +40,21 @@ from ingestd.sinks.base import Sink
 
 _HEADS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "-"}
 _NAMES = {Verdict.OK: "ok", Verdict.NOTE: "to note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "not tried"}
+
+
+EXAMPLES = """\
+examples:
+  ingestd check --config config/production.toml
+  ingestd check --config config/production.toml --dry-run --duration 1m
+"""
+
+FLAGS: list[click.Parameter] = [
+    *INSPECTION,
+    CommandFlag("--dry-run", is_flag=True, section="Dry run", help="then consume, and print what would be written"),
+    SettingFlag("--duration", "1m", "duration", "end the dry run after this long", section="Dry run"),
+    JSON,
+    *SETTINGS,
+]
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -146,7 +164,7 @@ def _records(
     found = estimate.estimate(facts.traffic, sample, config.batch) if sample is not None else None
     members = len(facts.group.members) if isinstance(facts.group, GroupState) else 0
     report.add([values.memory(config, len(facts.traffic), members, found)])
-    report.add(estimate.findings(facts.traffic, found, config.batch))
+    report.add(volume.findings(facts.traffic, found, config.batch))
     if found is not None and report.json:
         say_json("estimate", found)
     return found

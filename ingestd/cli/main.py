@@ -1,96 +1,83 @@
-"""The command line: what to run, with which settings, and what the outcome means to a shell."""
+"""The command line's entry point: runs a command and turns its outcome into an exit code."""
 
-import argparse
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import Any
 
+import click
 import msgspec
 
-from ingestd.cli.flags import parser
-from ingestd.cli.output import say
-from ingestd.config.examples import example
-from ingestd.config.load import Settings, as_json, as_toml, load
-from ingestd.config.model import Secret
-from ingestd.config.secrets import REDACTION
-from ingestd.config.validate import KEYS, value_of
+from ingestd.cli.commands import PROGRAM, Invocation, parse_command_line
+from ingestd.cli.completion import VARIABLE, complete
+from ingestd.cli.output import discard_output
 from ingestd.core.errors import ConfigError, DeadlineExceeded, IngestdError
-from ingestd.ops import logs
-from ingestd.ops.background_output import background_output
+from ingestd.core.formatting import clean
 
 CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and errors.EXIT_PROBLEMS
-
-_AWS_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 _log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (the process's own by default); returns the exit code."""
+    if instruction := os.environ.get(VARIABLE):
+        return complete(PROGRAM, instruction)
     try:
-        arguments = parser().parse_args(_with_command(list(sys.argv[1:] if argv is None else argv)))
-    except SystemExit as stop:
-        say("")  # flushes the help that argparse wrote
-        return int(stop.code or CLEAN)
-    if arguments.command == "config" and arguments.example is not None:
-        say(example(arguments.example))
-        return CLEAN
-    try:
-        settings = load(path=arguments.config, environ=os.environ, flags=arguments.flags)
+        asked = parse_command_line(sys.argv[1:] if argv is None else argv)
+        return asked if isinstance(asked, int) else _run(asked)
+    except click.UsageError as error:
+        return _refuse(_explain(error))
     except ConfigError as error:
-        sys.stderr.write(f"ingestd: {error}\n")
-        return USAGE
-    if arguments.command == "config":
-        say(as_json(settings) if arguments.json else as_toml(settings))
-        return CLEAN
-    if arguments.command == "run":
-        with background_output():  # around the report of its errors too
-            return _run(arguments, settings)
-    return _run(arguments, settings)
-
-
-def _with_command(argv: list[str]) -> list[str]:
-    """`run` is what is meant where the first word is a flag or none."""
-    if not argv or (argv[0].startswith("-") and argv[0] not in {"-h", "--help", "--version"}):
-        return ["run", *argv]
-    return argv
-
-
-def _run(arguments: argparse.Namespace, settings: Settings) -> int:
-    logs.setup(settings.config.log)
-    for key in KEYS:
-        value = value_of(settings.config, key)
-        if isinstance(value, Secret):
-            REDACTION.hide(value.reveal(), fixed=True)
-    for name in _AWS_SECRETS:
-        REDACTION.hide(os.environ.get(name), fixed=True)
-    try:
-        return _dispatch(arguments, settings)
+        return _refuse(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the last one who can tell
-        return _report(error)
+    except BrokenPipeError:  # the reader of the help has closed it
+        discard_output()
+        return CLEAN
 
 
-def _dispatch(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Imported here, so that --help and config need no Kafka or S3 client."""
-    if arguments.command == "run":
-        from ingestd import daemon  # noqa: PLC0415
+def _run(asked: Invocation) -> int:
+    # Imported here: --help, --version and completion need none of it.
+    from ingestd.cli.prepare import prepare  # noqa: PLC0415
+    from ingestd.ops.background_output import background_output  # noqa: PLC0415
 
-        return daemon.run(settings)
-    action = getattr(arguments, "action", None)
-    name = f"{arguments.command}.{action}" if action else arguments.command
-    command: Any = import_module(f"ingestd.cli.{name}")
-    # A command's own options are what its flags are named after.
-    code: int = command.run(settings, msgspec.convert(arguments, command.Options, from_attributes=True))
-    return code
+    settings = prepare(asked.config, asked.flags)
+    # Around the report of its errors too.
+    with background_output() if asked.name == "run" else contextlib.nullcontext():
+        try:
+            return asked.module.run(settings, msgspec.convert(asked.options, asked.module.Options))
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - nobody else reports it
+            return _report(error)
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write(f"ingestd: {clean(message)}\n")
+    return USAGE
+
+
+def _explain(error: click.UsageError) -> str:
+    """One line: what is wrong, and what to type instead."""
+    context = error.ctx or click.Context(PROGRAM, info_name="ingestd")
+    command, message = context.command, error.format_message().rstrip(".")
+    hint = f"`{context.command_path} --help` lists what is accepted"
+    if isinstance(command, click.Group):
+        hint = f"give one of {', '.join(command.commands)}"
+    match error:
+        case click.NoSuchOption() | click.exceptions.NoSuchCommand():
+            message = error.message.rstrip(".")
+            if error.possibilities:
+                hint = f"did you mean {error.possibilities[0]}?"
+        case click.BadOptionUsage() | click.MissingParameter():
+            flags = [flag for flag in command.get_params(context) if isinstance(flag, click.Option)]
+            name = error.option_name if isinstance(error, click.BadOptionUsage) else error.param and error.param.opts[0]
+            hint = next((f"give {flag.get_help_spec(context)}" for flag in flags if name in flag.opts), hint)
+    return f"{message[0].lower()}{message[1:]} ({hint})"
 
 
 def _report(error: BaseException) -> int:
-    """Log why it ended, and give the exit code: one line for each error of ours, a traceback for anything else."""
+    """Log why the command ended; returns the exit code. Known errors are one line each, others have a traceback."""
     leaves = list(_leaves(error))
     known = [leaf for leaf in leaves if isinstance(leaf, IngestdError)]
     if len(known) < len(leaves):

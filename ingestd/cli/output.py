@@ -15,14 +15,18 @@ _INDENT = 7  # columns of the first word of a line
 
 
 def say(text: str) -> None:
-    """Write to standard output; a reader that has seen enough (``| head``) is no failure."""
+    """Write to standard output. A reader that stops reading (``| head``) is no error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes what is left once more at its end, and would complain and exit with 120.
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        discard_output()
+
+
+def discard_output() -> None:
+    """Discard standard output from now on: the interpreter flushes it at exit, and would fail with code 120."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def say_line(head: str, text: str) -> None:

@@ -1,20 +1,85 @@
-"""`ingestd plan`: what so many events take, in daemons, partitions, objects and money, now and when there are more."""
+"""`ingestd plan`: estimates the daemons, partitions, objects and money that a load needs, today and as it grows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import click
 import msgspec
 
 from ingestd.capacity.defaults import MEASURED
 from ingestd.capacity.planning import MOST_USED, ExpectedLoad, Plan, amount, capacity, lateness, notes, plan
+from ingestd.cli.flags import JSON, SETTINGS, Accepted, CommandFlag
 from ingestd.cli.output import say, say_document, say_line
 from ingestd.config.load import Settings
 from ingestd.config.model import BatchConfig
-from ingestd.core.formatting import number, size
+from ingestd.core.formatting import duration, number, size
+from ingestd.core.formatting import table as aligned
+
+MAX_COLUMNS = 8
+
+EXAMPLES = """\
+examples:
+  ingestd plan --rate 5000
+  ingestd plan --config config/production.toml --rate 5000 --peak 4 --growth 1,10,100
+  ingestd plan --rate 5000 --partitions 6 --daemon-rate 250000 --row-bytes 900 --object-bytes 160
+"""
+
+
+def _within(low: float, high: float, kind: Callable[[str], float] = float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:  # NaN is not
+            raise ValueError(text)
+        return value
+
+    return parse
+
+
+def _growth(text: str) -> tuple[float, ...]:
+    factors = tuple(_positive(part.strip()) for part in text.split(","))
+    if len(factors) > MAX_COLUMNS:
+        raise ValueError(text)
+    return factors
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):  # int() takes "1_000", and digits of any script
+        raise ValueError(text)
+    return int(text)
+
+
+_positive = _within(math.ulp(0), 1e12)
+_AMOUNT = Accepted(_positive, "a number greater than 0, and at most 1e12")
+_COUNT = Accepted(_within(1, 1_000_000, _whole), "a whole number from 1 to 1000000")
+_PEAK = Accepted(_within(1, 1000), "a number from 1 to 1000")
+_SHARE = Accepted(_within(0, 0.99), "a number from 0 to 0.99")
+_FACTORS = Accepted(_growth, f"at most {MAX_COLUMNS} numbers greater than 0, such as 1,10,100")
+
+
+def _flag(
+    name: str, metavar: str, accepted: Accepted, summary: str, section: str, *, required: bool = False
+) -> CommandFlag:
+    return CommandFlag(name, metavar=metavar, type=accepted, help=summary, section=section, required=required)
+
+
+FLAGS: list[click.Parameter] = [
+    _flag("--rate", "N", _AMOUNT, "events a second, averaged over a day", "Load", required=True),
+    _flag("--peak", "X", _PEAK, "events a second at the peak, as a multiple of --rate (default 3)", "Load"),
+    _flag("--rejected", "SHARE", _SHARE, "share of events that are rejected, such as 0.001 (default 0)", "Load"),
+    _flag("--growth", "X,...", _FACTORS, "multiples of the load, one column each (default 1,10,100,1000)", "Load"),
+    _flag("--partitions", "N", _COUNT, "number of partitions (default: as many as are needed)", "Load"),
+    _flag("--kept-days", "N", _COUNT, "days until objects expire (default 400)", "Cost"),
+    _flag("--credit-usd", "N", _AMOUNT, "price of a Snowflake credit (default 3)", "Cost"),
+    _flag("--daemon-rate", "N", _AMOUNT, "events a second that your daemon writes, from make bench", "Measured"),
+    _flag("--row-bytes", "N", _AMOUNT, "bytes of a row, from `ingestd check`", "Measured"),
+    _flag("--object-bytes", "N", _AMOUNT, "bytes of a row in an object, compressed", "Measured"),
+    JSON,
+    *SETTINGS,
+]
 
 
 class Options(msgspec.Struct, frozen=True):
-    """Named after the flags. The load is of today, `growth` is how many times that each column has."""
+    """What the flags say. The load is the load of today; each column shows `growth` times as much."""
 
     rate: float
     peak: float = 3.0
@@ -30,7 +95,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Print a column for each growth. Asks nothing of Kafka, S3 or Snowflake."""
+    """Print a column for each growth. Contacts neither Kafka nor S3 nor Snowflake."""
     limits = settings.config.batch
     load = msgspec.convert(options, ExpectedLoad, from_attributes=True)
     measured = msgspec.structs.replace(
@@ -42,19 +107,19 @@ def run(settings: Settings, options: Options) -> int:
     plans = [plan(load, limits, growth, measured) for growth in options.growth]
     reach = capacity(plans[0].daemons, plans[0].partitions, measured)
     late = [lateness(it, reach) for it in plans]
-    told = notes(plans, limits, measured)
+    remarks = notes(plans, limits, measured)
     if options.json:
-        say_document({"load": load, "measured": measured, "plans": plans, "lateness": late, "notes": told})
+        say_document({"load": load, "measured": measured, "plans": plans, "lateness": late, "notes": remarks})
         return 0
     say(table(plans, late))
     say(premises(load, limits, measured.events_per_second))
-    for note in told:
+    for note in remarks:
         say_line("note", note)
     return 0
 
 
 def table(plans: Sequence[Plan], late: Sequence[float]) -> str:
-    """A line for each figure, a column for each plan. `late`: seconds, of the daemons of the first."""
+    """A line for each figure, a column for each plan. `late` is in seconds, for the daemons of the first plan."""
     lines = [
         ("", [f"x{amount(it.growth)}" for it in plans]),
         ("events a second, mean", [amount(it.rate) for it in plans]),
@@ -75,27 +140,17 @@ def table(plans: Sequence[Plan], late: Sequence[float]) -> str:
         ("Snowpipe, USD a month", [f"{it.snowpipe_usd:,.2f}" for it in plans]),
         ("USD for a million events", [f"{it.usd_per_million:,.4f}" for it in plans]),
     ]
-    first = max(len(name) for name, _ in lines)
-    widths = [max(len(cells[i]) for _, cells in lines) for i in range(len(plans))]
-    return "".join(
-        f"{name:{first}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True)) + "\n"
-        for name, cells in lines
-    )
+    return "".join(f"{line}\n" for line in aligned([[name, *cells] for name, cells in lines]))
 
 
 def premises(load: ExpectedLoad, limits: BatchConfig, daemon_rate: float) -> str:
-    """What the figures rest on."""
+    """The assumptions behind the figures."""
     return (
-        f"\nA daemon takes {daemon_rate:,.0f} events/s, of which {MOST_USED:.0%} are planned with at the peak.\n"
+        f"\nA daemon writes {daemon_rate:,.0f} events/s; the plan uses {MOST_USED:.0%} of that at the peak.\n"
         f"batch.interval = {limits.interval}, batch.bytes = {limits.bytes}; objects stay for {load.kept_days} days.\n"
         f"List prices of AWS us-east-1, {load.credit_usd:g} USD a credit; without machines, Kafka, KMS and queries.\n\n"
     )
 
 
 def _time(seconds: float) -> str:
-    if math.isinf(seconds):
-        return "no end"
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return "no end" if math.isinf(seconds) else duration(seconds)

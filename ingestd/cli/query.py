@@ -1,34 +1,56 @@
-"""`ingestd query`: one question to the local warehouse, whether a daemon fills it at the moment or not."""
+"""`ingestd query`: runs one statement on the local warehouse, also while a daemon writes to it."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import msgspec
 
+from ingestd.cli.flags import SETTINGS, CommandFlag, SettingFlag
 from ingestd.cli.output import say
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.core.errors import ConfigError
-from ingestd.core.formatting import clean, number
+from ingestd.core.formatting import clip, number
+from ingestd.core.formatting import table as aligned
 from ingestd.demo.warehouse import needed_by
 
 if TYPE_CHECKING:
     from ingestd.demo.warehouse.database import QueryResult
 
 _LIMIT = 10_000  # rows
-_WIDEST = 60  # characters of a cell, for a person
+_CELL_WIDTH = 60  # characters, in a table
+
+
+EXAMPLES = """\
+examples:
+  ingestd query "SELECT COUNT(*) FROM marketing_events
+    WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"
+  ingestd query "SELECT * FROM client_scores ORDER BY propensity DESC LIMIT 10"
+  ingestd query "SELECT * FROM load_history WHERE status = 'LOAD_FAILED'" --json
+"""
+
+FLAGS: list[click.Parameter] = [
+    click.Argument(["sql"], metavar="SQL", help="a statement that only reads"),
+    SettingFlag(
+        "--warehouse-file", "FILE", "warehouse.path", "the file of the warehouse", section="Warehouse",
+        completes="file",
+    ),
+    CommandFlag("--json", is_flag=True, section="Output", help="print rows as JSON lines"),
+    *SETTINGS,
+]  # fmt: skip
 
 
 class Options(msgspec.Struct, frozen=True):
-    """Named after the flags."""
+    """What the flags say."""
 
     sql: str
     json: bool = False
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Print the rows. Errors: ``ConfigError`` where there is no warehouse, ``WarehouseError`` where it refuses."""
+    """Print the rows. Raises ConfigError where there is no warehouse, WarehouseError where it refuses the statement."""
     with needed_by("ingestd query"):
         result = answered(settings.config, options.sql)
     if options.json:
@@ -37,12 +59,12 @@ def run(settings: Settings, options: Options) -> int:
     else:
         say(table(result))
     if result.truncated:
-        sys.stderr.write(f"ingestd: these are the first {number(_LIMIT, 'row')}; ask for less to see all\n")
+        sys.stderr.write(f"ingestd: these are the first {number(_LIMIT, 'row')}; narrow the query to see all rows\n")
     return 0
 
 
 def answered(config: Config, sql: str) -> "QueryResult":
-    """From the daemon that has the file open, or else from the file."""
+    """The answer of the daemon that has the file open, or else of the file."""
     from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, Warehouse  # noqa: PLC0415
     from ingestd.demo.warehouse.query_server import QueryRequest, query_daemon  # noqa: PLC0415
 
@@ -63,24 +85,15 @@ def answered(config: Config, sql: str) -> "QueryResult":
 
 
 def table(result: "QueryResult") -> str:
-    """As text, numbers to the right."""
-    lines = [[_text(value) for value in row] for row in result.rows]
-    widths = [max(map(len, column)) for column in zip(map(_text, result.columns), *lines, strict=True)]
-    right = [all(isinstance(row[i], int | float | None) for row in result.rows) for i in range(len(widths))]
-    ruled = [[_text(name) for name in result.columns], ["-" * width for width in widths], *lines]
-    text = "".join(
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        + "\n"
-        for line in ruled
-    )
-    return f"{text}({number(len(lines), 'row')})\n"
+    """The rows as text, with numbers aligned to the right."""
+    columns = range(len(result.columns))
+    left = [i for i in columns if not all(isinstance(row[i], int | float | None) for row in result.rows)]
+    cells = [[_text(value) for value in row] for row in (result.columns, *result.rows)]
+    lines = aligned(cells, left=left, ruled=True)
+    return "\n".join([*lines, f"({number(len(result.rows), 'row')})", ""])
 
 
 def _text(value: object) -> str:
     if value is None:
         return "NULL"
-    text = clean(str(value).lower() if isinstance(value, bool) else str(value))
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
+    return clip(str(value).lower() if isinstance(value, bool) else str(value), _CELL_WIDTH)

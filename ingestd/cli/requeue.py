@@ -7,11 +7,12 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from urllib.parse import urlsplit
 
+import click
 import msgspec
 
 from ingestd import wiring
+from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag, one_of
 from ingestd.cli.output import say
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
@@ -21,13 +22,14 @@ from ingestd.core.events import load_model
 from ingestd.core.formatting import number
 from ingestd.core.records import TopicPartition
 from ingestd.core.rejections import Reason
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.requeue.batches import Names, Produced, Selection
 from ingestd.requeue.quarantine_reader import QuarantineReader
 from ingestd.requeue.receipts import Receipts
 from ingestd.requeue.requeuer import Requeuer, Tally, Target, read_note
 from ingestd.sinks.base import Sink
-from ingestd.sinks.names import MAX_KEY
+from ingestd.sinks.names import MAX_KEY_BYTES
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.kafka import find_topic, open_transactions
 
@@ -36,8 +38,32 @@ log = logging.getLogger(__name__)
 _TELL_S = 5.0  # between two log lines that tell of progress
 
 
+EXAMPLES = """\
+examples:
+  ingestd requeue --config config/production.toml --dry-run
+  ingestd requeue --config config/production.toml --reason unknown_type --since 2026-11-01
+  ingestd requeue --config config/production.toml --to marketing_events_repaired
+"""
+
+FLAGS: list[click.Parameter] = [
+    *INSPECTION,
+    *RANGE,
+    CommandFlag(
+        "--reason", metavar="REASON", multiple=True, type=one_of(list(Reason)), section="Selection",
+        help=f"only records that were rejected for this reason; can be given several times: {', '.join(Reason)}",
+    ),
+    CommandFlag(
+        "--to", metavar="TOPIC", section="Target",
+        help="produce to this topic instead of the topic that the records came from",
+    ),
+    CommandFlag("--dry-run", is_flag=True, section="Target", help="print what would be produced, and produce nothing"),
+    JSON,
+    *SETTINGS,
+]  # fmt: skip
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the flags say; times in milliseconds, Kafka's."""
+    """What the flags say. Times are Kafka timestamps, in milliseconds."""
 
     since: int | None = None
     until: int | None = None
@@ -64,7 +90,7 @@ def _check(options: Options) -> None:
         raise ConfigError("--since is not before --until", hint="give an earlier --since or a later --until")
     if options.to is not None and not re.fullmatch(rf"(?!\.\.?$)[A-Za-z0-9._-]{{1,{TOPIC_MAX}}}", options.to):
         raise ConfigError(
-            f"--to {options.to!r} is no name of a topic",
+            f"--to {options.to!r} is not a topic name",
             hint=f"give at most {TOPIC_MAX} letters, digits, '.', '_', '-'",
         )
 
@@ -128,9 +154,10 @@ class Requeue:
         """Before anything is produced: a receipt that cannot be written would be missed after it."""
         for origin in origins:
             longest = Names(self._layout, topic).receipt(Produced(origin, 2**31 - 1, (2**63 - 1,)))
-            if (length := len(urlsplit(url).path) + len(longest)) > MAX_KEY:
+            if (length := len(parse_sink_url(url).prefix) + len(longest)) > MAX_KEY_BYTES:
                 raise ConfigError(
-                    f"names of receipts for topic {topic} in {url} would have {length} of at most {MAX_KEY} characters",
+                    f"names of receipts for topic {topic} in {url} would have {length} of at most {MAX_KEY_BYTES} "
+                    "characters",
                     hint="with --to, give a topic with a shorter name",
                 )
 

@@ -5,9 +5,11 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import click
 import msgspec
 
 from ingestd import wiring
+from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag
 from ingestd.cli.output import say, say_document
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
@@ -22,6 +24,22 @@ from ingestd.verify.run import VerifyOptions, many_calls, verify
 from ingestd.verify.scanner import Scanner
 
 REFRESH_S = 0.25
+
+EXAMPLES = """\
+examples:
+  ingestd verify --config config/production.toml
+  ingestd verify --config config/production.toml --since 2026-11-01 --until 2026-11-08 --read
+  ingestd verify --sink ./data --objects-only --json
+"""
+
+FLAGS: list[click.Parameter] = [
+    *INSPECTION,
+    *RANGE,
+    CommandFlag("--read", is_flag=True, section="Selection", help="also read every object: its rows and their sha256"),
+    CommandFlag("--objects-only", is_flag=True, section="Selection", help="do not ask Kafka"),
+    JSON,
+    *SETTINGS,
+]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from msgspec import inspect
 
 from ingestd.config.model import Config, KafkaConfig, Seconds, Secret, Size, SnowflakeConfig
 from ingestd.core.errors import ConfigError
+from ingestd.core.sink_url import parse_sink_url
 
 # Names of objects contain them: 255 bytes is the most that a file system takes for one, and 1024 S3 for a whole key.
 TOPIC_MAX = 190
@@ -293,7 +294,7 @@ def _sink(config: Config) -> Iterator[Problem]:
 
 
 def _warehouse(config: Config) -> Iterator[Problem]:
-    if config.warehouse.queue_url and not config.sink.url.startswith("s3://"):
+    if config.warehouse.queue_url and parse_sink_url(config.sink.url).kind != "s3":
         yield Problem("warehouse.queue_url", "is of no use: sink.url is no bucket that could notify it", "remove it")
 
 
@@ -315,7 +316,7 @@ def _snowflake(config: Config) -> Iterator[Problem]:
     yield from snowflake_problems(snowflake, user)
     if rest and snowflake.authenticator != "key-pair":
         yield Problem("snowflake.authenticator", "is not what Snowpipe's REST endpoint takes", "give key-pair")
-    if not config.sink.url.startswith("s3://"):
+    if parse_sink_url(config.sink.url).kind != "s3":
         yield Problem("sink.url", f"is no bucket that Snowflake could load from, but {user}", "give s3://bucket/prefix")
 
 
@@ -334,16 +335,16 @@ def snowflake_problems(snowflake: SnowflakeConfig, user: str = "a connection to 
 
 
 def _url_fault(url: str) -> str:
-    """What is wrong with a sink's URL; empty where nothing is."""
-    scheme, has_scheme, rest = url.partition("://")
-    if not has_scheme:
+    """What is wrong with a sink's URL; "" if nothing is."""
+    if "://" not in url:
         return "" if url.isprintable() else "has characters that cannot be shown"
-    bucket, _, prefix = rest.partition("/")
-    parts = prefix.removesuffix("/").split("/") if prefix else []
+    kind, bucket, folder, _ = parse_sink_url(url)
+    prefix = folder.removesuffix("/")
+    empty = url.endswith("//") or (folder and any(part in {"", ".", ".."} for part in prefix.split("/")))
     faults = {
-        "is neither an s3:// URL nor a path": scheme != "s3",
+        "is neither an s3:// URL nor a path": kind != "s3",
         "names no bucket, which has 3 to 63 of a-z, 0-9, '-' and '.'": not re.fullmatch("[a-z0-9.-]{3,63}", bucket),
-        "has an empty, '.' or '..' part in its prefix": any(part in {"", ".", ".."} for part in parts),
+        "has an empty, '.' or '..' part in its prefix": empty,
         f"has a prefix of more than {PREFIX_MAX} characters": len(prefix) > PREFIX_MAX,
         "has characters in its prefix that are not safe in a key": not re.fullmatch(
             r"[\w!.*'()/=+-]*", prefix, re.ASCII

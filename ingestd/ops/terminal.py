@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TextIO, cast
-from urllib.parse import unquote, urlsplit
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -21,6 +20,7 @@ from rich.text import Text
 from ingestd.config.model import Config
 from ingestd.core.formatting import clean, clock, number, size
 from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.ops.background_output import BackgroundOutput, BackgroundStream
 from ingestd.ops.readiness import PartitionStatus, Status
 
@@ -256,8 +256,7 @@ def _notes(status: Status) -> Iterator[tuple[str, str]]:
 
 def _list_command(sink_url: str, folder: str, endpoint_url: str | None) -> str:
     """A shell command that shows the objects below `folder` of the sink."""
-    url = urlsplit(sink_url)
-    if url.scheme == "s3":
+    if parse_sink_url(sink_url).kind == "s3":
         endpoint = f"--endpoint-url {shlex.quote(endpoint_url)} " if endpoint_url else ""
         where = shlex.quote(f"{sink_url.rstrip('/')}/{folder}")
         return f"aws {endpoint}s3 ls --recursive --human-readable {where}"
@@ -268,17 +267,17 @@ def _list_command(sink_url: str, folder: str, endpoint_url: str | None) -> str:
 
 def place(sink_url: str) -> str:
     """The sink's root as people write it: a directory below the working directory as a relative path."""
-    url = urlsplit(sink_url)
-    if url.scheme not in {"", "file"}:
+    url = parse_sink_url(sink_url)
+    if url.kind != "file":
         return clean(sink_url)
-    path = Path(unquote(url.path) if url.scheme else sink_url).absolute()
+    path = Path(url.path).absolute()
     here = Path.cwd()
     return f"./{path.relative_to(here)}" if path.is_relative_to(here) and path != here else str(path)
 
 
 def _problem(status: Status) -> str:
     """Says in one line what stops the flow and what happens to the records; empty when all is well."""
-    store = "S3" if status.sink.startswith("s3:") else "the sink"
+    store = "S3" if parse_sink_url(status.sink).kind == "s3" else "the sink"
     buffered = f"buffering {number(status.totals.in_flight, 'record')}, nothing is lost"
     age = status.sink_error_age or 0.0
     if status.sink_error is not None and status.sink_forbidden:

@@ -1,10 +1,16 @@
-"""What `ingestd check` concludes from what it has tried. Pure: the trials are in ``ingestd.cli.exit_codes``.
+"""`ingestd check`: what it asks Kafka and the sink, and what it concludes from the answers.
 
-cluster    brokers, topics, the group
-records    a sample of the topics' records
-store      the place where objects go
-values     settings that get along badly
-estimate   objects a day, and what they cost
+Conclusions, which do no I/O:
+cluster       brokers, topics, the group
+records       a sample of the topics' records
+store         the sink
+values        settings that are valid and do not go together
+volume        objects a day, and what they cost
+
+Probes, which do:
+kafka_probe   asks Kafka
+sink_probe    tries the sink
+dry_run       runs the daemon's own pipeline without writing
 """
 
 from collections.abc import Sequence
@@ -19,16 +25,16 @@ T = TypeVar("T")
 
 
 class Verdict(StrEnum):
-    """What became of a check."""
+    """The outcome of a check."""
 
     OK = "ok"
-    NOTE = "note"  # it works; somebody should know
-    WRONG = "wrong"  # a run would fail, or break a condition of the guarantee
-    NOT_TRIED = "not_tried"  # what it depends on failed
+    NOTE = "note"  # it works; an operator should know
+    WRONG = "wrong"  # a run would fail, or could break the guarantee
+    NOT_TRIED = "not_tried"  # an earlier check that it depends on failed
 
 
 class CheckFinding(msgspec.Struct, frozen=True):
-    """One line of the report. `check` is a stable name; `todo` is empty where nothing is to be done."""
+    """One line of the report. `check` is a stable name; `todo` is empty if there is nothing to do."""
 
     check: str
     verdict: Verdict
@@ -57,6 +63,6 @@ def failed(check: str, error: IngestdError) -> CheckFinding:
 
 
 def some(items: Sequence[object], most: int = 3) -> str:
-    """The first of them by name, the rest as a number."""
+    """The first `most` items, and how many more there are."""
     named = ", ".join(map(str, items[:most]))
     return named + (f" and {len(items) - most} more" if len(items) > most else "")

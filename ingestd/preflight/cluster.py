@@ -1,22 +1,22 @@
-"""Brokers, topics and the group: what is said of them. Pure."""
+"""What `ingestd check` says of brokers, topics and the group. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from ingestd.capacity.estimate import Traffic
 from ingestd.config.model import Config, KafkaConfig, Seconds
 from ingestd.core.errors import ConfigError, IngestdError, SourceError
 from ingestd.core.formatting import number
 from ingestd.core.records import GroupState, LogRange, Position, Record, TopicPartition
 from ingestd.preflight import CheckFinding, failed, not_tried, note, ok, some, wrong
-from ingestd.preflight.estimate import Traffic
 
-OUTAGE = Seconds(3 * 86400)  # a weekend with nobody there: what a log should bridge
-#: The settings of a topic that matter to us.
+OUTAGE_S = Seconds(3 * 86400)  # a weekend without staff: a log should bridge it
+#: The topic settings that matter to ingestd.
 SETTINGS = ("cleanup.policy", "max.message.bytes", "min.compaction.lag.ms", "retention.bytes", "retention.ms")
 
-_RECORD_OVERHEAD = 70  # bytes that a batch of one record takes beside its value, at least
+_RECORD_OVERHEAD = 70  # bytes that a batch of one record takes besides its value, at least
 _GONE = "Dead"  # Kafka's word for a group that does not exist
 
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Facts(msgspec.Struct):
-    """What was asked, and what the answers were. None: it could not be asked."""
+    """The answers to what was asked. None: it could not be asked."""
 
     servers: Mapping[str, str | SourceError] | ConfigError | None = None  # of each its cluster's id
     topics: Mapping[str, int | SourceError] | SourceError | None = None  # of each how many partitions it has
@@ -41,7 +41,7 @@ class Facts(msgspec.Struct):
 
 
 def findings(facts: Facts, config: Config, mark: str, *, in_sink: bool | None) -> Iterator[CheckFinding]:
-    """The whole report on Kafka but for the records."""
+    """The report on Kafka, without the records."""
     kafka = config.kafka
     yield security(kafka)
     unreached = "no broker answers" if facts.trouble is None else "Kafka cannot be used"
@@ -102,12 +102,12 @@ def security(kafka: KafkaConfig) -> CheckFinding:
 
 
 def is_local(server: str) -> bool:
-    """Whether host:port is of this machine."""
+    """Whether host:port is on this machine."""
     return server.rpartition(":")[0].strip("[]") in {"127.0.0.1", "localhost", "::1"}
 
 
 def servers(found: Mapping[str, str | SourceError]) -> Iterator[CheckFinding]:
-    """What each bootstrap server said: its cluster's id, or an error."""
+    """Whether the bootstrap servers answer: each with its cluster's id, or an error."""
     ids = sorted({it for it in found.values() if isinstance(it, str)})
     silent = {server: it for server, it in found.items() if isinstance(it, SourceError)}
     answered = f"{len(found) - len(silent)} of {len(found)} in kafka.bootstrap_servers answered"
@@ -125,7 +125,7 @@ def servers(found: Mapping[str, str | SourceError]) -> Iterator[CheckFinding]:
 
 
 def brokers(found: Mapping[str, SourceError | None]) -> CheckFinding:
-    """Whether each broker is reached where it says that it is."""
+    """Whether each broker can be reached at its advertised address."""
     silent = {server: error for server, error in found.items() if error is not None}
     if not silent:
         return ok("kafka.brokers", f"{number(len(found), 'broker')} reached: {some(list(found))}")
@@ -150,7 +150,7 @@ def topics(found: Mapping[str, int | SourceError]) -> Iterator[CheckFinding]:
 
 
 def group(name: str, state: GroupState) -> CheckFinding:
-    """Whether somebody is in the group already."""
+    """Whether the group has members already."""
     if state.members:
         members = f"{number(len(state.members), 'member')} ({some(state.members)})"
         seen = f"{name} is {state.state} with {members}: it is running already"
@@ -162,8 +162,8 @@ def group(name: str, state: GroupState) -> CheckFinding:
 
 def right_to_join(name: str, *, given: bool) -> CheckFinding:
     if given:
-        return ok("kafka.rights", f"our user may join group {name} and commit")
-    return wrong("kafka.rights", f"our user may not join group {name}", "grant READ on the group")
+        return ok("kafka.rights", f"this user may join group {name} and commit")
+    return wrong("kafka.rights", f"this user may not join group {name}", "grant READ on the group")
 
 
 def offsets(
@@ -173,7 +173,7 @@ def offsets(
     *,
     skip_lost: bool,
 ) -> Iterator[CheckFinding]:
-    """Where the group is, topic by topic, and which of its offsets a run would not go on from as they are."""
+    """The group's offsets by topic, and those from which a run would not resume."""
     at = {partition: position for partition, position in committed.items() if position is not None}
     for topic in sorted({partition.topic for partition in at}):
         mine = {partition: position for partition, position in at.items() if partition.topic == topic}
@@ -185,9 +185,9 @@ def offsets(
         yield wrong("kafka.offsets", seen, "a run halts these: set a new sink.lineage, and reset the group's offsets")
     lost = [it for it, position in at.items() if position.offset < logs[it].start]
     if lost and skip_lost:
-        yield note("kafka.offsets", f"retention has overtaken {some(lost)}; kafka.skip_lost goes on behind the hole")
+        yield note("kafka.offsets", f"retention has overtaken {some(lost)}; kafka.skip_lost skips the gap")
     elif lost:
-        todo = "a run halts these: set kafka.skip_lost = true to go on with the hole on record"
+        todo = "a run halts these: set kafka.skip_lost = true to go on and record the gap"
         yield wrong("kafka.offsets", f"retention has overtaken {some(lost)}: records are lost", todo)
     if strange := [it for it, position in at.items() if position.mark != mark]:
         seen = f"committed by something else than ingestd with this sink and lineage in {some(strange)}"
@@ -208,10 +208,10 @@ def start(
 
 
 def settings(found: Mapping[str, Mapping[str, str]], topics: Sequence[str], config: Config) -> Iterator[CheckFinding]:
-    """What the settings of `topics` mean for us. Those that we may not read are not in `found`."""
+    """What the settings of `topics` mean for a run. Topics whose settings may not be read are not in `found`."""
     hidden = [topic for topic in topics if topic not in found]
     if hidden:
-        seen = f"the settings of {some(hidden)} are not shown to our user"
+        seen = f"the settings of {some(hidden)} may not be read by this user"
         todo = f"grant DESCRIBE_CONFIGS on the topic, or look at {', '.join(SETTINGS)} yourself"
         yield note("topic.settings", seen, todo)
     for topic, values in found.items():
@@ -229,8 +229,8 @@ def _retention(topic: str, policy: str, numbers: Mapping[str, int]) -> CheckFind
         return ok(check, f"{topic} deletes nothing by age")
     kept = "for ever" if time < 0 else f"for {Seconds(time / 1000)}"
     seen = f"{topic} keeps records {kept}" + (f", and at most {most:,} bytes a partition" if most >= 0 else "")
-    if 0 <= time < OUTAGE * 1000:
-        todo = f"an outage that is longer loses records: give it retention.ms = {int(OUTAGE * 1000)} or more"
+    if 0 <= time < OUTAGE_S * 1000:
+        todo = f"an outage that is longer loses records: give it retention.ms = {int(OUTAGE_S * 1000)} or more"
         return note(check, seen, todo)
     if most >= 0:
         return note(check, seen, "retention.bytes must bridge an outage, too, at your busiest")
@@ -239,11 +239,11 @@ def _retention(topic: str, policy: str, numbers: Mapping[str, int]) -> CheckFind
 
 def _compaction(topic: str, lag: float) -> CheckFinding:
     check = "topic.compaction"
-    if lag < OUTAGE:
+    if lag < OUTAGE_S:
         return wrong(
             check,
             f"{topic} is compacted after {Seconds(lag)}: between two attempts at a batch its log may change",
-            f"give it min.compaction.lag.ms = {int(OUTAGE * 1000)}, or longer than any outage of yours",
+            f"give it min.compaction.lag.ms = {int(OUTAGE_S * 1000)}, or longer than any outage of yours",
         )
     return ok(check, f"{topic} is compacted after {Seconds(lag)}")
 

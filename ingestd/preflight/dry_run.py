@@ -1,4 +1,4 @@
-"""`ingestd check --dry-run`: the daemon's own pipeline from where the group is, which writes and commits nothing."""
+"""`ingestd check --dry-run`: runs the daemon's pipeline from the group's offsets; writes and commits nothing."""
 
 import asyncio
 import contextlib
@@ -24,8 +24,8 @@ from ingestd.sinks.dry_run import DrySink
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
-LONGEST_S = 60.0  # where no duration is given
-LOOK_S = 0.1  # between two looks at how far it is
+LONGEST_S = 60.0  # if no duration is given
+LOOK_S = 0.1  # between two looks at its progress
 
 
 class WouldBe(msgspec.Struct, frozen=True):
@@ -43,17 +43,17 @@ class WouldBe(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What the dry run saw. `problem` is why it ended early; `halted` tells of each partition that a run would halt."""
+    """What the dry run saw. `problem`: why it ended early; `halted`: why a run would halt each of these partitions."""
 
     seconds: float
-    caught_up: bool  # with the log's end as it was at the start
+    caught_up: bool  # to the log's end as it was at the start
     records: int
     rows: int
     rejected: int
     rejected_by_reason: dict[str, int]
     objects: int
     object_bytes: int
-    adopted: int  # objects that were there already
+    adopted: int  # objects that existed already
     unfinished: int  # records whose objects were not complete at the end
     halted: dict[str, str]
     problem: str | None = None
@@ -77,7 +77,7 @@ class DryRun:
         self._objects = self._object_bytes = 0
 
     async def run(self) -> Summary:
-        """For ``duration``, else until it has caught up or `LONGEST_S`; then at most ``grace`` for what is held."""
+        """Run for ``duration``, else until it has caught up or `LONGEST_S`; then up to ``grace`` for open batches."""
         loop = asyncio.get_running_loop()
         began, duration = loop.time(), self._config.duration or LONGEST_S
         problem: str | None = None
@@ -104,7 +104,7 @@ class DryRun:
                 ending.cancel()
 
     async def _end(self, pipeline: Pipeline, duration: float) -> None:
-        """Look on until it has run for long enough, and then let the stream end."""
+        """End the stream when it has run for long enough; note the last error of sink and source until cancelled."""
         loop = asyncio.get_running_loop()
         until = loop.time() + duration
         await pipeline.started.wait()
@@ -127,12 +127,12 @@ class DryRun:
         return str(error) if error is not None else ""
 
     def _is_at(self, pipeline: Pipeline, partition: TopicPartition, end: int) -> bool:
-        """Whether all that the log held up to `end` was taken, or never will be."""
+        """Whether every record up to `end` was read, or never will be."""
         writer = pipeline.writers.get(partition)
         if writer is None or writer.halt is not None:
             return True
         position, readable = writer.buffer.position, self._source.end_offset(partition)
-        # Markers of transactions take offsets at the end that no record comes for.
+        # Transaction markers take offsets at the end for which no record comes.
         return position is not None and (position >= end or (readable is not None and position >= readable))
 
     def _tools(self, executor: ThreadPoolExecutor) -> Dependencies:
@@ -184,7 +184,7 @@ class DryRun:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first ends the stream, a second one everything."""
+        """The first signal ends the stream, a second one the process."""
         loop = asyncio.get_running_loop()
 
         def stop(number: signal.Signals) -> None:
@@ -201,7 +201,7 @@ class DryRun:
 
 
 def _expected(errors: BaseExceptionGroup[BaseException]) -> str:
-    """What ends a run for a reason of its own; anything else is raised."""
+    """The message of an error that ends a run on purpose; any other error is raised."""
     known, rest = errors.split((BreakerOpen, SourceError))
     if known is None or rest is not None:
         raise errors

@@ -1,4 +1,4 @@
-"""Asks Kafka for everything that a run needs, within bounds. What comes of it is judged in ``preflight.cluster``."""
+"""Asks Kafka for everything that a run needs, within bounds; ``preflight.cluster`` judges the answers."""
 
 import asyncio
 import time
@@ -9,11 +9,11 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from ingestd import wiring
+from ingestd.capacity.estimate import DAY_S, Traffic
 from ingestd.config.model import Config
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Record, TopicPartition
 from ingestd.preflight.cluster import SETTINGS, Facts
-from ingestd.preflight.estimate import DAY, Traffic
 from ingestd.sources.base import Source
 from ingestd.sources.kafka import Inspector, bootstrap_check
 from ingestd.sources.kafka.requests import time_of
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 async def look(config: Config) -> Facts:
-    """Each question that can be asked is, and at once where none needs another's answer; about a minute at most."""
+    """Ask every question that can be asked, at once where none needs another's answer; takes about a minute at most."""
     facts = Facts()
     try:
         facts.servers = await bootstrap_check.bootstrap(config.kafka)
@@ -54,7 +54,7 @@ async def look(config: Config) -> Facts:
 
 
 async def _ask(facts: Facts, config: Config, reader: Inspector) -> None:
-    """Everything that is asked of brokers that answer."""
+    """Ask the brokers that answer."""
     facts.brokers, facts.group, facts.may_join, facts.settings, logs, committed = await asyncio.gather(
         _caught(bootstrap_check.reach(config.kafka, sorted(reader.brokers.values()))),
         _caught(reader.group()),
@@ -77,20 +77,20 @@ async def _ask(facts: Facts, config: Config, reader: Inspector) -> None:
 async def _traffic(reader: Inspector, logs: Mapping[TopicPartition, LogRange]) -> dict[TopicPartition, Traffic]:
     now = time.time()
     day, hour = await asyncio.gather(
-        *(reader.starts(logs.keys(), int((now - seconds) * 1000)) for seconds in (DAY, DAY / 24))
+        *(reader.starts(logs.keys(), int((now - seconds) * 1000)) for seconds in (DAY_S, DAY_S / 24))
     )
     return {each: Traffic(log, day[each], hour[each]) for each, log in logs.items()}
 
 
 async def sample(source: Source, logs: Mapping[TopicPartition, LogRange]) -> dict[TopicPartition, list[Record]]:
-    """The last records of some partitions; none where there are none. ``SourceError`` where they cannot be read."""
+    """The last records of some partitions. ``SourceError`` if they cannot be read."""
     tails = {partition: max(logs[partition].start, logs[partition].end - SAMPLE_RECORDS) for partition in _chosen(logs)}
     found: dict[TopicPartition, list[Record]] = defaultdict(list)
     if not tails:
         return found
     try:
         async with asyncio.timeout(START_S):
-            await source.start(_Patient())
+            await source.start(_IgnoringListener())
         for partition, offset in tails.items():
             source.seek(partition, offset)
         await _read(source, tails, found)
@@ -105,7 +105,7 @@ async def sample(source: Source, logs: Mapping[TopicPartition, LogRange]) -> dic
 
 
 def _chosen(logs: Mapping[TopicPartition, LogRange]) -> list[TopicPartition]:
-    """Of each topic the longest partitions; as many of each as fit."""
+    """The longest partitions of each topic, evenly over the topics, up to `SAMPLE_PARTITIONS`."""
     longest = sorted(logs, key=lambda each: logs[each].start - logs[each].end)
     rank: Counter[str] = Counter()
     ranked = []
@@ -117,7 +117,7 @@ def _chosen(logs: Mapping[TopicPartition, LogRange]) -> list[TopicPartition]:
 
 
 async def _read(source: Source, tails: Mapping[TopicPartition, int], found: dict[TopicPartition, list[Record]]) -> None:
-    """Fetch to the ends, for `SAMPLE_S` at most. A fetch is never cancelled, and takes a moment where nothing comes."""
+    """Fetch up to the logs' ends, for at most `SAMPLE_S`. A fetch is never cancelled; an empty one takes a moment."""
     loop = asyncio.get_running_loop()
     until, size = loop.time() + SAMPLE_S, 0
     reached = dict(tails)
@@ -132,8 +132,8 @@ async def _read(source: Source, tails: Mapping[TopicPartition, int], found: dict
             return
 
 
-class _Patient:
-    """Who reads for a moment needs to hear nothing."""
+class _IgnoringListener:
+    """A listener that ignores everything: the sample takes seconds."""
 
     def on_assigned(self, partitions: Collection[TopicPartition]) -> None:
         pass

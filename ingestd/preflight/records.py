@@ -1,39 +1,17 @@
-"""A sample of the topics' records, and whether the model takes them. Pure."""
+"""What `ingestd check` says of a sample of the topics' records, and whether the model accepts them. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-import msgspec
-
+from ingestd.capacity.estimate import Sample
 from ingestd.config.model import BreakerConfig
 from ingestd.core.formatting import number, size
-from ingestd.core.gzip import compress
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.validation import Rejected, Validator
 from ingestd.preflight import CheckFinding, note, ok, wrong
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Sample(msgspec.Struct, frozen=True):
-    """Records from the ends of some partitions, and what becomes of them."""
-
-    records: int
-    rows: Sequence[bytes]  # JSON lines
-    reasons: Mapping[str, int]
-    last: tuple[TopicPartition, Record] | None = None  # the youngest
-    rejected: tuple[TopicPartition, Rejected] | None = None  # one of them
-
-    @property
-    def row_bytes(self) -> float:
-        """Of a row, on average."""
-        return sum(map(len, self.rows)) / len(self.rows) if self.rows else 0.0
-
-    def packed_bytes(self, count: float) -> float:
-        """Of an object with so many rows: as these are compressed, and in proportion beyond them."""
-        some = self.rows[: max(1, round(count))]
-        return len(compress(b"".join(some)).data) * max(1.0, count / len(some))
 
 
 def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validator) -> Sample:
@@ -58,12 +36,12 @@ def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validato
 
 
 def findings(sample: Sample, breaker: BreakerConfig) -> Iterator[CheckFinding]:
-    """What is said of a sample."""
+    """What the report says of a sample."""
     if sample.last is None:
         yield note("kafka.read", "there is no record to read")
         return
     partition, last = sample.last
-    age = "" if last.timestamp < 0 else f" of {_time(last.timestamp)}"
+    age = "" if last.timestamp < 0 else f" of {_utc(last.timestamp)}"
     yield ok(
         "kafka.read", f"{number(sample.records, 'record')} read; the youngest is {partition} offset {last.offset}{age}"
     )
@@ -76,15 +54,17 @@ def findings(sample: Sample, breaker: BreakerConfig) -> Iterator[CheckFinding]:
     seen = f"{count} of {number(sample.records, 'record')} would be rejected ({reasons}), such as {partition} offset "
     seen += f"{one.record.offset}: {one.reason} at {one.path}: {one.message}"
     if count / sample.records > breaker.max_share:
-        todo = f"more than breaker.max_share = {breaker.max_share:g}, which stops the daemon: mend producer or model"
+        todo = f"more than breaker.max_share = {breaker.max_share:g}, which stops the daemon: correct the producer or the model"
         yield wrong("events.sample", seen, todo)
     else:
         yield note(
-            "events.sample", seen, "they go to the quarantine; mend the producer or events.model if that is not meant"
+            "events.sample",
+            seen,
+            "they go to the quarantine; correct the producer or events.model if that is not intended",
         )
 
 
-def _time(timestamp: int) -> str:
+def _utc(timestamp: int) -> str:
     try:
         return (_EPOCH + timedelta(milliseconds=timestamp)).isoformat(timespec="seconds").replace("+00:00", "Z")
     except OverflowError:

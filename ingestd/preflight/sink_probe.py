@@ -1,9 +1,9 @@
-"""Tries everything that a run asks of its sink, within bounds. What comes of it is judged in ``preflight.store``.
+"""Tries every call that a run makes to its sink, within bounds; ``preflight.store`` judges the answers.
 
-No right to delete is needed, so what is written stays. One object a day and way of writing is enough: the first check
-of a day proves that a write is allowed, and the others meet its object, which proves that a taken name is refused. One
-object that is overwritten each time would prove both each time, but not with the calls that a run makes: a bucket's
-policy may well refuse every write that is not conditional. A lifecycle rule may remove ``.ingestd/``.
+No right to delete is needed, so what is written stays: one object a day and way of writing. The first check of a day
+proves that a write is allowed; the others find its object, which proves that a taken key is refused. Overwriting one
+object would prove both each time, but not with the calls that a run makes: a bucket's policy may refuse every write
+that is not conditional. A lifecycle rule may remove ``.ingestd/``.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import shutil
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
 from ingestd import __version__
@@ -22,6 +21,7 @@ from ingestd.core.errors import SinkError, SinkForbidden, SinkUnavailable
 from ingestd.core.gzip import compress
 from ingestd.core.object_keys import OWN, ObjectKeys
 from ingestd.core.records import TopicPartition
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.preflight import CheckFinding, not_tried, store
 from ingestd.sinks.base import Sink
@@ -30,26 +30,27 @@ WITHIN_S = 20.0  # for each call, with all of its tries
 TRIES, PAUSE_S = 3, 1.0
 
 _CONTENT = b"written by ingestd check\n"
-_NOBODY = TopicPartition("ingestd-check", 0)  # no object is named after it
+_UNUSED = TopicPartition("ingestd-check", 0)  # no object is named after it
 
 T = TypeVar("T")
 
 
 class Store:
-    """`readable` says whether a dry run can look at what is there, `holds_objects` whether anything is."""
+    """Probes one sink. `readable`: a dry run can read it; `holds_objects`: it has objects, None if that is not known."""
 
     def __init__(self, config: Config, sink: Sink, layout: ObjectKeys) -> None:
         self._config = config
         self._sink = sink
         self._layout = layout
-        self.findings: list[CheckFinding] = [store.places(layout, sink.url)] if sink.url.startswith("s3:") else []
+        is_bucket = parse_sink_url(sink.url).kind == "s3"
+        self.findings: list[CheckFinding] = [store.places(layout, sink.url)] if is_bucket else []
         self.readable = False
         self.holds_objects: bool | None = None
 
     async def look(self) -> None:
-        """Within about twice `WITHIN_S`."""
+        """Try every call; takes at most about twice `WITHIN_S`."""
         listed = await self._listed()
-        if listed is not None and not _is_a_right(listed):
+        if listed is not None and not _is_missing_right(listed):
             for check in ("sink.head", "sink.write", "sink.create_only", "sink.read"):
                 self.findings.append(not_tried(check, "the sink does not answer as it should"))
             return
@@ -75,7 +76,7 @@ class Store:
         return await self._sink.folders(self._layout.events)
 
     async def _missing(self) -> Iterable[CheckFinding]:
-        key = self._layout.data_key(_NOBODY, 0, 0, 0)
+        key = self._layout.data_key(_UNUSED, 0, 0, 0)
         found = await attempt(lambda: self._sink.head(key), f"cannot look at {key}")
         if isinstance(found, SinkError):
             return [store.refused("sink.head", found)]
@@ -110,7 +111,7 @@ class Store:
         return [*findings, *store.encryption(self._config)]
 
     def _key(self, now: datetime) -> str:
-        """Another way to write has another name, so that its rights are tried, too."""
+        """Each way of writing has its own key, so that its rights are tested, too."""
         s3 = self._config.s3
         way = "\n".join((__version__, self._config.sink.delivery, s3.encryption, s3.kms_key_id or ""))
         return f"{OWN}check-{now:%Y-%m-%d}-{hashlib.sha256(way.encode()).hexdigest()[:8]}.gz"
@@ -120,17 +121,18 @@ class Store:
 
 
 def free_space(config: Config) -> int | None:
-    """Bytes that are free where objects go; None where that is no directory, or none that exists."""
-    if "://" in config.sink.url:
+    """Free bytes in the sink's directory; None if the sink is not a directory, or if it does not exist."""
+    url = parse_sink_url(config.sink.url)
+    if url.kind != "file":
         return None
     try:
-        return shutil.disk_usage(Path(config.sink.url)).free
+        return shutil.disk_usage(url.path).free
     except OSError:
         return None
 
 
 async def attempt(call: Callable[[], Awaitable[T]], failed: str) -> T | SinkError:
-    """The answer; or the last error after `TRIES`, after `WITHIN_S`, or where trying again would not help."""
+    """Call until it answers; the last error after `TRIES` or `WITHIN_S`, or the first that a retry would not mend."""
     error: SinkError = SinkUnavailable(f"{failed}: no answer within {WITHIN_S:g} s", code="TimeoutError")
     try:
         async with asyncio.timeout(WITHIN_S):
@@ -147,8 +149,8 @@ async def attempt(call: Callable[[], Awaitable[T]], failed: str) -> T | SinkErro
     return error
 
 
-def _is_a_right(error: SinkError) -> bool:
-    """Whether just this call is refused: others may be allowed."""
+def _is_missing_right(error: SinkError) -> bool:
+    """Whether only this call is refused: others may be allowed."""
     return error.code in {"AccessDenied", "403"}
 
 

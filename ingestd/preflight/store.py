@@ -1,21 +1,21 @@
-"""The place where objects go: what is said of it. Pure."""
+"""What `ingestd check` says of the sink. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping
 
+from ingestd.capacity.estimate import Estimate
 from ingestd.config.model import Config
 from ingestd.core.errors import SinkError
 from ingestd.core.formatting import size
 from ingestd.core.object_keys import OWN, REQUEUED, ObjectKeys
 from ingestd.preflight import CheckFinding, note, ok, wrong
-from ingestd.preflight.estimate import Estimate
 
 _ACTION = re.compile(r"\b(?:s3|kms):[A-Z][A-Za-z]+")
-_NO_ROOM = 1 << 30  # bytes on a disk that are as good as none
+_MIN_FREE_BYTES = 1 << 30
 
 
 def places(layout: ObjectKeys, url: str) -> CheckFinding:
-    """Whether what Snowpipe is pointed at holds rows and nothing else."""
+    """Whether the folder that Snowpipe loads holds rows and nothing else."""
     root = url.rstrip("/") + "/"
     pipe = f"{root}{layout.events}"
     seen = f"rows go to {pipe}; {layout.quarantine}, {REQUEUED} and {OWN} are beside it, for no pipe to read"
@@ -27,7 +27,7 @@ def places(layout: ObjectKeys, url: str) -> CheckFinding:
 
 
 def refused(check: str, error: SinkError) -> CheckFinding:
-    """A call that failed; where the store names the right that is missing, that is what to do."""
+    """A call that failed. If the store names the missing right, the advice is to grant it."""
     message = str(error.args[0])
     action = _ACTION.search(message)
     if action is not None:
@@ -45,7 +45,7 @@ def listed(layout: ObjectKeys, url: str, *, holds_objects: bool) -> CheckFinding
 
 
 def written(key: str, metadata: Mapping[str, str], *, new: bool) -> CheckFinding:
-    """An object was written now, or had been earlier on this day."""
+    """Whether an object could be written, now or earlier on this day."""
     if new:
         return ok("sink.write", f"wrote {key}")
     when = metadata.get("written-at", "a time that it does not tell")
@@ -53,7 +53,7 @@ def written(key: str, metadata: Mapping[str, str], *, new: bool) -> CheckFinding
 
 
 def create_only(config: Config, *, refused: bool) -> CheckFinding:
-    """What became of a write under a taken name."""
+    """Whether a write to a taken key was refused."""
     check = "sink.create_only"
     if config.sink.delivery != "exactly-once":
         return note(check, "sink.delivery = at-least-once: writes are not conditional", "")
@@ -85,7 +85,7 @@ def missing(*, found: bool) -> CheckFinding:
 
 
 def encryption(config: Config) -> Iterator[CheckFinding]:
-    """To be asked for where an object was written and read."""
+    """How objects are encrypted; ask for it only after an object was written and read."""
     s3 = config.s3
     if s3.encryption == "none":
         return
@@ -95,11 +95,11 @@ def encryption(config: Config) -> Iterator[CheckFinding]:
 
 
 def space(free: int, config: Config, found: Estimate | None) -> CheckFinding:
-    """Of a directory: bytes that are free."""
+    """Whether a directory has enough free space."""
     a_day = found.objects * found.object_bytes if found is not None else 0
     seen = f"{size(free)} free"
-    if free < max(_NO_ROOM, config.batch.memory):
-        return wrong("sink.space", seen, "make room: where the disk is full, everything is held and nothing lands")
+    if free < max(_MIN_FREE_BYTES, config.batch.memory):
+        return wrong("sink.space", seen, "make room: on a full disk nothing lands, and records are buffered")
     if a_day and free < 7 * a_day:
         return note("sink.space", f"{seen}, and about {size(a_day)} come a day", "make room, or remove what was loaded")
     return ok("sink.space", seen)

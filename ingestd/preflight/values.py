@@ -1,21 +1,22 @@
-"""Settings that are each right and get along badly, beyond what is refused at the start. Pure."""
+"""What `ingestd check` says of settings that are valid and do not go together. Pure."""
 
 from collections.abc import Iterator
 
+from ingestd.capacity.estimate import DAY_S, Estimate
 from ingestd.config.model import Config, Size
 from ingestd.core.batch import Batch
 from ingestd.core.formatting import number, size
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.preflight import CheckFinding, note, ok
 from ingestd.preflight.cluster import is_local
-from ingestd.preflight.estimate import DAY, Estimate
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 def findings(config: Config) -> Iterator[CheckFinding]:
-    """What the settings alone tell."""
+    """What the settings alone show."""
     found = [*_times(config), *_exposed(config), *_risks(config)]
-    yield from found or [ok("settings", "no two of them are at odds")]
+    yield from found or [ok("settings", "no two of them conflict")]
 
 
 def _times(config: Config) -> Iterator[CheckFinding]:
@@ -28,7 +29,7 @@ def _times(config: Config) -> Iterator[CheckFinding]:
         }.items()
         if seconds < attempt
     ]
-    if config.sink.url.startswith("s3://") and shorter:
+    if parse_sink_url(config.sink.url).kind == "s3" and shorter:
         yield note(
             "settings.put_timeout",
             f"one attempt at a PUT may take s3.put_timeout = {attempt}, longer than {' and '.join(shorter)}: where S3 "
@@ -66,8 +67,8 @@ def _exposed(config: Config) -> Iterator[CheckFinding]:
 
 def _risks(config: Config) -> Iterator[CheckFinding]:
     if config.kafka.skip_lost:
-        seen = "kafka.skip_lost = true: records that retention removes are passed over with a log line and a count"
-        yield note("settings.skip_lost", seen, "unset it when the hole that it is for has been sealed")
+        seen = "kafka.skip_lost = true: records that retention removes are skipped with a log line and a count"
+        yield note("settings.skip_lost", seen, "unset it once the gap that it is for is recorded")
     if config.breaker.max_share >= 1:
         yield note(
             "settings.breaker", "breaker.max_share = 1: a topic of nothing but bad events drains into quarantine"
@@ -84,13 +85,13 @@ def memory(config: Config, partitions: int, members: int, found: Estimate | None
     compressed = 0.0
     if found is not None:
         a_day = found.objects * found.object_bytes / partitions
-        compressed = min(config.batch.bytes, a_day * config.batch.interval / DAY)
+        compressed = min(config.batch.bytes, a_day * config.batch.interval / DAY_S)
     needed = Size(2 * mine * (compressed + Batch.overhead_bytes))
     seen = f"batch.memory = {config.batch.memory} for {number(mine, 'partition')} in a process"
     if needed > config.batch.memory:
         return note(
             "settings.memory",
-            f"{seen}, which need about {size(needed)}: batches are sealed early, and objects get smaller",
+            f"{seen}, which need about {size(needed)}: batches are flushed early, and objects get smaller",
             f"give batch.memory = {Size(-(-needed // 2**20) * 2**20)}, or run more processes",
         )
     return ok("settings.memory", f"{seen}, which need about {size(needed)}")

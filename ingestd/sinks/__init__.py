@@ -1,1 +1,1 @@
-"""Sinks: where objects go. The port is `base`."""
+"""Sinks store objects: the port is `base`; `s3` and `local` implement it."""

@@ -1,6 +1,7 @@
-"""The port to where objects go: names that can be written once, each with a body and a little metadata.
+"""The port of a sink: write-once objects, each with a key, a body and a little metadata.
 
-A sink knows nothing of batches, partitions or Kafka.
+A sink knows nothing of batches, partitions or Kafka. To add one, implement this in a file of its own and name it in
+``wiring._SINKS``.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -12,13 +13,13 @@ from ingestd.core.stored import ObjectInfo, Stored
 class Sink(Protocol):
     """A store of write-once objects. Keys are relative to the sink's root and use "/".
 
-    Errors: ``SinkUnavailable`` (try again, the write may have been applied), ``SinkForbidden`` (the same, but an
-    operator must act first). Nothing else is raised for what a store can answer.
+    Errors: ``SinkUnavailable`` (try again; a write may have been applied) and ``SinkForbidden`` (the same, but an
+    operator must act first). Whatever a store answers, no other error is raised.
     """
 
     @property
     def url(self) -> str:
-        """Where the root is, for people and for the mark in commits: ``s3://bucket/prefix`` or ``file:///dir``."""
+        """The root, for people and for the tag in commits: ``s3://bucket/prefix`` or ``file:///dir``."""
         ...
 
     async def start(self) -> None: ...
@@ -26,14 +27,14 @@ class Sink(Protocol):
     async def close(self) -> None: ...
 
     async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
-        """Create the object unless the name is taken: atomic and durable when this returns CREATED.
+        """Create the object unless the key is taken. It is durable when this returns CREATED.
 
         Body and metadata appear together or not at all. `body` is gzip.
         """
         ...
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """The object's metadata, or None where there is no such object. Read-after-write."""
+        """The object's metadata, or None if there is no such object. Read-after-write."""
         ...
 
     async def get(self, key: str, limit: int | None = None) -> bytes:

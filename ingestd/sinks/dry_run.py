@@ -1,4 +1,4 @@
-"""A sink that writes nothing: what would be written is told, what is there already is read from another sink."""
+"""A sink that writes nothing: it reports what would be written, and reads from another sink."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -10,9 +10,9 @@ MAX_NAMES = 10_000
 
 
 class DrySink:
-    """`would_write` hears of each object that `sink` does not have: its name, size in bytes and metadata.
+    """Calls `would_write` with each object that `sink` does not have: its key, size in bytes and metadata.
 
-    The latest `MAX_NAMES` of them are taken names from then on, and ``head`` answers for them; their bodies are gone.
+    The latest `MAX_NAMES` of their keys count as taken from then on, and ``head`` answers for them. Bodies are dropped.
     """
 
     def __init__(self, sink: Sink, would_write: Callable[[ObjectInfo], None]) -> None:
@@ -33,7 +33,7 @@ class DrySink:
     async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
         check_key(key)
         check_metadata(metadata)
-        # Twice, because a name may be taken while the sink is asked.
+        # Twice, because the key may be taken while the sink is asked.
         if key in self._names or await self._sink.head(key) is not None or key in self._names:
             return Stored.EXISTS
         info = ObjectInfo(key, len(body), dict(metadata))

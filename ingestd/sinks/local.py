@@ -1,7 +1,7 @@
-"""A directory as a sink: create-only by ``link(2)``, durable by ``fsync``, metadata in the gzip header.
+"""Stores objects in a directory: create-only by ``link(2)``, durable by ``fsync``, metadata in the gzip header.
 
-A file is complete under a temporary name before its own name exists, and its own name is made by a hard link, which
-fails where the name is taken. ``rename`` would overwrite.
+A file is complete under a temporary name before it gets its own name by a hard link, which fails if that name is taken;
+``rename`` would overwrite. Every call runs in a daemon thread: a hung file server must not keep the process alive.
 """
 
 import errno
@@ -20,8 +20,8 @@ from ingestd.ops.detached_thread import run_detached
 from ingestd.sinks.names import check_folder, check_key, check_metadata
 
 _TEMPORARY = ".tmp"
-_ABANDONED_AFTER = 3600.0  # seconds; writing one takes a few
-_MAX_CLEANED = 10_000  # temporary files looked at per start
+_ABANDONED_AFTER_S = 3600.0  # writing one takes seconds
+_MAX_CLEANED = 10_000  # temporary files that a start looks at
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 _HINTS = {
@@ -53,7 +53,7 @@ class LocalSink:
         return self._root.as_uri()
 
     async def start(self) -> None:
-        """Create the directory and prove that it takes hard links. ``SinkForbidden`` where it does not."""
+        """Create the directory and test that it takes hard links. ``SinkForbidden`` if it does not."""
         await run_detached(self._start)
 
     async def close(self) -> None:
@@ -65,7 +65,7 @@ class LocalSink:
         return await run_detached(self._put, path, body, metadata)
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """As the port says; the size is that of the file, metadata included."""
+        """The object's metadata, or None; its size is the file's, with the metadata in it."""
         return await run_detached(self._head, key, self._path(key))
 
     async def get(self, key: str, limit: int | None = None) -> bytes:
@@ -90,7 +90,7 @@ class LocalSink:
     def _path(self, key: str) -> Path:
         check_key(key)
         if key.partition("/")[0] == _TEMPORARY:
-            raise ValueError(f"key {key!r}: {_TEMPORARY} is for files under way")
+            raise ValueError(f"key {key!r}: {_TEMPORARY} is for temporary files")
         return self._root / key
 
     def _start(self) -> None:
@@ -103,11 +103,11 @@ class LocalSink:
             self._probe()
 
     def _clean(self) -> None:
-        """Remove what dead processes left. By age: process ids mean nothing across containers."""
-        oldest = time.time() - _ABANDONED_AFTER
+        """Remove temporary files of dead processes. By age: process ids mean nothing across containers."""
+        oldest = time.time() - _ABANDONED_AFTER_S
         with os.scandir(self._temporary) as entries:
             for entry in islice(entries, _MAX_CLEANED):
-                # Another process may be cleaning, too.
+                # Another process may clean at the same time.
                 with suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime < oldest:
                         Path(entry.path).unlink()
@@ -124,7 +124,7 @@ class LocalSink:
                 raise SinkForbidden(
                     f"{self._root} does not take hard links: {error.strerror}",
                     code=errno.errorcode[error.errno],
-                    hint="without them no file can be created once only: choose a directory on another file system",
+                    hint="without them a file could be overwritten: choose a directory on another file system",
                 ) from error
         finally:
             first.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ class LocalSink:
                 _must_be_plain(self._root, path)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stored = _link(temporary, path)
-                # With EXISTS, too: the caller builds on the winner, which may have died before its own fsync.
+                # After EXISTS as well: the caller relies on that file, and its writer may have died before its fsync.
                 _sync_directories(path.parent, self._root)
             finally:
                 with suppress(OSError):
@@ -156,14 +156,14 @@ class LocalSink:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 _must_be_there(self._root)
                 return None
-            # What is seen must survive a power failure, because the caller builds on it.
+            # A file that was seen must survive a power failure, because the caller relies on it.
             _sync_directories(path.parent, self._root)
         return ObjectInfo(key, found.st_size, gzip_extra.extract(header), found.st_mtime)
 
 
 @contextmanager
 def _mapped(action: str) -> Iterator[None]:
-    """Every OSError as one of a sink's two."""
+    """Turn every OSError into one of a sink's two errors."""
     try:
         yield
     except OSError as error:
@@ -185,12 +185,12 @@ def _leads_to(entry: tuple[str, bool], prefix: str) -> bool:
 
 
 def _must_be_there(root: Path) -> None:
-    """FileNotFoundError where the root is gone, as when a volume is not mounted: no object is missing then."""
+    """FileNotFoundError if the root is gone, as when a volume is not mounted: then no object is missing."""
     (root / _TEMPORARY).stat()
 
 
 def _must_be_plain(root: Path, path: Path) -> None:
-    """OSError where a symbolic link is below the root: it may lead out of it, and a listing does not follow it."""
+    """OSError if there is a symbolic link below the root: it may lead out of it, and a listing does not follow it."""
     for part in (path, *path.parents):
         if part == root:
             return
@@ -210,7 +210,7 @@ def _read(root: Path, path: Path, limit: int | None) -> bytes:
 
 
 def _entries(root: Path, folder: str) -> list[tuple[str, bool]]:
-    """What is in `folder` ("" or ending with "/"): keys and, with "/" at the end and True, folders; in order."""
+    """The entries of `folder` ("" or ending with "/"), in order: keys, and folders with "/" at the end and True."""
     found = []
     with _mapped(f"list {root / folder}"):
         _must_be_there(root)
@@ -225,7 +225,7 @@ def _entries(root: Path, folder: str) -> list[tuple[str, bool]]:
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    """A new file with `content`, on disk."""
+    """Create a file with `content` and flush it to disk."""
     with path.open("xb", buffering=0) as file:
         rest = memoryview(content)
         while rest:
@@ -242,7 +242,7 @@ def _link(temporary: Path, path: Path) -> Stored:
 
 
 def _sync_directories(directory: Path, top: Path) -> None:
-    """The names in `directory` and in each one above it, up to `top`, on disk.
+    """Flush to disk the names in `directory` and in each directory above it, up to `top`.
 
     All of them each time: a directory that exists may have been made a moment ago by another writer.
     """

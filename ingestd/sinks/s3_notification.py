@@ -1,4 +1,4 @@
-"""What a bucket notifies of: read, changed and put back as a whole, which is the only way S3 has."""
+"""Changes what a bucket notifies of: reads the configuration and puts it back as a whole, the only way S3 has."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 
 
 async def change_notification(url: str, settings: S3Config, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
-    """Put what `change` makes of the present configuration of the bucket in `url`; False where it is that already.
+    """Apply `change` to the configuration of the bucket in `url`; False if that changes nothing.
 
-    Errors: those of a sink. Whoever changes it between the reading and the putting is overwritten.
+    Errors: those of a sink. A change by somebody else between the read and the write is overwritten.
     """
     sink = S3Sink(url, settings, connections=1)
     bucket = sink.bucket
     try:
-        async with sink.call(f"read what s3://{bucket} notifies of") as client:
+        async with sink.call(f"read the notification configuration of s3://{bucket}") as client:
             answer = await client.get_bucket_notification_configuration(Bucket=bucket)
         present = {name: value for name, value in answer.items() if name != "ResponseMetadata"}
         wanted = change(present)
         if wanted == present:
             return False
         configuration = cast("NotificationConfigurationTypeDef", wanted)
-        async with sink.call(f"put what s3://{bucket} notifies of") as client:
+        async with sink.call(f"write the notification configuration of s3://{bucket}") as client:
             await client.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
     finally:
         await sink.close()

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from ingestd.config.model import Config
 from ingestd.core.errors import ConfigError
 from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.sink_url import parse_sink_url
 
 SUFFIX = ".jsonl.gz"
 # Of AWS's partitions: how Snowflake's URLs begin, and the provider of an integration.
@@ -39,17 +40,16 @@ class StageLocation(NamedTuple):
 
 def stage_location(config: Config) -> StageLocation:
     """Where ``sink.url`` points to. Errors: ``ConfigError`` where that is no bucket."""
-    match = re.fullmatch(r"s3://([^/]+)(?:/(.*?))?/*", config.sink.url)
-    if match is None:
+    place = parse_sink_url(config.sink.url)
+    if place.kind != "s3" or not place.bucket:
         raise ConfigError(
             f"sink.url = {config.sink.url} is no bucket: Snowflake loads from S3", hint="give --sink s3://bucket/prefix"
         )
-    root = f"{match[2]}/" if match[2] else ""
     layout = ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
     role = config.snowflake.aws_role_arn
-    return StageLocation(
-        match[1], root, root + layout.events, role.split(":")[1] if role else "aws", _endpoint(config.s3.endpoint_url)
-    )
+    partition = role.split(":")[1] if role else "aws"
+    events = place.prefix + layout.events
+    return StageLocation(place.bucket, place.prefix, events, partition, _endpoint(config.s3.endpoint_url))
 
 
 def _endpoint(url: str | None) -> str:

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from ingestd.core.object_keys import QUARANTINE, ObjectKeys
-from ingestd.sinks import s3 as s3_sink
+from ingestd.sinks import s3_errors
 from tests.conftest import MakeTopic
 from tests.e2e.daemon import Daemon, credentials, settings
 from tests.e2e.events import fill
@@ -194,5 +194,5 @@ def test_the_rights_that_errors_ask_for_are_those_of_the_policies() -> None:
         for statement in policy(name)["Statement"]
         for action in listed(statement["Action"])
     }
-    told = f"{s3_sink._HINTS} {s3_sink._KMS}"
+    told = f"{s3_errors.HINTS} {s3_errors.KMS_HINT}"
     assert {word.strip("',.;") for word in told.split() if word.startswith(("s3:", "kms:"))} == granted

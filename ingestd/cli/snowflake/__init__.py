@@ -1,1 +1,1 @@
-"""`ingestd snowflake`: its actions, one file each."""
+"""`ingestd snowflake`: its commands, one file each."""

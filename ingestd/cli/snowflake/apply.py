@@ -5,11 +5,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import click
 import msgspec
 from msgspec.structs import replace
 
 from ingestd import wiring
+from ingestd.cli.flags import SETTINGS, CommandFlag
 from ingestd.cli.output import say, say_line
+from ingestd.cli.snowflake.flags import STAGE, STYLE
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, SnowflakeConfig
 from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SnowflakeError, SnowflakeRefused
@@ -23,6 +26,22 @@ from ingestd.snowflake.sql import setup, trust
 from ingestd.snowflake.stage_location import SUFFIX, stage_location
 from ingestd.snowflake.statements import Part, Statement, text
 from ingestd.snowflake.table import Column, columns, qualified
+
+EXAMPLES = """\
+examples:
+  ingestd snowflake apply --config config/production.toml --dry-run
+  ingestd snowflake apply --config config/production.toml --notify
+"""
+
+FLAGS: list[click.Parameter] = [
+    STAGE,
+    STYLE,
+    CommandFlag("--dry-run", is_flag=True, section="Snowflake", help="show the statements, and run none"),
+    CommandFlag(
+        "--notify", is_flag=True, section="Snowflake", help="also point the notification of the bucket to the pipe"
+    ),
+    *SETTINGS,
+]
 
 
 class Options(msgspec.Struct, frozen=True):

@@ -3,10 +3,13 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import click
 import msgspec
 
 from ingestd import wiring
+from ingestd.cli.flags import JSON, RANGE, SETTINGS
 from ingestd.cli.output import say, say_document
+from ingestd.cli.snowflake.flags import STAGE
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, Seconds
 from ingestd.config.secrets import REDACTION
@@ -27,8 +30,17 @@ BY_DEFAULT = timedelta(days=13)  # the history is kept for a day longer
 RETRY_MAX = 5.0  # seconds between two tries: a command gives up after a minute
 
 
+EXAMPLES = """\
+examples:
+  ingestd snowflake reconcile --config config/production.toml
+  ingestd snowflake reconcile --config config/production.toml --since 2026-11-01
+"""
+
+FLAGS: list[click.Parameter] = [STAGE, *RANGE, JSON, *SETTINGS]
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """Its flags. Times are Kafka timestamps, milliseconds."""
+    """What the flags say. Times are Kafka timestamps, in milliseconds."""
 
     since: int | None = None
     until: int | None = None

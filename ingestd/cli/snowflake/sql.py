@@ -2,15 +2,31 @@
 
 from pathlib import Path
 
+import click
 import msgspec
 
+from ingestd.cli.flags import SETTINGS, CommandFlag
 from ingestd.cli.output import say, say_line
+from ingestd.cli.snowflake.flags import STAGE, STYLE
 from ingestd.config.load import Settings
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import load_model
 from ingestd.snowflake.pipe import Style
 from ingestd.snowflake.sql import setup
 from ingestd.snowflake.statements import script, text, whole
+
+EXAMPLES = """\
+examples:
+  ingestd snowflake sql --config config/production.toml
+  ingestd snowflake sql --sink s3://your-marketing-events-bucket --out ./snowflake
+"""
+
+FLAGS: list[click.Parameter] = [
+    STAGE,
+    STYLE,
+    CommandFlag("--out", metavar="DIR", section="Output", completes="dir", help="write one file for each part instead"),
+    *SETTINGS,
+]
 
 
 class Options(msgspec.Struct, frozen=True):

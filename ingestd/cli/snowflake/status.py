@@ -1,11 +1,14 @@
-"""`ingestd snowflake status`: says how the pipe is."""
+"""`ingestd snowflake status`: prints the state of the pipe and the loads of the last day."""
 
 import time
 from datetime import UTC, datetime, timedelta
 
+import click
 import msgspec
 
+from ingestd.cli.flags import JSON, SETTINGS, CommandFlag
 from ingestd.cli.output import say, say_document, say_line
+from ingestd.cli.snowflake.flags import STAGE
 from ingestd.config.load import Settings
 from ingestd.config.model import SnowflakeConfig
 from ingestd.config.secrets import REDACTION
@@ -17,11 +20,25 @@ from ingestd.snowflake.pipe_status import PipeReport
 from ingestd.snowflake.table import qualified
 
 WATCH_S = 10.0
-LOOKED_BACK = timedelta(days=1)
+HISTORY = timedelta(days=1)
+
+
+EXAMPLES = """\
+examples:
+  ingestd snowflake status --config config/production.toml
+  ingestd snowflake status --config config/production.toml --watch
+"""
+
+FLAGS: list[click.Parameter] = [
+    STAGE,
+    CommandFlag("--watch", is_flag=True, section="Output", help="repeat the report until Ctrl-C"),
+    JSON,
+    *SETTINGS,
+]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """Its flags."""
+    """What the flags say."""
 
     json: bool = False
     watch: bool = False
@@ -53,10 +70,10 @@ def _show(report: PipeReport, options: Options) -> None:
 
 
 def ask(connection: Connection, snowflake: SnowflakeConfig, now: datetime) -> PipeReport:
-    """What the pipe says of itself, and the history of its last day."""
+    """Reads the status of the pipe and its load history of the last day."""
     pipe = qualified(snowflake, snowflake.pipe)
     answer = connection.execute(pipe_status.query(pipe)).rows
-    loads = list(loaded_since(connection, snowflake, now - LOOKED_BACK, now))
+    loads = list(loaded_since(connection, snowflake, now - HISTORY, now))
     with understood():
         status = pipe_status.parse(str(answer[0][0]) if answer else "")
     return pipe_status.judge(pipe, status, loads, now)

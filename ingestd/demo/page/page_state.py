@@ -16,9 +16,8 @@ from ingestd.ops.readiness import PartitionStatus, Status
 from ingestd.ops.terminal import place
 
 if TYPE_CHECKING:
-    from ingestd.demo.warehouse.local_loader import (
-        LoaderState,  # imports duckdb; a page without a table works without it
-    )
+    # Not at run time: it imports duckdb, which a page without a table does not need.
+    from ingestd.demo.warehouse.local_loader import LoaderState
 
 UPDATE_INTERVAL_S = 0.5
 SAMPLE_S = 1.0  # of one column of the chart

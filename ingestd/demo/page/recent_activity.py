@@ -123,9 +123,7 @@ class SimulatedOutage:
     def check(self) -> None:
         """Raises ``SinkUnavailable`` during an outage."""
         if left := self.left:
-            raise SinkUnavailable(
-                f"the demo simulates an outage of the store, for {left:.0f} s more", code="DemoOutage"
-            )
+            raise SinkUnavailable(f"the demo simulates an outage for {left:.0f} s more", code="DemoOutage")
 
 
 class ObservedSink:

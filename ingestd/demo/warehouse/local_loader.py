@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -21,6 +20,7 @@ from ingestd.config.secrets import REDACTION
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import ConfigError, SinkError, SinkUnavailable, WarehouseError
 from ingestd.core.object_keys import EVENTS
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.demo.warehouse.object_loader import LoadResult, ObjectLoader
 from ingestd.demo.warehouse.query_server import QueryServer
@@ -80,7 +80,7 @@ class LocalLoader:
         self._sink = sink
         self._events = events
         self._query_server = QueryServer(warehouse)
-        self._root = _root(sink.url)
+        self._root = parse_sink_url(sink.url).prefix  # before each key in METADATA$FILENAME
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="warehouse")
         self._object_loader: ObjectLoader | None = None
         self._must_reopen = False  # after some errors DuckDB does not use a file again until it is reopened
@@ -281,10 +281,3 @@ class LocalLoader:
 
     def _in_thread(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-
-
-def _root(url: str) -> str:
-    """The prefix of a key in a file's name: the prefix in the bucket, as in METADATA$FILENAME."""
-    parts = urlsplit(url)
-    prefix = parts.path.strip("/")
-    return f"{prefix}/" if parts.scheme == "s3" and prefix else ""

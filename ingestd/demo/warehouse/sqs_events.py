@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ingestd.config.secrets import REDACTION
 from ingestd.core.backoff import backoff
+from ingestd.core.sink_url import parse_sink_url
 from ingestd.ops.logs import Outage
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,8 @@ class SqsEvents:
     def __init__(self, queue_url: str, sink_url: str, region: str | None) -> None:
         self._url = queue_url
         self._region = region
-        parts = urlsplit(sink_url)
-        prefix = parts.path.strip("/")
-        self._bucket, self._root = parts.netloc, f"{prefix}/" if prefix else ""
+        place = parse_sink_url(sink_url)
+        self._bucket, self._root = place.bucket, place.prefix
         self._outage = Outage()
         self.is_answering = False
 

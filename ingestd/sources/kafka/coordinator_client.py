@@ -1,46 +1,33 @@
 """Sends requests to partitions' leaders and to a group's coordinator."""
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 from ingestd.core.records import TopicPartition
 from ingestd.sources.kafka._aiokafka import ConnectionGroup, CoordinationType
 from ingestd.sources.kafka.errors import FAILURES
 
 
-class Brokers(Protocol):
-    """Requests to brokers. All methods raise aiokafka's errors."""
-
-    async def ask_coordinator(self, request: Any) -> Any:
-        """Send a request to the group's coordinator."""
-        ...
-
-    def forget_coordinator(self) -> None:
-        """Look for the coordinator again: it answered that it is not the coordinator, or not ready."""
-        ...
-
-    async def ask_broker(self, node: int, request: Any) -> Any:
-        """Send a request to one broker."""
-        ...
-
-    def leader(self, partition: TopicPartition) -> int | None:
-        """The node that leads the partition; where it is not known, metadata is refreshed."""
-        ...
-
-    def refresh_metadata(self) -> None:
-        """Ask again which node leads which partition."""
-        ...
-
-
-class BrokerClient:
-    """Requests to brokers over an aiokafka client, which knows the leaders once its topics are set."""
+class BrokerClient(ABC):
+    """Requests to brokers over an aiokafka client. All of them raise aiokafka's errors."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
+    @abstractmethod
+    async def ask_coordinator(self, request: Any) -> Any:
+        """Send a request to the group's coordinator."""
+
+    @abstractmethod
+    def forget_coordinator(self) -> None:
+        """Look for the coordinator again: it answered that it is not the coordinator, or not ready."""
+
     async def ask_broker(self, node: int, request: Any) -> Any:
+        """Send a request to one broker."""
         return await self._client.send(node, request)
 
     def leader(self, partition: TopicPartition) -> int | None:
+        """The node that leads the partition; where it is not known, metadata is refreshed."""
         node: int | None = self._client.cluster.leader_for_partition(partition)
         if node is None or node < 0:
             self.refresh_metadata()
@@ -48,6 +35,7 @@ class BrokerClient:
         return node
 
     def refresh_metadata(self) -> None:
+        """Ask again which node leads which partition."""
         self._client.force_metadata_update()
 
 

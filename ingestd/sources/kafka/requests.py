@@ -18,7 +18,7 @@ from aiokafka import errors as kafka_errors
 from ingestd.core.errors import ConfigError
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.sources.kafka._aiokafka import OffsetFetchRequest, OffsetRequest, TopicIdsRequest
-from ingestd.sources.kafka.coordinator_client import Brokers
+from ingestd.sources.kafka.coordinator_client import BrokerClient
 from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, log_level, permanent_error
 from ingestd.sources.kafka.retry import Backoff
@@ -114,7 +114,7 @@ class RequestBatcher(Generic[V]):
 
 
 async def committed(
-    brokers: Brokers, group_id: str, partitions: Collection[TopicPartition]
+    brokers: BrokerClient, group_id: str, partitions: Collection[TopicPartition]
 ) -> Answers[Position | None]:
     """The group's committed positions, None where there is none."""
     topics: dict[str, list[int]] = defaultdict(list)
@@ -147,7 +147,7 @@ def _position(offset: int, text: str) -> Position:
     return Position(offset, match["mark"], match["topic_id"]) if match else Position(offset, text)
 
 
-async def log_ranges(brokers: Brokers, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
+async def log_ranges(brokers: BrokerClient, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
     """The offsets in the logs. The end is the high watermark, which is beyond open transactions."""
     # Both at once: each waits behind a fetch that the broker holds back until records come.
     first, last = await asyncio.gather(
@@ -163,7 +163,7 @@ def _range(start: int | BaseException, end: int | BaseException) -> LogRange | B
     return end if isinstance(end, BaseException) else LogRange(start, end)
 
 
-async def starts(brokers: Brokers, partitions: Collection[TopicPartition], when: int) -> Answers[int]:
+async def starts(brokers: BrokerClient, partitions: Collection[TopicPartition], when: int) -> Answers[int]:
     """The first offset at or after a time in milliseconds, or at the end of the log that EARLIEST or LATEST names.
 
     Without such an offset it is the last stable offset: records of an open transaction come after it.
@@ -174,7 +174,9 @@ async def starts(brokers: Brokers, partitions: Collection[TopicPartition], when:
     return found
 
 
-async def added_later(brokers: Brokers, group_id: str, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
+async def added_later(
+    brokers: BrokerClient, group_id: str, partitions: Collection[TopicPartition]
+) -> set[TopicPartition]:
     """The partitions that Kafka added to a topic behind others that the group already writes to objects."""
     others = {TopicPartition(topic, number) for topic, last in partitions for number in range(last)} - {*partitions}
     found = await committed(brokers, group_id, others) if others else {}
@@ -201,7 +203,7 @@ def time_of(start: str) -> int:
     return max(0, (when - _EPOCH) // timedelta(milliseconds=1))
 
 
-async def offsets_at(brokers: Brokers, times: Mapping[TopicPartition, int], isolation: int) -> Answers[int]:
+async def offsets_at(brokers: BrokerClient, times: Mapping[TopicPartition, int], isolation: int) -> Answers[int]:
     """The first offset at or after a time, asked of each partition's leader; -1 where all records are older."""
 
     async def ask(node: int, partitions: Collection[TopicPartition]) -> Answers[int]:
@@ -219,7 +221,7 @@ async def offsets_at(brokers: Brokers, times: Mapping[TopicPartition, int], isol
     return await _ask_leaders(brokers, times, ask)
 
 
-async def topic_ids(brokers: Brokers, partitions: Collection[TopicPartition]) -> Answers[str]:
+async def topic_ids(brokers: BrokerClient, partitions: Collection[TopicPartition]) -> Answers[str]:
     """The ids of the partitions' topics, as each partition's leader knows them; "" for a topic without one."""
 
     async def ask(node: int, asked: Collection[TopicPartition]) -> Answers[str]:
@@ -235,7 +237,7 @@ async def topic_ids(brokers: Brokers, partitions: Collection[TopicPartition]) ->
 
 
 async def _ask_leaders(
-    brokers: Brokers,
+    brokers: BrokerClient,
     partitions: Iterable[TopicPartition],
     ask: Callable[[int, Collection[TopicPartition]], Awaitable[Answers[V]]],
 ) -> Answers[V]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 
-class Client(NamedTuple):
+class SimulatedClient(NamedTuple):
     """One client with its hidden interest."""
 
     client_id: str
@@ -31,12 +31,12 @@ class Clients:
         """The id of a client, drawn by activity. `chance` is from [0, 1)."""
         return self._client_id(min(int(self._scale * 101.0**chance - self._scale), self._count - 1))
 
-    def truth(self) -> Iterator[Client]:
+    def truth(self) -> Iterator[SimulatedClient]:
         """All clients, the most active first."""
         for rank in range(self._count):
             client_id = self._client_id(rank)
             share = log(1 + 1 / (self._scale + rank)) / log(101.0)
-            yield Client(client_id, share, interest(crc32(client_id.encode())))
+            yield SimulatedClient(client_id, share, interest(crc32(client_id.encode())))
 
     def _client_id(self, rank: int) -> str:
         return f"CLIENT_{rank * self._stride % self._count:06d}"

@@ -82,7 +82,7 @@ function showStore(totals) {
     button.type = "button";
     button.title = `Show ${it.key}`;
     const name = shortName(it.key);
-    button.append(createElement("span", it.quarantine ? `${name}, rejected` : name), createElement("b", plural(it.rows, it.quarantine ? "line" : "row")));
+    button.append(createElement("span", it.quarantine ? `${name}, bad` : name), createElement("b", plural(it.rows, it.quarantine ? "line" : "row")));
     button.addEventListener("click", () => openObject(it.key));
     item.append(button);
     return item;

@@ -14,10 +14,10 @@ from aiokafka.errors import KafkaConnectionError
 
 from ingestd.sources.kafka._aiokafka.check import with_globals
 
-__all__ = ["Client", "ConnectionGroup", "CoordinationType", "collect_hosts", "create_conn"]
+__all__ = ["ConnectionGroup", "CoordinationType", "UvloopClient", "collect_hosts", "create_conn"]
 
 
-class Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
+class UvloopConnection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no types
     """A connection whose `send` raises only aiokafka's errors where the connection is lost."""
 
     def send(self, request: Any, expect_response: bool = True) -> Any:
@@ -30,10 +30,10 @@ class Connection(AIOKafkaConnection):  # type: ignore[misc]  # aiokafka has no t
             raise KafkaConnectionError(f"Connection at {self.host}:{self.port} was lost: {error}") from error
 
 
-create_conn = with_globals(module.create_conn, AIOKafkaConnection=Connection)
+create_conn = with_globals(module.create_conn, AIOKafkaConnection=UvloopConnection)
 
 
-class Client(AIOKafkaClient):  # type: ignore[misc]
+class UvloopClient(AIOKafkaClient):  # type: ignore[misc]
     """A client that opens such connections."""
 
     bootstrap = with_globals(AIOKafkaClient.bootstrap, create_conn=create_conn)

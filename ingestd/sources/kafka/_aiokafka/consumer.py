@@ -12,10 +12,10 @@ from aiokafka.errors import KafkaError
 from ingestd.core.records import Record, TopicPartition
 from ingestd.sources.kafka._aiokafka import prefetch_limit
 from ingestd.sources.kafka._aiokafka.check import with_globals
-from ingestd.sources.kafka._aiokafka.connection import Client
+from ingestd.sources.kafka._aiokafka.connection import UvloopClient
 from ingestd.sources.kafka._aiokafka.fetcher import Fetcher
 
-_init = with_globals(AIOKafkaConsumer.__init__, AIOKafkaClient=Client)
+_init = with_globals(AIOKafkaConsumer.__init__, AIOKafkaClient=UvloopClient)
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types

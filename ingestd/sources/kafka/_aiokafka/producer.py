@@ -5,14 +5,14 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from ingestd.sources.kafka._aiokafka.check import with_globals
-from ingestd.sources.kafka._aiokafka.connection import Client
+from ingestd.sources.kafka._aiokafka.connection import UvloopClient
 
 
 class Producer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
     """aiokafka's producer on our connections."""
 
     client: Any
-    __init__ = with_globals(AIOKafkaProducer.__init__, AIOKafkaClient=Client)
+    __init__ = with_globals(AIOKafkaProducer.__init__, AIOKafkaClient=UvloopClient)
 
     def discard_errors(self) -> None:
         """Read the errors of batches and of the transaction: asyncio would report each that nobody has read."""

@@ -1,0 +1,157 @@
+"""What an error of the S3 client means to a sink: try again, or an operator must act, and how."""
+
+import re
+
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from ingestd.core.errors import SinkError, SinkForbidden, SinkUnavailable
+
+_MESSAGE_CHARS = 300  # of the store's message are passed on
+_QUOTED = re.compile(r"((?:authorization|security-token|credential|signature)\W{0,4}[:=]|AWS4-HMAC).*", re.IGNORECASE)
+
+# Codes in the body of an answer below 500 that mean: try again.
+_TRANSIENT = {
+    "BadDigest", "IDPCommunicationError", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout",
+    "ServiceUnavailable", "SlowDown", "TooManyRequests", "XAmzContentSHA256Mismatch", "RequestLimitExceeded",
+    "BandwidthLimitExceeded", "ConditionalRequestConflict",
+}  # fmt: skip
+_TRANSIENT_STATUS = {408, 409, 425, 429}
+
+_CREDENTIALS_HINT = (
+    "give this process valid AWS credentials; new ones in a file or from a role are picked up without a restart"
+)
+_FILE_HINT = (
+    "correct the path or the rights; AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CA_BUNDLE or AWS' configuration names the file"
+)
+KMS_HINT = "check s3.kms_key_id, that the key is enabled, and grant kms:GenerateDataKey and kms:Decrypt on it"
+_REGION_HINT = "set s3.region to the region of the bucket"
+_FULL_HINT = "the store is full: make room"
+_CREDENTIAL_CODES = {
+    "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken", "InvalidClientTokenId",
+    "InvalidIdentityToken", "SignatureDoesNotMatch", "TokenRefreshRequired", "UnrecognizedClientException",
+}  # fmt: skip
+HINTS = {
+    **dict.fromkeys(_CREDENTIAL_CODES, _CREDENTIALS_HINT),
+    **dict.fromkeys(("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"), _FULL_HINT),
+    **dict.fromkeys(
+        ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "301"), _REGION_HINT
+    ),
+    # The answer to a HEAD has no body, so the code is the status.
+    "400": f"a HEAD gives no reason; most often {_REGION_HINT}, or {_CREDENTIALS_HINT}",
+    "403": "a HEAD of a free name needs s3:ListBucket on the bucket; wrong or expired credentials say the same",
+    "AccessDenied": "grant s3:PutObject and s3:GetObject on the objects and s3:ListBucket on the bucket",
+    "InvalidBucketName": "correct sink.url",
+    "NoSuchBucket": "create the bucket or correct sink.url",
+    "NotImplemented": 'the store has no create-only PUT: set sink.delivery = "at-least-once" or use another store',
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "SignatureDoesNotMatch": f"{_CREDENTIALS_HINT}; a wrong clock or a proxy that changes headers does this, too",
+}
+_S3_OPERATIONS = {"PutObject", "HeadObject", "GetObject", "ListObjectsV2"}
+_BUCKET_OPERATIONS = {
+    "GetBucketNotificationConfiguration": "grant s3:GetBucketNotification on the bucket",
+    "PutBucketNotificationConfiguration": "grant s3:PutBucketNotification on the bucket; where another rule of it "
+    "overlaps, let the bucket notify an SNS topic, and both queues subscribe to that",
+}
+
+
+def classify(error: Exception, action: str) -> SinkError | None:
+    """The sink error that stands for `error`; None if it came from neither the store nor the network."""
+    failed = f"cannot {action}"
+    match error:
+        case boto.ClientError():
+            return _from_answer(error, failed)
+        case boto.BotoCoreError():
+            return _from_client(error, failed)
+    return _from_elsewhere(error, failed)
+
+
+def _from_elsewhere(error: Exception, failed: str) -> SinkError | None:
+    """An error that is not botocore's own: a deadline, a file, or what it lets through."""
+    code = type(error).__name__
+    match error:
+        case TimeoutError():
+            return SinkUnavailable(f"{failed}: no answer before the deadline", code="Timeout")
+        case FileNotFoundError() | PermissionError():
+            return _unreadable(error, failed)
+        case ResponseParserError():
+            return SinkUnavailable(f"{failed}: the answer is not S3's", code=code)
+        case RuntimeError() if "refreshed credentials are still expired" in str(error):
+            return SinkForbidden(
+                f"{failed}: refreshed credentials are expired", code="ExpiredToken", hint=_CREDENTIALS_HINT
+            )
+    # aiobotocore reads the body of a refused GET outside its own mapping.
+    if isinstance(error, OSError) or type(error).__module__.startswith("aiohttp"):
+        return SinkUnavailable(f"{failed}: {_short(str(error))}", code=code)
+    return None
+
+
+def _from_answer(error: boto.ClientError, failed: str) -> SinkError:
+    """The store, or the service that gives credentials, has answered with an error."""
+    status = http_status(error)
+    details = error.response.get("Error", {})
+    code = details.get("Code") or str(status)
+    said = "" if code in _CREDENTIAL_CODES else _short(details.get("Message") or "")  # they may quote the credentials
+    message = f"{failed}: {code}: {said}" if said else f"{failed}: {code}"
+    if code not in HINTS and _is_transient(code, status, error.operation_name):
+        return SinkUnavailable(message, code=code)
+    return SinkForbidden(message, code=code, hint=_hint(code, error.operation_name))
+
+
+def _is_transient(code: str, status: int, operation: str) -> bool:
+    missing = code in {"NoSuchKey", "404"} and operation == "GetObject"
+    return status >= 500 or status in _TRANSIENT_STATUS or code in _TRANSIENT or "Throttl" in code or missing
+
+
+def _hint(code: str, operation: str) -> str:
+    if operation in _BUCKET_OPERATIONS and code not in _CREDENTIAL_CODES:
+        return _BUCKET_OPERATIONS[operation]
+    if operation not in _S3_OPERATIONS:
+        return f"{operation} was refused: {_CREDENTIALS_HINT}"
+    if code.startswith("KMS."):
+        return KMS_HINT
+    return HINTS.get(code, "look the code up in the documentation of the store; the call is repeated meanwhile")
+
+
+def _from_client(error: boto.BotoCoreError, failed: str) -> SinkError:
+    """An error of the client: no answer, no usable answer, or nothing was sent."""
+    code = type(error).__name__
+    said = _short(str(error))
+    match error:
+        case boto.SSLError():
+            hint = "make the certificate trusted (AWS_CA_BUNDLE names a file of authorities)"
+            return SinkForbidden(f"{failed}: {said}", code=code, hint=hint)
+        case boto.HTTPClientError() if isinstance(error.__context__, FileNotFoundError | PermissionError):
+            return _unreadable(error.__context__, failed)
+        case (
+            boto.HTTPClientError()
+            | boto.ConnectionError()
+            | boto.IncompleteReadError()
+            | boto.ChecksumError()
+            | boto.FlexibleChecksumError()
+        ):
+            return SinkUnavailable(f"{failed}: {said}", code=code)
+        case boto.CredentialRetrievalError():
+            # Its text can be what a credential process printed.
+            provider = error.kwargs.get("provider")
+            return SinkForbidden(f"{failed}: no credentials from {provider}", code=code, hint=_CREDENTIALS_HINT)
+        case boto.ParamValidationError():
+            return SinkForbidden(f"{failed}: {said}", code=code, hint="a defect of ingestd: please report it")
+    return SinkForbidden(f"{failed}: {said}", code=code, hint=_CREDENTIALS_HINT)
+
+
+def _unreadable(error: OSError, failed: str) -> SinkError:
+    """A token, a certificate or a profile on this machine that cannot be read."""
+    what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return SinkForbidden(f"{failed}: {what}", code=type(error).__name__, hint=_FILE_HINT)
+
+
+def _short(text: str) -> str:
+    """The text as one line, cut where it quotes what a request was signed with."""
+    line = _QUOTED.sub(r"\1<redacted>", " ".join(text.split()))
+    return line if len(line) <= _MESSAGE_CHARS else f"{line[:_MESSAGE_CHARS]}…"
+
+
+def http_status(error: boto.ClientError) -> int:
+    """The status of an answer; 0 where there is none."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
