@@ -118,6 +118,11 @@ def test_the_index_and_the_readme_list_every_page() -> None:
             assert page.name == "README.md" or f"]({folder}{page.name})" in index.read_text(), page.name
 
 
+def test_the_readme_names_every_command() -> None:
+    (listed,) = re.findall(r"^The commands are (.*?)\. Each$", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) == set(PROGRAM.commands) - {"help"}
+
+
 def test_the_version_has_its_changes() -> None:
     assert f"## [{ingestd.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
