@@ -1,4 +1,4 @@
-"""What `ingestd requeue` runs in, for its tests: a quarantine in memory, a log with transactions, and sudden death."""
+"""A world for tests of `ingestd requeue`: a quarantine in memory, a log with transactions, and processes that die."""
 
 import asyncio
 import gzip
@@ -23,7 +23,7 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validator
-from ingestd.requeue.requeuer import Tally
+from ingestd.requeue.requeuer import RequeueCounts
 from ingestd.sources.kafka.bootstrap import Cluster
 from tests.fakes.memory_sink import MemorySink
 
@@ -46,7 +46,7 @@ Place = tuple[int, int]  # partition and offset of a record in its first topic
 
 
 class Killed(BaseException):
-    """The process is no more."""
+    """The process was killed."""
 
 
 class Life:
@@ -222,12 +222,12 @@ class World:
         """The current task is a process of this life."""
         self._lives[asyncio.current_task()] = life
 
-    async def run(self, life: Life | None = None, **options: Any) -> Tally:
+    async def run(self, life: Life | None = None, **options: Any) -> RequeueCounts:
         """One, to its end."""
         self.begin(life or Life())
         process = Requeue(self.config, Options(**options))
         await process.run()
-        return process.tally
+        return process.counts
 
     @property
     def receipts(self) -> list[Place]:
@@ -256,11 +256,11 @@ class World:
         yield producer
 
     @asynccontextmanager
-    async def _open_inspector(self, config: Config) -> AsyncIterator["Onlooker"]:
-        yield Onlooker(self.log, config.kafka.group_id)
+    async def _open_inspector(self, config: Config) -> AsyncIterator["FakeInspector"]:
+        yield FakeInspector(self.log, config.kafka.group_id)
 
 
-class Onlooker:
+class FakeInspector:
     def __init__(self, log: Log, group: str) -> None:
         self._log = log
         self._group = group

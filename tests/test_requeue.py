@@ -18,7 +18,7 @@ from ingestd.config.model import Config, EventsConfig, SinkConfig
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
 from ingestd.core.object_keys import QUARANTINE
 from ingestd.core.rejections import Reason
-from ingestd.requeue import batches as parcels
+from ingestd.requeue import batches
 from ingestd.requeue.batches import SPAN
 from ingestd.sinks.local import LocalSink
 from ingestd.sinks.retry import SinkRetrier
@@ -36,15 +36,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 # -- which records
 
 
-async def test_produces_what_is_good_by_now_and_leaves_the_rest(world: World) -> None:
+async def test_produces_records_that_are_valid_now_and_leaves_the_rest(world: World) -> None:
     world.attempt(1, 100, [event(0), BROKEN, event(1, "web_visit"), event(2), None])
-    tally = await world.run()
+    counts = await world.run()
     assert world.log.places() == [(1, 100), (1, 103)]
-    assert (tally.objects, tally.read, tally.matched, tally.good, tally.produced) == (1, 4, 4, 2, 2)
-    assert tally.failing == {"not_json": 1, "null_value": 1}
+    assert (counts.objects, counts.read, counts.matched, counts.good, counts.produced) == (1, 4, 4, 2, 2)
+    assert counts.failing == {"not_json": 1, "null_value": 1}
 
 
-async def test_a_record_goes_back_to_its_partition_as_it_came(world: World) -> None:
+async def test_a_record_goes_back_to_its_partition_unchanged(world: World) -> None:
     world.attempt(3, 7, [event(0)])
     await world.run()
     [(partition, record)] = world.log.committed[TOPIC]
@@ -62,24 +62,24 @@ async def test_another_topic_with_less_partitions_takes_all_of_them(world: World
     assert not world.log.committed[TOPIC]
 
 
-async def test_each_target_has_a_memory_of_its_own(world: World) -> None:
+async def test_each_target_has_its_own_receipts(world: World) -> None:
     world.attempt(1, 0, [event(0)])
     for target in ("repaired", None, "repaired", None):
         await world.run(to=target)
     assert world.log.places("repaired") == world.log.places() == [(1, 0)]
 
 
-async def test_a_topic_whose_name_begins_like_another_s_is_another(world: World) -> None:
+async def test_a_topic_with_the_same_prefix_is_not_read(world: World) -> None:
     world.attempt(0, 0, [event(0)], topic=f"{TOPIC}.old")
     assert (await world.run()).read == 0
 
 
 async def test_selects_by_reason(world: World) -> None:
     world.attempt(0, 0, [event(0), BROKEN])
-    tally = await world.run(reason=[Reason.NOT_JSON])
-    assert (tally.read, tally.matched, tally.failing) == (2, 1, {"not_json": 1})
-    tally = await world.run(reason=[Reason.UNKNOWN_TYPE, Reason.NOT_JSON])
-    assert (tally.matched, tally.produced) == (2, 1)
+    counts = await world.run(reason=[Reason.NOT_JSON])
+    assert (counts.read, counts.matched, counts.failing) == (2, 1, {"not_json": 1})
+    counts = await world.run(reason=[Reason.UNKNOWN_TYPE, Reason.NOT_JSON])
+    assert (counts.matched, counts.produced) == (2, 1)
 
 
 async def test_selects_by_time(world: World) -> None:
@@ -113,24 +113,24 @@ async def test_finds_records_in_an_object_that_began_days_before(world: World) -
 async def test_an_attempt_that_did_not_land_is_superseded_by_the_one_that_did(world: World) -> None:
     world.attempt(0, 0, [event(0), BROKEN], lands=False)
     world.attempt(0, 0, [event(0), event(1, "web_visit"), event(2)])
-    tally = await world.run()
+    counts = await world.run()
     assert world.log.places() == [(0, 0), (0, 2)]
-    assert (tally.objects, tally.superseded_objects, tally.superseded_records) == (1, 1, 2)
+    assert (counts.objects, counts.superseded_objects, counts.superseded_records) == (1, 1, 2)
 
 
 async def test_what_became_a_row_in_the_attempt_that_landed_is_not_produced(world: World) -> None:
     world.attempt(0, 0, [event(0), BROKEN], lands=False)
     world.attempt(0, 0, [event(0), BROKEN], events=EventsConfig())
-    tally = await world.run()
+    counts = await world.run()
     assert not world.log.places()
-    assert (tally.superseded_records, tally.failing) == (2, {"not_json": 1})
+    assert (counts.superseded_records, counts.failing) == (2, {"not_json": 1})
 
 
-async def test_what_has_not_landed_waits(world: World) -> None:
+async def test_records_that_have_not_landed_are_not_produced(world: World) -> None:
     world.attempt(0, 0, [event(0)], lands=False)
-    tally = await world.run()
+    counts = await world.run()
     assert not world.log.places()
-    assert (tally.unlanded_objects, tally.unlanded_records) == (1, 1)
+    assert (counts.unlanded_objects, counts.unlanded_records) == (1, 1)
 
 
 async def test_the_last_attempt_on_an_earlier_day_is_looked_at_with_all_its_rivals(world: World) -> None:
@@ -145,9 +145,9 @@ async def test_at_least_once_a_record_in_two_objects_is_produced_once(world: Wor
     world.config = msgspec.structs.replace(world.config, sink=SinkConfig(delivery="at-least-once"))
     world.attempt(0, 0, [event(0), event(1)])
     world.attempt(0, 0, [event(0), event(1), event(2)])
-    tally = await world.run()
+    counts = await world.run()
     assert world.log.places() == [(0, 0), (0, 1), (0, 2)]
-    assert (tally.objects, tally.already_requeued) == (2, 2)
+    assert (counts.objects, counts.already_requeued) == (2, 2)
 
 
 async def test_a_damaged_object_does_not_stop_the_others(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -157,18 +157,18 @@ async def test_a_damaged_object_does_not_stop_the_others(world: World, caplog: p
     key = next(key for key in world.sink.objects if key.startswith(QUARANTINE) and "+00001+" in key)
     body, metadata = world.sink.objects[key]
     world.sink.objects[key] = body[:-9], metadata
-    tally = await world.run()
+    counts = await world.run()
     assert {(0, 0), (2, 0)} <= set(world.log.places())
-    assert tally.unreadable_objects == 1
+    assert counts.unreadable_objects == 1
     assert key in caplog.text
 
 
-async def test_an_object_that_says_nothing_of_itself_is_left_alone(world: World) -> None:
+async def test_an_object_without_metadata_is_skipped(world: World) -> None:
     world.attempt(0, 0, [event(0)])
     key = next(key for key in world.sink.objects if key.startswith(QUARANTINE))
     world.sink.objects[key] = world.sink.objects[key][0], {}
-    tally = await world.run()
-    assert (tally.unreadable_objects, tally.read) == (1, 0)
+    counts = await world.run()
+    assert (counts.unreadable_objects, counts.read) == (1, 0)
 
 
 # -- none twice
@@ -177,9 +177,9 @@ async def test_an_object_that_says_nothing_of_itself_is_left_alone(world: World)
 async def test_a_second_run_produces_nothing(world: World) -> None:
     world.attempt(1, 100, [event(0), BROKEN, event(2)])
     await world.run()
-    tally = await world.run()
+    counts = await world.run()
     assert world.log.places() == world.receipts == [(1, 100), (1, 102)]
-    assert (tally.already_requeued, tally.produced, tally.failing) == (2, 0, {"not_json": 1})
+    assert (counts.already_requeued, counts.produced, counts.failing) == (2, 0, {"not_json": 1})
 
 
 async def test_what_failed_once_is_produced_when_it_is_good(world: World) -> None:
@@ -195,7 +195,7 @@ async def test_what_failed_once_is_produced_when_it_is_good(world: World) -> Non
 
 
 async def test_many_transactions_over_spans_and_objects(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parcels, "_RECORDS_MAX", 3)
+    monkeypatch.setattr(batches, "_MAX_RECORDS", 3)
     expected = []
     for partition in (0, 1):
         for start in (SPAN - 10, SPAN - 5, 5 * SPAN - 2):
@@ -214,7 +214,7 @@ async def test_records_of_several_small_objects_share_a_transaction(world: World
     assert world.log.transactions == [10]
 
 
-async def test_a_lineage_has_a_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_lineage_has_its_own_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
     world.attempt(0, 0, [event(0)])
     await world.run()
@@ -253,15 +253,15 @@ async def test_another_cluster_is_refused(world: World, monkeypatch: pytest.Monk
     world.attempt(0, 0, [event(0)])
     await world.run()
     monkeypatch.setattr("tests.requeue_world.CLUSTER", "another")
-    with pytest.raises(ConfigError, match="of another Kafka cluster: a-cluster"):
+    with pytest.raises(ConfigError, match="of another Kafka cluster, a-cluster"):
         await world.run()
 
 
-async def test_a_note_that_somebody_overwrote_is_an_error(world: World) -> None:
+async def test_a_note_that_another_program_overwrote_is_an_error(world: World) -> None:
     world.attempt(0, 0, [event(0)])
     await world.run()
     world.log.notes = dict.fromkeys(world.log.notes, "")
-    with pytest.raises(SourceError, match="committed by another program"):
+    with pytest.raises(SourceError, match="another program overwrote its committed offset"):
         await world.run()
 
 
@@ -287,7 +287,7 @@ async def dies(world: World, step: int) -> bool:
 
 
 async def test_killed_at_any_moment_and_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parcels, "_RECORDS_MAX", 3)
+    monkeypatch.setattr(batches, "_MAX_RECORDS", 3)
     step = 0
     while True:
         step += 1
@@ -304,7 +304,7 @@ async def test_killed_at_any_moment_and_run_again(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("seed", range(30))
 async def test_killed_again_and_again(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    monkeypatch.setattr(parcels, "_RECORDS_MAX", 2)
+    monkeypatch.setattr(batches, "_MAX_RECORDS", 2)
     rng, world = random.Random(seed), World(monkeypatch)
     expected = a_quarantine(world)
     while await dies(world, rng.randint(1, 90)):
@@ -313,7 +313,7 @@ async def test_killed_again_and_again(monkeypatch: pytest.MonkeyPatch, seed: int
 
 
 async def test_a_dry_run_knows_what_a_killed_one_produced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parcels, "_RECORDS_MAX", 3)
+    monkeypatch.setattr(batches, "_MAX_RECORDS", 3)
     step, died = 0, True
     while died:
         step += 1
@@ -321,9 +321,9 @@ async def test_a_dry_run_knows_what_a_killed_one_produced(monkeypatch: pytest.Mo
         expected = a_quarantine(world)
         died = await dies(world, step)
         before = dict(world.sink.objects)
-        tally = await world.run(dry_run=True)
-        assert tally.good == len(expected) - len(world.log.places())
-        assert tally.already_requeued == len(world.log.places())
+        counts = await world.run(dry_run=True)
+        assert counts.good == len(expected) - len(world.log.places())
+        assert counts.already_requeued == len(world.log.places())
         assert world.sink.objects == before
 
 
@@ -332,7 +332,7 @@ async def test_a_dry_run_knows_what_a_killed_one_produced(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("seed", range(60))
 async def test_two_at_once_produce_each_record_once(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    monkeypatch.setattr(parcels, "_RECORDS_MAX", 2)
+    monkeypatch.setattr(batches, "_MAX_RECORDS", 2)
     rng, world = random.Random(seed), World(monkeypatch)
     expected = a_quarantine(world)
 
@@ -361,10 +361,10 @@ async def test_a_fault_of_the_sink_is_tried_again(world: World) -> None:
     assert world.log.places() == world.receipts == sorted(expected)
 
 
-async def test_a_sink_that_stays_away_ends_it_and_the_next_run_goes_on(
+async def test_gives_up_an_unavailable_sink_and_the_next_run_continues(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parcels, "_RECORDS_MAX", 3)
+    monkeypatch.setattr(batches, "_MAX_RECORDS", 3)
     monkeypatch.setattr(SinkRetrier.call_briefly, "__kwdefaults__", {"patience_s": 0.2})
     expected = a_quarantine(world)
 
@@ -403,7 +403,7 @@ async def test_a_dry_run_needs_no_right_to_write(world: World, monkeypatch: pyte
     assert (await world.run(dry_run=True)).good == len(expected)
 
 
-async def test_a_listing_that_breaks_off_is_gone_on_with(world: World) -> None:
+async def test_a_listing_that_breaks_off_is_continued(world: World) -> None:
     expected = a_quarantine(world)
     failed: list[Call] = []
 
@@ -456,12 +456,12 @@ def test_reports_for_people(
         "\n"
         "  read        3 records in 1 quarantine object\n"
         "  matched     3 records\n"
-        "  before      0 records requeued already\n"
-        "  good now    2 records\n"
+        "  before      0 records already requeued\n"
+        "  valid now   2 records\n"
         "  produced    2 records\n"
-        "  still bad   1: not_json 1\n"
-        "  superseded  2 records in 1 object of attempts that did not land: in another object, or rows\n"
-        "  not landed  1 record in 1 object without a data object beside it: not landed yet, or removed\n"
+        "  rejected    1: not_json 1\n"
+        "  superseded  2 records in 1 object of attempts that failed: they are in another object, or are rows\n"
+        "  not landed  1 record in 1 object without a data object: not landed yet, or deleted\n"
     )
 
 
@@ -472,7 +472,7 @@ def test_a_dry_run_shows_some_and_writes_nothing(
     before = dict(world.sink.objects)
     assert started(Options(dry_run=True, to="repaired")) == 0
     out = capsys.readouterr().out
-    assert "  produced    nothing: a dry run\n" in out
+    assert "  produced    nothing (dry run)\n" in out
     assert "  would be    marketing_events[3] at 100, unknown_type: to partition 0\n" in out
     assert out.count("would be") == 10
     assert world.sink.objects == before
@@ -535,7 +535,7 @@ def test_a_receipt_without_room_is_refused_before_anything_is_produced(
     monkeypatch.setattr(MemorySink, "url", f"memory:///{'p' * 400}")
     kafka = msgspec.structs.replace(world.config.kafka, topics=("o" * 190,))
     world.config = msgspec.structs.replace(world.config, kafka=kafka, sink=SinkConfig(lineage="l" * 249))
-    with pytest.raises(ConfigError, match=r"would have 1\d\d\d of at most 1024 characters"):
+    with pytest.raises(ConfigError, match=r"would have keys of 1\d\d\d characters, more than 1024"):
         started(Options(to="t" * 190))
     assert not world.sink.calls
 
@@ -544,9 +544,9 @@ def test_a_receipt_without_room_is_refused_before_anything_is_produced(
     ("options", "message"),
     [
         (Options(since=2, until=2), "--since is not before --until"),
-        (Options(to="a/b"), "--to 'a/b' is no name of a topic"),
-        (Options(to=".."), "no name of a topic"),
-        (Options(to="x" * 191), "no name of a topic"),
+        (Options(to="a/b"), "--to 'a/b' is not a topic name"),
+        (Options(to=".."), "not a topic name"),
+        (Options(to="x" * 191), "not a topic name"),
     ],
 )
 def test_refuses_options_that_make_no_sense(world: World, options: Options, message: str) -> None:

@@ -11,8 +11,8 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.quarantine import Quarantined
 from ingestd.core.records import TopicPartition
 from ingestd.core.rejections import Reason
-from ingestd.requeue import batches as parcels
-from ingestd.requeue.batches import SPAN, Names, Produced, RequeueBatch, Selection, to_produce, to_validate
+from ingestd.requeue import batches
+from ingestd.requeue.batches import SPAN, ProducedRecords, ReceiptKeys, RequeueBatch, Selection, to_produce, to_validate
 
 PLACE = TopicPartition("marketing_events", 3)
 NOTE_MAX = 4096  # offset.metadata.max.bytes, a broker's default
@@ -50,13 +50,13 @@ def ascending(first: int, gaps: list[int]) -> tuple[int, ...]:
 
 @given(st.text(max_size=249), st.integers(0, 2**31), offsets, gaps)
 def test_a_note_says_what_was_produced(topic: str, partition: int, first: int, gaps: list[int]) -> None:
-    produced = Produced(topic, partition, ascending(first, gaps))
-    assert Produced.from_note(produced.note()) == produced
+    produced = ProducedRecords(topic, partition, ascending(first, gaps))
+    assert ProducedRecords.from_note(produced.note()) == produced
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
 def test_what_is_no_note_is_told_from_one(text: str) -> None:
-    assert Produced.from_note(text) is None
+    assert ProducedRecords.from_note(text) is None
 
 
 @pytest.mark.parametrize(
@@ -72,51 +72,51 @@ def test_what_is_no_note_is_told_from_one(text: str) -> None:
     ],
 )
 def test_a_note_that_is_damaged_is_none(text: str) -> None:
-    assert Produced.from_note(text) is None
+    assert ProducedRecords.from_note(text) is None
 
 
 @given(st.lists(st.integers(1, SPAN // 100), min_size=1, max_size=30), st.integers(0, 2**62))
-def test_the_note_of_a_full_parcel_fits_a_broker(pattern: list[int], first: int) -> None:
-    parcel = RequeueBatch(TopicPartition("t" * 249, 2**31 - 1))
+def test_the_note_of_a_full_batch_fits_a_broker(pattern: list[int], first: int) -> None:
+    batch = RequeueBatch(TopicPartition("t" * 249, 2**31 - 1))
     offset = first // SPAN * SPAN
     for gap in cycle(pattern):
         offset += gap
-        if not parcel.takes(one := line(offset)):
+        if not batch.fits(one := line(offset)):
             break
-        parcel.add(one)
-    assert len(parcel.produced.note().encode()) < NOTE_MAX
+        batch.add(one)
+    assert len(batch.produced.note().encode()) < NOTE_MAX
 
 
-# -- parcels
+# -- batches
 
 
-def test_a_parcel_ends_with_its_span() -> None:
-    parcel = RequeueBatch(PLACE)
-    parcel.add(line(SPAN - 1))
-    assert not parcel.takes(line(SPAN))
+def test_a_batch_ends_with_its_span() -> None:
+    batch = RequeueBatch(PLACE)
+    batch.add(line(SPAN - 1))
+    assert not batch.fits(line(SPAN))
 
 
-def test_a_parcel_holds_so_many_bytes_or_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parcels, "_BYTES_MAX", 100)
-    parcel = RequeueBatch(PLACE)
+def test_a_batch_holds_so_many_bytes_or_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_MAX_BYTES", 100)
+    batch = RequeueBatch(PLACE)
     large = line(1, value=b"x" * 1000)
-    assert parcel.takes(large)
-    parcel.add(large)
-    assert not parcel.takes(line(2))
+    assert batch.fits(large)
+    batch.add(large)
+    assert not batch.fits(line(2))
 
-    parcel = RequeueBatch(PLACE)
-    parcel.add(line(1, value=b"x" * 80))
-    assert parcel.takes(line(2, value=b""))
-    assert not parcel.takes(line(2, value=b"x" * 9))
+    batch = RequeueBatch(PLACE)
+    batch.add(line(1, value=b"x" * 80))
+    assert batch.fits(line(2, value=b""))
+    assert not batch.fits(line(2, value=b"x" * 9))
 
 
-def test_a_parcel_holds_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parcels, "_RECORDS_MAX", 2)
-    parcel = RequeueBatch(PLACE)
-    parcel.add(line(1))
-    assert parcel.takes(line(2))
-    parcel.add(line(2))
-    assert not parcel.takes(line(3))
+def test_a_batch_holds_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_MAX_RECORDS", 2)
+    batch = RequeueBatch(PLACE)
+    batch.add(line(1))
+    assert batch.fits(line(2))
+    batch.add(line(2))
+    assert not batch.fits(line(3))
 
 
 # -- what is produced
@@ -163,7 +163,7 @@ def test_validates_the_record_as_it_came() -> None:
     ],
 )
 def test_selects_by_time_and_reason(selection: Selection, *, taken: bool) -> None:
-    assert selection.takes(line()) == taken
+    assert selection.matches(line()) == taken
 
 
 # -- names
@@ -171,8 +171,8 @@ def test_selects_by_time_and_reason(selection: Selection, *, taken: bool) -> Non
 
 @pytest.mark.parametrize("lineage", [None, "2026-02"])
 def test_names_of_receipts_read_back(lineage: str | None) -> None:
-    names = Names(ObjectKeys(lineage), "repaired")
-    produced = Produced(*PLACE, (SPAN + 5, SPAN + 9))
+    names = ReceiptKeys(ObjectKeys(lineage), "repaired")
+    produced = ProducedRecords(*PLACE, (SPAN + 5, SPAN + 9))
     key = names.receipt(produced)
     assert key.startswith(names.span(PLACE, 1))
     found = names.parse(key)
@@ -183,10 +183,10 @@ def test_names_of_receipts_read_back(lineage: str | None) -> None:
 
 def test_receipts_are_neither_events_nor_quarantine() -> None:
     for layout in (ObjectKeys(), ObjectKeys("2026-02")):
-        key = Names(layout, "repaired").receipt(Produced(*PLACE, (1,)))
+        key = ReceiptKeys(layout, "repaired").receipt(ProducedRecords(*PLACE, (1,)))
         assert not key.startswith((layout_module.EVENTS, layout_module.QUARANTINE))
 
 
 def test_a_lineage_is_not_taken_for_a_target() -> None:
-    assert Names(ObjectKeys("to"), "x").identity != Names(ObjectKeys(), "to").identity
-    assert Names(ObjectKeys("a"), "b").identity.startswith("requeued/a/to=b/")
+    assert ReceiptKeys(ObjectKeys("to"), "x").identity != ReceiptKeys(ObjectKeys(), "to").identity
+    assert ReceiptKeys(ObjectKeys("a"), "b").identity.startswith("requeued/a/to=b/")

@@ -134,7 +134,7 @@ async def test_a_copy_on_another_day_is_an_overlap(archive: Archive) -> None:
     assert {only(report).key, only(report).other} == {key, copy}
 
 
-async def test_what_is_not_ours_is_told(archive: Archive) -> None:
+async def test_foreign_objects_are_found(archive: Archive) -> None:
     (key,) = archive.chain(P0, 0, 10)
     folder = key.rpartition("/")[0]
     archive.put(f"{folder}/report.csv", b"a", None)
@@ -147,7 +147,7 @@ async def test_what_is_not_ours_is_told(archive: Archive) -> None:
     }
 
 
-async def test_an_object_of_another_name_is_not_counted(archive: Archive) -> None:
+async def test_a_renamed_object_is_not_counted(archive: Archive) -> None:
     first, second, third = archive.chain(P0, 0, 10, 20, 30)
     archive.move(second, second.replace("10.jsonl", "12.jsonl"))
     report = await look(archive)
@@ -156,7 +156,7 @@ async def test_an_object_of_another_name_is_not_counted(archive: Archive) -> Non
     assert {first, third} == {report.problems[1].key, report.problems[1].other}
 
 
-async def test_an_object_on_another_day_counts_and_is_told(archive: Archive) -> None:
+async def test_an_object_moved_to_another_day_is_counted_and_found(archive: Archive) -> None:
     (key,) = archive.chain(P0, 0, 10)
     archive.move(key, other := archive.layout.data_key(P0, 0, NOON + 3 * DAY, 10))
     report = await look(archive)
@@ -180,13 +180,13 @@ async def test_an_object_on_another_day_counts_and_is_told(archive: Archive) -> 
     ],
     ids=str,
 )
-async def test_metadata_that_cannot_be_is_told(archive: Archive, changes: Mapping[str, object]) -> None:
+async def test_impossible_metadata_is_found(archive: Archive, changes: Mapping[str, object]) -> None:
     (key,) = archive.chain(P0, 0, 10)
     archive.say(key, **changes)
     assert codes(await look(archive)) == ["mismatch"]
 
 
-async def test_objects_of_another_cluster_than_the_others_are_told(archive: Archive) -> None:
+async def test_objects_of_another_cluster_than_the_others_are_found(archive: Archive) -> None:
     archive.chain(P0, 0, 10, 20, 30)
     archive.add(P0, 30, 40, cluster="another")
     report = await look(archive)
@@ -215,7 +215,7 @@ class Vanishing(MemorySink):
         return await super().head(key)
 
 
-async def test_an_object_that_is_gone_after_it_was_listed_is_told() -> None:
+async def test_an_object_deleted_after_the_listing_is_found() -> None:
     sink = Vanishing()
     archive = Archive(sink=sink)
     _, sink.lost, _ = archive.chain(P0, 0, 10, 20, 30)
@@ -225,7 +225,7 @@ async def test_an_object_that_is_gone_after_it_was_listed_is_told() -> None:
 # -- the quarantine
 
 
-async def test_a_deleted_quarantine_object_is_missed(archive: Archive) -> None:
+async def test_a_deleted_quarantine_object_is_found(archive: Archive) -> None:
     archive.chain(P0, 0, 10, 20, rejected=(3,))
     (key,) = [key for key in archive.sink.objects if key.startswith("quarantine/") and "000000+" in key]
     archive.delete(key)
@@ -240,7 +240,7 @@ async def test_the_listing_of_the_quarantine_saves_looking_at_each_object(archiv
     assert archive.sink.calls["head"] == 99
 
 
-async def test_quarantine_objects_that_none_names_are_counted(archive: Archive) -> None:
+async def test_quarantine_objects_that_no_data_object_names_are_counted(archive: Archive) -> None:
     archive.add(P0, 10, 20, rejected=(12,))
     for start in (0, 10, 20):  # before, at, and after the only data object
         archive.put(archive.layout.quarantine_key(P0, start, NOON, "0" * 16), b"", None)
@@ -251,7 +251,7 @@ async def test_quarantine_objects_that_none_names_are_counted(archive: Archive) 
     assert notes(report) == ["superseded"]
 
 
-async def test_an_object_that_names_no_quarantine_object_is_told(archive: Archive) -> None:
+async def test_rejected_records_without_a_quarantine_object_are_found(archive: Archive) -> None:
     (key,) = archive.chain(P0, 0, 10, rejected=(3,))
     archive.say(key, quarantine=None)
     assert codes(await look(archive)) == ["quarantine_missing"]
@@ -289,7 +289,7 @@ async def test_a_strange_name_in_the_quarantine_is_a_note(archive: Archive) -> N
         (b"", "it has no end"),
     ],
 )
-async def test_rows_that_were_overwritten_are_found_by_reading(archive: Archive, body: bytes, words: str) -> None:
+async def test_overwritten_rows_are_found_by_reading(archive: Archive, body: bytes, words: str) -> None:
     (key,) = archive.chain(P0, 0, 10)
     archive.overwrite(key, body)
     assert (await look(archive)).ok, "the metadata alone does not tell"
@@ -306,7 +306,7 @@ async def test_rows_that_were_overwritten_are_found_by_reading(archive: Archive,
         (b"", "the digest of its contents is not"),
     ],
 )
-async def test_rejects_that_were_overwritten_are_found_by_reading(archive: Archive, body: bytes, words: str) -> None:
+async def test_overwritten_quarantine_objects_are_found_by_reading(archive: Archive, body: bytes, words: str) -> None:
     archive.chain(P0, 0, 10, rejected=(3, 4))
     (key,) = [key for key in archive.sink.objects if key.startswith("quarantine/")]
     archive.overwrite(key, body)
@@ -316,7 +316,7 @@ async def test_rejects_that_were_overwritten_are_found_by_reading(archive: Archi
     assert words in only(report).message
 
 
-async def test_what_is_read_takes_bounded_room(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bodies_take_bounded_memory(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     class Counting(MemorySink):
         held = most = 0
 
@@ -390,7 +390,7 @@ async def against(
     return await look(archive, options, kafka.open, **keys)
 
 
-async def test_a_group_at_the_end_of_the_chain_is_well(archive: Archive) -> None:
+async def test_a_group_at_the_end_of_the_chain_has_no_problem(archive: Archive) -> None:
     archive.chain(P0, 10, 20, 30)
     report = await against(archive, 30, (10, 45))
     assert report.ok
@@ -455,7 +455,7 @@ async def test_a_mark_of_another_place_is_a_note(archive: Archive) -> None:
     assert notes(report) == ["mark"]
 
 
-async def test_retention_that_has_overtaken_the_chain_is_told(archive: Archive) -> None:
+async def test_retention_that_overtook_the_chain_is_found(archive: Archive) -> None:
     archive.chain(P0, 10, 20)
     report = await against(archive, 20, (25, 40))
     assert found(report) == [("lost_upstream", 20, 25)]
@@ -467,13 +467,13 @@ async def test_a_chain_past_the_end_of_the_log_is_of_another_topic(archive: Arch
     assert found(report) == [("recreated_topic", 15, 20)]
 
 
-async def test_objects_of_a_partition_that_the_topic_has_not_are_told(archive: Archive) -> None:
+async def test_objects_of_a_partition_that_the_topic_does_not_have_are_found(archive: Archive) -> None:
     archive.chain(P0, 0, 10)
     archive.chain(P1, 0, 10)
     assert codes(await against(archive, 10, (0, 10))) == ["recreated_topic"]
 
 
-async def test_records_before_the_first_object_are_told_where_all_are_promised(archive: Archive) -> None:
+async def test_records_before_the_first_object_are_found_when_starting_at_earliest(archive: Archive) -> None:
     first, _ = archive.chain(P0, 0, 10, 20)
     archive.delete(first)
     assert found(await against(archive, 20, (0, 20))) == [("before_first", 0, 10)]
@@ -481,12 +481,12 @@ async def test_records_before_the_first_object_are_told_where_all_are_promised(a
     assert (await against(archive, 20, (10, 20))).ok
 
 
-async def test_objects_of_another_cluster_than_kafka_s_are_told(archive: Archive) -> None:
+async def test_objects_of_another_cluster_than_kafka_s_are_found(archive: Archive) -> None:
     archive.chain(P0, 0, 10, cluster="another")
     assert codes(await against(archive, 10, (0, 10))) == ["cluster"]
 
 
-async def test_other_topics_are_passed_by(archive: Archive) -> None:
+async def test_other_topics_are_skipped(archive: Archive) -> None:
     archive.chain(P0, 0, 10)
     archive.chain(TopicPartition("clicks", 0), 5, 10, rejected=(7,))
     report = await against(archive, 10, (0, 10))
@@ -495,7 +495,7 @@ async def test_other_topics_are_passed_by(archive: Archive) -> None:
     assert notes(report) == ["other_topics"]
 
 
-async def test_without_kafka_all_topics_are_looked_at_unless_some_are_named(archive: Archive) -> None:
+async def test_without_kafka_all_topics_are_verified_unless_some_are_named(archive: Archive) -> None:
     archive.chain(P0, 0, 10)
     archive.chain(TopicPartition("clicks", 0), 5, 10)
     assert [it.topic for it in (await look(archive)).partitions] == ["clicks", TOPIC]
@@ -523,7 +523,7 @@ class Growing(MemorySink):
             yield key
 
 
-async def test_a_daemon_that_goes_on_raises_no_alarm() -> None:
+async def test_a_daemon_that_runs_meanwhile_gives_no_false_alarm() -> None:
     """The next object goes to a day that was listed, the one after it to one that was not."""
 
     def grow(prefix: str) -> None:
@@ -544,7 +544,7 @@ async def test_a_daemon_that_goes_on_raises_no_alarm() -> None:
     assert kafka.asked == 2
 
 
-async def test_what_is_committed_is_asked_before_anything_is_listed() -> None:
+async def test_kafka_is_asked_before_the_first_listing() -> None:
     """What lands and is committed behind a listing is not missed in it."""
 
     def grow(prefix: str) -> None:
@@ -562,7 +562,7 @@ async def test_what_is_committed_is_asked_before_anything_is_listed() -> None:
     assert report.partitions[0].end == 20
 
 
-async def test_that_kafka_is_gone_after_the_walk_is_a_note(archive: Archive) -> None:
+async def test_kafka_unavailable_after_the_scan_is_a_note(archive: Archive) -> None:
     archive.chain(P0, 0, 10, 20)
     kafka = Kafka(({P0: Position(10, MARK)}, {P0: LogRange(0, 20)}))
     kafka.error = SourceError("it is down")
@@ -593,7 +593,7 @@ async def test_an_object_that_reaches_into_the_range_counts(archive: Archive) ->
     assert (report.totals.objects, report.totals.rows) == (1, 10)
 
 
-async def test_a_gap_out_of_the_range_is_not_told(archive: Archive) -> None:
+async def test_a_gap_out_of_the_range_is_not_reported(archive: Archive) -> None:
     keys = archive.chain(P0, *range(0, 100, 10), step=DAY)
     archive.delete(keys[1])
     assert (await look(archive, between(NOON + 3 * DAY))).ok
@@ -650,7 +650,7 @@ async def test_the_end_of_an_idle_chain_is_found_without_listing_all_days(archiv
     assert archive.sink.calls["list"] == 1
 
 
-async def test_what_was_not_looked_at_is_not_said_to_be_missing(archive: Archive) -> None:
+async def test_objects_out_of_the_range_are_not_reported_as_missing(archive: Archive) -> None:
     archive.chain(P0, 0, 10, step=DAY)
     report = await against(archive, None, (0, 50), options=VerifyOptions(since=NOON + 50 * DAY))
     assert report.ok
@@ -666,7 +666,7 @@ async def test_a_chain_that_ends_on_an_earlier_day_is_followed_to_its_end(archiv
     assert found(await against(archive, 40, (0, 40), options=options)) == [("gap", 20, 30)]
 
 
-async def test_a_range_that_has_an_end_leaves_kafka_alone(archive: Archive) -> None:
+async def test_with_until_kafka_is_not_asked(archive: Archive) -> None:
     archive.chain(P0, 0, 10)
     report = await against(archive, 5, (0, 10), options=VerifyOptions(until=NOON + DAY))
     assert report.ok
@@ -688,7 +688,7 @@ async def test_at_least_once_objects_that_overlap_are_counted() -> None:
     assert notes(report) == ["repeated"]
 
 
-async def test_at_least_once_a_gap_is_a_gap_and_any_offset_within_is_well() -> None:
+async def test_at_least_once_gaps_are_found_and_any_committed_offset_is_valid() -> None:
     archive = Archive(exactly_once=False)
     archive.chain(P0, 0, 10, 20, 30)
     mark = archive.layout.mark("memory:///")
@@ -698,7 +698,7 @@ async def test_at_least_once_a_gap_is_a_gap_and_any_offset_within_is_well() -> N
     assert found(await look(archive)) == [("gap", 10, 20)]
 
 
-async def test_names_of_the_other_delivery_are_told(archive: Archive) -> None:
+async def test_names_of_the_other_delivery_are_found(archive: Archive) -> None:
     careless = Archive(exactly_once=False, sink=archive.sink)
     careless.add(P0, 0, 10)
     assert codes(await look(archive)) == ["mismatch"]
@@ -741,7 +741,7 @@ async def test_a_listing_that_breaks_off_goes_on_behind_what_was_seen(monkeypatc
 
 
 @pytest.mark.parametrize("kind", [SinkUnavailable, SinkForbidden])
-def test_a_store_that_does_not_answer_is_given_up(kind: type[SinkUnavailable]) -> None:
+def test_gives_up_a_store_that_fails(kind: type[SinkUnavailable]) -> None:
     async def main() -> float:
         archive = Archive()
         archive.chain(P0, *range(0, 2000, 10))
@@ -754,7 +754,7 @@ def test_a_store_that_does_not_answer_is_given_up(kind: type[SinkUnavailable]) -
     assert 60 <= virtual_time.run(main()) <= 65
 
 
-def test_a_store_that_is_silent_is_given_up() -> None:
+def test_gives_up_a_store_that_does_not_answer() -> None:
     class Silent(MemorySink):
         async def head(self, key: str) -> ObjectInfo | None:
             await asyncio.sleep(1e6)
@@ -771,9 +771,7 @@ def test_a_store_that_is_silent_is_given_up() -> None:
     assert 60 <= virtual_time.run(main()) <= 61
 
 
-async def test_what_does_not_fit_into_memory_ends_it_with_what_to_do(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_many_ranges_for_memory_end_it_with_a_hint(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chains, "MAX_RANGES", 20)
     for start in range(0, 1000, 20):
         archive.add(P0, start, start + 10)
@@ -789,17 +787,17 @@ def the_sink(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wiring, "make_sink", lambda config, connections: archive.sink)
 
 
-def test_says_that_all_is_well(
+def test_the_last_line_says_that_nothing_is_wrong(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive.chain(P0, 0, 10, 20)
     the_sink(archive, monkeypatch)
     assert run(settings(), Options(objects_only=True, read=True)) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-1] == "No problems: 2 objects in an unbroken chain; every row was read."
+    assert out.splitlines()[-1] == "Nothing wrong: 2 objects in an unbroken chain; every row was read."
 
 
-def test_says_what_is_wrong_what_it_means_and_what_to_do(
+def test_each_problem_is_printed_with_meaning_and_remedy(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = archive.chain(P0, *range(0, 400, 10))
@@ -814,7 +812,7 @@ def test_says_what_is_wrong_what_it_means_and_what_to_do(
     assert len(lines) < 100
 
 
-def test_the_report_as_json_has_the_same(
+def test_the_report_as_json_has_the_same_problems(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, lost, _ = archive.chain(P0, 0, 10, 20, 30)
@@ -852,7 +850,7 @@ def test_the_whole_report_has_no_escape_sequences(
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_one_error_of_a_store_is_told_not_one_for_each_call(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_error_is_raised_not_one_for_each_call(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     archive.chain(P0, *range(0, 500, 10))
     archive.sink.fail_when(lambda call: Fault(SinkForbidden) if call.operation == "head" else None)
     the_sink(archive, monkeypatch)
@@ -861,12 +859,12 @@ def test_one_error_of_a_store_is_told_not_one_for_each_call(archive: Archive, mo
         run(settings(), Options(objects_only=True))
 
 
-def test_a_range_that_ends_before_it_begins_is_refused() -> None:
+def test_an_empty_time_range_is_an_error() -> None:
     with pytest.raises(ConfigError, match="--since"):
         run(settings(), Options(since=5, until=5))
 
 
-def test_a_directory_that_is_not_there_is_told_at_once_and_not_made(tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_error_and_not_created(tmp_path: Path) -> None:
     place = tmp_path / "typo"
     with pytest.raises(SinkForbidden, match="gone"):
         run(settings(sink__url=str(place)), Options(objects_only=True))
@@ -879,7 +877,7 @@ BOUNDS = st.lists(st.integers(1, 9), min_size=2, max_size=12)
 
 
 @given(BOUNDS, st.data())
-def test_exactly_what_is_missing_and_what_is_doubled_is_found(sizes: list[int], data: st.DataObject) -> None:
+def test_exactly_the_missing_and_the_repeated_offsets_are_found(sizes: list[int], data: st.DataObject) -> None:
     archive = Archive()
     start, spans = 100, []
     for size in sizes:

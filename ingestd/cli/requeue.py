@@ -1,11 +1,11 @@
-"""`ingestd requeue`: produces quarantined records again that are good by now, none of them twice."""
+"""`ingestd requeue`: produces quarantined records that are valid now to a topic, each of them once."""
 
 import asyncio
 import logging
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import click
@@ -24,18 +24,19 @@ from ingestd.core.records import TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
-from ingestd.requeue.batches import Names, Produced, Selection
+from ingestd.requeue.batches import ProducedRecords, ReceiptKeys, Selection
 from ingestd.requeue.quarantine_reader import QuarantineReader
 from ingestd.requeue.receipts import Receipts
-from ingestd.requeue.requeuer import Requeuer, Tally, Target, read_note
+from ingestd.requeue.requeuer import RequeueCounts, Requeuer, Target, read_note
 from ingestd.sinks.base import Sink
+from ingestd.sinks.listing import Listing
 from ingestd.sinks.names import MAX_KEY_BYTES
-from ingestd.sinks.retry import SinkRetrier
+from ingestd.sinks.retry import PATIENCE_S, SinkRetrier
 from ingestd.sources.kafka import find_topic, open_transactions
 
 log = logging.getLogger(__name__)
 
-_TELL_S = 5.0  # between two log lines that tell of progress
+_PROGRESS_S = 5.0  # between two log lines about progress
 
 
 EXAMPLES = """\
@@ -74,7 +75,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Requeue, and print what was done. Returns 0, also where records still fail; 1 where an object cannot be read."""
+    """Requeue and print the report. Returns 1 where an object cannot be read; records that still fail are no error."""
     _check(options)
     command = Requeue(settings.config, options)
     try:
@@ -82,7 +83,7 @@ def run(settings: Settings, options: Options) -> int:
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     say(command.as_json() if options.json else command.as_text())
-    return 1 if command.tally.unreadable_objects else 0
+    return 1 if command.counts.unreadable_objects else 0
 
 
 def _check(options: Options) -> None:
@@ -96,74 +97,75 @@ def _check(options: Options) -> None:
 
 
 class Requeue:
-    """One run."""
+    """One run of the command."""
 
     def __init__(self, config: Config, options: Options) -> None:
-        self.tally = Tally()
+        self.counts = RequeueCounts()
         self._config = config
         self._options = options
         self._layout = wiring.make_keys(config)
         self._validator = Validator(config.events, load_model(config.events.model))
-        self._told = 0.0
+        self._last_progress = 0.0
 
     async def run(self) -> None:
+        """Requeue to each target topic."""
         config, to = self._config, self._options.to
         topics = config.kafka.topics
         if (task := asyncio.current_task()) is not None:
-            # As Ctrl-C does, so that a transaction ends at once: until it does, readers of the topic wait.
+            # Like Ctrl-C, so that an open transaction is aborted at once: until then, readers of the topic wait.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with AsyncExitStack() as stack:
             sink = wiring.make_sink(config)
             stack.push_async_callback(sink.close)
-            guard = SinkRetrier(config.sink, lambda _: None)
+            retrier = SinkRetrier(config.sink, effect="retrying")
             if not self._options.dry_run:
-                await guard.call_briefly(sink.start)
-            self._told = asyncio.get_running_loop().time()
+                await retrier.call_briefly(sink.start)
+            self._last_progress = asyncio.get_running_loop().time()
             targets = {to: topics} if to is not None else {topic: (topic,) for topic in topics}
             for target, origins in targets.items():
-                await self._into(target, origins, sink, guard)
+                await self._requeue_to(target, origins, sink, retrier)
 
-    async def _into(self, topic: str, origins: Sequence[str], sink: Sink, guard: SinkRetrier) -> None:
-        self._require_room(topic, origins, sink.url)
-        receipts = Receipts(sink, guard, self._layout, topic)
+    async def _requeue_to(self, topic: str, origins: Sequence[str], sink: Sink, retrier: SinkRetrier) -> None:
+        self._check_key_lengths(topic, origins, sink.url)
+        receipts = Receipts(sink, retrier, self._layout, topic)
         options = self._options
         try:
-            cluster, counts = await find_topic(self._config.kafka, topic)
+            cluster, partitions = await find_topic(self._config.kafka, topic)
         except SourceError as error:
             if options.to is None or "kafka.topics" not in error.hint:
                 raise
             raise SourceError(error.args[0], hint="create it, or correct --to") from error
         async with self._target(topic, cluster, receipts) as target:
             requeuer = Requeuer(
-                QuarantineReader(sink, guard, self._layout),
+                QuarantineReader(Listing(sink, retrier, PATIENCE_S), self._layout),
                 receipts,
                 self._validator,
                 Selection(since=options.since, until=options.until, reasons=frozenset(options.reason)),
                 target=target,
-                partitions=counts[topic],
-                tally=self.tally,
+                partitions=partitions[topic],
+                counts=self.counts,
                 clock=time.time,
-                progress=self._tell,
+                progress=self._log_progress,
             )
             if target is not None:
-                await requeuer.settle()
+                await requeuer.recover()
             for origin in origins:
                 await requeuer.run(origin)
 
-    def _require_room(self, topic: str, origins: Sequence[str], url: str) -> None:
-        """Before anything is produced: a receipt that cannot be written would be missed after it."""
+    def _check_key_lengths(self, topic: str, origins: Sequence[str], url: str) -> None:
+        """Raise ``ConfigError`` where the sink could not store a receipt: it would be too late after producing."""
         for origin in origins:
-            longest = Names(self._layout, topic).receipt(Produced(origin, 2**31 - 1, (2**63 - 1,)))
+            longest = ReceiptKeys(self._layout, topic).receipt(ProducedRecords(origin, 2**31 - 1, (2**63 - 1,)))
             if (length := len(parse_sink_url(url).prefix) + len(longest)) > MAX_KEY_BYTES:
                 raise ConfigError(
-                    f"names of receipts for topic {topic} in {url} would have {length} of at most {MAX_KEY_BYTES} "
-                    "characters",
-                    hint="with --to, give a topic with a shorter name",
+                    f"receipts for topic {topic} in {url} would have keys of {length} characters, "
+                    f"more than {MAX_KEY_BYTES}",
+                    hint="choose a topic with a shorter name with --to",
                 )
 
     @asynccontextmanager
     async def _target(self, topic: str, cluster: str, receipts: Receipts) -> AsyncIterator[Target | None]:
-        """None in a dry run, which only looks what the last transaction was."""
+        """The target to produce to; None in a dry run, which only reads the note of the last transaction."""
         kafka = self._config.kafka
         if not self._options.dry_run:
             identity = await receipts.identity(kafka.group_id, cluster)
@@ -172,65 +174,54 @@ class Requeue:
             return
         known = await receipts.known_identity()
         if known is not None:
-            looking = msgspec.structs.replace(kafka, topics=(topic,), group_id=known.id)
+            read_only = msgspec.structs.replace(kafka, topics=(topic,), group_id=known.id)
             place = TopicPartition(topic, 0)
-            async with wiring.open_inspector(msgspec.structs.replace(self._config, kafka=looking)) as reader:
-                if (last := (await reader.committed([place]))[place]) is not None:
-                    receipts.assume(read_note(last.mark))
+            async with wiring.open_inspector(msgspec.structs.replace(self._config, kafka=read_only)) as inspector:
+                if (last := (await inspector.committed([place]))[place]) is not None:
+                    receipts.assume_produced(read_note(last.mark))
         yield None
 
-    def _tell(self) -> None:
+    def _log_progress(self) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._told >= _TELL_S:
-            self._told = now
-            log.info("%d records read, %d produced", self.tally.read, self.tally.produced)
+        if now - self._last_progress >= _PROGRESS_S:
+            self._last_progress = now
+            log.info("%d records read, %d produced", self.counts.read, self.counts.produced)
 
-    # -- the outcome
+    # -- the report
 
     def as_json(self) -> str:
-        """The tally, and what was asked for."""
-        document = {"dry_run": self._options.dry_run, "to": self._targets(), **msgspec.structs.asdict(self.tally)}
+        """The report as JSON."""
+        document = {"dry_run": self._options.dry_run, "to": self._targets(), **msgspec.structs.asdict(self.counts)}
         return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
     def as_text(self) -> str:
-        tally, dry = self.tally, self._options.dry_run
-        failing = ", ".join(f"{reason} {count:,}" for reason, count in tally.failing.most_common())
+        """The report as text."""
+        counts, dry = self.counts, self._options.dry_run
+        failing = ", ".join(f"{reason} {count:,}" for reason, count in counts.failing.most_common())
         facts = [
-            ("read", f"{number(tally.read, 'record')} in {number(tally.objects, 'quarantine object')}"),
-            ("matched", number(tally.matched, "record")),
-            ("before", f"{number(tally.already_requeued, 'record')} requeued already"),
-            ("good now", number(tally.good, "record")),
-            ("produced", "nothing: a dry run" if dry else number(tally.produced, "record")),
-            ("still bad", f"{tally.failing.total():,}: {failing}" if failing else "none"),
-            *self._left_alone(),
-            *(("would be", example) for example in tally.examples),
+            ("read", f"{number(counts.read, 'record')} in {number(counts.objects, 'quarantine object')}"),
+            ("matched", number(counts.matched, "record")),
+            ("before", f"{number(counts.already_requeued, 'record')} already requeued"),
+            ("valid now", number(counts.good, "record")),
+            ("produced", "nothing (dry run)" if dry else number(counts.produced, "record")),
+            ("rejected", f"{counts.failing.total():,}: {failing}" if failing else "none"),
+            *self._skipped(),
+            *(("would be", example) for example in counts.examples),
         ]
         lines = [f"requeue to {', '.join(self._targets())}", ""]
         lines += [f"  {label:12}{fact}" for label, fact in facts]
         return "\n".join(lines) + "\n"
 
-    def _left_alone(self) -> list[tuple[str, str]]:
-        tally = self.tally
-        objects = number(tally.superseded_objects, "object"), number(tally.unlanded_objects, "object")
-        return [
-            (label, fact)
-            for count, label, fact in (
-                (
-                    tally.superseded_objects,
-                    "superseded",
-                    f"{number(tally.superseded_records, 'record')} in {objects[0]} of attempts that did not land: "
-                    "in another object, or rows",
-                ),
-                (
-                    tally.unlanded_objects,
-                    "not landed",
-                    f"{number(tally.unlanded_records, 'record')} in {objects[1]} without a data object beside it: "
-                    "not landed yet, or removed",
-                ),
-                (tally.unreadable_objects, "unreadable", f"{tally.unreadable_objects:,}: see the log"),
-            )
-            if count
-        ]
+    def _skipped(self) -> Iterator[tuple[str, str]]:
+        counts = self.counts
+        if counts.superseded_objects:
+            what = f"{number(counts.superseded_records, 'record')} in {number(counts.superseded_objects, 'object')}"
+            yield "superseded", f"{what} of attempts that failed: they are in another object, or are rows"
+        if counts.unlanded_objects:
+            what = f"{number(counts.unlanded_records, 'record')} in {number(counts.unlanded_objects, 'object')}"
+            yield "not landed", f"{what} without a data object: not landed yet, or deleted"
+        if counts.unreadable_objects:
+            yield "unreadable", f"{counts.unreadable_objects:,}: see the log"
 
     def _targets(self) -> list[str]:
         return [self._options.to] if self._options.to is not None else list(self._config.kafka.topics)

@@ -43,7 +43,7 @@ FLAGS: list[click.Parameter] = [
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The flags of `verify`. Times are Kafka timestamps in milliseconds."""
+    """What the flags say. Times are Kafka timestamps, in milliseconds."""
 
     since: int | None = None
     until: int | None = None

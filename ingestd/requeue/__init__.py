@@ -1,1 +1,1 @@
-"""The parts of `ingestd requeue`: quarantined records that are good by now go back into a topic, none of them twice."""
+"""Behind `ingestd requeue`: produces quarantined records that are valid now to a topic, each of them once."""

@@ -1,12 +1,12 @@
-"""Which quarantined records go back into a topic, as what, and what is remembered of it. Pure.
+"""Batches of quarantined records to produce, and the notes and receipts that say which were produced. Pure.
 
-Records are produced in transactions. Each carries a note of which records it produced, in the offset that it commits
-for a group of its own; and after it, the same becomes an object of the sink, a receipt, which is kept:
+Records are produced in transactions. Each transaction says which records it produced: in a note, the metadata of the
+offset that it commits for a group of its own, and after it in a receipt, an object in the sink that stays:
 
     requeued/[lineage/]to={target}/identity.json.gz
     requeued/[lineage/]to={target}/{topic}+{partition:05d}+{span:014d}/{first:020d}+{last:020d}.json.gz
 
-A record is its topic, partition and offset there; `first` and `last` are offsets, and a span is a million of them.
+`topic`, `partition` and the offsets `first` and `last` are those of the original records; a span is a million offsets.
 """
 
 import base64
@@ -22,60 +22,60 @@ from ingestd.core.quarantine import Quarantined
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
 
-SPAN = 1_000_000  # offsets; what is known of so many is held at once, a bit each
-ORIGIN = "ingestd-origin-"  # begins the headers that say where a record came from
+SPAN = 1_000_000  # offsets; memory has one bit for each offset of one span
+ORIGIN = "ingestd-origin-"  # prefix of the headers with a record's origin
 
-_RECORDS_MAX = 4096  # of one transaction
-_BYTES_MAX = 4 << 20  # the same, of their keys, values and headers; one record may have more
-# With a topic's longest name it keeps a note below offset.metadata.max.bytes, of which a broker's default is 4096.
-_GAPS_MAX = 2700
-_OFFSET_MAX = 2**63 - 1
+_MAX_RECORDS = 4096  # of one transaction
+_MAX_BYTES = 4 << 20  # keys, values and headers of one transaction; a single record may have more
+# Even with the longest topic name, a note stays below 4096 bytes, the brokers' default of offset.metadata.max.bytes.
+_MAX_GAPS_BYTES = 2700
+_MAX_OFFSET = 2**63 - 1
 _RECEIPT = re.compile(r"(?P<first>\d{20})\+(?P<last>\d{20})\.json\.gz", re.ASCII)
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Under which transactional id, and in which Kafka cluster, a target's records are produced."""
+    """The transactional id and the Kafka cluster with which a target's records are produced."""
 
     id: str
     cluster: str
 
 
-class Produced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The records of one transaction: of one partition and one span, their offsets ascending."""
+class ProducedRecords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The original records of one transaction: of one partition and one span, their offsets ascending."""
 
     topic: str
     partition: Annotated[int, Meta(ge=0)]
     offsets: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)]
 
     @property
-    def place(self) -> TopicPartition:
+    def origin(self) -> TopicPartition:
         return TopicPartition(self.topic, self.partition)
 
     def note(self) -> str:
-        """As text of less than 4096 bytes."""
+        """The note about these records, in less than 4096 bytes."""
         first, *rest = self.offsets
         gaps = b"".join(_varint(offset - before) for before, offset in zip(self.offsets, rest, strict=False))
         note = _Note(self.topic, self.partition, first, base64.b64encode(gaps).decode())
         return msgspec.json.encode(note).decode()
 
     @classmethod
-    def from_note(cls, text: str) -> "Produced | None":
-        """None where `text` is not such a note."""
+    def from_note(cls, text: str) -> "ProducedRecords | None":
+        """Parse a note; None where `text` is not one."""
         try:
             note = msgspec.json.decode(text, type=_Note)
-            gaps = _numbers(base64.b64decode(note.gaps, validate=True))
+            gaps = _from_varints(base64.b64decode(note.gaps, validate=True))
         except (msgspec.DecodeError, ValueError):
             return None
         offsets = [note.first]
         for gap in gaps:
             offsets.append(offsets[-1] + gap)
-        if offsets[-1] > _OFFSET_MAX:
+        if offsets[-1] > _MAX_OFFSET:
             return None
         return cls(note.topic, note.partition, tuple(offsets))
 
 
 class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Offsets as the first and the distances to the next, each a varint, as base64."""
+    """The first offset and the distances to each next one, as varints in base64."""
 
     topic: str
     partition: Annotated[int, Meta(ge=0)]
@@ -83,19 +83,19 @@ class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gaps: str
 
 
-class Receipt(msgspec.Struct, frozen=True):
-    """What a receipt's name says."""
+class ReceiptName(msgspec.Struct, frozen=True):
+    """The offsets in the name of a receipt."""
 
     first: int
     last: int
     key: str
 
 
-class Names:
-    """The names of what is kept about one target topic."""
+class ReceiptKeys:
+    """The keys of the objects about one target topic."""
 
     def __init__(self, layout: ObjectKeys, target: str) -> None:
-        # A topic's name has no "=", so no lineage is taken for a target.
+        # "=" keeps a target's folder apart from a lineage's.
         self._folder = f"{REQUEUED}{layout.quarantine.removeprefix(QUARANTINE)}to={target}/"
 
     @property
@@ -103,28 +103,29 @@ class Names:
         return f"{self._folder}identity.json.gz"
 
     def span(self, partition: TopicPartition, span: int) -> str:
-        """What the names of a span's receipts begin with."""
+        """The folder of the receipts of one partition and span."""
         return f"{self._folder}{partition.topic}+{partition.partition:05d}+{span:014d}/"
 
-    def receipt(self, produced: Produced) -> str:
-        """No two transactions produce the same record, so no two receipts have the same first."""
+    def receipt(self, produced: ProducedRecords) -> str:
+        """The receipt's key. It is unique: no two transactions produce the same record."""
         first, last = produced.offsets[0], produced.offsets[-1]
-        return f"{self.span(produced.place, first // SPAN)}{first:020d}+{last:020d}.json.gz"
+        return f"{self.span(produced.origin, first // SPAN)}{first:020d}+{last:020d}.json.gz"
 
-    def parse(self, key: str) -> Receipt | None:
-        """None where `key` is not the name of a receipt."""
+    def parse(self, key: str) -> ReceiptName | None:
+        """Parse a receipt's key; None where `key` is not one."""
         match = _RECEIPT.fullmatch(key.rpartition("/")[2])
-        return Receipt(int(match["first"]), int(match["last"]), key) if match else None
+        return ReceiptName(int(match["first"]), int(match["last"]), key) if match else None
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which records are wanted: Kafka timestamps ``[since, until)`` in milliseconds; no reasons are all of them."""
+    """Selects records: by Kafka timestamps ``[since, until)`` in milliseconds and by reasons (none: all)."""
 
     since: int | None = None
     until: int | None = None
     reasons: Collection[Reason] = ()
 
-    def takes(self, line: Quarantined) -> bool:
+    def matches(self, line: Quarantined) -> bool:
+        """Whether the record is selected."""
         return (
             (self.since is None or line.timestamp >= self.since)
             and (self.until is None or line.timestamp < self.until)
@@ -133,14 +134,14 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def to_validate(line: Quarantined) -> PlainRecord:
-    """The record as it came."""
+    """The original record, for validation."""
     return PlainRecord(line.offset, line.timestamp, line.value, line.key, tuple(line.headers))  # type: ignore[arg-type]
 
 
 def to_produce(line: Quarantined, now: int) -> PlainRecord:
-    """The record as it goes back: the same, with its origin in headers. A record that fails again keeps its first.
+    """The record to produce: the original one with its origin in headers. A record that has an origin keeps it.
 
-    Its timestamp is `now`: by its own one, retention could remove it before it is read.
+    Its timestamp is `now`: with the original one, retention could remove it before it is read.
     """
     headers = list(line.headers)
     if not any(name == f"{ORIGIN}topic" for name, _ in headers):
@@ -156,37 +157,39 @@ def to_produce(line: Quarantined, now: int) -> PlainRecord:
 
 
 class RequeueBatch:
-    """Lines of one partition and span, ascending, for one transaction."""
+    """The records of one transaction: of one partition and span, their offsets ascending."""
 
     def __init__(self, partition: TopicPartition) -> None:
         self.partition = partition
         self.lines: list[Quarantined] = []
         self._bytes = 0
-        self._gaps = 0
+        self._gaps_bytes = 0
 
     @property
     def last(self) -> int:
-        """The offset of the last line; -1 where there is none."""
+        """The offset of the last record; -1 where there is none."""
         return self.lines[-1].offset if self.lines else -1
 
-    def takes(self, line: Quarantined) -> bool:
-        """Whether there is room for one more of the partition."""
+    def fits(self, line: Quarantined) -> bool:
+        """Whether a record of the partition may be added."""
         return not self.lines or (
-            len(self.lines) < _RECORDS_MAX
-            and self._bytes + _size(line) <= _BYTES_MAX
-            and self._gaps + len(_varint(line.offset - self.last)) <= _GAPS_MAX
+            len(self.lines) < _MAX_RECORDS
+            and self._bytes + _size(line) <= _MAX_BYTES
+            and self._gaps_bytes + len(_varint(line.offset - self.last)) <= _MAX_GAPS_BYTES
             and self.last // SPAN == line.offset // SPAN
         )
 
     def add(self, line: Quarantined) -> None:
+        """Add a record that ``fits``."""
         if self.lines:
-            self._gaps += len(_varint(line.offset - self.last))
+            self._gaps_bytes += len(_varint(line.offset - self.last))
         self._bytes += _size(line)
         self.lines.append(line)
 
     @property
-    def produced(self) -> Produced:
-        return Produced(*self.partition, tuple(line.offset for line in self.lines))
+    def produced(self) -> ProducedRecords:
+        """Which records these are."""
+        return ProducedRecords(*self.partition, tuple(line.offset for line in self.lines))
 
 
 def _size(line: Quarantined) -> int:
@@ -195,7 +198,7 @@ def _size(line: Quarantined) -> int:
 
 
 def _varint(number: int) -> bytes:
-    """A number of 1 or more in groups of seven bits, the lowest first; a group that is not the last has its top bit."""
+    """A number of 1 or more in groups of seven bits, the lowest first; all but the last have the top bit set."""
     groups = bytearray()
     while number >= 0x80:
         groups.append(number & 0x7F | 0x80)
@@ -204,8 +207,8 @@ def _varint(number: int) -> bytes:
     return bytes(groups)
 
 
-def _numbers(groups: bytes) -> Sequence[int]:
-    """What `_varint` has made of numbers. ValueError where it has not."""
+def _from_varints(groups: bytes) -> Sequence[int]:
+    """The numbers of a sequence of varints. ValueError where it is not one."""
     numbers, number, shift = [], 0, 0
     for group in groups:
         number |= (group & 0x7F) << shift
@@ -217,5 +220,5 @@ def _numbers(groups: bytes) -> Sequence[int]:
         numbers.append(number)
         number = shift = 0
     if shift:
-        raise ValueError("the last number has no end")
+        raise ValueError("the last number is incomplete")
     return numbers

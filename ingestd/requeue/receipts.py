@@ -1,131 +1,129 @@
-"""What has been produced to a topic again, as the sink remembers it: a receipt for each transaction, written after it.
+"""Records in the sink which records were requeued: one receipt for each transaction, written after it.
 
-They outlive the note that a transaction leaves in Kafka. They belong to one lineage: under another one the same offsets
-may be other records.
+Receipts outlive the note that a transaction leaves in Kafka. They belong to one lineage: in another lineage the same
+offsets may be other records.
 """
 
-import gzip
 import secrets
-import zlib
 from typing import TypeVar
 
 import msgspec
 
 from ingestd.core.errors import ConfigError, IngestdError
-from ingestd.core.gzip import compress
+from ingestd.core.gzip import compress, decompress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
-from ingestd.requeue.batches import SPAN, Identity, Names, Produced, Receipt
+from ingestd.requeue.batches import SPAN, Identity, ProducedRecords, ReceiptKeys, ReceiptName
 from ingestd.sinks.base import Sink
-from ingestd.sinks.listing import keys
-from ingestd.sinks.retry import SinkRetrier
+from ingestd.sinks.listing import Listing
+from ingestd.sinks.retry import PATIENCE_S, SinkRetrier
 
 T = TypeVar("T")
 
 
 class Receipts:
-    """Those of one target topic. ``SinkError`` where the sink gives no answer for a while."""
+    """The receipts of one target topic. ``SinkError`` where the sink does not answer for two minutes."""
 
-    def __init__(self, sink: Sink, guard: SinkRetrier, layout: ObjectKeys, target: str) -> None:
+    def __init__(self, sink: Sink, retrier: SinkRetrier, layout: ObjectKeys, target: str) -> None:
         self._sink = sink
-        self._guard = guard
-        self._names = Names(layout, target)
+        self._retrier = retrier
+        self._listing = Listing(sink, retrier, PATIENCE_S)
+        self._keys = ReceiptKeys(layout, target)
         self._target = target
         self._span: _Span | None = None
-        self._assumed: Produced | None = None
+        self._assumed: ProducedRecords | None = None
 
     async def known_identity(self) -> Identity | None:
-        """Under which name records are produced to the target; None where none ever were."""
-        key = self._names.identity
-        if await self._guard.call_briefly(lambda: self._sink.head(key)) is None:
+        """The identity that is stored for the target; None where nothing was ever requeued to it."""
+        if await self._listing.head(self._keys.identity) is None:
             return None
-        return await self._read(key, Identity)
+        return await self._read(self._keys.identity, Identity)
 
     async def identity(self, group_id: str, cluster: str) -> Identity:
-        """The same, made now where there is none yet. ``ConfigError`` where it is of another cluster.
+        """The stored identity, created where there is none. ``ConfigError`` where it belongs to another cluster.
 
-        It is kept with what it protects: two configurations that share a sink, and not a group, must not both produce,
-        and two sinks that share a group must not overwrite each other's notes. Only where a store takes no conditional
-        writes can two first runs at one moment have one each.
+        It is stored beside the receipts, and not derived from the configuration: two configurations with one sink and
+        different groups must not both produce, and two sinks with one group must not overwrite each other's notes. Only
+        a store without conditional writes allows two simultaneous first runs to create one each.
         """
         if await self.known_identity() is None:
-            made = Identity(f"{group_id}.requeue.{self._target}.{secrets.token_hex(4)}", cluster)
-            await self._put(self._names.identity, made)
-        found = await self._read(self._names.identity, Identity)
+            created = Identity(f"{group_id}.requeue.{self._target}.{secrets.token_hex(4)}", cluster)
+            await self._put(self._keys.identity, created)
+        found = await self._read(self._keys.identity, Identity)
         if found.cluster != cluster:
             raise ConfigError(
-                f"records have been requeued to topic {self._target} of another Kafka cluster: {found.cluster}, "
-                f"and kafka.bootstrap_servers leads to {cluster}",
-                hint="give the brokers of that cluster, or with --to a topic of another name",
+                f"records were requeued to topic {self._target} of another Kafka cluster, {found.cluster}; "
+                f"kafka.bootstrap_servers leads to {cluster}",
+                hint="configure the brokers of that cluster, or choose a topic of another name with --to",
             )
         return found
 
-    async def keep(self, produced: Produced) -> None:
-        """Write a receipt. It may be there already: then somebody has written it for us, or we for somebody."""
-        await self._put(self._names.receipt(produced), produced)
+    async def record(self, produced: ProducedRecords) -> None:
+        """Write a receipt, unless another process already wrote it for us."""
+        await self._put(self._keys.receipt(produced), produced)
         if self._span is not None:
-            self._span.mark(produced)
+            self._span.add(produced)
 
-    def assume(self, produced: Produced) -> None:
-        """Take this for produced, and write nothing."""
+    def assume_produced(self, produced: ProducedRecords) -> None:
+        """Treat these records as produced without writing a receipt."""
         self._assumed = produced
 
     async def has(self, partition: TopicPartition, offset: int, end: int) -> bool:
-        """Whether this record has been produced. To be asked in the order of offsets, up to `end`."""
+        """Whether this record was produced. Ask in the order of offsets, up to `end` of the same object."""
         span = self._span
         if span is None or (span.partition, span.number) != (partition, offset // SPAN):
-            span = self._span = await self._open(partition, offset // SPAN)
-        for receipt in span.to_read(offset, end):
-            span.mark(await self._read(receipt.key, Produced))
+            span = self._span = await self._load_span(partition, offset // SPAN)
+        for receipt in span.take_unread(offset, end):
+            span.add(await self._read(receipt.key, ProducedRecords))
         return span.has(offset)
 
-    async def _open(self, partition: TopicPartition, number: int) -> "_Span":
-        prefix = self._names.span(partition, number)
-        found = [self._names.parse(key) async for key in keys(self._sink, self._guard.call_briefly, prefix)]
+    async def _load_span(self, partition: TopicPartition, number: int) -> "_Span":
+        prefix = self._keys.span(partition, number)
+        found = [self._keys.parse(key) async for key in self._listing.keys(prefix)]
         span = _Span(partition, number, [each for each in found if each is not None])
         if self._assumed is not None:
-            span.mark(self._assumed)
+            span.add(self._assumed)
         return span
 
-    async def _put(self, key: str, what: Identity | Produced) -> None:
-        body = compress(msgspec.json.encode(what) + b"\n").data
-        await self._guard.call_briefly(lambda: self._sink.put_new(key, body, {"purpose": "requeue"}))
+    async def _put(self, key: str, content: Identity | ProducedRecords) -> None:
+        body = compress(msgspec.json.encode(content) + b"\n").data
+        await self._retrier.call_briefly(self._sink.put_new, key, body, {"purpose": "requeue"})
 
     async def _read(self, key: str, kind: type[T]) -> T:
-        body = await self._guard.call_briefly(lambda: self._sink.get(key))
+        body = await self._listing.get(key)
         try:
-            return msgspec.json.decode(gzip.decompress(body), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+            return msgspec.json.decode(b"".join(decompress(body)), type=kind)
+        except (msgspec.DecodeError, ValueError) as error:
             raise IngestdError(
                 f"{key} in the sink cannot be read: {error}",
-                hint="it says which records were produced; without it some would be produced twice. Restore it",
+                hint="restore it: it says which records were produced, and without it some would be produced twice",
             ) from error
 
 
 class _Span:
-    """What is known of the records of one span. Receipts are read when somebody asks for records of their range."""
+    """Which records of one span were produced. Receipts are read when a record of their range is asked for."""
 
-    def __init__(self, partition: TopicPartition, number: int, receipts: list[Receipt]) -> None:
+    def __init__(self, partition: TopicPartition, number: int, receipts: list[ReceiptName]) -> None:
         self.partition = partition
         self.number = number
         self._unread = receipts
-        self._read = range(0)
+        self._read_range = range(0)
         self._bits = bytearray(SPAN // 8)
 
-    def to_read(self, offset: int, end: int) -> list[Receipt]:
-        """Receipts that may have records of ``[offset, end)`` and were not given out yet."""
-        if offset in self._read and end <= self._read.stop:
+    def take_unread(self, offset: int, end: int) -> list[ReceiptName]:
+        """Receipts that may have records of ``[offset, end)`` and were not read yet; they then count as read."""
+        if offset in self._read_range and end <= self._read_range.stop:
             return []
-        self._read = range(offset, end)
-        found: list[Receipt] = []
-        rest: list[Receipt] = []
+        self._read_range = range(offset, end)
+        found: list[ReceiptName] = []
+        rest: list[ReceiptName] = []
         for each in self._unread:
             (found if each.first < end and each.last >= offset else rest).append(each)
         self._unread = rest
         return found
 
-    def mark(self, produced: Produced) -> None:
-        if produced.place != self.partition:
+    def add(self, produced: ProducedRecords) -> None:
+        if produced.origin != self.partition:
             return
         for offset in produced.offsets:
             if offset // SPAN == self.number:

@@ -1,10 +1,10 @@
-"""The flow of `ingestd requeue`: from quarantine objects into transactions, and from these into receipts.
+"""Requeues records: from quarantine objects into transactions, with a receipt for each transaction.
 
-    read a record -> wanted? -> produced already? -> good by now? -> transaction -> receipt
+    read a record -> selected? -> produced already? -> valid now? -> transaction -> receipt
 
-A transaction commits the records together with a note of which they are, so that the note tells what was produced
-wherever we are stopped. It is overwritten by the next transaction; by then the receipt says the same in the sink. So
-whoever comes next first ends all others, then writes the receipt of the last note, then reads receipts.
+A transaction commits its records together with a note that says which they are. So the note is right wherever the
+process stops. The next transaction overwrites it; by then a receipt in the sink says the same. A new run therefore
+first fences off all other runs, then writes the receipt for the last note, and only then reads receipts.
 """
 
 import asyncio
@@ -20,31 +20,31 @@ from ingestd.core.errors import SourceError
 from ingestd.core.quarantine import Quarantined, QuarantineError
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
-from ingestd.requeue.batches import Produced, RequeueBatch, Selection, to_produce, to_validate
-from ingestd.requeue.quarantine_reader import Found, ObjectStatus, QuarantineReader, lines
+from ingestd.requeue.batches import ProducedRecords, RequeueBatch, Selection, to_produce, to_validate
+from ingestd.requeue.quarantine_reader import ObjectStatus, QuarantineObject, QuarantineReader, lines
 from ingestd.requeue.receipts import Receipts
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = 10  # of records that would be produced
+MAX_EXAMPLES = 10  # of records that a dry run would produce
 
-_BREATHE = 1000  # records between two chances for everything else on the event loop
+_YIELD_RECORDS = 1000  # records between two chances for other tasks on the event loop
 
 
 class Target(Protocol):
-    """Where records go. Errors are ``SourceError``."""
+    """The topic that records are produced to. Errors are ``SourceError``."""
 
     async def note(self) -> str | None:
-        """Of the last transaction that was committed; None where there is none."""
+        """The note of the last committed transaction; None where there is none."""
         ...
 
     async def produce(self, records: Sequence[tuple[int, PlainRecord]], note: str) -> None:
-        """One transaction of records, each with its partition: all of them and the note, or nothing."""
+        """Produce records, each with its partition, and the note in one transaction: all or nothing."""
         ...
 
 
-class Tally(msgspec.Struct, kw_only=True):
-    """What was found and done. Objects are the quarantine's; records are in those that count, unless it says more."""
+class RequeueCounts(msgspec.Struct, kw_only=True):
+    """Counts of quarantine objects, and of the records in them. `objects` are those that landed."""
 
     objects: int = 0
     superseded_objects: int = 0
@@ -57,129 +57,129 @@ class Tally(msgspec.Struct, kw_only=True):
     already_requeued: int = 0
     good: int = 0
     produced: int = 0
-    failing: Counter[str] = msgspec.field(default_factory=Counter)  # by the reason that is found today
+    failing: Counter[str] = msgspec.field(default_factory=Counter)  # by the reason that validation gives now
     examples: list[str] = msgspec.field(default_factory=list)
 
 
 class Requeuer:
-    """Brings records of one topic, or of several, to one target; to none of it where `target` is None."""
+    """Requeues records to one target; in a dry run (`target` is None) only counts them."""
 
     def __init__(
         self,
-        rejects: QuarantineReader,
+        reader: QuarantineReader,
         receipts: Receipts,
         validator: Validator,
         selection: Selection,
         *,
         target: Target | None,
         partitions: int,
-        tally: Tally,
+        counts: RequeueCounts,
         clock: Callable[[], float],
         progress: Callable[[], None] = lambda: None,
     ) -> None:
-        """`partitions` are the target's; `clock` is the wall clock; `progress` is called now and then."""
-        self._rejects = rejects
+        """`partitions` counts the target's, `clock` is the wall clock, and `progress` is called now and then."""
+        self._reader = reader
         self._receipts = receipts
         self._validator = validator
         self._selection = selection
         self._target = target
         self._partitions = partitions
-        self._tally = tally
+        self._counts = counts
         self._clock = clock
         self._progress = progress
-        self._parcel: RequeueBatch | None = None
+        self._batch: RequeueBatch | None = None
 
-    async def settle(self) -> None:
-        """Write the receipt of the last transaction. To be called first, when nobody else can produce any more."""
+    async def recover(self) -> None:
+        """Write the receipt of the last transaction. Call it first, when no other run can produce any more."""
         assert self._target is not None
         if (note := await self._target.note()) is not None:
-            await self._receipts.keep(read_note(note))
+            await self._receipts.record(read_note(note))
 
     async def run(self, topic: str) -> None:
-        """All records of `topic`."""
+        """Requeue the selected records of `topic`."""
         selection = self._selection
-        async with aclosing(self._rejects.objects(topic, selection.since, selection.until)) as objects:
+        async with aclosing(self._reader.objects(topic, selection.since, selection.until)) as objects:
             async for found in objects:
-                await self._object(found)
+                await self._requeue_object(found)
         await self._flush()
 
-    async def _object(self, found: Found) -> None:
-        tally, landed, key = self._tally, found.landed, found.name.key
-        match found.standing:
-            case ObjectStatus.SUPERSEDED if landed is not None:
-                tally.superseded_objects += 1
-                tally.superseded_records += landed.rejected
-            case ObjectStatus.UNLANDED if landed is not None:
-                tally.unlanded_objects += 1
-                tally.unlanded_records += landed.rejected
-            case ObjectStatus.STRANGE:
-                tally.unreadable_objects += 1
-                log.error("%s has no metadata of ours, so it is not known whether it counts: left alone", key)
-            case ObjectStatus.COUNTS if landed is not None:
-                tally.objects += 1
+    async def _requeue_object(self, found: QuarantineObject) -> None:
+        counts, metadata, key = self._counts, found.metadata, found.name.key
+        match found.status:
+            case ObjectStatus.SUPERSEDED if metadata is not None:
+                counts.superseded_objects += 1
+                counts.superseded_records += metadata.rejected
+            case ObjectStatus.UNLANDED if metadata is not None:
+                counts.unlanded_objects += 1
+                counts.unlanded_records += metadata.rejected
+            case ObjectStatus.UNREADABLE:
+                counts.unreadable_objects += 1
+                log.error("skipped quarantine object %s: it has no valid metadata of ingestd", key)
+            case ObjectStatus.LANDED if metadata is not None:
+                counts.objects += 1
                 try:
-                    await self._read(found, landed.end)
+                    await self._requeue_lines(found, metadata.end)
                 except QuarantineError as error:
-                    tally.unreadable_objects += 1
-                    log.error("%s cannot be read to its end; what is left of it stays: %s", key, error)
+                    counts.unreadable_objects += 1
+                    log.error("quarantine object %s is damaged, the rest of it was skipped: %s", key, error)
 
-    async def _read(self, found: Found, end: int) -> None:
+    async def _requeue_lines(self, found: QuarantineObject, end: int) -> None:
         partition = found.name.partition
-        for line in lines(await self._rejects.body(found)):
+        for line in lines(await self._reader.body(found)):
             if (line.topic, line.partition) != partition:
-                raise QuarantineError(f"a record of {line.topic}[{line.partition}]")
-            self._tally.read += 1
-            if self._tally.read % _BREATHE == 0:
+                raise QuarantineError(f"it has a record of {line.topic}[{line.partition}]")
+            self._counts.read += 1
+            if self._counts.read % _YIELD_RECORDS == 0:
                 self._progress()
                 await asyncio.sleep(0)
-            if self._selection.takes(line):
-                self._tally.matched += 1
-                await self._take(partition, line, end)
+            if self._selection.matches(line):
+                self._counts.matched += 1
+                await self._requeue_record(partition, line, end)
 
-    async def _take(self, partition: TopicPartition, line: Quarantined, end: int) -> None:
-        parcel = self._parcel
-        if parcel is not None and (parcel.partition != partition or line.offset <= parcel.last):
-            await self._flush()  # so that what is in it is known to be produced
+    async def _requeue_record(self, partition: TopicPartition, line: Quarantined, end: int) -> None:
+        batch = self._batch
+        if batch is not None and (batch.partition != partition or line.offset <= batch.last):
+            await self._flush()  # its receipt must exist before receipts are read again
         if await self._receipts.has(partition, line.offset, end):
-            self._tally.already_requeued += 1
+            self._counts.already_requeued += 1
             return
         rejected = self._validator.chunk(partition, [to_validate(line)]).rejected
         if rejected:
-            self._tally.failing[rejected[0].reason] += 1
+            self._counts.failing[rejected[0].reason] += 1
             return
-        self._tally.good += 1
+        self._counts.good += 1
         if self._target is None:
-            self._show(line)
+            self._add_example(line)
             return
-        if self._parcel is not None and not self._parcel.takes(line):
+        if self._batch is not None and not self._batch.fits(line):
             await self._flush()
-        if self._parcel is None:
-            self._parcel = RequeueBatch(partition)
-        self._parcel.add(line)
+        if self._batch is None:
+            self._batch = RequeueBatch(partition)
+        self._batch.add(line)
 
     async def _flush(self) -> None:
-        parcel, self._parcel = self._parcel, None
-        if parcel is None or self._target is None:
+        batch, self._batch = self._batch, None
+        if batch is None or self._target is None:
             return
-        now, produced = int(self._clock() * 1000), parcel.produced
-        records = [(line.partition % self._partitions, to_produce(line, now)) for line in parcel.lines]
+        now, produced = int(self._clock() * 1000), batch.produced
+        records = [(line.partition % self._partitions, to_produce(line, now)) for line in batch.lines]
         await self._target.produce(records, produced.note())
-        self._tally.produced += len(records)
-        await self._receipts.keep(produced)
+        self._counts.produced += len(records)
+        await self._receipts.record(produced)
         self._progress()
 
-    def _show(self, line: Quarantined) -> None:
-        if len(self._tally.examples) < EXAMPLES:
+    def _add_example(self, line: Quarantined) -> None:
+        if len(self._counts.examples) < MAX_EXAMPLES:
             where = f"{line.topic}[{line.partition}] at {line.offset}"
-            self._tally.examples.append(f"{where}, {line.reason}: to partition {line.partition % self._partitions}")
+            self._counts.examples.append(f"{where}, {line.reason}: to partition {line.partition % self._partitions}")
 
 
-def read_note(note: str) -> Produced:
-    """What the last transaction produced. ``SourceError`` where another program has overwritten that."""
-    if (produced := Produced.from_note(note)) is None:
+def read_note(note: str) -> ProducedRecords:
+    """Parse the note of the last transaction. ``SourceError`` where another program overwrote it."""
+    if (produced := ProducedRecords.from_note(note)) is None:
         raise SourceError(
-            "what the last transaction produced is not known: its offset was committed by another program",
-            hint="where the last `ingestd requeue` ended by itself, delete the group (its name begins with "
-            "kafka.group_id and .requeue.) and run it again; else look which records are in the topic",
+            "cannot tell which records the last transaction produced: another program overwrote its committed offset",
+            hint="if the last `ingestd requeue` exited normally, delete its group (kafka.group_id followed by "
+            ".requeue.) and run it again; otherwise compare the records in the topic with the quarantine first",
         )
     return produced

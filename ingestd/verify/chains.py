@@ -9,7 +9,7 @@ import msgspec
 from ingestd.core.errors import IngestdError
 from ingestd.core.object_keys import DataObjectName, ObjectKeys, ObjectMetadata, QuarantineObjectName
 from ingestd.core.records import Position, TopicPartition
-from ingestd.verify.findings import ChainCounts, Findings, VerifyFinding, make_finding
+from ingestd.verify.findings import ChainCounts, Findings, VerifyFinding
 from ingestd.verify.ranges import Range, Ranges
 
 MAX_RANGES = 500_000  # unmerged ranges of all partitions together
@@ -141,18 +141,18 @@ class ChainVerifier:
     def add_foreign(self, key: str, partition: TopicPartition | None = None) -> None:
         """An object without a name, or (where `partition` is given) without metadata, of ingestd."""
         what = "has a name of ingestd but not its metadata" if partition else "does not have a name of ingestd"
-        self._problem("foreign", partition, f"{key} {what}", key=key)
+        self.problems.add("foreign", f"{key} {what}", partition, key=key)
 
     def add_deleted(self, name: DataObjectName) -> None:
         """An object that was listed and then no longer existed."""
         self.scanned += 1
-        self._problem("deleted", name.partition, f"{name.key} no longer exists", key=name.key)
+        self.problems.add("deleted", f"{name.key} no longer exists", name.partition, key=name.key)
 
     def add_object(self, name: DataObjectName, metadata: ObjectMetadata, size: int) -> bool:
         """Add a data object with valid metadata to its chain; returns whether it is in scope."""
         self.scanned += 1
         if wrong := self._invalid(name, metadata):
-            self._problem("mismatch", name.partition, f"{name.key}: {wrong}", key=name.key)
+            self.problems.add("mismatch", f"{name.key}: {wrong}", name.partition, key=name.key)
             return False
         return self._add(name, metadata, size, in_scope=self.scope.includes(metadata))
 
@@ -164,7 +164,7 @@ class ChainVerifier:
     def add_content_problem(self, code: str, name: DataObjectName, key: str, wrong: str) -> None:
         """A wrong body: of the data object `name`, or of the quarantine object `key` that belongs to it."""
         other = name.key if key != name.key else None
-        self._problem(code, name.partition, f"{key}: {wrong}", key=key, other=other)
+        self.problems.add(code, f"{key}: {wrong}", name.partition, key=key, other=other)
 
     def count_quarantine(self, partition: TopicPartition, *, named: int = 0, superseded: int = 0) -> None:
         """Count quarantine objects that a data object names, and those that none names."""
@@ -176,7 +176,7 @@ class ChainVerifier:
         """Offsets in no object, with the keys of the objects before and after them."""
         between = f", between {before} and {after}" if before and after else ""
         message = f"{gap} ({gap.end - gap.start} offsets) in no object{between}"
-        self._problem("gap", partition, message, key=before, other=after, offsets=gap)
+        self.problems.add("gap", message, partition, key=before, other=after, offsets=gap)
 
     def _add(
         self, name: DataObjectName, metadata: ObjectMetadata, size: int, *, in_scope: bool, fills: bool = False
@@ -187,7 +187,7 @@ class ChainVerifier:
             self.partition(name.partition).count(metadata, size, name.key)
             key = self.layout.data_key(name.partition, metadata.start, metadata.first_timestamp, metadata.end)
             if name.key != key:
-                self._problem("mismatch", name.partition, f"{name.key} should be {key}", key=name.key, other=key)
+                self.problems.add("mismatch", f"{name.key} should be {key}", name.partition, key=name.key, other=key)
         return in_scope
 
     def _add_range(self, name: DataObjectName, metadata: ObjectMetadata) -> None:
@@ -207,10 +207,9 @@ class ChainVerifier:
 
     def _add_overlap(self, name: DataObjectName, shared: Range) -> None:
         message = f"{name.key} has {shared} ({shared.end - shared.start} offsets), which another object also has"
-        kept = len(self.problems.kept)
-        self._problem("overlap", name.partition, message, key=name.key, offsets=shared)
-        if len(self.problems.kept) > kept:
-            self.overlaps.setdefault(name.partition, []).append(self.problems.kept[-1])
+        kept = self.problems.add("overlap", message, name.partition, key=name.key, offsets=shared)
+        if kept is not None:
+            self.overlaps.setdefault(name.partition, []).append(kept)
 
     def _invalid(self, name: DataObjectName, metadata: ObjectMetadata) -> str:
         """Why the metadata cannot be that of an object of this name; empty where it can."""
@@ -233,15 +232,3 @@ class ChainVerifier:
         digest = metadata.quarantine or ""
         key = self.layout.quarantine_key(name.partition, name.start, metadata.first_timestamp, digest)
         return self.layout.parse_quarantine(key)
-
-    def _problem(
-        self,
-        code: str,
-        partition: TopicPartition | None,
-        message: str,
-        *,
-        key: str | None = None,
-        other: str | None = None,
-        offsets: Range | None = None,
-    ) -> None:
-        self.problems.add(make_finding(code, partition, message, key=key, other=other, offsets=offsets))

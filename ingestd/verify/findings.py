@@ -79,23 +79,6 @@ class VerifyFinding(msgspec.Struct, kw_only=True, omit_defaults=True):
     end: int | None = None
 
 
-def make_finding(
-    code: str,
-    partition: TopicPartition | None,
-    message: str,
-    *,
-    key: str | None = None,
-    other: str | None = None,
-    offsets: Range | None = None,
-) -> VerifyFinding:
-    """A finding about one partition; None where it is not known."""
-    topic, number = partition or (None, None)
-    start, end = offsets or (None, None)
-    return VerifyFinding(
-        code=code, message=message, topic=topic, partition=number, key=key, other=other, start=start, end=end
-    )
-
-
 class Findings:
     """Collects findings: counts all of them and keeps the first ones of each code and partition."""
 
@@ -105,14 +88,29 @@ class Findings:
         self._by_code: Counter[tuple[str, str | None, int | None]] = Counter()
         self._by_partition: Counter[tuple[str | None, int | None]] = Counter()
 
-    def add(self, finding: VerifyFinding) -> None:
-        """Count a finding, and keep it if it is one of the first."""
-        place = (finding.code, finding.topic, finding.partition)
-        self.counts[finding.code] += 1
-        self._by_code[place] += 1
-        self._by_partition[place[1:]] += 1
-        if self._by_code[place] <= MAX_KEPT and len(self.kept) < MAX_KEPT_IN_ALL:
-            self.kept.append(finding)
+    def add(
+        self,
+        code: str,
+        message: str,
+        partition: TopicPartition | None = None,
+        *,
+        key: str | None = None,
+        other: str | None = None,
+        offsets: Range | None = None,
+    ) -> VerifyFinding | None:
+        """Count a finding; returns it if it is kept as one of the first."""
+        topic, number = partition or (None, None)
+        start, end = offsets or (None, None)
+        self.counts[code] += 1
+        self._by_code[code, topic, number] += 1
+        self._by_partition[topic, number] += 1
+        if self._by_code[code, topic, number] > MAX_KEPT or len(self.kept) >= MAX_KEPT_IN_ALL:
+            return None
+        finding = VerifyFinding(
+            code=code, message=message, topic=topic, partition=number, key=key, other=other, start=start, end=end
+        )
+        self.kept.append(finding)
+        return finding
 
     def count(self, partition: TopicPartition) -> int:
         """The number of findings about one partition."""

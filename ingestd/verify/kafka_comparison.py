@@ -10,8 +10,9 @@ import msgspec
 
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.verify.chains import ChainVerifier, PartitionChain
-from ingestd.verify.findings import VerifyFinding, make_finding
 from ingestd.verify.ranges import Range
+
+CodeTextOffsets = tuple[str, str, Range | None]
 
 
 class KafkaState(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,86 +47,82 @@ def compare(chains: ChainVerifier, state: KafkaState, later: KafkaState | None, 
     for partition, chain in sorted(chains.partitions.items()):
         log = state.logs.get(partition)
         if log is None:
-            text = "the sink has objects of a partition that the topic does not have"
-            chains.problems.add(_finding("recreated_topic", partition, text))
+            text = f"{partition}: the sink has objects of a partition that the topic does not have"
+            chains.problems.add("recreated_topic", text, partition)
             continue
-        for finding in _problems(chain, log, later, rules):
-            chains.problems.add(finding)
-        for finding in _notes(chain, log, later, rules):
-            chains.notes.add(finding)
+        for code, text, offsets in _problems(chain, log, later, rules):
+            chains.problems.add(code, f"{partition}: {text}", partition, offsets=offsets)
+        for code, text, offsets in _notes(chain, log, later, rules):
+            chains.notes.add(code, f"{partition}: {text}", partition, offsets=offsets)
 
 
 def _problems(
     chain: PartitionChain, log: LogRange, later: KafkaState | None, rules: ComparisonRules
-) -> Iterator[VerifyFinding]:
+) -> Iterator[CodeTextOffsets]:
     yield from _commit_problems(chain, rules)
-    partition, extent = chain.partition, chain.extent
+    extent = chain.extent
     reached = extent.end if extent else chain.commit.offset if chain.commit else None
     if reached is not None and log.start > reached:
         text = f"{log.start - reached} offsets, {reached}-{log.start}, are no longer in the log and in no object"
-        yield _finding("lost_upstream", partition, text, Range(reached, log.start))
+        yield "lost_upstream", text, Range(reached, log.start)
     if extent is None:
         return
-    now = later.logs.get(partition) if later is not None else None
+    now = later.logs.get(chain.partition) if later is not None else None
     if now is not None and extent.end > now.end:
         text = f"objects reach to {extent.end}, the log ends at {now.end}"
-        yield _finding("recreated_topic", partition, text, Range(now.end, extent.end))
+        yield "recreated_topic", text, Range(now.end, extent.end)
     if rules.all_times and rules.earliest and log.start < extent.start:
         text = f"the log begins at {log.start}, the first object at {extent.start}"
-        yield _finding("before_first", partition, text, Range(log.start, extent.start))
+        yield "before_first", text, Range(log.start, extent.start)
 
 
-def _commit_problems(chain: PartitionChain, rules: ComparisonRules) -> Iterator[VerifyFinding]:
+def _commit_problems(chain: PartitionChain, rules: ComparisonRules) -> Iterator[CodeTextOffsets]:
     """The committed offset, where no daemon could continue from it."""
-    commit, extent, partition = chain.commit, chain.extent, chain.partition
+    commit, extent = chain.commit, chain.extent
     if commit is None:
         return
     offset, ours = commit.offset, commit.mark == rules.commit_tag
     if extent is None:
         # Before its first object a daemon commits the offset it starts at, without the commit tag.
         if ours and chain.next_start is None:
-            yield _finding("lost", partition, f"{offset} was committed after its objects landed, and there are none")
+            yield "lost", f"{offset} was committed after its objects landed, and there are none", None
     elif offset > extent.end:
         by = "" if ours else "; it was not committed by a daemon that writes to this place"
         text = f"{offset} is committed, the last object ends at {extent.end}{by}"
-        yield _finding("lost", partition, text, Range(extent.end, offset))
+        yield "lost", text, Range(extent.end, offset)
         return
     if not rules.exactly_once or chain.commit_at_boundary:
         return
     if chain.commit_inside is not None:
         inside, key = chain.commit_inside
         text = f"{offset} is committed, which is inside {key}; reset it to {inside.end}"
-        yield _finding("misaligned", partition, text, inside)
+        yield "misaligned", text, inside
     elif extent is not None and offset < extent.end:
         text = f"{offset} is committed, where no object begins or ends; reset it to {extent.end}"
-        yield _finding("misaligned", partition, text)
+        yield "misaligned", text, None
     elif extent is None and chain.next_start is not None:
         text = f"{offset} is committed, before the first object, at {chain.next_start}; delete this committed offset"
-        yield _finding("misaligned", partition, text)
+        yield "misaligned", text, None
 
 
 def _notes(
     chain: PartitionChain, log: LogRange, later: KafkaState | None, rules: ComparisonRules
-) -> Iterator[VerifyFinding]:
-    commit, extent, partition = chain.commit, chain.extent, chain.partition
+) -> Iterator[CodeTextOffsets]:
+    commit, extent = chain.commit, chain.extent
     if extent is None:
         # With a time range, objects out of it were searched only where an offset is committed.
         none = chain.next_start is None and (rules.all_times or commit is not None)
         if none and log.end > (begin := commit.offset if commit else log.start):
             where = f"the group starts at {begin}" if commit else "the group has no committed offset"
-            yield _finding("no_objects", partition, f"{log.end - begin} offsets in the log, no object; {where}")
+            yield "no_objects", f"{log.end - begin} offsets in the log, no object; {where}", None
         return
     if commit is None:
-        yield _finding("no_commit", partition, f"no offset is committed; the chain ends at {extent.end}")
+        yield "no_commit", f"no offset is committed; the chain ends at {extent.end}", None
         return
     if commit.mark != rules.commit_tag:
         tag = f"the tag {commit.mark}" if commit.mark else "no tag"
-        yield _finding("mark", partition, f"{commit.offset} was committed with {tag}")
-    now = later.commits.get(partition) if later is not None else None
+        yield "mark", f"{commit.offset} was committed with {tag}", None
+    now = later.commits.get(chain.partition) if later is not None else None
     if now is not None and now.offset < extent.end and (chain.commit_at_boundary or not rules.exactly_once):
         text = f"{now.offset} is committed, {extent.end - now.offset} offsets before the end of the chain"
-        yield _finding("trails", partition, text, Range(now.offset, extent.end))
-
-
-def _finding(code: str, partition: TopicPartition, text: str, offsets: Range | None = None) -> VerifyFinding:
-    return make_finding(code, partition, f"{partition}: {text}", offsets=offsets)
+        yield "trails", text, Range(now.offset, extent.end)

@@ -1,13 +1,13 @@
 """Makes the report of `ingestd verify`, and formats it as text. Pure."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from ingestd import __version__
-from ingestd.core.formatting import clean, number, size
+from ingestd.core.formatting import clean, number, size, table
 from ingestd.verify.chains import ChainVerifier
 from ingestd.verify.findings import (
     NOTES,
@@ -16,7 +16,6 @@ from ingestd.verify.findings import (
     PartitionReport,
     VerifyFinding,
     VerifyReport,
-    make_finding,
 )
 from ingestd.verify.kafka_comparison import KafkaState
 
@@ -99,7 +98,7 @@ def _check_clusters(chains: ChainVerifier, expected: str | None) -> None:
             if cluster != right:
                 text = f"{partition}: {number(count, 'object')} of cluster {cluster or no_id}, not {right or no_id}, "
                 text += f"the first is {key}"
-                chains.problems.add(make_finding("cluster", partition, text, key=key))
+                chains.problems.add("cluster", text, partition, key=key)
 
 
 def _note_totals(chains: ChainVerifier, totals: ChainCounts) -> None:
@@ -112,7 +111,7 @@ def _note_totals(chains: ChainVerifier, totals: ChainCounts) -> None:
     ]
     for code, count, text in notes:
         if count:
-            chains.notes.add(VerifyFinding(code=code, message=text))
+            chains.notes.add(code, text)
 
 
 # -- as text
@@ -120,7 +119,9 @@ def _note_totals(chains: ChainVerifier, totals: ChainCounts) -> None:
 
 def text(report: VerifyReport) -> str:
     """The report as text: totals, partitions, notes, problems, and the result in the last line."""
-    blocks = [_head(report), _totals(report), _table(report), _notes(report), _problems(report), [summary(report)]]
+    notes = _grouped("notes", report.notes, report.note_counts, NOTES, MAX_NOTES)
+    problems = _grouped("problems", report.problems, report.problem_counts, PROBLEMS, MAX_EXAMPLES)
+    blocks = [_head(report), _totals(report), _partitions(report), notes, problems, [summary(report)]]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
@@ -131,11 +132,11 @@ def summary(report: VerifyReport) -> str:
         codes = ", ".join(f"{code} {times:,}" for code, times in sorted(report.problem_counts.items()))
         return f"{number(count, 'problem')}: {codes}"
     if not report.totals.objects:
-        return "No problems, but no objects either: check the sink, the lineage, the topics and the time range."
+        return "Nothing wrong, but there are no objects: check the sink, the lineage, the topics and the time range."
     chains = sum(partition.start is not None for partition in report.partitions)
     what = "an unbroken chain" if chains == 1 else f"{chains:,} unbroken chains"
     read = "; every row was read" if report.read else ""
-    return f"No problems: {number(report.totals.objects, 'object')} in {what}{read}."
+    return f"Nothing wrong: {number(report.totals.objects, 'object')} in {what}{read}."
 
 
 def _head(report: VerifyReport) -> list[str]:
@@ -165,40 +166,23 @@ def _totals(report: VerifyReport) -> list[str]:
     return [f"  {label:9} {fact}" for label, fact in facts]
 
 
-def _table(report: VerifyReport) -> list[str]:
+def _partitions(report: VerifyReport) -> list[str]:
     """A line for each partition; where there are too many, partitions with problems take precedence."""
     partitions = [each for each in report.partitions if each.counts.objects or each.problems or each.log_end]
     shown = sorted(partitions, key=lambda each: not each.problems)[:MAX_PARTITION_LINES]
-    shown.sort(key=lambda each: (each.topic, each.partition))
     if not shown:
         return []
     compared = report.group is not None
     rows = [["partition", "objects", "rows", "rejected", "from", "to"]]
     rows[0] += [*(["committed", "lag"] if compared else []), "problems"]
-    for each in shown:
+    for each in sorted(shown, key=lambda each: (each.topic, each.partition)):
         counts = each.counts
-        row = [f"{clean(each.topic)}[{each.partition}]", f"{counts.objects:,}", f"{counts.rows:,}"]
-        row += [f"{counts.rejected:,}", _offset(each.start), _offset(each.end)]
-        rows.append(
-            [*row, *([_offset(each.committed), _offset(each.lag)] if compared else []), f"{each.problems or '-'}"]
-        )
+        offsets = [each.start, each.end, *([each.committed, each.lag] if compared else [])]
+        row = [f"{each.topic}[{each.partition}]", f"{counts.objects:,}", f"{counts.rows:,}", f"{counts.rejected:,}"]
+        rows.append([*row, *("-" if it is None else str(it) for it in offsets), f"{each.problems or '-'}"])
     rest = len(partitions) - len(shown)
-    return [*_aligned(rows), *([f"  and {number(rest, 'more partition')}, without problems"] if rest else [])]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
-        yield f"  {first:{widths[0]}}  {'  '.join(cells)}"
-
-
-def _notes(report: VerifyReport) -> list[str]:
-    return _grouped("notes", report.notes, report.note_counts, NOTES, MAX_NOTES)
-
-
-def _problems(report: VerifyReport) -> list[str]:
-    return _grouped("problems", report.problems, report.problem_counts, PROBLEMS, MAX_EXAMPLES)
+    more = [f"and {number(rest, 'more partition')}, without problems"] if rest else []
+    return [f"  {line}" for line in [*table(rows), *more]]
 
 
 def _grouped(
@@ -218,10 +202,6 @@ def _grouped(
         if rest := counts[code] - len(shown):
             lines.append(f"      and {rest:,} more" + (" (see --json)" if rest and title == "problems" else ""))
     return lines
-
-
-def _offset(offset: int | None) -> str:
-    return "-" if offset is None else str(offset)
 
 
 def _time(milliseconds: int | None) -> str:

@@ -16,7 +16,7 @@ from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify.body_verifier import BodyVerifier
 from ingestd.verify.chains import ChainVerifier, Scope
-from ingestd.verify.findings import VerifyFinding, VerifyReport
+from ingestd.verify.findings import VerifyReport
 from ingestd.verify.kafka_comparison import ComparisonRules, KafkaState, compare, needs_second_state
 from ingestd.verify.report import ReportHeader, make_report
 from ingestd.verify.scanner import MAX_HEADS, MAX_LISTINGS, Scanner
@@ -137,5 +137,5 @@ async def _ask_again(
     try:
         return await _ask_kafka(config, open_inspector)
     except SourceError as error:
-        chains.notes.add(VerifyFinding(code="not_asked_again", message=str(error)))
+        chains.notes.add("not_asked_again", str(error))
         return None

@@ -30,8 +30,8 @@ UNKNOWN, BROKEN, GOOD = 300, 20, 30
 
 # Small transactions, so that there are many moments to be killed at.
 _PROGRAM = """
-from ingestd.requeue import parcels
-parcels._RECORDS_MAX = 2
+from ingestd.requeue import batches
+batches._MAX_RECORDS = 2
 from ingestd.cli.main import main
 raise SystemExit(main())
 """

@@ -175,7 +175,9 @@ def test_the_report_says_so_in_words(written: Written) -> None:
     done = written.run("--read")
     assert done.returncode == 0
     objects = len(written.chain(0)) + len(written.chain(1))
-    assert done.stdout.splitlines()[-1] == (f"No problems: {objects} objects in 2 unbroken chains; every row was read.")
+    assert done.stdout.splitlines()[-1] == (
+        f"Nothing wrong: {objects} objects in 2 unbroken chains; every row was read."
+    )
     assert not done.stderr
 
 
