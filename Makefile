@@ -49,8 +49,8 @@ format: setup ## Format the code and apply the safe fixes
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: setup ## Write what is made from the code: the README's tables, deploy/snowflake
-	$(BIN)/python -m tests.test_docs --write
+docs: setup ## Write everything that is generated from the code: tables in the documents, deploy/snowflake, the dashboard
+	$(BIN)/python -m tests.generated_docs --write
 	$(BIN)/python -m tests.test_snowflake_sql --write
 	$(BIN)/python -m tests.deploy.dashboard --write
 

@@ -28,7 +28,7 @@ from tests.services.process import ServiceError
 
 Kind = Literal["ingestd", "floor", "yardstick"]
 MB = 1_000_000
-QUESTION = "What does an event cost from Kafka to S3, and how many are there a second?"
+QUESTION = "What does an event cost from Kafka to S3, and how many events a second are possible?"
 FIRST = "first"  # the axis of the case that all others differ from
 
 
@@ -221,7 +221,7 @@ def targets(summaries: Sequence[Summary], budget: int) -> Table:
         title="Targets",
         head=["What", "Measured", "Target", ""],
         rows=rows,
-        note="Memory is to stay within 150 MB and the configured budget of buffered bytes (`batch.memory`).",
+        note="The target for memory is 150 MB plus the configured budget of buffered bytes (`batch.memory`).",
     )
 
 
@@ -247,12 +247,12 @@ def beside(summaries: Sequence[Summary]) -> Table:
         if it.floors:
             rows.append(["floor, one", "-", spread(it.floors, 2), "-", "-"])
     return Table(
-        title="Beside the least there is",
+        title="Compared with the floor",
         head=["What", "events/s", "CPU-s per million", "peak MiB of each", "times the yardstick's CPU"],
         rows=rows,
-        note="The floor fetches, decodes, adds the origin, encodes and compresses, and nothing else: no version can "
-        "avoid that. The yardstick also writes and commits, with no care for faults. Medians; in brackets from the "
-        "least to the most.",
+        note="The floor fetches, decodes, adds the origin, encodes and compresses, and nothing else: no version "
+        "can avoid that. The yardstick also writes and commits, but handles no faults. Medians, with the "
+        "smallest and the largest value in brackets.",
     )
 
 
@@ -272,10 +272,11 @@ def table(summaries: Sequence[Summary]) -> Table:
             ]
             for it in summaries
         ],
-        note="Each differs in one thing from the first. Where events are decoded twice or rejected there is no floor: "
-        "what of it could be avoided is not known. Each drain begins a new chain, so that every partition is looked up "
-        "in the store at first, by some four requests, beside its PUT: that shows where partitions are many and events "
-        "few. What a process takes to start and to end is not in here: these CPU-seconds are in the JSON.",
+        note="Each case differs in one thing from the first. There is no floor for events that are decoded twice "
+        "or rejected: it is not known what could be avoided. Each drain begins a new chain, so every "
+        "partition is first looked up in the store, by about four requests beside its PUT. That is visible "
+        "with many partitions and few events. The CPU-seconds for starting and ending a process are not "
+        "included; they are in the JSON.",
     )
 
 

@@ -148,10 +148,10 @@ def table(axes: Sequence[Axis]) -> Table:
         title="CPU and memory",
         head=["As this grows", "", "CPU", "times the first", "peak MiB", "times the first"],
         rows=rows,
-        note="Memory is bounded by the budget of buffered bytes (`batch.memory`) and grows up to it with a backlog. "
-        "Six partitions and 335 bytes are the case with the largest backlog, so that their memory shows that. Each "
-        "drain begins a new chain, which takes each partition some requests: that is what 200 partitions cost. Over "
-        "hours it is the most of each part of the time.",
+        note="Memory is limited by the budget of buffered bytes (`batch.memory`) and grows up to it with a "
+        "backlog. The case of six partitions and 335 bytes has the largest backlog, so its memory is the "
+        "largest. Each drain begins a new chain, which takes some requests for each partition: that is the "
+        "cost of 200 partitions. Over hours, each row has the maximum of its part of the time.",
     )
 
 

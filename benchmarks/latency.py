@@ -28,7 +28,7 @@ from ingestd.config.model import Config
 from ingestd.ops.readiness import Status
 from tests.services.process import ServiceError
 
-QUESTION = "How fresh is what has landed, how late is the event loop, how long does stopping take?"
+QUESTION = "How fresh are landed records, how late is the event loop, how long does stopping take?"
 PARTITIONS = 6
 LOOK = 0.25  # seconds between two looks
 START = 60.0
@@ -200,9 +200,10 @@ def report(measured: Sequence[Measured], seconds: float) -> results.Report:
             ]
             for it in measured
         ],
-        note=f"Fresh is from writing to landing, half of the events and 99 % of them; it is up to a second too long. A "
-        f"batch waits for `batch.interval`, {interval}, before it is sealed, so half of that is the least for the "
-        "half. Loop lags are as fine as the histogram's bounds. It is told to stop while it goes on being fed.",
+        note="Fresh is the time from writing to landing, for half of the events and for 99 % of them; it can be up "
+        f"to a second too long. A batch waits for `batch.interval`, {interval}, before it is flushed, so the "
+        "median cannot be less than half of that. Loop lags are as precise as the bounds of the histogram. "
+        "SIGTERM is sent while events are still being written.",
     )
     return results.Report(
         name="latency",

@@ -289,8 +289,10 @@ async def fetching(services: Services, load: Load, rounds: int) -> list[Measured
 
 def report(measured: Sequence[Measured], rounds: int, count: int) -> results.Report:
     rows = [[f"{it.group}: {it.label}", spread(it.cpu_us, 2)] for it in measured]
-    note = "Medians; in brackets from the least to the most. Events of 335 bytes where nothing else is said. Decoding "
-    note += "at once has no checks; validating is all that the daemon does from values to rows."
+    note = (
+        "Medians, with the smallest and the largest value in brackets. Events have 335 bytes unless the stage "
+        "says otherwise. Decoding at once makes no checks; validating is everything from values to rows."
+    )
     return results.Report(
         name="stages",
         question=QUESTION,

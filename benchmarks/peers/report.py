@@ -13,7 +13,7 @@ from benchmarks.peers.trials import Killed, Tried
 from benchmarks.rig.results import RESULTS, Report, Table, markdown, median, spread
 from benchmarks.rig.results import write as write_report
 
-QUESTION = "What do other systems take for the same task, and what becomes of the rows?"
+QUESTION = "What do other systems need for the same task, and do they lose or duplicate rows?"
 OURS = "ingestd"
 
 #: Measured once, on two cores that broker and store shared: 3 M events (335 bytes, 6 partitions, lz4).
@@ -122,8 +122,9 @@ def _speed(races: Sequence[Raced]) -> Table:
             "Rows",
         ],
         rows=rows,
-        note="Medians, and from where to where; from when the group is at work to the last commit and the end of the "
-        "process. Of a system that was stopped by time, the rows count that were in the store by then.",
+        note="Medians, with the smallest and the largest value in brackets; measured from when the group works to "
+        "the last commit and the end of the process. For a system that was stopped by the time limit, the "
+        "rows in the store at that time count.",
     )
 
 
@@ -147,9 +148,10 @@ def _rows(killed: Sequence[Killed]) -> Table:
         title="Rows lost / doubled after kill -9",
         head=["System", "Kills / events", "In the store", "Loaded by name", "Loaded by version", "Files rewritten"],
         rows=cells,
-        note="In the store: at the end. Loaded by name: by who takes each file once, as Snowpipe does, and looked "
-        "after each kill and at the end; what replaces a file is not seen. Loaded by version: by who takes whatever is "
-        "written, or where each file is given a name of its own instead of its first record's.",
+        note="In the store: at the end. Loaded by name: by a reader that loads each file name once, as Snowpipe "
+        "does, after each kill and at the end; it does not see a file that is replaced. Loaded by version: by "
+        "a reader that loads every version that is written, or with a unique name for each file instead of "
+        "its first record's.",
     )
 
 
@@ -158,10 +160,10 @@ def _hard(tried: Sequence[Tried]) -> Table:
         title="Records that are hard",
         head=["System", *(kind.title for kind in hard.KINDS)],
         rows=[[_title(it.system), *(it.outcomes[kind.key] for kind in hard.KINDS)] for it in tried],
-        note="`set aside`: kept where nobody loads it, to be sent again. `left out`: nowhere but in a log. "
-        "`written as a row`: among the data, where it breaks a load or is garbage in a table. `stops`: nothing behind "
-        "it comes through. `over lines`: a good event that was sent with line ends in it. `digits kept`: numbers with "
-        "more digits than a double has.",
+        note="`set aside`: kept outside of the data, to be sent again. `left out`: only in a log, or nowhere. "
+        "`written as a row`: among the data, where it breaks a load or is garbage in a table. `stops`: no "
+        "later record gets through. `over lines`: a valid event with line breaks in it. `digits kept`: "
+        "numbers with more digits than a double has.",
     )
 
 

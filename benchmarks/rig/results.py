@@ -61,7 +61,7 @@ def write(report: Report, figure: Figure | None = None, directory: Path = RESULT
 
 
 def page(report: Report, surroundings: dict[str, Any], *, pictured: bool) -> str:
-    lines = [f"# {report.question}", "", f"`{report.command}` measures it anew.", ""]
+    lines = [f"# {report.question}", "", f"`{report.command}` measures it again.", ""]
     if pictured:
         lines += [f"![{report.picture}]({report.name}.png)", ""]
     for table in report.tables:

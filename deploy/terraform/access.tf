@@ -1,4 +1,4 @@
-# What deploy/iam has, with this bucket's names: the tests compare them, and those with the calls that are made.
+# The policies of deploy/iam with this bucket's names. The tests compare the two, and compare deploy/iam with real calls.
 locals {
   listing = {
     Sid      = "ListAndTellMissingFromForbidden"
@@ -89,7 +89,7 @@ resource "aws_iam_role" "daemon" {
       [for service in var.daemon_services : {
         Effect    = "Allow"
         Principal = { Service = service }
-        # EKS Pod Identity names the pod in the session's tags, and is refused where it may not.
+        # EKS Pod Identity names the pod in the session's tags, and fails without this right.
         Action = service == "pods.eks.amazonaws.com" ? ["sts:AssumeRole", "sts:TagSession"] : ["sts:AssumeRole"]
       }],
       var.daemon_oidc == null ? [] : [{
@@ -113,7 +113,7 @@ resource "aws_iam_role_policy" "daemon" {
   policy = jsonencode(local.daemon_policy)
 }
 
-# For the people, or the jobs, that run these commands.
+# For people or jobs that run these commands.
 resource "aws_iam_policy" "verify" {
   name        = "${var.name}-verify"
   description = "ingestd verify on ${var.bucket}"

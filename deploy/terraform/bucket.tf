@@ -28,7 +28,7 @@ resource "aws_s3_bucket_versioning" "objects" {
   bucket = aws_s3_bucket.objects.id
 
   versioning_configuration {
-    # A bucket that once had versions cannot go back to Disabled.
+    # A bucket that ever had versioning cannot go back to Disabled.
     status = var.versioning ? "Enabled" : "Suspended"
   }
 }
@@ -37,7 +37,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "objects" {
   bucket = aws_s3_bucket.objects.id
 
   rule {
-    # Without a key for the bucket every PUT and GET is a paid call to KMS.
+    # Without a bucket key, every PUT and GET is a paid call to KMS.
     bucket_key_enabled = true
 
     apply_server_side_encryption_by_default {
@@ -73,15 +73,15 @@ resource "aws_s3_bucket_policy" "objects" {
     Statement = concat(var.delivery == "exactly-once" ? [local.written_once] : [], [local.encrypted_transport])
   })
 
-  # S3 answers one of two changes of a bucket's access at a time with OperationAborted.
+  # If two changes of a bucket's access run at the same time, S3 answers one with OperationAborted.
   depends_on = [aws_s3_bucket_public_access_block.objects]
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "objects" {
   bucket = aws_s3_bucket.objects.id
 
-  # Not of requeued/ and .ingestd/: notes of what was requeued are small, and outlive the quarantine.
-  # Versions go also where versioning is off by now: there may be some from before.
+  # Not for requeued/ and .ingestd/: receipts of requeued records are small, and must outlive the quarantine.
+  # Versions expire even if versioning is off now: there may be some from before.
   rule {
     id     = "EventsExpire"
     status = "Enabled"
@@ -116,7 +116,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "objects" {
     }
   }
 
-  # Nothing of ours is uploaded in parts; what others began is paid for until it is aborted.
+  # ingestd makes no multipart uploads; unfinished ones of others cost money until they are aborted.
   rule {
     id     = "PartsAreAborted"
     status = "Enabled"
@@ -130,6 +130,6 @@ resource "aws_s3_bucket_lifecycle_configuration" "objects" {
     }
   }
 
-  # AWS asks for that order where rules speak of versions.
+  # AWS requires this order if rules concern versions.
   depends_on = [aws_s3_bucket_versioning.objects]
 }

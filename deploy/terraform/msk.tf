@@ -7,10 +7,10 @@ resource "aws_msk_configuration" "kafka" {
     "auto.create.topics.enable=false",
     "default.replication.factor=3",
     "min.insync.replicas=2",
-    # A leader that was not in sync has lost records, and gives their offsets to others.
+    # A leader that was not in sync has lost records, and gives their offsets to new ones.
     "unclean.leader.election.enable=false",
     "log.retention.hours=${var.topic_retention_days * 24}",
-    # The group's position must outlive any outage; the objects know it, too.
+    # The group's offsets must outlive any outage; the chain of objects has them, too.
     "offsets.retention.minutes=${var.kept_days * 1440}",
   ])
 }

@@ -1,4 +1,4 @@
-# Names as ingestd/layout.py and ingestd/snowflake/place.py make them.
+# The same names as in ingestd/core/object_keys.py and ingestd/snowflake/stage_location.py.
 locals {
   root   = var.prefix == "" ? "" : "${var.prefix}/"
   events = var.lineage == null ? "${local.root}events/" : "${local.root}events/${var.lineage}/"

@@ -3,7 +3,7 @@ locals {
 }
 
 output "daemon_role_arn" {
-  description = "For the service account's annotation, the instance profile or the task."
+  description = "ARN of the daemon's role, for the service account's annotation, the instance profile or the task."
   value       = aws_iam_role.daemon.arn
 }
 
@@ -13,12 +13,12 @@ output "objects_topic_arn" {
 }
 
 output "verify_policy_arn" {
-  description = "To be attached to who runs ingestd verify."
+  description = "Attach it to the users of ingestd verify."
   value       = aws_iam_policy.verify.arn
 }
 
 output "requeue_policy_arn" {
-  description = "To be attached to who runs ingestd requeue."
+  description = "Attach it to the users of ingestd requeue."
   value       = aws_iam_policy.requeue.arn
 }
 
@@ -28,7 +28,7 @@ output "bootstrap_servers" {
 }
 
 output "configuration" {
-  description = "What goes into ingestd's configuration file."
+  description = "Put it into ingestd's configuration file."
   value       = <<-EOT
     [sink]
     url = "s3://${trimsuffix("${var.bucket}/${var.prefix}", "/")}"

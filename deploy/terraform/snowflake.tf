@@ -1,4 +1,4 @@
-# The AWS half of what `ingestd snowflake sql` prints.
+# The AWS half of the output of `ingestd snowflake sql`.
 resource "aws_iam_role" "snowflake" {
   name        = "${var.name}-snowflake"
   description = "Snowflake reads data objects in ${var.bucket}"
@@ -7,7 +7,7 @@ resource "aws_iam_role" "snowflake" {
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
-      # Snowflake's users exist only after this role is named to it; a trust policy cannot be empty.
+      # Snowflake creates its users only after it knows this role, and a trust policy cannot be empty.
       [for root in [local.account_root] : {
         Effect    = "Allow"
         Principal = { AWS = root }
@@ -71,7 +71,7 @@ resource "aws_sns_topic" "errors" {
   tags              = var.tags
 }
 
-# The whole of what the bucket notifies of: a rule that somebody else has put there is removed by it.
+# All notifications of the bucket: this removes rules that somebody else has added.
 resource "aws_s3_bucket_notification" "objects" {
   bucket = aws_s3_bucket.objects.id
 
@@ -99,7 +99,7 @@ resource "aws_s3_bucket_notification" "objects" {
     }
   }
 
-  # S3 tries the topic at once.
+  # S3 sends a test message to the topic at once.
   depends_on = [aws_sns_topic_policy.objects]
 }
 
@@ -107,7 +107,7 @@ resource "aws_sns_topic" "objects" {
   count = var.fan_out ? 1 : 0
 
   name = "${var.name}-objects"
-  # Not alias/aws/sns: S3 may not use that key.
+  # Not alias/aws/sns: S3 cannot use that key.
   kms_master_key_id = local.key_arn
   tags              = var.tags
 }

@@ -1,5 +1,5 @@
 variable "bucket" {
-  description = "Name of the bucket that is made for the objects."
+  description = "Name of the bucket to create."
   type        = string
 
   validation {
@@ -14,7 +14,7 @@ variable "region" {
 }
 
 variable "account" {
-  description = "AWS account that all of this is made in: what is named before it is there needs it."
+  description = "AWS account; needed for ARNs of resources that do not exist yet."
   type        = string
 
   validation {
@@ -35,7 +35,7 @@ variable "partition" {
 }
 
 variable "prefix" {
-  description = "What all names begin with, as in sink.url after the bucket: \"\" or \"team/marketing\"."
+  description = "Prefix of all object names, as in sink.url after the bucket: \"\" or \"team/marketing\"."
   type        = string
   default     = ""
 
@@ -46,7 +46,7 @@ variable "prefix" {
 }
 
 variable "lineage" {
-  description = "As in sink.lineage: Snowflake reads and is told of this lineage only. null is the first one."
+  description = "As in sink.lineage: Snowflake reads this lineage only. null is the first one."
   type        = string
   default     = null
 
@@ -57,7 +57,7 @@ variable "lineage" {
 }
 
 variable "delivery" {
-  description = "As in sink.delivery. With at-least-once nothing demands If-None-Match of a PUT."
+  description = "As in sink.delivery. With at-least-once the bucket policy does not require If-None-Match."
   type        = string
   default     = "exactly-once"
 
@@ -68,7 +68,7 @@ variable "delivery" {
 }
 
 variable "kept_days" {
-  description = "Days after which data and quarantine objects expire. The chain breaks where that is too early."
+  description = "Days after which data and quarantine objects expire. If that is too early, the chain breaks."
   type        = number
   default     = 400
 
@@ -79,7 +79,7 @@ variable "kept_days" {
 }
 
 variable "topic_retention_days" {
-  description = "The longest retention of the topics that are read. With msk it is also what the cluster keeps."
+  description = "Longest retention of the topics, in days. With msk it is also the cluster's retention."
   type        = number
   default     = 7
 
@@ -90,7 +90,7 @@ variable "topic_retention_days" {
 }
 
 variable "rewind_days" {
-  description = "How far back the consumer group may ever be reset."
+  description = "Days that the consumer group may ever be reset back."
   type        = number
   default     = 30
 
@@ -101,13 +101,13 @@ variable "rewind_days" {
 }
 
 variable "versioning" {
-  description = "Keep what somebody deletes for noncurrent_days; ingestd itself never makes a second version."
+  description = "Keep deleted objects for noncurrent_days; ingestd itself never makes a second version."
   type        = bool
   default     = true
 }
 
 variable "noncurrent_days" {
-  description = "With versioning: days in which an object that was deleted, or has expired, can be restored."
+  description = "With versioning: days in which a deleted or expired object can be restored."
   type        = number
   default     = 30
 
@@ -118,13 +118,13 @@ variable "noncurrent_days" {
 }
 
 variable "kms_key_arn" {
-  description = "A key of yours for the bucket. null makes one. Yours must let the roles, and with fan_out S3, use it."
+  description = "ARN of your own KMS key for the bucket; null creates one. Yours must allow the roles, and with fan_out S3, to use it."
   type        = string
   default     = null
 }
 
 variable "daemon_oidc" {
-  description = "IRSA: the service account in Kubernetes that may take on the daemon's role; issuer is without https://."
+  description = "IRSA: the service account in Kubernetes that may assume the daemon's role; issuer without https://."
   type = object({
     provider_arn    = string
     issuer          = string
@@ -140,13 +140,13 @@ variable "daemon_oidc" {
 }
 
 variable "daemon_services" {
-  description = "AWS services that may take on the daemon's role: ec2.amazonaws.com, ecs-tasks.amazonaws.com, pods.eks.amazonaws.com."
+  description = "AWS services that may assume the daemon's role: ec2.amazonaws.com, ecs-tasks.amazonaws.com, pods.eks.amazonaws.com."
   type        = list(string)
   default     = []
 }
 
 variable "name" {
-  description = "What the names of roles, policies, topics and the cluster begin with."
+  description = "Prefix of the names of roles, policies, topics and the cluster."
   type        = string
   default     = "ingestd"
 
@@ -157,13 +157,13 @@ variable "name" {
 }
 
 variable "snowflake_users" {
-  description = "Who may take on Snowflake's role: ARN by external id, from the two DESC INTEGRATION. {} at first: nobody but this account."
+  description = "Users that may assume Snowflake's role: ARN by external id, from the two DESC INTEGRATION. {} at first: only this account."
   type        = map(string)
   default     = {}
 }
 
 variable "snowpipe_queue_arn" {
-  description = "The pipe's notification_channel. null at first: the pipe is made after the role."
+  description = "The pipe's notification_channel. null at first: the pipe is created after the role."
   type        = string
   default     = null
 
@@ -174,19 +174,19 @@ variable "snowpipe_queue_arn" {
 }
 
 variable "fan_out" {
-  description = "The bucket tells a topic, to which the pipe and others subscribe, rather than the pipe's queue."
+  description = "The bucket notifies an SNS topic, to which the pipe and others subscribe, instead of the pipe's queue."
   type        = bool
   default     = false
 }
 
 variable "fan_out_subscribers" {
-  description = "With fan_out: ARNs that may subscribe queues, such as the one that SYSTEM$GET_AWS_SNS_IAM_POLICY names."
+  description = "With fan_out: ARNs that may subscribe queues, such as the one that SYSTEM$GET_AWS_SNS_IAM_POLICY returns."
   type        = list(string)
   default     = []
 }
 
 variable "msk" {
-  description = "Makes a Kafka cluster with SASL/SCRAM over TLS. Secrets are made elsewhere: in here they would be in the state."
+  description = "Creates a Kafka cluster with SASL/SCRAM over TLS. Create secrets elsewhere: here they would be in the state."
   type = object({
     vpc_id                    = string
     subnet_ids                = list(string)
@@ -205,7 +205,7 @@ variable "msk" {
 }
 
 variable "tags" {
-  description = "Tags of everything that is made."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
 }

@@ -1,5 +1,5 @@
 terraform {
-  # Conditions of a variable that look at another variable.
+  # For conditions of a variable that use another variable.
   required_version = ">= 1.9"
 
   required_providers {

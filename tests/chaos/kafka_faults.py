@@ -95,7 +95,7 @@ async def rebalance_storm(rig: Rig, rng: Random) -> str:
         assert await resident.stop() == 0
         resident.configure({**rig.settings, "batch.interval": "500ms"})
         resident.start()
-    return f"{rounds} joined and left; each time what was held landed"
+    return f"{rounds} joined and left; each time the buffered records landed"
 
 
 async def _comes_and_goes(rig: Rig, name: str, rng: Random) -> None:
@@ -131,7 +131,7 @@ async def _went_on(rig: Rig) -> str:
     rig.over()
     await rig.landed()
     refused, adopted = rig.said("partition lost to another member"), rig.said(ADOPTED)
-    return f"went on by itself; {refused} commits refused, {adopted} objects adopted"
+    return f"continued by itself; {refused} commits refused, {adopted} objects adopted"
 
 
 def _unavailable(status: Status) -> bool:

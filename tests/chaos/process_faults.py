@@ -42,7 +42,7 @@ async def zombie(rig: Rig, _: Random) -> str:
     frozen.thaw()
     rig.over()
     await frozen.until(lambda status: status.totals.adopted and status.totals.released)
-    return f"taken over; the zombie was refused, adopted and let go ({rig.said(ADOPTED)} objects adopted)"
+    return f"taken over; the zombie's PUT was refused, it adopted and released ({rig.said(ADOPTED)} objects adopted)"
 
 
 @fault(settings={"kafka.group_instance_id": "the-same", "kafka.client_id": "the-same"})
@@ -56,7 +56,7 @@ async def same_identity(rig: Rig, _: Random) -> str:
     await rig.lasts()
     displaced = rig.said("partition lost to another member")
     assert await second.stop() == 0
-    return f"they displaced each other and said so; {displaced} commits refused, {rig.said(ADOPTED)} objects adopted"
+    return f"they displaced each other and logged it; {displaced} commits refused, {rig.said(ADOPTED)} objects adopted"
 
 
 @fault(daemons=3)
@@ -66,7 +66,7 @@ async def rolling_restart(rig: Rig, _: Random) -> str:
         await rig.all(lambda status: status.ready and status.assigned)
         assert await daemon.stop() == 0
         daemon.start()
-    return "each landed what it held"
+    return "each landed its buffered records"
 
 
 @fault(started=False)
@@ -86,7 +86,7 @@ async def clock_jumps(rig: Rig, _: Random) -> str:
         assert "RequestTimeTooSkewed" in (refused.sink_error or ""), refused.sink_error
         await rig.lasts()
     clock.set_wrong(file, 0)
-    return "ten minutes change nothing; at an hour S3 refuses (RequestTimeTooSkewed): held and retried"
+    return "ten minutes change nothing; at an hour S3 refuses (RequestTimeTooSkewed): buffered and retried"
 
 
 @fault(settings={"breaker.window": "1000", "breaker.max_consecutive": "500"})

@@ -13,7 +13,7 @@ from tests.chaos.runner import Result
 from tests.services.kafka import kafka_version
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-_COLUMNS = ("Fault", "What breaks", "Outcome", "Records", "Rows lost", "Rows doubled", "Seconds to recover")
+_COLUMNS = ("Fault", "What breaks", "Outcome", "Records", "Rows lost", "Rows duplicated", "Seconds to recover")
 _NUMBERS = 4  # columns at the end
 
 
@@ -61,7 +61,7 @@ def table(results: Iterable[Result]) -> str:
 def summary(result: Result) -> str:
     """One fault in a line."""
     records, lost, doubled, recovery = _numbers(result)
-    counted = f"{records} records, {lost} lost, {doubled} doubled, {recovery} seconds to recover"
+    counted = f"{records} records, {lost} lost, {doubled} duplicated, {recovery} seconds to recover"
     return "\n    ".join([f"{result.outcome or 'no outcome'}; {counted}", *result.problems])
 
 
@@ -70,7 +70,8 @@ def in_words(bulk: Bulk) -> str:
     text = (
         f"{bulk.kills:,} kills (kill -9) in {bulk.seconds / 60:.0f} minutes, of {GROUPS} groups of {DAEMONS} daemons "
         f"that were restarted at once, under a load of {bulk.records:,} events in {bulk.objects:,} objects, of which "
-        f"{bulk.adopted:,} were adopted: {bulk.lost} rows lost, {bulk.doubled} doubled (seed {bulk.seed}, {bulk.date})."
+        f"{bulk.adopted:,} were adopted: {bulk.lost} rows lost, {bulk.doubled} duplicated "
+        f"(seed {bulk.seed}, {bulk.date})."
     )
     return "\n\n".join([text, *bulk.problems])
 

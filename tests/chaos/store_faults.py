@@ -20,7 +20,7 @@ async def store_killed(rig: Rig, _: Random) -> str:
     await rig.all(_unavailable)
     await rig.lasts()
     await asyncio.to_thread(rig.store.start)
-    return "held and retried"
+    return "buffered and retried"
 
 
 @fault(settings={"s3.read_timeout": "1s"})
@@ -31,7 +31,7 @@ async def store_slow(rig: Rig, rng: Random) -> str:
     await rig.fired("delayed", _ENOUGH)
     await rig.lasts()
     rig.s3.heal()
-    return f"held and retried; {rig.s3.fired['delayed']} requests delayed"
+    return f"buffered and retried; {rig.s3.fired['delayed']} requests delayed"
 
 
 @fault(daemons=2)
@@ -45,7 +45,7 @@ async def store_errors(rig: Rig, rng: Random) -> str:
     await rig.all(_unavailable)
     await rig.lasts()
     rig.s3.heal()
-    return f"held and retried; {rig.s3.fired.total()} requests refused"
+    return f"buffered and retried; {rig.s3.fired.total()} requests refused"
 
 
 @fault(daemons=2)
@@ -55,7 +55,7 @@ async def answer_lost(rig: Rig, rng: Random) -> str:
     await rig.fired("cut", _ENOUGH)
     await rig.lasts()
     rig.s3.heal()
-    return f"repeated; {rig.s3.fired['cut']} times it met its own object"
+    return f"repeated; {rig.s3.fired['cut']} times it found its own object"
 
 
 @fault(daemons=2)
@@ -97,7 +97,7 @@ async def forbidden(rig: Rig, _: Random) -> str:
     await rig.all(_forbidden)
     await rig.lasts()
     rig.s3.heal()
-    return "held and retried; not ready (sink_forbidden)"
+    return "buffered and retried; not ready (sink_forbidden)"
 
 
 @fault(started=False)
@@ -114,7 +114,7 @@ async def credentials_expire(rig: Rig, _: Random) -> str:
     await rig.all(_forbidden)
     await rig.lasts()
     write_credentials(file, *rig.store.other_keys)
-    return "held and retried; not ready (sink_forbidden); the others were picked up without a restart"
+    return "buffered and retried; not ready (sink_forbidden); the new ones were used without a restart"
 
 
 async def disk_full(rig: Rig, _: Random) -> str:
@@ -129,7 +129,7 @@ async def disk_full(rig: Rig, _: Random) -> str:
         refused = await daemon.until(_forbidden)
         assert "the disk is full: make room" in (refused.sink_error or ""), refused.sink_error
         await rig.lasts()
-    return "held and retried; not ready (sink_forbidden)"
+    return "buffered and retried; not ready (sink_forbidden)"
 
 
 if can_mount():  # a small disk takes the right to mount one

@@ -35,7 +35,7 @@ async def partitions_added(rig: Rig, _: Random) -> str:
     rig.over()
     daemon.start()
     await daemon.until(lambda status: len(status.partitions) == 6)
-    return "found, and landed from their beginning, in spite of kafka.start = latest"
+    return "found, and read from their beginning despite kafka.start = latest"
 
 
 async def _noticed(rig: Rig, condition: Callable[[Status], object]) -> None:
@@ -109,7 +109,7 @@ async def topic_recreated_under_load(rig: Rig, _: Random) -> str:
     assert {number: landed(number)[-1] for number in held} == held, "what was held did not land"
     await _new_lineage_as_told(rig, message)
     await _unchanged(rig, former)
-    return "what was held landed, then halted (recreated_topic); landed in a new lineage"
+    return "buffered records landed, then halted (recreated_topic); landed in a new lineage"
 
 
 async def _taken(rig: Rig) -> dict[int, int]:
@@ -169,7 +169,7 @@ async def retention_overtakes_stopped(rig: Rig, _: Random) -> str:
     daemon.start()
     await halted(rig, daemon, "lost_upstream", [0, 1])
     await _skip_as_told(rig, landed, start)
-    return "halted (lost_upstream); with kafka.skip_lost went on, and the hole is an object without rows"
+    return "halted (lost_upstream); with kafka.skip_lost continued, and an object without rows covers the gap"
 
 
 @fault(partitions=2)
@@ -191,7 +191,10 @@ async def retention_overtakes_running(rig: Rig, _: Random) -> str:
     # An answer that was on its way brings some more, later.
     assert all(read_until[number] >= end for number, end in held.items()), f"of {held} not all landed: {read_until}"
     await _skip_as_told(rig, read_until, start)
-    return "what was held landed, then halted (lost_upstream); with kafka.skip_lost went on with the hole on record"
+    return (
+        "buffered records landed, then halted (lost_upstream); with kafka.skip_lost continued, and an object without "
+        "rows covers the gap"
+    )
 
 
 def _lost_from(message: str) -> int:

@@ -69,7 +69,7 @@ VOLUME = {
         WEEK + 120,
         {CONSUMED: "0x2016 0+200x10 2000x30"},  # some in the hour before
         TOPIC,
-        "0 records of t in 15 minutes, where there are some at other times.",
+        "0 records of t in 15 minutes, although there usually are some at this time.",
         [
             {CONSUMED: "0+200x2100"},
             {CONSUMED: "0x2016 0+20x10 200x30"},
@@ -134,14 +134,14 @@ QUALITY = {
         30,
         {REJECTED: "0+30x60", CONSUMED: "0+100x60"},
         JOB,
-        "30% of the records are rejected; the breaker stops daemons at its max_share.",
+        "30% of the records are rejected; the daemons stop at breaker.max_share.",
         [{REJECTED: "0+20x60", CONSUMED: "0+100x60"}],
     ),
     "IngestdNewRejectReason": Case(
         1535,
         {BUILD: "1x400", REJECTED: "_x305 0+1x20"},
         {**JOB, "reason": "not_json"},
-        "2 events are rejected as not_json: a reason not seen in a week.",
+        "2 events were rejected as not_json, a reason not seen for a week.",
         [
             {BUILD: "1x400", REJECTED: "5x200 stale _x100 1x20"},  # seen before, by a daemon that has ended
             {BUILD: "_x300 1x20", REJECTED: "_x305 0+1x20"},  # no day of history: everything is new
@@ -152,7 +152,7 @@ QUALITY = {
         1535,
         {BUILD: "1x400", ACCEPTED: "_x305 0+1x20"},
         VISIT,
-        "2 events of type web_visit: a type not seen in a week.",
+        "2 events of type web_visit, a type not seen for a week.",
         [{BUILD: "1x400", ACCEPTED: "5x200 stale _x100 1x20"}, {BUILD: "_x300 1x20", ACCEPTED: "_x305 0+1x20"}],
         "5m",
     ),
@@ -160,7 +160,7 @@ QUALITY = {
         80,
         {**LATE, LAG: "500x100", LANDED: "0+100x100"},
         JOB,
-        "Half of the objects end with a record 37m 30s old, and there is no backlog.",
+        "Half of the objects land 37m 30s after the timestamp of their last record, without a backlog.",
         [
             {**LATE, LAG: "2000x100", LANDED: "0+100x100"},  # old because they had to wait
             {**LATE, of(f"{DELAY}_bucket", le="300.0"): "0x100", of(f"{DELAY}_bucket", le="900.0"): "0+1x100"},
@@ -169,12 +169,14 @@ QUALITY = {
 }
 
 PIPELINE = {
-    "IngestdAbsent": Case(10, {'up{job="other"}': "1x20"}, {}, "No daemon is scraped (1 = none).", [{BUILD: "1x20"}]),
+    "IngestdAbsent": Case(
+        10, {'up{job="other"}': "1x20"}, {}, "Prometheus scrapes no ingestd daemon (absent = 1).", [{BUILD: "1x20"}],
+    ),
     "IngestdDown": Case(
         6,
         {of("up"): "0x20"},
         A,
-        "a does not answer its scrapes (up = 0).",
+        "a does not answer Prometheus (up = 0).",
         [{of("up"): "1x2 0x2 1x20"}, {of("up", job="other"): "0x20"}],
         also=({of("up", job="other"): "0x20", of("ingestd_build_info", job="other"): "1x2 stale"},),
     ),
@@ -196,7 +198,7 @@ PIPELINE = {
         2,
         {reason("sink_forbidden"): "1x20"},
         {**A, "reason": "sink_forbidden"},
-        "The store refuses a (sink_forbidden = 1); it goes on once that is mended.",
+        "The store denies access to a (sink_forbidden = 1); repair the rights and it continues by itself.",
         [{reason("sink_forbidden"): "0x20"}],
     ),
     "IngestdUploadsFailing": Case(
@@ -211,7 +213,7 @@ PIPELINE = {
         {of("ingestd_upload_retries_total", code="SlowDown"): "0+2x60",
          of("ingestd_objects_landed_total", topic="t"): "0+1x60"},
         {**JOB, "code": "SlowDown"},
-        "30 calls to the store were repeated in 15 minutes, because of SlowDown.",
+        "30 calls to the store were retried in 15 minutes because of SlowDown.",
         [{of("ingestd_upload_retries_total", code="SlowDown"): "0+1x60",
           of("ingestd_objects_landed_total", topic="t"): "0+100x60"}],
     ),
@@ -219,14 +221,14 @@ PIPELINE = {
         1,
         {of("ingestd_partition_halted", **P3): "1x5"},
         {**A, **P3},
-        "t[3] is halted (= 1): a person must act.",
+        "t[3] is halted (= 1): operator action required.",
         [{of("ingestd_partition_halted", **P3): "0x5"}],
     ),
     "IngestdPartitionWithoutOwner": Case(
         45,
         {POSITION: "5x30 stale"},
         {**JOB, **P3},
-        "No daemon has t[3] (= 1), and one had it within 6 hours.",
+        "No daemon owns t[3] (= 1), but one owned it within the last 6 hours.",
         [{POSITION: "5x30 stale", of("ingestd_partition_position_offset", instance="b", **P3): "_x33 5x60"}],
     ),
     "IngestdRecordsLost": Case(
@@ -240,14 +242,14 @@ PIPELINE = {
         6,
         ledger(in_flight=2),
         {**A, "topic": "t"},
-        "a has 1 records of t that are not accounted for.",
+        "a cannot account for 1 records of t.",
         [ledger(in_flight=3)],
     ),
     "IngestdLagging": Case(
         50,
         {LAG: "200000x60", LANDED: "0+6000x60"},
         JOB,
-        "The backlog of ingestd is 33m 20s of work at the rate of the last half hour.",
+        "ingestd needs 33m 20s for its backlog at the rate of the last half hour.",
         [{LAG: "50000x60", LANDED: "0+6000x60"}, {LAG: "0x60", LANDED: "0x60"}],
     ),
     "IngestdLagGrowing": Case(
@@ -262,7 +264,7 @@ PIPELINE = {
         25,
         {OLDEST: "0+60x40"},
         {**JOB, **P3},
-        "A record of t[3] has been held for 25m 0s.",
+        "A record of t[3] has been buffered for 25m 0s and has not landed.",
         [{OLDEST: "600x40"}],
     ),
     "IngestdSourceRebuilt": Case(
@@ -276,7 +278,7 @@ PIPELINE = {
         20,
         {of("ingestd_rebalances_total"): "0+1x40"},
         A,
-        "a has seen 20 changes of the group's assignment in an hour.",
+        "a went through 20 rebalances in an hour.",
         [{of("ingestd_rebalances_total"): "0+1x8 8x40"}],
     ),
     "IngestdLoopLag": Case(
@@ -290,14 +292,14 @@ PIPELINE = {
         16,
         {of("ingestd_buffered_bytes"): "95x40", of("ingestd_buffer_budget_bytes"): "100x40"},
         A,
-        "a holds 95% of batch.memory, and fetches no more at the end of it.",
+        "a uses 95% of batch.memory; at 100% it stops fetching.",
         [{of("ingestd_buffered_bytes"): "80x40", of("ingestd_buffer_budget_bytes"): "100x40"}],
     ),
     "IngestdMemoryHigh": Case(
         20,
         {of("process_resident_memory_bytes"): f"{2 << 30}x40", of("ingestd_buffer_budget_bytes"): f"{256 << 20}x40"},
         A,
-        "a has 2GiB of resident memory: more than its budget explains.",
+        "a uses 2GiB of memory: more than batch.memory explains.",
         [
             {of("process_resident_memory_bytes"): f"{319 << 20}x40",
              of("ingestd_buffer_budget_bytes"): f"{256 << 20}x40"},
@@ -308,7 +310,7 @@ PIPELINE = {
         430,
         {ON_TIME: "0+8x500", ALL: "0+10x500"},
         JOB,
-        "20% of the objects land later than 5 minutes; 1 % is allowed over 30 days.",
+        "20% of the objects take longer than 5 minutes to land; 1 % is allowed over 30 days.",
         [
             {ON_TIME: "0+20x425 8500+4x10", ALL: "0+20x500"},  # five minutes of an outage
             {ON_TIME: "0+20x400 8000+4x20 8099+19x80", ALL: "0+20x500"},  # it is over
@@ -323,7 +325,7 @@ PIPELINE = {
         2400,
         {ON_TIME: "0+98x500", ALL: "0+100x500"},
         JOB,
-        "2% of the objects land later than 5 minutes; 1 % is allowed over 30 days.",
+        "2% of the objects take longer than 5 minutes to land; 1 % is allowed over 30 days.",
         [
             {ON_TIME: "0+500x20 10998+998x480", ALL: "0+1000x500"},  # it is over
             {ON_TIME: "0+1000x400 400980+980x90", ALL: "0+1000x500"},  # some hours only
@@ -337,28 +339,28 @@ SNOWFLAKE = {
         40,
         {of("ingestd_snowflake_oldest_unloaded_seconds"): "0+60x60"},
         A,
-        "An object of a has not been loaded for 40m 0s: does the pipe run?",
+        "Snowflake has not loaded an object of a that landed 40m 0s ago.",
         [{of("ingestd_snowflake_oldest_unloaded_seconds"): "600x60"}],
     ),
     "IngestdSnowflakeBehind": Case(
         50,
         {UNLOADED_ROWS: "500000x60", LANDED: "0+6000x60"},
         JOB,
-        "500k rows landed and are not loaded: more than half an hour of them.",
+        "500k landed rows are not loaded: more than half an hour of traffic.",
         [{UNLOADED_ROWS: "100000x60", LANDED: "0+6000x60"}, {UNLOADED_ROWS: "0x60", LANDED: "0x60"}],
     ),
     "IngestdSnowflakeFailedFiles": Case(
         1,
         {of("ingestd_snowflake_failed_files"): "2x5"},
         JOB,
-        "Snowflake could not load 2 files, and never tries them again.",
+        "Snowflake failed to load 2 files and does not retry them.",
         [{of("ingestd_snowflake_failed_files"): "0x5"}],
     ),
     "IngestdSnowflakeUnknown": Case(
         40,
         {START: "0x60", of("ingestd_snowflake_unloaded_objects"): "1x60"},  # it has never compared
         A,
-        "a has not heard from Snowflake for 40m 0s.",
+        "a has had no answer from Snowflake for 40m 0s.",
         [
             {COMPARED: "600x60", START: "0x60", of("ingestd_snowflake_unloaded_objects"): "1x60"},
             {START: "0x60"},  # it does not follow its objects

@@ -57,69 +57,69 @@ def _quantiles(title: str, description: str, name: str, *, elsewhere: bool = Fal
 _STATE = (
     _one("Ready", "1 while /readyz answers 200.", "short", _of("ready"), "{{instance}}"),
     _one(
-        "Reasons not to be ready", "Each reason while it holds; the runbook has a section for each.", "short",
+        "Reasons not to be ready", "1 for each reason; the runbook has a section for each.", "short",
         f"sum by (reason) ({_of('not_ready')}) > 0", "{{reason}}",
     ),
-    _one("Partitions", "By daemon.", "short", _of("partitions"), "{{instance}}"),
+    _one("Assigned partitions", "By daemon.", "short", _of("partitions"), "{{instance}}"),
     _one(
-        "Halted partitions", "A person must act.", "short",
+        "Halted partitions", "Operator action required.", "short",
         f"sum by (topic) ({_of('partition_halted')})", "{{topic}}",
     ),
 )  # fmt: skip
 _VOLUME = (
-    _one("Events accepted, by type", "A second.", "eps", _rate("events_accepted_total", "event_type"),
+    _one("Accepted events by type", "Events a second.", "eps", _rate("events_accepted_total", "event_type"),
          "{{event_type}}"),
     Panel(
-        "Records in and out", "Taken from Kafka, and landed as rows.", "cps",
+        "Records consumed and landed", "Read from Kafka, and written as rows.", "cps",
         (
             Query(_rate("records_consumed_total", "topic"), "{{topic}} consumed"),
             Query(_rate("records_landed_total", "topic"), "{{topic}} landed"),
         ),
     ),
-    _one("Bytes of rows landed", "Uncompressed: what Snowpipe is billed on.", "Bps", _rate("row_bytes_total", "topic"),
+    _one("Landed row bytes", "Uncompressed: Snowpipe bills these.", "Bps", _rate("row_bytes_total", "topic"),
          "{{topic}}"),
 )  # fmt: skip
 _QUALITY = (
-    _one("Events rejected, by reason", "They are in the quarantine.", "eps", _rate("events_rejected_total", "reason"),
+    _one("Rejected events by reason", "They are in the quarantine.", "eps", _rate("events_rejected_total", "reason"),
          "{{reason}}"),
     _one(
-        "Share rejected", "The breaker opens at breaker.max_share of its window.", "percentunit",
+        "Share of rejected events", "The daemon stops above breaker.max_share.", "percentunit",
         f"sum(rate({_of('events_rejected_total')}[$__rate_interval]))"
         f" / sum(rate({_of('records_consumed_total')}[$__rate_interval]))",
         "rejected",
     ),
     _one(
-        "Not accounted for", "consumed - landed - quarantined - released - in flight: always 0.", "short",
+        "Unaccounted records", "consumed - landed - quarantined - released - in flight: always 0.", "short",
         " - ".join(f"sum({_of(f'records_{name}')})" for name in
                    ("consumed_total", "landed_total", "quarantined_total", "released_total", "in_flight")),
         "records",
     ),
 )  # fmt: skip
 _BATCHES = (
-    _one("Batches sealed, by what closed them", "Many by memory: batch.memory is too small.", "cps",
+    _one("Flushed batches by trigger", "If many are flushed by memory, batch.memory is too small.", "cps",
          _rate("batches_sealed_total", "trigger"), "{{trigger}}"),
     Panel(
-        "Size of data objects", "Compressed. Snowflake recommends 100 to 250 MB.", "bytes",
+        "Object size", "Compressed. Snowflake recommends 100 to 250 MB.", "bytes",
         (_quantile(0.5, "object_size_bytes"), _quantile(0.99, "object_size_bytes")),
     ),
-    _quantiles("Age of a batch when it is sealed", "From its first record.", "batch_age_seconds"),
+    _quantiles("Batch age at flush", "From its first record.", "batch_age_seconds"),
 )  # fmt: skip
 _UPLOADS = (
-    _quantiles("Upload duration", "Of a batch, quarantine and retries included.", "upload_duration_seconds"),
-    _one("Calls repeated, by code", "They failed; nothing is lost.", "cps", _rate("upload_retries_total", "code"),
-         "{{code}}"),
+    _quantiles("Upload duration", "One batch, including its quarantine object and retries.", "upload_duration_seconds"),
+    _one("Upload retries by code", "Failed calls that are retried; nothing is lost.", "cps",
+         _rate("upload_retries_total", "code"), "{{code}}"),
     Panel(
-        "Objects", "Adopted: another writer was first.", "cps",
+        "Landed and adopted objects", "Adopted: another writer wrote the object first.", "cps",
         (
             Query(_rate("objects_landed_total", "topic"), "{{topic}} landed"),
             Query(_rate("objects_adopted_total", "topic"), "{{topic}} adopted"),
         ),
     ),
-    _quantiles("Commit duration", "Request to answer.", "commit_duration_seconds"),
+    _quantiles("Commit duration", "From request to response.", "commit_duration_seconds"),
 )  # fmt: skip
 _LAG = (
     _one(
-        "Lag", "Offsets that have not landed, up to the log's end.", "short",
+        "Lag", "Offsets up to the end of the log that have not landed.", "short",
         f"sum by (topic) (max by (topic, partition) ({_of('partition_lag_records')}))", "{{topic}}",
     ),
     _one(
@@ -128,7 +128,7 @@ _LAG = (
     ),
     _quantiles("Freshness", "Landing time minus Kafka timestamp of an object's last record.", "landing_delay_seconds"),
     _one(
-        "Objects later than 5 minutes", "The objective is 1 % over 30 days.", "percentunit",
+        "Share of objects later than 5 minutes", "The objective is at most 1 % over 30 days.", "percentunit",
         f"1 - sum(rate({_of('landing_delay_seconds_bucket', _IN_TIME)}[$__rate_interval]))"
         f" / sum(rate({_of('landing_delay_seconds_count')}[$__rate_interval]))",
         "late",
@@ -136,19 +136,19 @@ _LAG = (
 )  # fmt: skip
 _RESOURCES = (
     Panel(
-        "Memory", "Resident, held events, and the budget for them (batch.memory).", "bytes",
+        "Memory", "Resident memory, buffered records, and their limit (batch.memory).", "bytes",
         (
             Query(f"process_resident_memory_bytes{{{_CHOSEN}}}", "{{instance}} resident"),
-            Query(_of("buffered_bytes"), "{{instance}} held"),
-            Query(_of("buffer_budget_bytes"), "{{instance}} budget"),
+            Query(_of("buffered_bytes"), "{{instance}} buffered"),
+            Query(_of("buffer_budget_bytes"), "{{instance}} limit"),
         ),
     ),
-    _one("CPU", "Seconds a second, by daemon.", "short",
+    _one("CPU", "CPU-seconds a second, by daemon.", "short",
          f"rate(process_cpu_seconds_total{{{_CHOSEN}}}[$__rate_interval])", "{{instance}}"),
-    _quantiles("Loop lag", "How late the event loop wakes a sleeper.", "loop_lag_seconds"),
-    _one("Open files", "Sockets included.", "short", f"process_open_fds{{{_CHOSEN}}}", "{{instance}}"),
+    _quantiles("Event loop lag", "How late the event loop runs a timer.", "loop_lag_seconds"),
+    _one("Open files", "Including sockets.", "short", f"process_open_fds{{{_CHOSEN}}}", "{{instance}}"),
     Panel(
-        "Unrest", "Since the start: rebalances seen, consumers rebuilt.", "short",
+        "Rebalances and rebuilt consumers", "Since the daemon started.", "short",
         (
             Query(_of("rebalances_total"), "{{instance}} rebalances"),
             Query(_of("source_restarts_total"), "{{instance}} consumers rebuilt"),
@@ -158,21 +158,21 @@ _RESOURCES = (
 )  # fmt: skip
 _SNOWFLAKE = (
     Panel(
-        "Rows landed and loaded", "The two lines run together.", "cps",
+        "Landed and loaded rows", "The two lines should be close.", "cps",
         (
             Query(f"sum(rate({_of('records_landed_total')}[$__rate_interval]))", "landed"),
             Query(f"sum(rate({_of('snowflake_rows_loaded_total')}[$__rate_interval]))", "loaded"),
         ),
     ),
-    _one("Rows not loaded", "Landed minus loaded.", "short", f"sum({_of('snowflake_unloaded_rows')})", "rows",
+    _one("Rows not loaded yet", "Landed minus loaded.", "short", f"sum({_of('snowflake_unloaded_rows')})", "rows",
          elsewhere=True),
-    _one("Oldest object not loaded", "Since it landed.", "s", f"max({_of('snowflake_oldest_unloaded_seconds')})",
-         "oldest", elsewhere=True),
+    _one("Oldest object not loaded yet", "Age since it landed.", "s",
+         f"max({_of('snowflake_oldest_unloaded_seconds')})", "oldest", elsewhere=True),
     _quantiles("Loading delay", "Load time minus Kafka timestamp of an object's last record.",
                "snowflake_loading_delay_seconds", elsewhere=True),
-    _one("Failed files", "Snowpipe never tries them again.", "short", f"max({_of('snowflake_failed_files')})", "files",
+    _one("Failed files", "Snowpipe does not retry them.", "short", f"max({_of('snowflake_failed_files')})", "files",
          elsewhere=True),
-    _one("Last comparison", "How old the other panels of this row are.", "s",
+    _one("Age of the last comparison", "The other panels of this row are that old.", "s",
          f"max({_of('snowflake_compared_seconds')})", "age", elsewhere=True),
 )  # fmt: skip
 

@@ -24,7 +24,17 @@ from tests.e2e.loader import in_directory
 
 REPOSITORY = Path(__file__).parents[2]
 RELEASE = REPOSITORY / "deploy" / "release"
-SOURCES = ("ingestd", "config", "deploy", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", ".gitignore")
+SOURCES = (
+    "ingestd",
+    "config",
+    "docs",
+    "deploy",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    ".gitignore",
+)
 COMMITTED = "2026-11-23T08:00:00Z"
 LOCKED_EXTRAS = {"snowflake"}
 LOCKS = ("requirements.txt", "build-requirements.txt")

@@ -1,0 +1,206 @@
+"""Makes the tables in the documents that come from the code. ``python -m tests.generated_docs --write`` writes them."""
+
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import inspect as types
+
+from benchmarks.peers.report import Found
+from benchmarks.peers.systems import SYSTEMS
+from benchmarks.rig.results import median
+from ingestd.config.validate import KEYS, Key
+from ingestd.core import rejections
+from ingestd.ops import metrics, readiness
+from tests.chaos.report import RESULTS, Report, in_words
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+REFERENCE = ROOT / "config" / "ingestd.toml"
+#: Plainer words for those of the peers' report.
+WORDS = {
+    "set aside": "quarantined",
+    "left out": "dropped",
+    "parsed, written anew": "parsed, encoded again",
+    "parsed, bytes as they came": "parsed, original bytes written",
+    "passed through": "not parsed",
+}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+class Entry(msgspec.Struct):
+    """A key of the reference file; `value` is its default, or an example if it has none."""
+
+    value: str
+    is_example: bool
+    meaning: str
+
+
+def reference() -> tuple[dict[str, str], dict[str, Entry]]:
+    """What config/ingestd.toml says of its sections and its keys. Another test compares that file with the code."""
+    sections: dict[str, str] = {}
+    entries: dict[str, Entry] = {}
+    section = ""
+    for line in REFERENCE.read_text().splitlines():
+        if header := re.match(r"\[(\w+)\](?: +# (.*))?", line):
+            section = header[1]
+            sections[section] = header[2] or ""
+        elif match := re.match(r"(# )?([a-z]\w*) = (.*?)(?: +# (.*))?$", line):
+            name = f"{section}.{match[2]}" if section else match[2]
+            entries[name] = Entry(match[3].strip(), bool(match[1]), match[4] or "")
+        elif more := re.match(r" +# (.*)", line):
+            entries[name].meaning += f" {more[1]}"
+    return sections, entries
+
+
+def keys_text() -> str:
+    """A table of keys for each section."""
+    sections, entries = reference()
+    parts = []
+    for section in ("", *sections):
+        rows = [
+            [f"`{name}`", _default(name, entry), _range(KEYS[name]), entry.meaning]
+            for name, entry in entries.items()
+            if name.rpartition(".")[0] == section
+        ]
+        title = f"### `[{section}]`" if section else "### Top level"
+        about = f"{_sentence(sections[section])}\n\n" if sections.get(section) else ""
+        parts.append(f"{title}\n\n{about}{table(['Key', 'Default', 'Range', 'Meaning'], rows)}")
+    return "\n".join(parts)
+
+
+def _default(name: str, entry: Entry) -> str:
+    if not entry.is_example:
+        return f"`{entry.value}`"
+    return "not set" if KEYS[name].is_secret else f"not set; such as `{entry.value}`"
+
+
+def _range(key: Key) -> str:
+    """What a key takes, in the few words that fit into a table."""
+    match key.type:
+        case types.BoolType():
+            words = "`true`, `false`"
+        case types.IntType(ge=low, le=high):
+            words = f"{low:,} to {high:,}"
+        case types.FloatType(ge=low, le=high):
+            words = f"{low:,.0f} to {high:,.0f}"
+        case types.LiteralType():
+            words = ", ".join(f"`{choice}`" for choice in key.choices)
+        case types.VarTupleType(max_length=most):
+            words = f"1 to {most:,} items"
+        case types.CustomType():
+            words = f"{key.low} to {key.high}" if key.low else "secret text"
+        case _:
+            words = key.words or "text"
+    return words
+
+
+def bad_events_table() -> str:
+    """The comment beside each reason is its meaning."""
+    described = re.findall(r'^    [A-Z_0-9]+ = "(\w+)"  # (.+)$', inspect.getsource(rejections.Reason), re.MULTILINE)
+    assert [name for name, _ in described] == list(rejections.Reason), "each reason has its meaning beside it"
+    meanings = {name: text.replace("DEPTH_MAX", str(rejections.DEPTH_MAX)) for name, text in described}
+    return table(["Reason", "Meaning"], [[f"`{name}`", _sentence(text)] for name, text in meanings.items()])
+
+
+def not_ready_table() -> str:
+    return table(["Reason", "Meaning"], [[f"`{code}`", text] for code, text in readiness.REASONS.items()])
+
+
+def metrics_table() -> str:
+    rows = [
+        [f"`{name}`", kind, ", ".join(f"`{label}`" for label in labels), text]
+        for name, kind, labels, text in metrics.table()
+    ]
+    return table(["Metric", "Type", "Labels", "Meaning"], rows)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
+
+
+def faults_table() -> str:
+    """One line for each fault; the report describes the faults."""
+    rows = []
+    for result in chaos_report().faults:
+        assert result.tally is not None
+        assert result.recovery is not None
+        tally = result.tally
+        counts = [f"{tally.records:,}", f"{tally.lost}", f"{tally.doubled}", f"{result.recovery:.1f}"]
+        rows.append([f"`{result.name}`", result.outcome, *counts])
+    return table(["Fault", "Outcome", "Records", "Lost", "Duplicated", "Seconds to recover"], rows)
+
+
+def kills_text() -> str:
+    report = chaos_report()
+    assert report.kills is not None
+    return textwrap.fill(in_words(report.kills), 120) + "\n"
+
+
+class PeersReport(msgspec.Struct):
+    runs: Found
+
+
+def peers_table() -> str:
+    found = msgspec.json.decode((RESULTS / "peers.json").read_bytes(), type=PeersReport).runs
+    head = ["System", "Events are", "Thousand events/s", "CPU-s per million", "Peak MiB", "Lost / duplicated"]
+    rows = []
+    for system in SYSTEMS:
+        runs = [it for it in found.races if it.system == system.key]
+        if runs:
+            (killed,) = [it.by_name for it in found.killed if it.system == system.key]
+            (tried,) = [it.outcomes for it in found.tried if it.system == system.key]
+            rate = median([it.events_per_s for it in runs]) / 1000
+            cost = median([it.cpu_s_per_million for it in runs])
+            peak = median([it.peak_mib for it in runs])
+            figures = [f"{rate:.0f}", f"{cost:.1f}", f"{peak:,.0f}", f"{killed.lost:,} / {killed.doubled:,}"]
+            variant, truncated = (WORDS.get(text, text) for text in (system.variant, tried["truncated"]))
+            rows.append([system.name, variant, *figures, truncated])
+    return table([*head, "Truncated event"], rows)
+
+
+def chaos_report() -> Report:
+    return msgspec.json.decode((RESULTS / "chaos.json").read_bytes(), type=Report)
+
+
+#: Document and name of each generated text, and what makes it.
+GENERATED: dict[tuple[Path, str], Callable[[], str]] = {
+    (README, "peers"): peers_table,
+    (DOCS / "configuration.md", "keys"): keys_text,
+    (DOCS / "events.md", "bad-events"): bad_events_table,
+    (DOCS / "guarantees.md", "faults"): faults_table,
+    (DOCS / "guarantees.md", "kills"): kills_text,
+    (DOCS / "operations.md", "not-ready"): not_ready_table,
+    (DOCS / "operations.md", "metrics"): metrics_table,
+}
+
+
+def place(document: Path, name: str) -> re.Match[str]:
+    """The text of that name in a document, as the second group."""
+    pattern = rf"(<!-- \w+: {name} -->\n)(.*?)(<!-- end -->\n)"
+    found = re.search(pattern, document.read_text(), re.DOTALL)
+    assert found is not None, f"{document.name} has no place for {name}"
+    return found
+
+
+def write() -> None:
+    """Put every generated text into its place."""
+    for (document, name), make in GENERATED.items():
+        text, found = document.read_text(), place(document, name)
+        document.write_text(text[: found.start(2)] + make() + text[found.end(2) :])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit("usage: python -m tests.generated_docs --write")
+    write()
