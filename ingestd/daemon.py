@@ -84,10 +84,10 @@ class Daemon:
             found.append(pipe)
             if self._demo is not None:
                 self._demo.attach_table(pipe.state, pipe.warehouse)
-        confirmation = wiring.make_load_monitor(self._config, self._sink, self._retrier, self._metrics)
-        if confirmation is not None:
-            found.append(confirmation)
-            self._status.loading = confirmation.state
+        load_monitor = wiring.make_load_monitor(self._config, self._sink, self._metrics)
+        if load_monitor is not None:
+            found.append(load_monitor)
+            self._status.loading = load_monitor.state
         return found
 
     async def run(self) -> int:

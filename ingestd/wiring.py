@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Reads of the load monitor: as many at once as the sink has connections besides the uploads.
+MONITOR_CONCURRENCY = 2
+MONITOR_EFFECT = "the load monitor retries, uploads are not affected"
+
 
 def run(main: Coroutine[object, object, T]) -> T:
     """Run `main` on a new event loop: uvloop's, if it is installed."""
@@ -127,7 +131,7 @@ def make_local_loader(config: Config, model: Model, sink: Sink) -> "LocalLoader 
     return LocalLoader(settings, warehouse, columns(model), sink, events)
 
 
-def make_load_monitor(config: Config, sink: Sink, guard: SinkRetrier, metrics: Metrics) -> "LoadMonitor | None":
+def make_load_monitor(config: Config, sink: Sink, metrics: Metrics) -> "LoadMonitor | None":
     """The monitor of loads into Snowflake; None if it is off. ConfigError if its extra is not installed."""
     settings = config.snowflake
     if not settings.confirm and settings.delivery != "rest":
@@ -135,7 +139,7 @@ def make_load_monitor(config: Config, sink: Sink, guard: SinkRetrier, metrics: M
     from ingestd.snowflake.connection import load_connector  # noqa: PLC0415
     from ingestd.snowflake.load_monitor import LoadMonitor  # noqa: PLC0415
     from ingestd.snowflake.load_queries import ask_once  # noqa: PLC0415
-    from ingestd.snowflake.rest import Endpoint  # noqa: PLC0415
+    from ingestd.snowflake.rest import PipeEndpoint  # noqa: PLC0415
     from ingestd.snowflake.stage_location import stage_location  # noqa: PLC0415
 
     load_connector()
@@ -144,10 +148,10 @@ def make_load_monitor(config: Config, sink: Sink, guard: SinkRetrier, metrics: M
         root=stage_location(config).root,
         sink=sink,
         layout=make_keys(config),
-        guard=guard,
+        retrier=SinkRetrier(config.sink, concurrency=MONITOR_CONCURRENCY, effect=MONITOR_EFFECT),
         metrics=metrics,
-        ask=partial(ask_once, settings),
-        name=Endpoint(settings).insert_files if settings.delivery == "rest" else None,
+        query_history=partial(ask_once, settings),
+        submit=PipeEndpoint(settings).submit if settings.delivery == "rest" else None,
     )
 
 

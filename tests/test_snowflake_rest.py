@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from ingestd.config.model import Secret, SnowflakeConfig
 from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
-from ingestd.snowflake.rest import Endpoint
+from ingestd.snowflake.rest import PipeEndpoint
 from ingestd.snowflake.token import LIFETIME, subject, token
 from tests.services.ports import HOST
 
@@ -142,12 +142,12 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def endpoint(server: Server, settings: SnowflakeConfig) -> Endpoint:
-    return Endpoint(with_(settings, host=server.host, protocol="http"))
+def endpoint(server: Server, settings: SnowflakeConfig) -> PipeEndpoint:
+    return PipeEndpoint(with_(settings, host=server.host, protocol="http"))
 
 
-def test_files_are_named_as_snowflake_documents_it(server: Server, endpoint: Endpoint) -> None:
-    endpoint.insert_files(["year=2026/a.jsonl.gz", "year=2026/b.jsonl.gz"])
+async def test_files_are_named_as_snowflake_documents_it(server: Server, endpoint: PipeEndpoint) -> None:
+    await endpoint.submit(["year=2026/a.jsonl.gz", "year=2026/b.jsonl.gz"])
 
     [request] = server.requests
     path, _, query = request.path.partition("?")
@@ -159,10 +159,10 @@ def test_files_are_named_as_snowflake_documents_it(server: Server, endpoint: End
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_a_refusal_says_what_to_do(server: Server, endpoint: Endpoint, status: int) -> None:
+async def test_a_refusal_says_what_to_do(server: Server, endpoint: PipeEndpoint, status: int) -> None:
     server.answers = [(status, b'{"code": "390404", "message": "no such\\n pipe"}')]
     with pytest.raises(SnowflakeRefused, match=rf"HTTP {status}: no such pipe \[390404\] \(") as caught:
-        endpoint.insert_files(["a"])
+        await endpoint.submit(["a"])
     assert caught.value.code == "390404"
 
 
@@ -170,57 +170,59 @@ def test_a_refusal_says_what_to_do(server: Server, endpoint: Endpoint, status: i
     ("status", "body"),
     [(429, b""), (500, b"<html>"), (503, b"[]"), (302, b""), (200, b"<html>Please log in</html>"), (200, b"{}")],
 )
-def test_any_other_answer_means_to_try_again(server: Server, endpoint: Endpoint, status: int, body: bytes) -> None:
+async def test_any_other_answer_means_to_try_again(
+    server: Server, endpoint: PipeEndpoint, status: int, body: bytes
+) -> None:
     server.answers = [(status, body)]
     with pytest.raises(SnowflakeUnavailable):
-        endpoint.insert_files(["a"])
-    endpoint.insert_files(["a"])
+        await endpoint.submit(["a"])
+    await endpoint.submit(["a"])
     assert len(server.requests) == 2
 
 
-def test_a_redirect_does_not_take_the_token_elsewhere(server: Server, endpoint: Endpoint) -> None:
+async def test_a_redirect_does_not_take_the_token_elsewhere(server: Server, endpoint: PipeEndpoint) -> None:
     server.answers = [(302, b"")]
     with pytest.raises(SnowflakeUnavailable, match="HTTP 302"):
-        endpoint.insert_files(["a"])
+        await endpoint.submit(["a"])
     assert len(server.requests) == 1
 
 
-def test_no_server_means_to_try_again(settings: SnowflakeConfig) -> None:
+async def test_no_server_means_to_try_again(settings: SnowflakeConfig) -> None:
     with pytest.raises(SnowflakeUnavailable, match="cannot reach the pipe"):
-        Endpoint(with_(settings, host="127.0.0.1:9", protocol="http")).insert_files(["a"])
+        await PipeEndpoint(with_(settings, host="127.0.0.1:9", protocol="http")).submit(["a"])
 
 
-def test_a_token_is_kept_until_shortly_before_its_end_or_until_it_is_refused(
+async def test_a_token_is_kept_until_shortly_before_its_end_or_until_it_is_refused(
     server: Server, settings: SnowflakeConfig
 ) -> None:
     now = [0.0]
-    endpoint = Endpoint(with_(settings, host=server.host, protocol="http"), lambda: now[0])
+    endpoint = PipeEndpoint(with_(settings, host=server.host, protocol="http"), lambda: now[0])
 
-    def used() -> str:
-        endpoint.insert_files(["a"])
+    async def used() -> str:
+        await endpoint.submit(["a"])
         return server.requests[-1].headers["Authorization"]
 
-    first = used()
+    first = await used()
     now[0] = LIFETIME.total_seconds() * 0.7
-    assert used() == first
+    assert await used() == first
     assert endpoint._renew_at < LIFETIME.total_seconds()
     server.answers = [(401, b"{}")]
     with pytest.raises(SnowflakeRefused):
-        used()
+        await used()
     assert endpoint._renew_at == 0.0
 
 
-def test_a_key_that_was_replaced_is_used_for_the_next_token(
+async def test_a_key_that_was_replaced_is_used_for_the_next_token(
     server: Server, settings: SnowflakeConfig, tmp_path: Path
 ) -> None:
     now = [0.0]
-    endpoint = Endpoint(with_(settings, host=server.host, protocol="http"), lambda: now[0])
-    endpoint.insert_files(["a"])
+    endpoint = PipeEndpoint(with_(settings, host=server.host, protocol="http"), lambda: now[0])
+    await endpoint.submit(["a"])
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     (tmp_path / "key.pem").write_bytes(pem(other))
     now[0] = timedelta(hours=1).total_seconds()
 
-    endpoint.insert_files(["a"])
+    await endpoint.submit(["a"])
 
     sent = server.requests[-1].headers["Authorization"].removeprefix("Bearer ")
     assert jwt.decode(sent, other.public_key(), algorithms=["RS256"])

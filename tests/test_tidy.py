@@ -16,7 +16,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "kafka": ("sources/kafka/",),
     "aiobotocore": ("sinks/s3.py", "demo/warehouse/sqs_events.py"),
     "botocore": ("sinks/s3.py", "sinks/s3_errors.py", "demo/warehouse/sqs_events.py"),
-    "aiohttp": ("ops/http.py", "ops/health.py", "demo/page/", "sources/kafka/auth.py"),
+    "aiohttp": ("ops/http.py", "ops/health.py", "ops/http_client.py", "demo/page/"),
     "prometheus_client": ("ops/metrics.py",),
     "click": ("cli/",),
     "rich": ("ops/terminal.py",),

@@ -1,14 +1,14 @@
-"""Follows what landed into the table: compares with Snowflake's history, and names objects to a pipe that is not told.
+"""Monitors loads into Snowflake: compares landed objects with the copy history, and submits them to the pipe.
 
-Where the pipe is not notified by the bucket, an object is named to it as soon as it has landed. What was not named when
-a process ended is found by the next one: the objects of the newest days that the history does not know.
+Objects are submitted only if the bucket does not notify the pipe: each one as soon as it has landed. Objects that were
+not submitted when a process ended are found by the next one: those of the newest days that the history does not know.
 """
 
 import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from ingestd.config.model import SnowflakeConfig
@@ -29,22 +29,24 @@ from ingestd.snowflake.rest import MAX_FILES
 
 log = logging.getLogger(__name__)
 
-DAYS = 8  # the newest ones that have objects: looked through at the start
-#: A pipe forgets a name after 14 days, and would load the file again: half of that is far enough away.
-NAMED_WITHIN = timedelta(days=7)
-OVERLAP = timedelta(minutes=30)  # of two questions: lines of the history may appear late
-RETRY_INITIAL, RETRY_MAX = 1.0, 60.0  # seconds between two tries to name objects
-PATIENCE = 5.0  # seconds at the end, for naming what landed last
-TOLD = 10  # failed files that are logged after one comparison
+SCANNED_DAYS = 8  # the newest day folders, which are scanned at the start
+#: A pipe forgets a file name after 14 days and would load the file again: half of that keeps a safe distance.
+SUBMIT_WITHIN = timedelta(days=7)
+OVERLAP = timedelta(minutes=30)  # of two history queries: rows of the history may appear late
+RETRY_INITIAL_S, RETRY_MAX_S = 1.0, 60.0  # between two attempts to submit
+FINAL_SUBMIT_S = 5.0  # at the end, to submit what landed last
+MAX_LOGGED = 10  # failed files of one comparison
 
-Ask = Callable[[datetime, datetime], list[CopiedFile]]
-Lines = list[tuple[str, CopiedFile]]  # by key
-Name = Callable[[Sequence[str]], None]
+QueryHistory = Callable[[datetime, datetime], list[CopiedFile]]
+HistoryRows = list[tuple[str, CopiedFile]]  # by key
+Submit = Callable[[Sequence[str]], Awaitable[None]]
 
 
 class LoadMonitor:
-    """One per daemon. `ask` gives the history from one time to another; `name` tells the pipe of files, or is None
-    where the bucket does. Both block, and raise ``IngestdError``.
+    """One per daemon. `query_history` blocks and returns the copy history between two times.
+
+    `submit` submits files to the pipe; None if the bucket notifies it. Both raise ``IngestdError``. The sink is read
+    through a retrier of the monitor's own: its outages are no outages of the uploads and do not affect readiness.
     """
 
     def __init__(
@@ -54,128 +56,129 @@ class LoadMonitor:
         root: str,
         sink: Sink,
         layout: ObjectKeys,
-        guard: SinkRetrier,
+        retrier: SinkRetrier,
         metrics: Metrics,
-        ask: Ask,
-        name: Name | None,
+        query_history: QueryHistory,
+        submit: Submit | None,
     ) -> None:
-        """`root` is what all keys of the sink begin with in the bucket: "", or it ends with "/"."""
+        """`root` is the prefix of all keys of the sink in the bucket: "", or it ends with "/"."""
         self._settings = settings
         self._root = root
         self._layout = layout
-        self._listing = Listing(sink, guard)
+        self._listing = Listing(sink, retrier)
         self._metrics = metrics
-        self._ask = ask
-        self._name = name
-        self._following = ObjectTracker()
-        self._unnamed: dict[str, None] = {}
-        self._to_name = asyncio.Event()
-        self._all_named = asyncio.Event()
-        self._all_named.set()
+        self._query_history = query_history
+        self._submit = submit
+        self._tracker = ObjectTracker()
+        self._pending: dict[str, None] = {}  # keys to submit
+        self._has_pending = asyncio.Event()
+        self._all_submitted = asyncio.Event()
+        self._all_submitted.set()
         self._scanned = False
-        self._adopted = 0  # objects, when we last looked through the store
+        self._adopted = 0  # objects adopted before the last scan of the sink
         self._compared_at: datetime | None = None
-        self._asking, self._naming = Outage(), Outage()
+        self._query_outage, self._submit_outage = Outage(), Outage()
         self._random = random.Random()
 
     async def start(self) -> None:
-        """Nothing to make ready: that Snowflake is away must not keep a daemon from landing."""
+        """Nothing to prepare: a daemon must land objects while Snowflake is unreachable, too."""
 
     def landed(self, key: str) -> None:
-        """An object is there."""
-        if self._following.add(key, datetime.now(UTC)):
-            self._note_unnamed(key)
+        """Track an object that has landed."""
+        if self._tracker.add(key, datetime.now(UTC)):
+            self._add_pending(key)
 
     def state(self) -> Loading:
-        """How far the table is behind the objects."""
+        """How far the table lags behind the objects."""
         now = datetime.now(UTC)
-        objects = self._following.objects.values()
+        objects = self._tracker.objects.values()
         first = oldest(objects)
         return Loading(
-            unloaded_objects=len(self._following.objects),
+            unloaded_objects=len(self._tracker.objects),
             unloaded_rows=sum(it.unloaded for it in objects),
             oldest_unloaded=max(0.0, (now - first).total_seconds()) if first else None,
             failed_files=sum(it.failed is not None for it in objects),
-            unnamed_objects=len(self._unnamed),
+            unnamed_objects=len(self._pending),
             compared_age=(now - self._compared_at).total_seconds() if self._compared_at else None,
         )
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._compare_again_and_again(), name="confirm")
-            if self._name is not None:
-                group.create_task(self._name_objects(self._name), name="name")
+            group.create_task(self._compare_periodically(), name="compare loads")
+            if self._submit is not None:
+                group.create_task(self._submit_objects(self._submit), name="submit files")
 
     async def settled(self) -> None:
-        """Wait until the pipe was told of all that landed. Not for long: we hold partitions, and the next start can."""
+        """Wait a short time until everything is submitted: the partitions are still ours; the next start can do it."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._all_named.wait(), PATIENCE)
+            await asyncio.wait_for(self._all_submitted.wait(), FINAL_SUBMIT_S)
 
     async def close(self) -> None:
-        """Say what is left, which the next start looks for."""
-        if self._unnamed:
-            log.warning("%d objects are not named to the pipe; the next start names them", len(self._unnamed))
+        """Log what was not submitted; the next start finds it."""
+        if self._pending:
+            log.warning("%d objects not submitted to the pipe; the next start submits them", len(self._pending))
 
     # -- comparing
 
-    async def _compare_again_and_again(self) -> None:
+    async def _compare_periodically(self) -> None:
         while True:
             try:
                 await self.compare(datetime.now(UTC))
             except IngestdError as error:
-                if self._asking.begin(asyncio.get_running_loop().time()):
-                    log.warning("Snowflake cannot be asked what it has loaded; asking again: %s", error)
+                if self._query_outage.begin(asyncio.get_running_loop().time()):
+                    log.warning("cannot compare objects with Snowflake's copy history; retrying: %s", error)
             else:
-                if ended := self._asking.end(asyncio.get_running_loop().time()):
-                    log.info("Snowflake answers again %s", ended)
+                if ended := self._query_outage.end(asyncio.get_running_loop().time()):
+                    log.info("comparison with Snowflake's copy history recovered %s", ended)
             await asyncio.sleep(self._settings.confirm_interval)
 
     async def compare(self, now: datetime) -> None:
-        """Look once. Errors: ``IngestdError``."""
-        # Read before the history is asked: what is loaded by then is there to be read.
+        """Compare once. Raises ``IngestdError``."""
+        # Before the history is queried: objects in the history exist by then and can be read.
         await self._read()
-        failures = await (self._look(now) if self._scanned else self._look_through(now))
-        self._tell(failures)
-        for loaded in self._following.done():
+        failures = await (self._read_recent(now) if self._scanned else self._scan_all(now))
+        self._log_failures(failures)
+        for loaded in self._tracker.done():
             self._metrics.loaded(loaded.rows, loaded.delay)
-        self._following.drop_empty(now - timedelta(seconds=self._settings.late))
+        self._tracker.drop_empty(now - timedelta(seconds=self._settings.late))
         self._compared_at = now
-        # Who wrote an object that was adopted may not have come to tell of it. It is looked for, and not named at once:
-        # after a reset of the group, objects are adopted that a pipe has long forgotten.
-        if self._following.has_room_again() or self._metrics.counters.totals().adopted != self._adopted:
+        # The writer of an adopted object may have ended before it submitted it. A scan finds it; it is not submitted
+        # at once, because after a reset of the group objects are adopted that the pipe has long forgotten.
+        if self._tracker.has_room_again() or self._metrics.counters.totals().adopted != self._adopted:
             self._scanned = False
 
-    async def _look(self, now: datetime) -> Lines:
-        """See what was loaded since the last time."""
+    async def _read_recent(self, now: datetime) -> HistoryRows:
+        """Read the history since the last comparison. Returns the rows that tell of a new failure."""
         since = (self._compared_at or now) - OVERLAP
-        return [it async for lines in self._history(since, now) for it in lines if self._following.see(*it)]
+        return [it async for lines in self._history(since, now) for it in lines if self._tracker.see(*it)]
 
-    async def _look_through(self, now: datetime) -> Lines:
-        """See all, and what is in the store: follow the objects of the newest days that are not loaded, and name those
-        that the history does not know.
+    async def _scan_all(self, now: datetime) -> HistoryRows:
+        """Read the whole history and scan the sink: track objects that are not loaded, submit those it does not know.
+
+        Returns the rows that tell of a new failure.
         """
         self._adopted = self._metrics.counters.totals().adopted
-        heard: set[str] = set()
-        known: set[str] = set()
+        seen: set[str] = set()
+        loaded: set[str] = set()
         others, failures = [], []
-        async for lines in self._history(now - NAMED_WITHIN - SLICE, now):
-            heard |= {key for key, _ in lines}
-            known |= {key for key, load in lines if load.rows and not load.partial}
+        async for lines in self._history(now - SUBMIT_WITHIN - SLICE, now):
+            seen |= {key for key, _ in lines}
+            loaded |= {key for key, load in lines if load.rows and not load.partial}
             others += [(key, load) for key, load in lines if not load.rows or load.partial]
-            failures += [it for it in lines if self._following.see(*it)]
-        await self._scan(heard, known, now)
-        return failures + [it for it in others if self._following.see(*it)]
+            failures += [it for it in lines if self._tracker.see(*it)]
+        await self._scan(seen, loaded, now)
+        return failures + [it for it in others if self._tracker.see(*it)]
 
-    async def _history(self, since: datetime, now: datetime) -> AsyncIterator[Lines]:
-        """Its lines with their keys, a part at a time."""
+    async def _history(self, since: datetime, now: datetime) -> AsyncIterator[HistoryRows]:
+        """The history's rows with their keys, a time slice at once."""
         for start, end in slices(since, now):
-            loads = await run_detached(self._ask, start, end)
+            loads = await run_detached(self._query_history, start, end)
             yield [(key_of(load, self._root, self._layout.events), load) for load in loads]
 
     async def _read(self) -> None:
-        """Read the metadata of objects that landed since."""
-        unread = self._following.unread()
+        """Read the metadata of new objects."""
+        unread = self._tracker.unread()
         for begin in range(0, len(unread), AT_ONCE):
             await asyncio.gather(*(self._describe(key) for key in unread[begin : begin + AT_ONCE]))
 
@@ -183,63 +186,64 @@ class LoadMonitor:
         info = await self._listing.head(key)
         landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
         if info is None or landed is None:
-            self._following.forget(key)
+            self._tracker.forget(key)
             return
         thing = read(info, landed)
-        self._following.describe(key, thing.landed_at, thing.rows, landed.last_timestamp)
+        self._tracker.describe(key, thing.landed_at, thing.rows, landed.last_timestamp)
 
-    async def _scan(self, heard: set[str], known: set[str], now: datetime) -> None:
+    async def _scan(self, seen: set[str], loaded: set[str], now: datetime) -> None:
+        """Track the newest objects that are not loaded, and submit those that the history has not seen."""
         folders = await self._listing.days(self._layout.events)
-        for folder in folders[-DAYS:]:
+        for folder in folders[-SCANNED_DAYS:]:
             async for key in self._listing.keys(folder):
-                if key not in known and self._layout.parse(key) is not None:
-                    self._following.add(key, now)
+                if key not in loaded and self._layout.parse(key) is not None:
+                    self._tracker.add(key, now)
         await self._read()
-        for key, followed in list(self._following.objects.items()):
-            if followed.landed_at < now - NAMED_WITHIN:
-                self._following.forget(key)
-            elif key not in heard:
-                self._note_unnamed(key)
+        for key, followed in list(self._tracker.objects.items()):
+            if followed.landed_at < now - SUBMIT_WITHIN:
+                self._tracker.forget(key)
+            elif key not in seen:
+                self._add_pending(key)
         self._scanned = True
 
-    def _tell(self, failures: Lines) -> None:
-        for key, load in failures[:TOLD]:
+    def _log_failures(self, failures: HistoryRows) -> None:
+        for key, load in failures[:MAX_LOGGED]:
             log.error(
-                "Snowflake could not load a file, and never tries it again: "
-                "`ingestd snowflake reconcile` prints what repairs it",
+                "Snowflake could not load a file and does not retry it: "
+                "`ingestd snowflake reconcile` prints the statements that repair it",
                 extra={"object": key, "status": load.status, "error": load.error},
             )
-        if len(failures) > TOLD:
-            log.error("Snowflake could not load %d more files", len(failures) - TOLD)
+        if len(failures) > MAX_LOGGED:
+            log.error("Snowflake could not load %d more files", len(failures) - MAX_LOGGED)
 
-    # -- naming
+    # -- submitting
 
-    def _note_unnamed(self, key: str) -> None:
-        if self._name is not None:
-            self._unnamed[key] = None
-            self._all_named.clear()
-            self._to_name.set()
+    def _add_pending(self, key: str) -> None:
+        if self._submit is not None:
+            self._pending[key] = None
+            self._all_submitted.clear()
+            self._has_pending.set()
 
-    async def _name_objects(self, name: Name) -> None:
+    async def _submit_objects(self, submit: Submit) -> None:
         attempt = 0
         while True:
-            await self._to_name.wait()
-            batch = [key for key, _ in zip(self._unnamed, range(MAX_FILES), strict=False)]
+            await self._has_pending.wait()
+            batch = [key for key, _ in zip(self._pending, range(MAX_FILES), strict=False)]
             if not batch:
-                self._to_name.clear()
-                self._all_named.set()
+                self._has_pending.clear()
+                self._all_submitted.set()
                 continue
             try:
-                await run_detached(name, [key.removeprefix(self._layout.events) for key in batch])
+                await submit([key.removeprefix(self._layout.events) for key in batch])
             except IngestdError as error:
-                if self._naming.begin(asyncio.get_running_loop().time()):
-                    log.warning("the pipe cannot be told of objects; nothing is lost, retrying: %s", error)
-                await asyncio.sleep(backoff(attempt, RETRY_INITIAL, RETRY_MAX, self._random))
+                if self._submit_outage.begin(asyncio.get_running_loop().time()):
+                    log.warning("cannot submit objects to the pipe; nothing is lost, retrying: %s", error)
+                await asyncio.sleep(backoff(attempt, RETRY_INITIAL_S, RETRY_MAX_S, self._random))
                 attempt += 1
                 continue
             attempt = 0
-            if ended := self._naming.end(asyncio.get_running_loop().time()):
-                log.info("the pipe is told of objects again %s", ended)
+            if ended := self._submit_outage.end(asyncio.get_running_loop().time()):
+                log.info("submitting objects to the pipe recovered %s", ended)
             self._metrics.named(len(batch))
             for key in batch:
-                self._unnamed.pop(key, None)
+                self._pending.pop(key, None)

@@ -1,36 +1,35 @@
-"""Snowpipe's REST endpoint: names files to a pipe, which loads each name once in 14 days."""
+"""Snowpipe's REST endpoint: submits files to a pipe, which loads each file name once in 14 days."""
 
 import json
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from http.client import HTTPException
 from typing import Any
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.ops.detached_thread import run_detached
+from ingestd.ops.http_client import HttpFailure, post
 from ingestd.snowflake.table import qualified
 from ingestd.snowflake.token import LIFETIME, token
 
-MAX_FILES = 5000  # that one call takes
-_TIMEOUT_S = 30
-_ANSWER_BYTES_MAX = 64 << 10
-_RENEW = 0.8  # of a token's lifetime
+MAX_FILES = 5000  # in one request
+_TIMEOUT_S = 30.0
+_MAX_ANSWER_BYTES = 64 << 10
+_RENEW_AT = 0.8  # of a token's lifetime
 
 _HINTS = {
     400: "a defect of this program: please report it",
     401: "ALTER USER ... SET RSA_PUBLIC_KEY must have snowflake.private_key_file's key; or set this machine's clock",
     403: "grant OPERATE on the pipe to the user's default role",
-    404: "the pipe is not there, or the user's default role has no OPERATE on it: see snowflake.pipe",
+    404: "the pipe does not exist, or the user's default role has no OPERATE on it: see snowflake.pipe",
 }
 
 
-class Endpoint:
-    """``insertFiles`` of one pipe. Its calls block; one at a time."""
+class PipeEndpoint:
+    """``insertFiles`` of one pipe. One request at a time."""
 
     def __init__(self, settings: SnowflakeConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -38,59 +37,49 @@ class Endpoint:
         self._token = ""
         self._renew_at = 0.0
         host = settings.host or f"{settings.account}.snowflakecomputing.com"
-        # Case counts in the path; what was created without quotes is upper case.
+        # The path is case-sensitive; names that were created without quotes are upper case.
         pipe = qualified(settings, settings.pipe).upper()
         self._url = f"{settings.protocol}://{host}/v1/data/pipes/{pipe}/insertFiles"
 
-    def insert_files(self, files: Sequence[str]) -> None:
-        """Name at most MAX_FILES, relative to the stage. They are queued when this returns; a name that the pipe has
-        had is skipped. Errors: ``SnowflakeError``, ``ConfigError`` for a key that cannot be used.
+    async def submit(self, files: Sequence[str]) -> None:
+        """Submit at most MAX_FILES, each relative to the stage. They are queued when this returns.
+
+        The pipe skips a file name that it has had. Raises ``SnowflakeError``, and ``ConfigError`` for an unusable key.
         """
         body = json.dumps({"files": [{"path": file} for file in files]}).encode()
-        url = f"{self._url}?requestId={uuid.uuid4()}"
         headers = {
-            "Authorization": f"Bearer {self._fresh_token()}",
+            "Authorization": f"Bearer {await self._fresh_token()}",
             "X-Snowflake-Authorization-Token-Type": "KEYPAIR_JWT",
             "Content-Type": "application/json",
-            "Accept": "application/json",
             "User-Agent": "ingestd",
         }
-        request = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310  http or https
+        url = f"{self._url}?requestId={uuid.uuid4()}"
         try:
-            with urllib.request.build_opener(_NoRedirects).open(request, timeout=_TIMEOUT_S) as answer:
-                said = answer.read(_ANSWER_BYTES_MAX)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._refusal(error.code, error.read(_ANSWER_BYTES_MAX)) from None
-        except (OSError, HTTPException) as error:
-            raise SnowflakeUnavailable(f"cannot reach the pipe: {error}", code=type(error).__name__) from None
-        # Whatever answers 200 to anything is no pipe.
-        if _fields(said).get("responseCode") != "SUCCESS":
-            raise SnowflakeUnavailable("cannot name files to the pipe: the answer is not Snowflake's", code="answer")
+            answer = await post(url, body, headers, timeout_s=_TIMEOUT_S, max_bytes=_MAX_ANSWER_BYTES)
+        except HttpFailure as error:
+            raise SnowflakeUnavailable(f"cannot reach the pipe: {error}", code=error.code) from None
+        if answer.status != 200:
+            raise self._refusal(answer.status, answer.body)
+        # A proxy or a login page may answer 200 to anything.
+        if _fields(answer.body).get("responseCode") != "SUCCESS":
+            raise SnowflakeUnavailable("cannot submit files to the pipe: the answer is not Snowflake's", code="answer")
 
-    def _fresh_token(self) -> str:
+    async def _fresh_token(self) -> str:
         if self._clock() >= self._renew_at:
-            self._token = token(self._settings, datetime.now(UTC))
-            self._renew_at = self._clock() + LIFETIME.total_seconds() * _RENEW
+            self._token = await run_detached(token, self._settings, datetime.now(UTC))
+            self._renew_at = self._clock() + LIFETIME.total_seconds() * _RENEW_AT
         return self._token
 
     def _refusal(self, status: int, body: bytes) -> SnowflakeError:
         fields = _fields(body)
         code = str(fields.get("code") or status)
         said = REDACTION.clean(" ".join(str(fields.get("message") or "").split()))[:300]
-        message = f"cannot name files to the pipe: HTTP {status}" + (f": {said} [{code}]" if said else "")
+        message = f"cannot submit files to the pipe: HTTP {status}" + (f": {said} [{code}]" if said else "")
         if status == 401:
             self._renew_at = 0.0
         if status in _HINTS:
             return SnowflakeRefused(message, code=code, hint=_HINTS[status])
         return SnowflakeUnavailable(message, code=code)
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry our token to another host: it becomes an ``HTTPError``."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
 
 def _fields(body: bytes) -> dict[str, Any]:

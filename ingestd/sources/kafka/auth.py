@@ -6,9 +6,8 @@ import json
 import ssl
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
@@ -16,13 +15,10 @@ from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 from ingestd.config.model import KafkaConfig, Secret
 from ingestd.config.secrets import REDACTION, secret
 from ingestd.core.errors import ConfigError
+from ingestd.ops.http_client import HttpFailure, post
 from ingestd.sources.kafka.errors import describe
 
-if TYPE_CHECKING:
-    from aiohttp import StreamReader
-
-_TIMEOUT_S, _TOTAL_TIMEOUT_S = 10.0, 60.0  # to connect, or without a byte; for all of the request
-_ANSWER_MAX_BYTES = 1 << 20
+_TIMEOUT_S = 60.0  # for the whole request of a token
 _DEFAULT_LIFETIME_S = 300.0  # where the answer has none
 _RENEW_EARLY = 0.2  # of the lifetime is left when a token is renewed, so that no connection is made with a stale one
 _REFUSED_STATUSES = {400, 401, 403}
@@ -126,8 +122,6 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ha
             return self._token
 
     async def _request(self) -> Token:
-        import aiohttp  # noqa: PLC0415  it takes long to load, and few clusters use OAuth
-
         try:
             pair = f"{quote(self._client_id, safe='')}:{quote(self._secret(), safe='')}"
         except ConfigError as error:
@@ -135,27 +129,13 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ha
             raise AuthenticationFailedError(str(error)) from error
         REDACTION.hide(pair)  # as base64, too, which a server's answer may quote
         form = {"grant_type": "client_credentials"} | ({"scope": self._scope} if self._scope else {})
-        timeout = aiohttp.ClientTimeout(total=_TOTAL_TIMEOUT_S, sock_connect=_TIMEOUT_S, sock_read=_TIMEOUT_S)
-        headers = {
-            "Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-        }
+        headers = {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
         try:
-            async with (
-                aiohttp.ClientSession(auto_decompress=False, timeout=timeout) as session,
-                session.post(
-                    self._url,
-                    data=form,
-                    headers=headers,
-                    proxy=_proxy(self._url),
-                    allow_redirects=False,  # a redirect would carry our secret to another host
-                ) as answer,
-            ):
-                self._check_status(answer.status)
-                return _parse(await _read(answer.content))
-        except (OSError, TimeoutError, aiohttp.ClientError) as error:
-            raise KafkaConnectionError(f"{self._url} cannot be reached: {str(error) or type(error).__name__}") from None
+            answer = await post(self._url, form, headers, timeout_s=_TIMEOUT_S)
+        except HttpFailure as error:
+            raise KafkaConnectionError(f"{self._url} cannot be reached: {error}") from None
+        self._check_status(answer.status)
+        return _parse(answer.body)
 
     def _check_status(self, status: int) -> None:
         if status in _REFUSED_STATUSES:
@@ -163,26 +143,6 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ha
             raise AuthenticationFailedError(message)
         if not 200 <= status < 300:
             raise KafkaConnectionError(f"{self._url} answers HTTP {status}")
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy for `url` from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
-
-    aiohttp's `trust_env` would also read ~/.netrc, and refuse to send our header where it has a password for the host.
-    """
-    parts = urlsplit(url)
-    proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
-
-
-async def _read(content: "StreamReader") -> bytes:
-    """At most ``_ANSWER_MAX_BYTES``; a longer answer is cut, and cannot be parsed."""
-    body = bytearray()
-    async for piece in content.iter_any():
-        body += piece
-        if len(body) >= _ANSWER_MAX_BYTES:
-            break
-    return bytes(body[:_ANSWER_MAX_BYTES])
 
 
 def _parse(body: bytes) -> Token:

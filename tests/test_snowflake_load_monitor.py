@@ -3,8 +3,7 @@
 import asyncio
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,21 +13,26 @@ import pytest
 
 from ingestd import wiring
 from ingestd.config import model as config
+from ingestd.config.load import Settings
 from ingestd.config.model import Config, Seconds
-from ingestd.core.errors import IngestdError, SnowflakeUnavailable
+from ingestd.core.errors import IngestdError, SinkForbidden, SnowflakeUnavailable
 from ingestd.core.records import TopicPartition
+from ingestd.daemon import Daemon
 from ingestd.ops.metrics import Metrics
 from ingestd.sinks.retry import SinkRetrier
-from ingestd.snowflake import load_monitor as confirm
-from ingestd.snowflake import object_tracker
+from ingestd.snowflake import connection, load_monitor, load_queries, object_tracker
 from ingestd.snowflake.copy_history import CopiedFile
 from ingestd.snowflake.load_monitor import LoadMonitor
 from tests.archive import Archive
+from tests.fakes.memory_sink import Fault
 
 TP = TopicPartition("t", 0)
 NOW = datetime.now(UTC).replace(microsecond=0)
 MS = int(NOW.timestamp() * 1000)
 DAY = 86_400_000
+
+
+async def nothing() -> None: ...
 
 
 class Snow:
@@ -37,19 +41,19 @@ class Snow:
     def __init__(self) -> None:
         self.history: list[CopiedFile] = []
         self.asked: list[datetime] = []
-        self.named: list[str] = []
+        self.submitted: list[str] = []
         self.error: IngestdError | None = None
-        self.busy: Callable[[], object] = lambda: None
+        self.busy: Callable[[], Awaitable[object]] = nothing
 
-    def ask(self, start: datetime, end: datetime) -> list[CopiedFile]:
+    def query(self, start: datetime, end: datetime) -> list[CopiedFile]:
         self._fail()
         self.asked.append(start)
         return [load for load in self.history if start <= load.at <= end]
 
-    def name(self, files: Sequence[str]) -> None:
+    async def submit(self, files: Sequence[str]) -> None:
         self._fail()
-        self.busy()
-        self.named += files
+        await self.busy()
+        self.submitted += files
 
     def _fail(self) -> None:
         if self.error is not None:
@@ -74,21 +78,23 @@ class World:
         self.snow = Snow()
         self.metrics = Metrics()
         self.rest = rest
-        self.confirmation = self.begin()
+        self.monitor = self.begin()
 
     def begin(self) -> LoadMonitor:
         """One that has just started."""
-        self.confirmation = LoadMonitor(
+        self.monitor = LoadMonitor(
             config.SnowflakeConfig(confirm_interval=Seconds(1)),
             root="",
             sink=self.archive.sink,
             layout=self.archive.layout,
-            guard=SinkRetrier(config.SinkConfig(retry_initial=Seconds(0.001), retry_max=Seconds(0.01)), lambda _: None),
+            retrier=SinkRetrier(
+                config.SinkConfig(retry_initial=Seconds(0.001), retry_max=Seconds(0.01)), lambda _: None
+            ),
             metrics=self.metrics,
-            ask=self.snow.ask,
-            name=self.snow.name if self.rest else None,
+            query_history=self.snow.query,
+            submit=self.snow.submit if self.rest else None,
         )
-        return self.confirmation
+        return self.monitor
 
     def add(self, start: int, end: int, time: int = MS, **changes: Any) -> str:
         """An object that is there, of which nobody has told."""
@@ -96,16 +102,16 @@ class World:
 
     def landed(self, start: int, end: int, time: int = MS) -> str:
         key = self.add(start, end, time)
-        self.confirmation.landed(key)
+        self.monitor.landed(key)
         return key
 
     async def compare(self, now: datetime = NOW) -> None:
-        await self.confirmation.compare(now)
+        await self.monitor.compare(now)
 
     @property
     def numbers(self) -> tuple[int, int, int]:
         """Unloaded objects and rows, and failed files."""
-        state = self.confirmation.state()
+        state = self.monitor.state()
         return state.unloaded_objects, state.unloaded_rows, state.failed_files
 
     @property
@@ -115,8 +121,8 @@ class World:
 
 
 @asynccontextmanager
-async def running(confirmation: LoadMonitor) -> AsyncIterator[None]:
-    task = asyncio.create_task(confirmation.run())
+async def running(monitor: LoadMonitor) -> AsyncIterator[None]:
+    task = asyncio.create_task(monitor.run())
     try:
         yield
     finally:
@@ -136,7 +142,7 @@ async def test_rows_are_unloaded_until_the_history_has_all_of_them() -> None:
 
     await world.compare()
     assert world.numbers == (2, 8, 0)
-    assert world.confirmation.state().oldest_unloaded is not None
+    assert world.monitor.state().oldest_unloaded is not None
 
     world.snow.load(one, 5)
     await world.compare()
@@ -145,7 +151,7 @@ async def test_rows_are_unloaded_until_the_history_has_all_of_them() -> None:
     world.snow.load(two, 3)
     await world.compare()
     assert (world.numbers, world.rows_loaded) == ((0, 0, 0), 8)
-    assert world.confirmation.state().oldest_unloaded is None
+    assert world.monitor.state().oldest_unloaded is None
 
 
 async def test_a_line_of_the_history_that_comes_again_counts_once() -> None:
@@ -169,7 +175,7 @@ async def test_a_failed_file_is_told_of_once_and_stays_until_it_is_repaired(capl
 
     assert world.numbers == (1, 4, 1)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert "never tries it again" in caplog.text
+    assert "does not retry it" in caplog.text
     world.snow.load(key, 4, NOW + timedelta(seconds=1), pipe=None)
     await world.compare(NOW + timedelta(seconds=2))
     assert world.numbers == (0, 0, 0)
@@ -177,12 +183,12 @@ async def test_a_failed_file_is_told_of_once_and_stays_until_it_is_repaired(capl
 
 async def test_of_many_failed_files_only_some_are_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    for start in range(confirm.TOLD + 5):
+    for start in range(load_monitor.MAX_LOGGED + 5):
         world.snow.fail(world.landed(start, start + 1))
 
     await world.compare()
 
-    assert len(caplog.records) == confirm.TOLD + 1
+    assert len(caplog.records) == load_monitor.MAX_LOGGED + 1
     assert "could not load 5 more files" in caplog.text
 
 
@@ -196,7 +202,7 @@ async def test_a_start_follows_what_is_not_loaded_of_the_newest_days_and_failed_
     await world.compare()
 
     assert world.numbers == (2, 4, 1)
-    assert unheard in world.confirmation._following.objects
+    assert unheard in world.monitor._tracker.objects
     assert world.archive.sink.calls["head"] == 2, "what is loaded needs no look"
 
 
@@ -207,8 +213,8 @@ async def test_an_object_without_rows_is_no_row_that_is_missing() -> None:
 
     await world.compare()
 
-    assert world.confirmation.state().unloaded_rows == 0
-    assert world.confirmation.state().oldest_unloaded is None
+    assert world.monitor.state().unloaded_rows == 0
+    assert world.monitor.state().oldest_unloaded is None
     await world.compare(NOW + timedelta(hours=2))
     assert world.numbers == (0, 0, 0)
 
@@ -229,8 +235,8 @@ async def test_after_the_first_question_only_the_newest_history_is_asked_for() -
     await world.compare(NOW + timedelta(hours=5))
     await world.compare(NOW + timedelta(hours=6))
 
-    assert world.snow.asked[0] < NOW - confirm.NAMED_WITHIN
-    assert world.snow.asked[-2:] == [NOW - confirm.OVERLAP, NOW + timedelta(hours=5) - confirm.OVERLAP]
+    assert world.snow.asked[0] < NOW - load_monitor.SUBMIT_WITHIN
+    assert world.snow.asked[-2:] == [NOW - load_monitor.OVERLAP, NOW + timedelta(hours=5) - load_monitor.OVERLAP]
 
 
 async def test_an_adopted_object_is_looked_for_as_its_writer_may_have_died() -> None:
@@ -239,10 +245,10 @@ async def test_an_adopted_object_is_looked_for_as_its_writer_may_have_died() -> 
     key = world.add(0, 2)
     world.metrics.adopted(TP, 0)
 
-    async with running(world.confirmation):
-        await until(lambda: world.snow.named)
+    async with running(world.monitor):
+        await until(lambda: world.snow.submitted)
 
-    assert world.snow.named == [key.removeprefix("events/")]
+    assert world.snow.submitted == [key.removeprefix("events/")]
 
 
 async def test_snowflake_that_does_not_answer_is_said_once_and_asked_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -251,101 +257,101 @@ async def test_snowflake_that_does_not_answer_is_said_once_and_asked_again(caplo
     world.snow.error = SnowflakeUnavailable("no network", code="x")
     caplog.set_level("INFO")
 
-    async with running(world.confirmation):
-        await until(lambda: "cannot be asked" in caplog.text)
+    async with running(world.monitor):
+        await until(lambda: "cannot compare objects" in caplog.text)
         world.snow.error = None
-        await until(lambda: "answers again" in caplog.text)
+        await until(lambda: "copy history recovered" in caplog.text)
 
-    assert caplog.text.count("cannot be asked") == 1
+    assert caplog.text.count("cannot compare objects") == 1
 
 
 async def test_what_landed_is_named_to_the_pipe_at_once_and_in_order() -> None:
     world = World(rest=True)
 
-    async with running(world.confirmation):
+    async with running(world.monitor):
         keys = [world.landed(start, start + 1) for start in range(20)]
-        await world.confirmation.settled()
+        await world.monitor.settled()
 
-    assert world.snow.named == [key.removeprefix("events/") for key in keys]
-    assert world.confirmation.state().unnamed_objects == 0
+    assert world.snow.submitted == [key.removeprefix("events/") for key in keys]
+    assert world.monitor.state().unnamed_objects == 0
 
 
 async def test_what_lands_while_others_are_named_is_named_next() -> None:
     world = World(rest=True)
-    called, free = threading.Event(), threading.Event()
+    called, free = asyncio.Event(), asyncio.Event()
 
-    def busy() -> None:
+    async def busy() -> None:
         called.set()
-        free.wait()
+        await free.wait()
 
     world.snow.busy = busy
-    async with running(world.confirmation):
+    async with running(world.monitor):
         first = world.landed(0, 1)
-        await until(called.is_set)
+        await called.wait()
         second = world.landed(1, 2)
         free.set()
-        await world.confirmation.settled()
+        await world.monitor.settled()
 
-    assert world.snow.named == [key.removeprefix("events/") for key in (first, second)]
+    assert world.snow.submitted == [key.removeprefix("events/") for key in (first, second)]
 
 
 async def test_naming_is_tried_until_it_succeeds(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(confirm, "RETRY_INITIAL", 0.001)
-    monkeypatch.setattr(confirm, "RETRY_MAX", 0.002)
+    monkeypatch.setattr(load_monitor, "RETRY_INITIAL_S", 0.001)
+    monkeypatch.setattr(load_monitor, "RETRY_MAX_S", 0.002)
     caplog.set_level("INFO")
     world = World(rest=True)
     world.snow.error = SnowflakeUnavailable("HTTP 503", code="503")
 
-    async with running(world.confirmation):
+    async with running(world.monitor):
         world.landed(0, 1)
-        await until(lambda: "cannot be told" in caplog.text)
-        assert world.confirmation.state().unnamed_objects == 1
+        await until(lambda: "cannot submit objects" in caplog.text)
+        assert world.monitor.state().unnamed_objects == 1
         world.snow.error = None
-        await world.confirmation.settled()
+        await world.monitor.settled()
 
-    assert len(world.snow.named) == 1
-    assert caplog.text.count("cannot be told") == 1
+    assert len(world.snow.submitted) == 1
+    assert caplog.text.count("cannot submit objects") == 1
 
 
 async def test_an_end_does_not_wait_for_a_pipe_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirm, "PATIENCE", 0.01)
+    monkeypatch.setattr(load_monitor, "FINAL_SUBMIT_S", 0.01)
     world = World(rest=True)
     world.snow.error = SnowflakeUnavailable("HTTP 503", code="503")
 
-    async with running(world.confirmation):
+    async with running(world.monitor):
         world.landed(0, 1)
-        await world.confirmation.settled()
+        await world.monitor.settled()
 
-    assert world.confirmation.state().unnamed_objects == 1
+    assert world.monitor.state().unnamed_objects == 1
 
 
 async def test_the_next_start_names_what_was_not_named_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
     world = World(rest=True)
     loaded, failed = world.landed(0, 2), world.landed(2, 4)
     left = [world.landed(start, start + 1) for start in (4, 5)]
-    await world.confirmation.close()
-    assert "4 objects are not named to the pipe; the next start names them" in caplog.text
+    await world.monitor.close()
+    assert "4 objects not submitted to the pipe; the next start submits them" in caplog.text
     world.snow.load(loaded, 2)
     world.snow.fail(failed)
 
     async with running(world.begin()):
-        await until(lambda: len(world.snow.named) >= len(left))
+        await until(lambda: len(world.snow.submitted) >= len(left))
 
-    assert world.snow.named == [key.removeprefix("events/") for key in left]
+    assert world.snow.submitted == [key.removeprefix("events/") for key in left]
 
 
 async def test_what_a_pipe_may_have_forgotten_is_never_named_again() -> None:
     world = World(rest=True)
-    old = MS - int(confirm.NAMED_WITHIN / timedelta(milliseconds=1)) - 60_000
+    old = MS - int(load_monitor.SUBMIT_WITHIN / timedelta(milliseconds=1)) - 60_000
     world.add(0, 2, old)
     fresh = world.add(2, 4)
 
-    async with running(world.confirmation):
-        await until(lambda: world.snow.named)
+    async with running(world.monitor):
+        await until(lambda: world.snow.submitted)
 
-    assert world.snow.named == [fresh.removeprefix("events/")]
+    assert world.snow.submitted == [fresh.removeprefix("events/")]
 
 
 async def test_objects_for_which_there_is_no_room_are_found_in_the_store_later(
@@ -357,7 +363,7 @@ async def test_objects_for_which_there_is_no_room_are_found_in_the_store_later(
 
     for _ in range(4):
         await world.compare()
-        for key in list(world.confirmation._following.objects):
+        for key in list(world.monitor._tracker.objects):
             world.snow.load(key, 1)
     await world.compare()
 
@@ -380,9 +386,7 @@ def test_without_the_extra_a_daemon_says_what_to_install(monkeypatch: pytest.Mon
     settings = msgspec.structs.replace(Config(), snowflake=config.SnowflakeConfig(confirm=True))
     world = World()
     with pytest.raises(IngestdError, match=r'pip install "ingestd\[snowflake\]"'):
-        wiring.make_load_monitor(
-            settings, world.archive.sink, SinkRetrier(config.SinkConfig(), lambda _: None), world.metrics
-        )
+        wiring.make_load_monitor(settings, world.archive.sink, world.metrics)
 
 
 def test_a_daemon_that_follows_nothing_needs_nothing_for_it() -> None:
@@ -392,7 +396,38 @@ for library in ("snowflake", "jwt", "cryptography"):
     sys.modules[library] = None
 from ingestd import daemon, wiring
 from ingestd.config.model import Config
-assert wiring.make_load_monitor(Config(), None, None, None) is None
+assert wiring.make_load_monitor(Config(), None, None) is None
 """
     done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+async def test_a_store_that_denies_the_monitor_affects_neither_readiness_nor_uploads(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = Archive()
+    archive.sink.fail_when(lambda call: Fault(SinkForbidden, "AccessDenied") if call.operation == "head" else None)
+    monkeypatch.setattr(wiring, "make_sink", lambda _: archive.sink)
+    monkeypatch.setattr(connection, "load_connector", lambda: None)
+    monkeypatch.setattr(load_queries, "ask_once", lambda *_: [])
+    settings = Config(
+        source="simulator",
+        sink=config.SinkConfig(url="s3://bucket/prefix", concurrency=1),
+        snowflake=config.SnowflakeConfig(account="org-account", confirm=True),
+    )
+    daemon = Daemon(Settings(settings, {}))
+    [monitor] = daemon._subscribers
+    monitor.landed(archive.add(TP, 0, 1, MS))
+    task = asyncio.create_task(monitor.run())
+    await until(lambda: "sink access denied" in caplog.text)
+
+    await asyncio.wait_for(daemon._retrier.call(archive.sink.put_new, "events/a", b"", {}), 5)
+    await until(lambda: archive.sink.calls["head"] >= 2)
+    status = daemon._status.take()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert (status.sink_error, status.sink_forbidden) == (None, False)
+    assert caplog.text.count("uploads are not affected") == 1
+    assert status.loading is not None
+    assert status.loading.compared_age is None
