@@ -202,6 +202,7 @@ def test_a_configured_secret_is_removed_from_the_log(
         (["--\udcff"], "ingestd: no such option '--\\udcff' ("),
         (["--source", "\udcff"], "ingestd: the value of --source is not UTF-8 text"),
         (["verify", "--since", "\udcff"], "ingestd: --since '\\udcff' is not accepted (give a time "),
+        (["query", "\udcff"], "ingestd: sql '\\udcff' is not accepted (give UTF-8 text)"),
         (["run", "\udcff"], "ingestd: got unexpected extra argument ( ) ("),
         (["--set", "batch.intervall=3s"], "ingestd: unknown key batch.intervall from --set (did you mean"),
         (["--duration", "soon"], "ingestd: duration = soon from --duration is not accepted (give a duration such as"),

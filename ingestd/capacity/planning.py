@@ -21,7 +21,7 @@ from ingestd.capacity.estimate import (
 )
 from ingestd.config.model import BatchConfig
 from ingestd.core.batch import Batch
-from ingestd.core.formatting import number, size
+from ingestd.core.formatting import amount, number, size
 
 S3_USD_PER_GB_MONTH = 0.023  # AWS, us-east-1, S3 Standard, the first 50 TB
 S3_GET_SHARE = 0.08  # of a PUT's price; Snowpipe gets each object once
@@ -137,11 +137,6 @@ def notes(plans: Sequence[Plan], limits: BatchConfig, measured: Measured = MEASU
         for text in _notes(it, plans[0], limits, measured):
             said.setdefault(text, []).append(f"x{amount(it.growth)}")
     return [f"{', '.join(names)}: {text}" for text, names in said.items()]
-
-
-def amount(value: float) -> str:
-    """Of many or of few: ``5,000,000``, ``0.25``."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.4g}"
 
 
 def _notes(it: Plan, today: Plan, limits: BatchConfig, measured: Measured) -> Iterator[str]:

@@ -105,6 +105,12 @@ def refusal(flag: click.Parameter | None, value: str, accepted: str) -> ConfigEr
     return ConfigError(f"{name} {value!r} is not accepted", hint=f"give {accepted}")
 
 
+def check_range(since: int | None, until: int | None) -> None:
+    """Raises ConfigError where the range of --since and --until is empty."""
+    if since is not None and until is not None and since >= until:
+        raise ConfigError("--since is not before --until", hint="give an earlier --since or a later --until")
+
+
 def _milliseconds(text: str) -> int:
     """A day or a time as a Kafka timestamp: milliseconds since the epoch. Without an offset it is UTC."""
     when = datetime.fromisoformat(text)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from ingestd.cli.flags import SETTINGS, CommandFlag, SettingFlag
+from ingestd.cli.flags import SETTINGS, Accepted, CommandFlag, SettingFlag
 from ingestd.cli.output import say
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
@@ -31,8 +31,14 @@ examples:
   ingestd query "SELECT * FROM load_history WHERE status = 'LOAD_FAILED'" --json
 """
 
+
+def _utf8(text: str) -> str:
+    text.encode()  # fails for the bytes of a command line that are not UTF-8
+    return text
+
+
 FLAGS: list[click.Parameter] = [
-    click.Argument(["sql"], metavar="SQL", help="a statement that only reads"),
+    click.Argument(["sql"], metavar="SQL", type=Accepted(_utf8, "UTF-8 text"), help="a statement that only reads"),
     SettingFlag(
         "--warehouse-file", "FILE", "warehouse.path", "the file of the warehouse", section="Warehouse",
         completes="file",

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from ingestd import wiring
-from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag, one_of
+from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag, check_range, one_of
 from ingestd.cli.output import say
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
@@ -87,11 +87,10 @@ def run(settings: Settings, options: Options) -> int:
 
 
 def _check(options: Options) -> None:
-    if options.since is not None and options.until is not None and options.since >= options.until:
-        raise ConfigError("--since is not before --until", hint="give an earlier --since or a later --until")
+    check_range(options.since, options.until)
     if options.to is not None and not re.fullmatch(rf"(?!\.\.?$)[A-Za-z0-9._-]{{1,{TOPIC_MAX}}}", options.to):
         raise ConfigError(
-            f"--to {options.to!r} is no name of a topic",
+            f"--to {options.to!r} is not a topic name",
             hint=f"give at most {TOPIC_MAX} letters, digits, '.', '_', '-'",
         )
 

@@ -9,12 +9,12 @@ import click
 import msgspec
 
 from ingestd import wiring
-from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag
+from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag, check_range
 from ingestd.cli.output import say, say_document
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.config.secrets import REDACTION
-from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, IngestdError
+from ingestd.core.errors import EXIT_PROBLEMS, IngestdError
 from ingestd.core.formatting import number
 from ingestd.ops import logs
 from ingestd.ops.terminal import ProgressBar
@@ -54,8 +54,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(settings: Settings, options: Options) -> int:
     """Print the report; the exit code says whether there are problems. Errors are ``IngestdError``."""
-    if options.since is not None and options.until is not None and options.since >= options.until:
-        raise ConfigError("--since is not before --until", hint="give an earlier --since or a later --until")
+    check_range(options.since, options.until)
     try:
         report = wiring.run(_verify(settings, options))
     except ExceptionGroup as group:

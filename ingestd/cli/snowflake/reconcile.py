@@ -7,13 +7,13 @@ import click
 import msgspec
 
 from ingestd import wiring
-from ingestd.cli.flags import JSON, RANGE, SETTINGS
+from ingestd.cli.flags import JSON, RANGE, SETTINGS, check_range
 from ingestd.cli.output import say, say_document
 from ingestd.cli.snowflake.flags import STAGE
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, Seconds
 from ingestd.config.secrets import REDACTION
-from ingestd.core.errors import EXIT_PROBLEMS, ConfigError
+from ingestd.core.errors import EXIT_PROBLEMS
 from ingestd.core.events import load_model
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
@@ -49,8 +49,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(settings: Settings, options: Options) -> int:
     """Print the report; the exit code says whether there are problems. Errors are ``IngestdError``."""
-    if options.since is not None and options.until is not None and options.since >= options.until:
-        raise ConfigError("--since is not before --until")
+    check_range(options.since, options.until)
     report = wiring.run(_reconcile(settings.config, options))
     if options.json:
         say_document(report)
