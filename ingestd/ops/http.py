@@ -61,7 +61,7 @@ async def send_events(
     except (ConnectionError, TimeoutError):
         connection.abort()
     except Exception:
-        log.exception("cannot go on with %s", request.path)
+        log.exception("the stream of %s failed", request.path)
         connection.abort()
     return response
 
