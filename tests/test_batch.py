@@ -9,7 +9,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config.model import BatchConfig, Size
+from ingestd.config.model import BatchConfig
+from ingestd.config.types import Size
 from ingestd.core.batch import Batch, RecordRef
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.gzip import compress

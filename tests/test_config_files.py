@@ -9,7 +9,8 @@ import pytest
 from ingestd.cli.main import main
 from ingestd.config.examples import NAMES, example
 from ingestd.config.load import load
-from ingestd.config.model import Config, Seconds
+from ingestd.config.model import Config
+from ingestd.config.types import Seconds
 from ingestd.config.validate import KEYS, value_of
 from ingestd.core.errors import ConfigError
 

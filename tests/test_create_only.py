@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from ingestd.config.model import Seconds, SinkConfig
+from ingestd.config.model import SinkConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError
 from ingestd.core.stored import ObjectInfo
 from ingestd.sinks.create_only import create_or_find, require_create_only

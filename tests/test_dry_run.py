@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from ingestd import wiring
-from ingestd.config.model import BatchConfig, BreakerConfig, Config, EventsConfig, Seconds, SinkConfig
+from ingestd.config.model import BatchConfig, BreakerConfig, Config, EventsConfig, SinkConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import SinkUnavailable
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectMetadata

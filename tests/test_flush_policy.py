@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config.model import BatchConfig, Seconds, Size
+from ingestd.config.model import BatchConfig
+from ingestd.config.types import Seconds, Size
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
 
 

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ingestd.config.model import Seconds, SinkConfig
+from ingestd.config.model import SinkConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import SinkUnavailable
 from ingestd.ops import gc_tuning
 from ingestd.ops.gc_tuning import COLLECT_AFTER, EVERY_BYTES, HeapTrimmer, calm_collector

@@ -11,7 +11,8 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 
-from ingestd.config.model import BatchConfig, BreakerConfig, EventsConfig, Seconds, SinkConfig, Size
+from ingestd.config.model import BatchConfig, BreakerConfig, EventsConfig, SinkConfig
+from ingestd.config.types import Seconds, Size
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.errors import BreakerOpen

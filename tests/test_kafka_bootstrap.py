@@ -11,7 +11,8 @@ import trustme
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from ingestd.config.model import KafkaConfig, Secret
+from ingestd.config.model import KafkaConfig
+from ingestd.config.types import Secret
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Position
 from ingestd.sources.kafka import KafkaSource, produce

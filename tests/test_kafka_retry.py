@@ -78,13 +78,15 @@ def test_waits_grow_up_to_the_maximum_and_begin_again_after_a_success() -> None:
 
 async def test_an_error_lasts_from_the_first_failure_until_nothing_fails() -> None:
     errors = ErrorState()
-    assert errors.since is None
+    seen = [errors.since]
     errors.begin("fetch", "no answer")
-    began = errors.since
-    assert began is not None
+    seen.append(errors.since)
     await asyncio.sleep(0.01)
     errors.begin("commit", "no coordinator")
     errors.end("fetch")
-    assert errors.since == began
+    seen.append(errors.since)
     errors.end("commit")
+    assert seen[0] is None
+    assert seen[1] is not None
+    assert seen[2] == seen[1]
     assert errors.since is None

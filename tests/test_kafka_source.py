@@ -13,7 +13,8 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from ingestd.config.model import KafkaConfig, Seconds
+from ingestd.config.model import KafkaConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.sources.kafka import KafkaSource

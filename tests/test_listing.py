@@ -6,7 +6,8 @@ from contextlib import aclosing
 
 import pytest
 
-from ingestd.config.model import Seconds, SinkConfig
+from ingestd.config.model import SinkConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import SinkUnavailable
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.config import secrets
-from ingestd.config.model import LogConfig, Seconds, Size
+from ingestd.config.model import LogConfig
+from ingestd.config.types import Seconds, Size
 from ingestd.ops import logs
 from tests.redaction import fresh_redaction
 

@@ -7,7 +7,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import pytest
 
-from ingestd.config.model import BatchConfig, Seconds, SinkConfig
+from ingestd.config.model import BatchConfig, SinkConfig
+from ingestd.config.types import Seconds
 from ingestd.core.batch import Batch, RecordRef
 from ingestd.core.chain import ChainPolicy, Neighbours, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason

@@ -15,7 +15,8 @@ from ingestd.capacity.defaults import MEASURED
 from ingestd.capacity.planning import FEWEST, MOST_USED, OUTAGE_S, ExpectedLoad, Plan, capacity, lateness, notes, plan
 from ingestd.cli import main as cli
 from ingestd.cli.plan import Options
-from ingestd.config.model import BatchConfig, EventsConfig, Seconds, SimulatorConfig, Size
+from ingestd.config.model import BatchConfig, EventsConfig, SimulatorConfig
+from ingestd.config.types import Seconds, Size
 from ingestd.core.events import load_model
 from ingestd.core.gzip import GzipWriter
 from ingestd.core.records import PlainRecord, TopicPartition

@@ -19,10 +19,9 @@ from ingestd.config.model import (
     HealthConfig,
     KafkaConfig,
     S3Config,
-    Seconds,
     SinkConfig,
-    Size,
 )
+from ingestd.config.types import Seconds, Size
 from ingestd.core.batch import Batch
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
 from ingestd.core.events import load_model

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.config.model import BatchConfig, Config, HealthConfig, Seconds, SinkConfig
+from ingestd.config.model import BatchConfig, Config, HealthConfig, SinkConfig
+from ingestd.config.types import Seconds
 from ingestd.core.counters import Totals
 from ingestd.ops.readiness import REASONS, PartitionStatus, Status, reasons, with_reasons
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import trustme
 
-from ingestd.config.model import S3Config, Seconds
+from ingestd.config.model import S3Config
+from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
 from ingestd.core.gzip import compress
 from ingestd.core.stored import Stored

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from ingestd.config.model import EventsConfig, Size
+from ingestd.config.model import EventsConfig
+from ingestd.config.types import Size
 from ingestd.core import quarantine
 from ingestd.core import rejections as refusals
 from ingestd.core import validation as validate

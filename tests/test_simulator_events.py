@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.config.model import EventsConfig, Seconds, SimulatorConfig
+from ingestd.config.model import EventsConfig, SimulatorConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import AdvisorCall, EmailClick, EmailOpen, Event, WebVisit, load_model
 from ingestd.core.records import PlainRecord, TopicPartition

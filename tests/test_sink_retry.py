@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ingestd.config.model import Seconds, SinkConfig
+from ingestd.config.model import SinkConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import SinkError, SinkForbidden, SinkUnavailable
 from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Call, Fault, MemorySink

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ingestd.config.load import Flag, load
-from ingestd.config.model import Secret, SnowflakeConfig
+from ingestd.config.model import SnowflakeConfig
+from ingestd.config.types import Secret
 from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
 from ingestd.snowflake import connection
 from ingestd.snowflake.connection import classify, open_connection

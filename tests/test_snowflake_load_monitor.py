@@ -14,7 +14,8 @@ import pytest
 from ingestd import wiring
 from ingestd.config import model as config
 from ingestd.config.load import Settings
-from ingestd.config.model import Config, Seconds
+from ingestd.config.model import Config
+from ingestd.config.types import Seconds
 from ingestd.core.errors import IngestdError, SinkForbidden, SnowflakeUnavailable
 from ingestd.core.records import TopicPartition
 from ingestd.daemon import Daemon

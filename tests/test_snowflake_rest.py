@@ -15,8 +15,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from ingestd.config.model import Secret, SnowflakeConfig
+from ingestd.config.model import SnowflakeConfig
 from ingestd.config.secrets import REDACTION
+from ingestd.config.types import Secret
 from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
 from ingestd.snowflake.rest import PipeEndpoint
 from ingestd.snowflake.token import LIFETIME, subject, token

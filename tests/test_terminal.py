@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.console import Console
 
-from ingestd.config.model import BatchConfig, Config, S3Config, Seconds, SimulatorConfig, SinkConfig
+from ingestd.config.model import BatchConfig, Config, S3Config, SimulatorConfig, SinkConfig
+from ingestd.config.types import Seconds
 from ingestd.core.counters import Totals
 from ingestd.ops.background_output import BackgroundOutput
 from ingestd.ops.readiness import PartitionStatus, Status

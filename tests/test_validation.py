@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from ingestd.config.model import EventsConfig, Size
+from ingestd.config.model import EventsConfig
+from ingestd.config.types import Size
 from ingestd.core.events import ORIGIN_FIELDS, Event, load_model, make_model
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import DEPTH_MAX, MESSAGE_MAX, PATH_MAX, Reason

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ingestd.config import model as config
-from ingestd.config.model import Seconds, SnowflakeConfig
+from ingestd.config.model import SnowflakeConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
 from ingestd.demo.warehouse import local_loader
 from ingestd.demo.warehouse.database import Warehouse

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ingestd.config import model as config
-from ingestd.config.model import S3Config, Seconds, SnowflakeConfig
+from ingestd.config.model import S3Config, SnowflakeConfig
+from ingestd.config.types import Seconds
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.demo.warehouse.local_loader import LoaderState, LocalLoader
 from ingestd.demo.warehouse.sqs_events import SqsEvents, objects_in

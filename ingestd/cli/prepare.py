@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 
 from ingestd.config.load import Flag, Settings, load
-from ingestd.config.model import Secret
 from ingestd.config.secrets import REDACTION
+from ingestd.config.types import Secret
 from ingestd.config.validate import KEYS, value_of
 from ingestd.ops import logs
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ingestd.config.model import Config, Seconds, Secret, Size
+from ingestd.config.model import Config
+from ingestd.config.types import Seconds, Secret, Size
 from ingestd.config.validate import KEYS, MOVED_KEYS, Problem, check, refusal, shown, value_of, variable
 from ingestd.core.errors import ConfigError
 

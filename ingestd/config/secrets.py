@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-from ingestd.config.model import Secret
+from ingestd.config.types import Secret
 from ingestd.core.errors import ConfigError
 
 MAX_HIDDEN = 64
@@ -21,14 +21,14 @@ class Redaction:
         self._passing: dict[str, None] = {}
         self._pattern: re.Pattern[str] | None = None
 
-    def hide(self, secret: str | None, *, fixed: bool = False) -> None:
+    def hide(self, read_secret: str | None, *, fixed: bool = False) -> None:
         """Remove `secret` from now on; a `fixed` one for ever. None, and what is too short to be one, is ignored."""
-        if secret is None or len(secret) < 4 or secret in self._fixed or secret in self._passing:
+        if read_secret is None or len(read_secret) < 4 or read_secret in self._fixed or read_secret in self._passing:
             return
         if fixed:
-            self._fixed.add(secret)
+            self._fixed.add(read_secret)
         else:
-            self._passing[secret] = None
+            self._passing[read_secret] = None
         if len(self._passing) > MAX_HIDDEN:
             del self._passing[next(iter(self._passing))]
         # The longest first, or a secret that contains another would be left in part.
@@ -39,18 +39,18 @@ class Redaction:
         return self._pattern.sub("<redacted>", text) if self._pattern else text
 
 
-def _forms(secret: str) -> tuple[str, ...]:
+def _forms(read_secret: str) -> tuple[str, ...]:
     """As it is, and as repr(), JSON, URLs and headers write it."""
-    plain = secret.encode(errors="surrogateescape")
+    plain = read_secret.encode(errors="surrogateescape")
     url = quote(plain, safe=""), quote_plus(plain), quote(plain)
-    return secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], *url, base64.b64encode(plain).decode()
+    return read_secret, repr(read_secret)[1:-1], json.dumps(read_secret)[1:-1], *url, base64.b64encode(plain).decode()
 
 
 REDACTION = Redaction()
 """The process's own: `setup` writes every line through it."""
 
 
-def secret(value: Secret | None, file: str | None) -> str | None:
+def read_secret(value: Secret | None, file: str | None) -> str | None:
     """The text of a secret: `value`'s, or what `file` holds now without its last newline; None where there is neither.
 
     Files are read at each use, because secret stores replace them while we run; the log hides what they hold. Raises

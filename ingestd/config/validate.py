@@ -9,7 +9,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import inspect
 
-from ingestd.config.model import Config, KafkaConfig, Seconds, Secret, Size, SnowflakeConfig
+from ingestd.config.model import Config, KafkaConfig, SnowflakeConfig
+from ingestd.config.types import Seconds, Secret, Size
 from ingestd.core.errors import ConfigError
 from ingestd.core.sink_url import parse_sink_url
 

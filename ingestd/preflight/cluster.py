@@ -6,7 +6,8 @@ from typing import TypeVar
 import msgspec
 
 from ingestd.capacity.estimate import Traffic
-from ingestd.config.model import Config, KafkaConfig, Seconds
+from ingestd.config.model import Config, KafkaConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError, IngestdError, SourceError
 from ingestd.core.formatting import number
 from ingestd.core.records import GroupState, LogRange, Position, Record, TopicPartition

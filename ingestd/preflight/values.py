@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from ingestd.capacity.estimate import DAY_S, Estimate
-from ingestd.config.model import Config, Size
+from ingestd.config.model import Config
+from ingestd.config.types import Size
 from ingestd.core.batch import Batch
 from ingestd.core.formatting import number, size
 from ingestd.core.sink_url import parse_sink_url

@@ -12,7 +12,8 @@ from ingestd.capacity.estimate import (
     Traffic,
     by_age,
 )
-from ingestd.config.model import BatchConfig, Seconds
+from ingestd.config.model import BatchConfig
+from ingestd.config.types import Seconds
 from ingestd.core.formatting import number, size
 from ingestd.core.records import TopicPartition
 from ingestd.preflight import CheckFinding, note, ok

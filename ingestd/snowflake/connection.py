@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ingestd.config.model import SnowflakeConfig
-from ingestd.config.secrets import REDACTION, secret
+from ingestd.config.secrets import REDACTION, read_secret
 from ingestd.config.validate import refusal, snowflake_problems
 from ingestd.core.errors import ConfigError, SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
 
@@ -132,9 +132,9 @@ def _proof(settings: SnowflakeConfig) -> dict[str, Any]:
                 "private_key_file_pwd": passphrase.reveal() if passphrase else None,
             }
         case "password":
-            return {"password": secret(settings.password, settings.password_file)}
+            return {"password": read_secret(settings.password, settings.password_file)}
         case "oauth":
-            return {"authenticator": "oauth", "token": secret(None, settings.token_file)}
+            return {"authenticator": "oauth", "token": read_secret(None, settings.token_file)}
     return {"authenticator": "externalbrowser"}
 
 

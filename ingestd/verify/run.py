@@ -7,7 +7,8 @@ from typing import Protocol
 import msgspec
 
 from ingestd.config.load import Settings
-from ingestd.config.model import Config, Seconds
+from ingestd.config.model import Config
+from ingestd.config.types import Seconds
 from ingestd.core.errors import SinkForbidden, SourceError
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import LogRange, Position, TopicPartition

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 import msgspec
 
-from ingestd.config.model import BatchConfig, BreakerConfig, EventsConfig, Seconds, SinkConfig, Size
+from ingestd.config.model import BatchConfig, BreakerConfig, EventsConfig, SinkConfig
+from ingestd.config.types import Seconds, Size
 from ingestd.core.batch import Batch
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy

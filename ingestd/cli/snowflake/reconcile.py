@@ -11,8 +11,9 @@ from ingestd.cli.flags import JSON, RANGE, SETTINGS, check_range
 from ingestd.cli.output import say, say_document
 from ingestd.cli.snowflake.flags import STAGE
 from ingestd.config.load import Settings
-from ingestd.config.model import Config, Seconds
+from ingestd.config.model import Config
 from ingestd.config.secrets import REDACTION
+from ingestd.config.types import Seconds
 from ingestd.core.errors import EXIT_PROBLEMS
 from ingestd.core.events import load_model
 from ingestd.sinks.base import Sink

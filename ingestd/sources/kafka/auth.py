@@ -12,8 +12,9 @@ from urllib.parse import quote
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 
-from ingestd.config.model import KafkaConfig, Secret
-from ingestd.config.secrets import REDACTION, secret
+from ingestd.config.model import KafkaConfig
+from ingestd.config.secrets import REDACTION, read_secret
+from ingestd.config.types import Secret
 from ingestd.core.errors import ConfigError
 from ingestd.ops.http_client import HttpFailure, post
 from ingestd.sources.kafka.errors import describe
@@ -86,7 +87,7 @@ def _required(key: str, value: str | None) -> str:
 
 def _secret(key: str, value: Secret | None, file: str | None) -> str:
     """The current text of a secret. ``ConfigError`` where it is not set, or its file cannot be read."""
-    return _required(f"{key} or {key}_file", secret(value, file))
+    return _required(f"{key} or {key}_file", read_secret(value, file))
 
 
 class Token(NamedTuple):
@@ -102,10 +103,10 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ha
     A token is used until shortly before its end. `secret` is called for each new one, because secret files change.
     """
 
-    def __init__(self, url: str, client_id: str, secret: Callable[[], str], scope: str | None) -> None:
+    def __init__(self, url: str, client_id: str, read_secret: Callable[[], str], scope: str | None) -> None:
         self._url = url
         self._client_id = client_id
-        self._secret = secret
+        self._secret = read_secret
         self._scope = scope
         self._lock = asyncio.Lock()
         self._token = ""

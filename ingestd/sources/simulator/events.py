@@ -18,7 +18,8 @@ from zlib import crc32
 
 import msgspec
 
-from ingestd.config.model import Seconds, SimulatorConfig
+from ingestd.config.model import SimulatorConfig
+from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError
 from ingestd.sources.simulator.clients import Clients, calls, clicks, interest, invests, pages
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ingestd.config import secrets as secrets_module
 from ingestd.config.load import MAX_FILE_BYTES, Flag, Settings, as_json, as_toml, load
-from ingestd.config.model import BatchConfig, Config, KafkaConfig, S3Config, Seconds, Secret, SinkConfig, Size
-from ingestd.config.secrets import MAX_SECRET_BYTES, Redaction, secret
+from ingestd.config.model import BatchConfig, Config, KafkaConfig, S3Config, SinkConfig
+from ingestd.config.secrets import MAX_SECRET_BYTES, Redaction, read_secret
+from ingestd.config.types import Seconds, Secret, Size
 from ingestd.config.validate import KEYS, MOVED_KEYS, check, problems, value_of, variable
 from ingestd.core.errors import ConfigError
 
@@ -372,10 +373,10 @@ def test_a_secret_file_is_read_at_each_use_and_hidden_from_the_log(
     file = tmp_path / "password"
     for text in ("first", "second"):
         file.write_text(f"{text}\n")
-        assert secret(None, str(file)) == text
+        assert read_secret(None, str(file)) == text
         assert redaction.clean(f"sent {text}") == "sent <redacted>"
-    assert secret(Secret("given"), str(file)) == "given"
-    assert secret(None, None) is None
+    assert read_secret(Secret("given"), str(file)) == "given"
+    assert read_secret(None, None) is None
 
 
 @pytest.mark.parametrize(
@@ -388,10 +389,10 @@ def test_a_file_that_holds_no_secret_is_refused_without_showing_it(
     file = tmp_path / "password"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=expected) as caught:
-        secret(None, str(file))
+        read_secret(None, str(file))
     assert PASSWORD not in str(caught.value)
     with pytest.raises(ConfigError, match="No such file"):
-        secret(None, str(tmp_path / "absent"))
+        read_secret(None, str(tmp_path / "absent"))
 
 
 def settings_with_everything(tmp_path: Path) -> Settings:
