@@ -67,5 +67,5 @@ def test_a_missing_library_is_a_configuration_error() -> None:
 
 def test_a_queue_without_a_bucket_is_a_configuration_error() -> None:
     warehouse = WarehouseConfig(kind="local", queue_url="http://127.0.0.1:4566/0/q")
-    with pytest.raises(ConfigError, match=r"warehouse\.queue_url = \S+ is of no use"):
+    with pytest.raises(ConfigError, match=r"warehouse\.queue_url = \S+ has no effect"):
         check(Config(warehouse=warehouse))

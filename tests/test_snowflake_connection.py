@@ -84,7 +84,7 @@ def test_what_is_missing_is_named(settings: dict[str, Any], key: str) -> None:
                 "snowflake.confirm": "true", "snowflake.account": "a", "snowflake.user": "u",
                 "snowflake.private_key_file": "k", "sink.url": "./data",
             },
-            "sink.url = ./data.*is no bucket that Snowflake could load from",
+            "sink.url = ./data.*is not a bucket, which",
         ),
     ],
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Makes a `Config` from defaults < TOML file < environment < flags, and remembers who set what.
+"""Loads the configuration: defaults < TOML file < environment < flags, with the origin of each value.
 
-Everything is merged as plain values and converted once, so that a key has one reading wherever it was written.
+Values are merged as plain data and converted once, so that a key is read alike wherever it is set.
 """
 
 import difflib
@@ -22,14 +22,14 @@ _TABLES = {key.rpartition(".")[0] for key in KEYS} - {""}
 
 
 class Settings(NamedTuple):
-    """A checked configuration, and for every dotted key who set it: "default", a file's path, "environment", a flag."""
+    """A checked configuration, and the origin of every dotted key: "default", a file's path, "environment", a flag."""
 
     config: Config
     origins: Mapping[str, str]
 
 
 class Flag(NamedTuple):
-    """A key set on the command line; `option` is how: "--set", "--duration"."""
+    """A key set on the command line; `option` is the flag: "--set", "--duration"."""
 
     option: str
     key: str
@@ -42,7 +42,7 @@ class _Given(NamedTuple):
 
 
 def load(*, path: str | None = None, environ: Mapping[str, str], flags: Sequence[Flag] = ()) -> Settings:
-    """The effective settings. The file is `path`, else INGESTD_CONFIG's, else none. Raises ConfigError."""
+    """The effective settings. The file is `path`, else INGESTD_CONFIG, else none. Raises ConfigError."""
     given: dict[str, _Given] = {}
     if file := path or environ.get("INGESTD_CONFIG"):
         given.update(_from_file(file))
@@ -133,7 +133,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _convert(given: Mapping[str, _Given]) -> Config:
-    """The tree of the merged values. Raises ConfigError with key, value, origin and what is accepted."""
+    """Convert the merged values. Raises ConfigError with key, value, origin and the accepted values."""
     tree: dict[str, Any] = {}
     for key, (value, _) in given.items():
         *tables, name = key.split(".")
@@ -146,12 +146,12 @@ def _convert(given: Mapping[str, _Given]) -> Config:
     except msgspec.ValidationError as error:
         key = _key_of(str(error))
         problem = Problem(key, "is not accepted", f"give {KEYS[key].accepted()}")
-        # The cause would quote a secret.
+        # Not chained: the cause would quote a secret.
         raise refusal(problem, *given[key]) from None
 
 
 def _plain(key: str, value: object) -> object:
-    """`value` with text read as its key means it: "" is nothing, commas part a list, the case of a word is free."""
+    """`value` with text read by its key's type: "" is None, commas separate a list, words match in any case."""
     if not isinstance(value, str):
         return value
     if KEYS[key].is_list:
@@ -161,7 +161,7 @@ def _plain(key: str, value: object) -> object:
 
 
 def _key_of(message: str) -> str:
-    """The dotted key in msgspec's ``… - at `$.batch.interval` ``; a place inside a list is its list's."""
+    """The dotted key in msgspec's ``… - at `$.batch.interval` ``; an index in a list is dropped."""
     path = message.rpartition(" - at `$.")[2].rstrip("`")
     return path.partition("[")[0]
 
@@ -175,7 +175,7 @@ def _decode(kind: type, value: object) -> object:
 
 
 def as_toml(settings: Settings) -> str:
-    """The effective tree as a configuration file; each value with its origin as a comment, secrets redacted."""
+    """The effective configuration as a TOML file: each value with its origin as a comment, secrets redacted."""
     lines: list[str] = []
     current = ""
     for key, origin in settings.origins.items():
@@ -196,7 +196,7 @@ def as_json(settings: Settings) -> str:
 
 
 def _text_form(value: object) -> object:
-    """Plain values; durations, sizes and secrets as their text."""
+    """Plain values; durations, sizes and secrets in their text form."""
     return msgspec.to_builtins(value, enc_hook=str)
 
 
@@ -204,6 +204,6 @@ def _toml(value: object) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, str):
-        # JSON's string is TOML's, but for the one control character that JSON leaves as it is.
+        # JSON's string is TOML's, except for one control character that JSON does not escape.
         return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
     return msgspec.json.encode(value).decode()

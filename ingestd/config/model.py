@@ -1,4 +1,4 @@
-"""The configuration as one frozen tree of types; every key, its default and what it means.
+"""The configuration as one frozen tree: every key, its type, its default and its meaning.
 
 `config/ingestd.toml` lists the same keys and is tested to equal this file. How a tree is made of files, environment
 and flags is in `settings.py`, what one key demands of another in `checks.py`.
@@ -13,7 +13,7 @@ from ingestd.config.types import Seconds, Secret, Size
 
 
 def _within(low: str, high: str) -> Meta:
-    """The smallest and the largest value of a duration or a size, in their text form; `checks.py` enforces it."""
+    """The smallest and the largest value of a duration or a size, in their text form; `validate.py` enforces it."""
     return Meta(extra={"low": low, "high": high})
 
 
@@ -41,19 +41,21 @@ Timeout = Annotated[Seconds, _within("100ms", "10m")]
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the configuration file."""
+    """A section of the configuration."""
 
 
 class KafkaConfig(_Section, frozen=True, kw_only=True):
-    """Where records come from in production."""
+    """The Kafka source."""
 
     bootstrap_servers: Annotated[tuple[Server, ...], Meta(min_length=1, max_length=100)] = ("127.0.0.1:9092",)
     topics: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=1000)] = ("marketing_events",)
     group_id: Text = "ingestd"
     client_id: Text = "ingestd"
     group_instance_id: Name | None = None  # static membership
-    start: Text = "earliest"  # earliest, latest, or an RFC 3339 time: only where neither group nor chain has a position
-    skip_lost: bool = False  # go on where retention has overtaken the group, sealing the hole with an empty object
+    start: Text = (
+        "earliest"  # earliest, latest, or an RFC 3339 time: only if neither group nor chain has a position
+    )
+    skip_lost: bool = False  # continue after records that retention removed, with an empty object for the gap
     session_timeout: Annotated[Seconds, _within("1s", "30m")] = Seconds(45)
     heartbeat_interval: Annotated[Seconds, _within("100ms", "10m")] = Seconds(3)
     # On revoke, buffered records are written for at most half of it.
@@ -61,7 +63,7 @@ class KafkaConfig(_Section, frozen=True, kw_only=True):
     request_timeout: Annotated[Seconds, _within("1s", "10m")] = Seconds(70)
     fetch_max_bytes: Annotated[Size, _within("1KiB", "1GiB")] = Size(16 << 20)
     partition_fetch_bytes: Annotated[Size, _within("1KiB", "256MiB")] = Size(1 << 20)
-    max_records: Annotated[int, Meta(ge=1, le=100_000)] = 2000  # handed out at once: bounds how long the loop is held
+    max_records: Annotated[int, Meta(ge=1, le=100_000)] = 2000  # per fetch: bounds how long the event loop is blocked
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     ssl_ca_file: Text | None = None
     ssl_cert_file: Text | None = None
@@ -79,7 +81,7 @@ class KafkaConfig(_Section, frozen=True, kw_only=True):
 
 
 class SimulatorConfig(_Section, frozen=True, kw_only=True):
-    """Where events come from in a demo."""
+    """The simulated source, for demos."""
 
     topic: Name = "marketing_events"
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 2
@@ -89,11 +91,13 @@ class SimulatorConfig(_Section, frozen=True, kw_only=True):
     malformed: Share = 0.0
     late: Share = 0.0
     duplicate: Share = 0.0
-    history: Annotated[Seconds, _within("1s", "3650d")] | None = None  # this much past, at full speed, instead of live
+    history: Annotated[Seconds, _within("1s", "3650d")] | None = (
+        None  # generate this much history at full speed instead of live events
+    )
 
 
 class EventsConfig(_Section, frozen=True, kw_only=True):
-    """What a good event is."""
+    """The event model and its limits."""
 
     model: Model | None = None  # "module:Name" of your own msgspec type; None is ingestd's marketing model
     unknown_types: Literal["accept", "reject"] = "accept"
@@ -102,28 +106,28 @@ class EventsConfig(_Section, frozen=True, kw_only=True):
 
 
 class BreakerConfig(_Section, frozen=True, kw_only=True):
-    """When bad input stops the daemon."""
+    """When rejected records stop the daemon."""
 
     max_share: Share = 0.5  # of the last `window` records
     window: Annotated[int, Meta(ge=1, le=1_000_000)] = 5000
-    max_consecutive: Count = 2000  # rejected in a row, of one partition
+    max_consecutive: Count = 2000  # consecutive rejected records of one partition
 
 
 class BatchConfig(_Section, frozen=True, kw_only=True):
-    """When a partition's batch is sealed: on the first of these."""
+    """When a partition's batch is flushed: on the first of these limits."""
 
     interval: Annotated[Seconds, _within("100ms", "1h")] = Seconds(30)  # age since its first record
     bytes: Annotated[Size, _within("1KiB", "1GiB")] = Size(32 << 20)  # compressed
     records: Count | None = None
-    # All that is held and not landed, over all partitions; the largest batch is sealed first.
+    # Buffered bytes of all partitions; the largest batch is flushed first.
     memory: Annotated[Size, _within("16MiB", "64GiB")] = Size(256 << 20)
 
 
 class SinkConfig(_Section, frozen=True, kw_only=True):
-    """Where objects go, and with what promise."""
+    """The sink and the delivery guarantee."""
 
     url: Text = "./data"  # s3://bucket/prefix, or a directory
-    lineage: Name | None = None  # a new id makes a new chain: for deliberate re-ingestion
+    lineage: Name | None = None  # a new name begins a new chain, for deliberate re-ingestion
     delivery: Literal["exactly-once", "at-least-once"] = "exactly-once"
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8  # uploads at once
     retry_initial: Annotated[Seconds, _within("1ms", "1m")] = Seconds(0.2)
@@ -131,7 +135,7 @@ class SinkConfig(_Section, frozen=True, kw_only=True):
 
 
 class S3Config(_Section, frozen=True, kw_only=True):
-    """How the S3 client behaves. Credentials: AWS's default chain of environment, profile, web identity, role."""
+    """The S3 client. Credentials come from AWS's default chain: environment, profile, web identity, role."""
 
     endpoint_url: Url | None = None
     region: Text | None = None
@@ -140,11 +144,13 @@ class S3Config(_Section, frozen=True, kw_only=True):
     kms_key_id: Text | None = None
     connect_timeout: Timeout = Seconds(5)
     read_timeout: Timeout = Seconds(60)
-    put_timeout: Annotated[Seconds, _within("100ms", "1h")] = Seconds(120)  # of one attempt, connect to answer
+    put_timeout: Annotated[Seconds, _within("100ms", "1h")] = Seconds(
+        120
+    )  # for one attempt, from connecting to the answer
 
 
 class SnowflakeConfig(_Section, frozen=True, kw_only=True):
-    """Where rows go in the end, and how we reach it. Names are Snowflake's objects, unquoted."""
+    """Snowflake: the connection and the names of its objects, unquoted."""
 
     account: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,255}\Z", description="orgname-accountname")] | None = None
     user: Text | None = None
@@ -156,7 +162,7 @@ class SnowflakeConfig(_Section, frozen=True, kw_only=True):
     password: Secret | None = None
     password_file: Text | None = None
     token_file: Text | None = None  # OAuth
-    host: Server | None = None  # None: from the account; for private links and stand-ins
+    host: Server | None = None  # None: derived from the account; for private links
     protocol: Literal["https", "http"] = "https"
     database: Identifier = "MARKETING"
     schema: Identifier = "EVENTS"
@@ -172,14 +178,16 @@ class SnowflakeConfig(_Section, frozen=True, kw_only=True):
     error_topic_arn: Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}\Z")] | None = (
         None
     )
-    delivery: Literal["notification", "rest"] = "notification"  # how the pipe learns of objects
-    confirm: bool = False  # the daemon compares what landed with what was loaded
+    delivery: Literal["notification", "rest"] = "notification"  # how the pipe hears of new objects
+    confirm: bool = False  # compare landed objects with loaded ones
     confirm_interval: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
-    late: Annotated[Seconds, _within("1s", "7d")] = Seconds(3600)  # an object that is unheard of for longer is missing
+    late: Annotated[Seconds, _within("1s", "7d")] = Seconds(
+        3600
+    )  # an object that is not loaded for longer counts as missing
 
 
 class WarehouseConfig(_Section, frozen=True, kw_only=True):
-    """A stand-in for Snowflake on this machine: loads what lands into a table in a file."""
+    """The local warehouse, a stand-in for Snowflake: loads landed objects into a table in a file."""
 
     kind: Literal["none", "local"] = "none"
     path: Text = "./data/warehouse.duckdb"
@@ -188,14 +196,14 @@ class WarehouseConfig(_Section, frozen=True, kw_only=True):
 
 
 class PageConfig(_Section, frozen=True, kw_only=True):
-    """The live page, served beside the HTTP endpoints."""
+    """The live page, served with the HTTP endpoints."""
 
     enabled: bool = False
-    controls: bool = False  # may pause and disturb the run: for demos
+    controls: bool = False  # buttons that pause and disturb the run, for demos
 
 
 class HealthConfig(_Section, frozen=True, kw_only=True):
-    """The HTTP endpoints."""
+    """The HTTP endpoints, and the limits of readiness."""
 
     enabled: bool = True
     host: Text = "127.0.0.1"
@@ -210,18 +218,18 @@ class HealthConfig(_Section, frozen=True, kw_only=True):
 
 
 class LogConfig(_Section, frozen=True, kw_only=True):
-    """What is logged, and how."""
+    """Logging."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, JSON elsewhere
 
 
 class Config(_Section, frozen=True, kw_only=True):
-    """The whole of it."""
+    """The whole configuration."""
 
     source: Literal["kafka", "simulator"] = "kafka"
-    duration: Annotated[Seconds, _within("100ms", "3650d")] | None = None  # stop by itself after this long
-    # From a signal, or the end of `duration`, to the forced end.
+    duration: Annotated[Seconds, _within("100ms", "3650d")] | None = None  # stop after this time
+    # From a signal, or the end of `duration`, to the forced stop.
     grace: Annotated[Seconds, _within("100ms", "1h")] = Seconds(60)
     kafka: KafkaConfig = KafkaConfig()
     simulator: SimulatorConfig = SimulatorConfig()

@@ -14,7 +14,7 @@ MAX_SECRET_BYTES = 64 << 10
 
 
 class Redaction:
-    """Removes known secrets from text. Of those that change while we run it keeps the latest `MAX_HIDDEN`."""
+    """Removes known secrets from text. Of secrets that change at run time it keeps the latest `MAX_HIDDEN`."""
 
     def __init__(self) -> None:
         self._fixed: set[str] = set()
@@ -22,7 +22,7 @@ class Redaction:
         self._pattern: re.Pattern[str] | None = None
 
     def hide(self, read_secret: str | None, *, fixed: bool = False) -> None:
-        """Remove `secret` from now on; a `fixed` one for ever. None, and what is too short to be one, is ignored."""
+        """Remove `secret` from now on; a `fixed` one for ever. None, and texts too short for a secret, are ignored."""
         if read_secret is None or len(read_secret) < 4 or read_secret in self._fixed or read_secret in self._passing:
             return
         if fixed:
@@ -31,7 +31,7 @@ class Redaction:
             self._passing[read_secret] = None
         if len(self._passing) > MAX_HIDDEN:
             del self._passing[next(iter(self._passing))]
-        # The longest first, or a secret that contains another would be left in part.
+        # The longest first: otherwise a secret that contains another would remain in part.
         forms = {form for known in (*self._fixed, *self._passing) for form in _forms(known)}
         self._pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
 
@@ -40,7 +40,7 @@ class Redaction:
 
 
 def _forms(read_secret: str) -> tuple[str, ...]:
-    """As it is, and as repr(), JSON, URLs and headers write it."""
+    """The secret itself, and how repr(), JSON, URLs and headers write it."""
     plain = read_secret.encode(errors="surrogateescape")
     url = quote(plain, safe=""), quote_plus(plain), quote(plain)
     return read_secret, repr(read_secret)[1:-1], json.dumps(read_secret)[1:-1], *url, base64.b64encode(plain).decode()
@@ -51,9 +51,9 @@ REDACTION = Redaction()
 
 
 def read_secret(value: Secret | None, file: str | None) -> str | None:
-    """The text of a secret: `value`'s, or what `file` holds now without its last newline; None where there is neither.
+    """The text of a secret: of `value`, or the current content of `file` without its last newline; None if neither is set.
 
-    Files are read at each use, because secret stores replace them while we run; the log hides what they hold. Raises
+    Files are read at each use, because secret stores replace them at run time. The log hides the text. Raises
     ConfigError.
     """
     if value is not None or file is None:
@@ -63,7 +63,7 @@ def read_secret(value: Secret | None, file: str | None) -> str | None:
             data = handle.read(MAX_SECRET_BYTES + 1)
         text = data.decode().removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError) as error:
-        # A decoding error quotes the bytes.
+        # Not the decoding error's text, which quotes the bytes.
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"the secret file {file} cannot be read: {why}") from None
     if not text or len(data) > MAX_SECRET_BYTES:

@@ -20,7 +20,7 @@ class Seconds(float):
 
     @classmethod
     def parse(cls, text: str) -> "Seconds":
-        """ValueError where `text` is no duration."""
+        """Parse the text form. ValueError if `text` is not a duration."""
         match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,20})?)\s*(ms|s|m|h|d)?\s*", text)
         if match is None:
             raise ValueError("not a duration")
@@ -43,7 +43,7 @@ class Size(int):
 
     @classmethod
     def parse(cls, text: str) -> "Size":
-        """ValueError where `text` is no size."""
+        """Parse the text form. ValueError if `text` is not a size."""
         match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,20})?)\s*(B|kB|MB|GB|KiB|MiB|GiB)?\s*", text)
         if match is None:
             raise ValueError("not a size")
@@ -57,9 +57,9 @@ class Size(int):
 
 
 class Secret:
-    """Text that is never shown: only ``reveal()`` gives it away.
+    """Text that is never shown: only ``reveal()`` returns it.
 
-    It is no `str`, because join, concatenation and every encoder would take a subclass at its bare value.
+    Not a `str`: join, concatenation and every encoder would use the plain value of a subclass.
     """
 
     __slots__ = ("_text",)

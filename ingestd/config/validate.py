@@ -1,4 +1,4 @@
-"""Which values a configuration accepts: each key's type and range in words, and what one key demands of another."""
+"""Which values the configuration accepts: each key's type and range in words, and rules between keys."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ from ingestd.config.types import Seconds, Secret, Size
 from ingestd.core.errors import ConfigError
 from ingestd.core.sink_url import parse_sink_url
 
-# Names of objects contain them: 255 bytes is the most that a file system takes for one, and 1024 S3 for a whole key.
+# Object keys contain them: a file system takes at most 255 bytes per name, S3 1024 bytes per key.
 TOPIC_MAX = 190
 PREFIX_MAX = 400
 
 
 class Problem(NamedTuple):
-    """A key whose value cannot be used: why (to be read after "key = value from origin"), and what to do."""
+    """A key with an unusable value: why (follows "key = value from origin"), and what to do."""
 
     key: str
     why: str
@@ -28,7 +28,7 @@ class Problem(NamedTuple):
 
 
 class Key(NamedTuple):
-    """One key of the tree, without what wraps its type."""
+    """One key: its type without wrappers, its range and its description."""
 
     type: inspect.Type
     optional: bool
@@ -46,11 +46,11 @@ class Key(NamedTuple):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words the key takes; empty where it takes more than some."""
+        """The accepted words; empty if the values are not listed."""
         return tuple(map(str, self.type.values)) if isinstance(self.type, inspect.LiteralType) else ()
 
     def accepted(self) -> str:
-        """What the key takes, to be read after "give"."""
+        """The accepted values; follows "give"."""
         words = self.words or _words(self.type)
         if self.low:
             words += f" from {self.low} to {self.high}"
@@ -106,7 +106,7 @@ def _walk(kind: inspect.Type, name: str = "") -> Iterator[tuple[str, Key]]:
 
 
 KEYS: Mapping[str, Key] = dict(_walk(inspect.type_info(Config)))
-"""Every key by its dotted name, in the order of `config.py`."""
+"""Every key by its dotted name, in the order of `model.py`."""
 
 MOVED_KEYS: Mapping[str, str] = {"kafka.progress_timeout": "health.progress_timeout"}
 """Keys of earlier versions, and the key that has replaced each."""
@@ -118,7 +118,7 @@ def value_of(config: Config, key: str) -> object:
 
 
 def shown(value: object) -> str:
-    """A value as it may be shown to people: secrets, and a URL's user and query, redacted; cut at 200 characters."""
+    """A value for people: without secrets, a URL's user and query; at most 200 characters."""
     match value:
         case Seconds() | Size() | Secret():
             return str(value)
@@ -135,7 +135,7 @@ def shown(value: object) -> str:
 
 
 def check(config: Config, origins: Mapping[str, str] | None = None) -> None:
-    """ConfigError for the first key that is out of its range or at odds with another. `origins` says who set a key."""
+    """Raise ConfigError for the first key that is out of range or conflicts with another. `origins` tell who set a key."""
     for problem in problems(config):
         raise refusal(problem, value_of(config, problem.key), (origins or {}).get(problem.key, ""))
 
@@ -156,7 +156,7 @@ def variable(key: str) -> str:
 
 
 def problems(config: Config) -> Iterator[Problem]:
-    """All that is wrong with `config` beyond the types of its values."""
+    """Everything that is wrong with `config` beyond the types of its values."""
     yield from _ranges(config)
     yield from _kafka_times(config.kafka)
     yield from _start(config.kafka)
@@ -185,7 +185,7 @@ def _kafka_times(kafka: KafkaConfig) -> Iterator[Problem]:
     if heartbeat > session / 3:
         yield Problem(
             "kafka.heartbeat_interval",
-            f"is more than a third of kafka.session_timeout = {session}: one lost heartbeat could cost the membership",
+            f"is more than a third of kafka.session_timeout = {session}: one lost heartbeat could end the membership",
             f"give {Seconds(session / 3)} or less, or a longer session",
         )
     if session > rebalance:
@@ -211,14 +211,14 @@ def _start(kafka: KafkaConfig) -> Iterator[Problem]:
         aware = False
     if not aware:
         yield Problem(
-            "kafka.start", "is not a place to start", "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
+            "kafka.start", "is not a start position", "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
         )
 
 
 def _topics(config: Config) -> Iterator[Problem]:
     for key, names in {"kafka.topics": config.kafka.topics, "simulator.topic": (config.simulator.topic,)}.items():
         if any(len(name) > TOPIC_MAX for name in names):
-            why = f"has a name of more than {TOPIC_MAX} characters, which leaves no room in the names of objects"
+            why = f"has a name of more than {TOPIC_MAX} characters, which leaves no room in object keys"
             yield Problem(key, why, "give topics with shorter names")
 
 
@@ -226,7 +226,7 @@ def _servers(kafka: KafkaConfig) -> Iterator[Problem]:
     for server in kafka.bootstrap_servers:
         port = server.rpartition(":")[2]
         if port.isdigit() and not 1 <= int(port) <= 65535:
-            yield Problem("kafka.bootstrap_servers", f"has no port in {server}", "a port is from 1 to 65535")
+            yield Problem("kafka.bootstrap_servers", f"has an invalid port in {server}", "give a port from 1 to 65535")
 
 
 def _tls(kafka: KafkaConfig) -> Iterator[Problem]:
@@ -268,7 +268,7 @@ def _sizes(config: Config) -> Iterator[Problem]:
     if batch.bytes > half:
         yield Problem(
             "batch.bytes",
-            f"is more than half of batch.memory = {batch.memory}: batches would be cut before they reach their size",
+            f"is more than half of batch.memory = {batch.memory}: batches would be flushed before they reach their size",
             f"give {half} or less, or more memory",
         )
     if events.max_bytes > half:
@@ -296,19 +296,21 @@ def _sink(config: Config) -> Iterator[Problem]:
 
 def _warehouse(config: Config) -> Iterator[Problem]:
     if config.warehouse.queue_url and parse_sink_url(config.sink.url).kind != "s3":
-        yield Problem("warehouse.queue_url", "is of no use: sink.url is no bucket that could notify it", "remove it")
+        yield Problem(
+            "warehouse.queue_url", "has no effect: sink.url is not a bucket that could notify it", "remove it"
+        )
 
 
 def _page(config: Config) -> Iterator[Problem]:
     if config.page.enabled and not config.health.enabled:
-        why = "is not possible with health.enabled = false: the page is served beside those endpoints"
+        why = "needs health.enabled = true: the page is served with the HTTP endpoints"
         yield Problem("page.enabled", why, "set health.enabled = true")
     if config.page.controls and not config.page.enabled:
-        yield Problem("page.controls", "has no page to be on", "set page.enabled = true")
+        yield Problem("page.controls", "needs page.enabled = true", "set page.enabled = true")
 
 
 def _snowflake(config: Config) -> Iterator[Problem]:
-    """What a daemon that speaks to Snowflake needs."""
+    """What a daemon with a connection to Snowflake needs."""
     snowflake = config.snowflake
     rest = snowflake.delivery == "rest"
     if not (rest or snowflake.confirm):
@@ -316,13 +318,13 @@ def _snowflake(config: Config) -> Iterator[Problem]:
     user = "snowflake.delivery = rest" if rest else "snowflake.confirm = true"
     yield from snowflake_problems(snowflake, user)
     if rest and snowflake.authenticator != "key-pair":
-        yield Problem("snowflake.authenticator", "is not what Snowpipe's REST endpoint takes", "give key-pair")
+        yield Problem("snowflake.authenticator", "is not accepted by Snowpipe's REST endpoint", "give key-pair")
     if parse_sink_url(config.sink.url).kind != "s3":
-        yield Problem("sink.url", f"is no bucket that Snowflake could load from, but {user}", "give s3://bucket/prefix")
+        yield Problem("sink.url", f"is not a bucket, which {user} needs to load from", "give s3://bucket/prefix")
 
 
 def snowflake_problems(snowflake: SnowflakeConfig, user: str = "a connection to Snowflake") -> Iterator[Problem]:
-    """What is missing for a connection, which `user` needs."""
+    """What is missing for a connection; `user` is the setting that needs it."""
     proofs: dict[str, dict[str, object]] = {
         "key-pair": {"private_key_file": snowflake.private_key_file},
         "password": {"password_file": snowflake.password or snowflake.password_file},
