@@ -138,7 +138,7 @@ def make_load_monitor(config: Config, sink: Sink, metrics: Metrics) -> "LoadMoni
         return None
     from ingestd.snowflake.connection import load_connector  # noqa: PLC0415
     from ingestd.snowflake.load_monitor import LoadMonitor  # noqa: PLC0415
-    from ingestd.snowflake.load_queries import ask_once  # noqa: PLC0415
+    from ingestd.snowflake.load_queries import query_history  # noqa: PLC0415
     from ingestd.snowflake.rest import PipeEndpoint  # noqa: PLC0415
     from ingestd.snowflake.stage_location import stage_location  # noqa: PLC0415
 
@@ -150,7 +150,7 @@ def make_load_monitor(config: Config, sink: Sink, metrics: Metrics) -> "LoadMoni
         layout=make_keys(config),
         retrier=SinkRetrier(config.sink, concurrency=MONITOR_CONCURRENCY, effect=MONITOR_EFFECT),
         metrics=metrics,
-        query_history=partial(ask_once, settings),
+        query_history=partial(query_history, settings),
         submit=PipeEndpoint(settings).submit if settings.delivery == "rest" else None,
     )
 

@@ -77,7 +77,7 @@ def test_what_is_missing_is_named(settings: dict[str, Any], key: str) -> None:
                 "snowflake.delivery": "rest", "snowflake.account": "a", "snowflake.user": "u",
                 "snowflake.authenticator": "externalbrowser",
             },
-            "snowflake.authenticator = externalbrowser.*is not what Snowpipe's REST endpoint takes",
+            "snowflake.authenticator = externalbrowser.*is not accepted by Snowpipe's REST endpoint",
         ),
         (
             {

@@ -358,7 +358,7 @@ async def test_what_a_pipe_may_have_forgotten_is_never_named_again() -> None:
 async def test_objects_for_which_there_is_no_room_are_found_in_the_store_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(object_tracker, "MAX_FOLLOWED", 4)
+    monkeypatch.setattr(object_tracker, "MAX_TRACKED", 4)
     world = World()
     keys = [world.landed(start, start + 1) for start in range(6)]
 
@@ -410,7 +410,7 @@ async def test_a_store_that_denies_the_monitor_affects_neither_readiness_nor_upl
     archive.sink.fail_when(lambda call: Fault(SinkForbidden, "AccessDenied") if call.operation == "head" else None)
     monkeypatch.setattr(wiring, "make_sink", lambda _: archive.sink)
     monkeypatch.setattr(connection, "load_connector", lambda: None)
-    monkeypatch.setattr(load_queries, "ask_once", lambda *_: [])
+    monkeypatch.setattr(load_queries, "query_history", lambda *_: [])
     settings = Config(
         source="simulator",
         sink=config.SinkConfig(url="s3://bucket/prefix", concurrency=1),

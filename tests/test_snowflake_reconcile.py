@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake import copy_history as history
 from ingestd.snowflake.connection import StatementResult
-from ingestd.snowflake.copy_history import CopiedFile, FileLoadState, fates, key_of
+from ingestd.snowflake.copy_history import CopiedFile, FileLoadState, key_of, load_states
 from ingestd.snowflake.reconcile import (
     MAX_FILES,
     MAX_KEPT,
@@ -59,7 +59,7 @@ def thing(key: str = "events/a", rows: int = 10, age: timedelta = 2 * HOUR) -> O
 
 def reconciled(objects: list[Object], loads: list[CopiedFile], counts: dict[str, int] | None = None) -> ReconcileReport:
     """`counts` are rows in the table, of those that the history cannot tell of."""
-    work = Reconciliation(fates(loads, STAGE.root, STAGE.events), now=NOW, late_s=3600, since=SINCE)
+    work = Reconciliation(load_states(loads, STAGE.root, STAGE.events), now=NOW, late_s=3600, since=SINCE)
     for each in objects:
         work.take(each)
     if counts is not None:
@@ -231,7 +231,7 @@ def test_more_than_can_be_held_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         answered()
     monkeypatch.setattr(history, "MAX_FILES", 1)
     with pytest.raises(ValueError, match="look at less"):
-        fates([load("events/a"), load("events/b")], "", "events/")
+        load_states([load("events/a"), load("events/b")], "", "events/")
 
 
 def test_an_answer_is_read() -> None:

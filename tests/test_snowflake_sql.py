@@ -25,7 +25,7 @@ from ingestd.snowflake import bucket
 from ingestd.snowflake.pipe import Style, copy
 from ingestd.snowflake.sql import setup
 from ingestd.snowflake.stage_location import StageLocation, stage_location
-from ingestd.snowflake.statements import Part, Statement, script, text, whole
+from ingestd.snowflake.statements import SetupPart, Statement, script, single_script, text
 from ingestd.snowflake.table import columns
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +45,7 @@ def configured(snowflake: SnowflakeConfig | None = None, url: str = "s3://bucket
     return Config(sink=SinkConfig(url=url), snowflake=snowflake or SnowflakeConfig(aws_role_arn=ROLE), **rest)
 
 
-def parts(config: Config = PRODUCTION, style: Style = "select") -> tuple[Part, ...]:
+def parts(config: Config = PRODUCTION, style: Style = "select") -> tuple[SetupPart, ...]:
     return setup(config, load_model(None), style)
 
 
@@ -108,7 +108,7 @@ def test_sqlglot_reads_the_pipe_s_copy(style: Style) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_the_whole_output_is_one_script(style: Style) -> None:
-    assert len([tree for tree in sqlglot.parse(whole(parts(style=style)), read="snowflake") if tree]) >= len(
+    assert len([tree for tree in sqlglot.parse(single_script(parts(style=style)), read="snowflake") if tree]) >= len(
         statements()
     )
 
@@ -195,7 +195,7 @@ def test_errors_are_told_where_there_is_a_topic_for_them() -> None:
 def test_features_need_a_warehouse_and_are_left_out_without_one() -> None:
     assert [it for it in statements() if "DYNAMIC TABLE" in it.text]
     assert not [it for it in statements(configured()) if "DYNAMIC TABLE" in it.text or "FUNCTION" in it.text]
-    assert "snowflake.compute" in whole(parts(configured()))
+    assert "snowflake.compute" in single_script(parts(configured()))
 
 
 def test_a_model_s_own_fields_come_into_a_table_that_is_there_already() -> None:
@@ -410,7 +410,7 @@ def test_a_place_begins_where_the_sink_s_keys_begin() -> None:
 
 def test_it_prints_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(Settings(PRODUCTION, {}), command.Options()) == 0
-    assert capsys.readouterr().out == whole(parts())
+    assert capsys.readouterr().out == single_script(parts())
 
 
 def test_it_writes_a_file_for_each_part(tmp_path: Path) -> None:

@@ -52,9 +52,7 @@ class KafkaConfig(_Section, frozen=True, kw_only=True):
     group_id: Text = "ingestd"
     client_id: Text = "ingestd"
     group_instance_id: Name | None = None  # static membership
-    start: Text = (
-        "earliest"  # earliest, latest, or an RFC 3339 time: only if neither group nor chain has a position
-    )
+    start: Text = "earliest"  # earliest, latest, or an RFC 3339 time: only if neither group nor chain has a position
     skip_lost: bool = False  # continue after records that retention removed, with an empty object for the gap
     session_timeout: Annotated[Seconds, _within("1s", "30m")] = Seconds(45)
     heartbeat_interval: Annotated[Seconds, _within("100ms", "10m")] = Seconds(3)

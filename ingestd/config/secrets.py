@@ -51,7 +51,7 @@ REDACTION = Redaction()
 
 
 def read_secret(value: Secret | None, file: str | None) -> str | None:
-    """The text of a secret: of `value`, or the current content of `file` without its last newline; None if neither is set.
+    """The text of a secret: of `value`, or the content of `file` without its last newline; None if neither is set.
 
     Files are read at each use, because secret stores replace them at run time. The log hides the text. Raises
     ConfigError.

@@ -135,7 +135,7 @@ def shown(value: object) -> str:
 
 
 def check(config: Config, origins: Mapping[str, str] | None = None) -> None:
-    """Raise ConfigError for the first key that is out of range or conflicts with another. `origins` tell who set a key."""
+    """Raise ConfigError for the first key that is out of range or conflicts with another. `origins`: who set it."""
     for problem in problems(config):
         raise refusal(problem, value_of(config, problem.key), (origins or {}).get(problem.key, ""))
 
@@ -268,7 +268,7 @@ def _sizes(config: Config) -> Iterator[Problem]:
     if batch.bytes > half:
         yield Problem(
             "batch.bytes",
-            f"is more than half of batch.memory = {batch.memory}: batches would be flushed before they reach their size",
+            f"is more than half of batch.memory = {batch.memory}: batches would be flushed before they are full",
             f"give {half} or less, or more memory",
         )
     if events.max_bytes > half:

@@ -1,4 +1,4 @@
-"""What AWS is told: the rights of Snowflake's role, the bucket's notification, policy and life cycle. Pure."""
+"""AWS documents: the policy of Snowflake's role, the bucket's notification, policy and life cycle. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _KEPT_DAYS = 400  # longer than Kafka's retention and any rewind should be; the 
 
 
 def role_policy(place: StageLocation, s3: S3Config, error_topic_arn: str | None) -> dict[str, Any]:
-    """What the role that Snowflake takes on may do: read data objects that are in AWS, and tell of errors."""
+    """The permissions of the role that Snowflake assumes: read data objects, publish errors."""
     statements = [] if place.endpoint else [*_reading(place), *_decrypting(place, s3.kms_key_id)]
     if error_topic_arn:
         statements.append(
@@ -27,7 +27,7 @@ def role_policy(place: StageLocation, s3: S3Config, error_topic_arn: str | None)
 
 
 def _decrypting(place: StageLocation, key: str | None) -> list[dict[str, Any]]:
-    """Nothing where the key is the account's own for S3: it lets everybody in who may read the objects."""
+    """Permission to decrypt; empty for S3's default key, which every reader of the objects may use."""
     if key is None:
         return []
     statement = {"Sid": "DecryptThroughS3Only", "Effect": "Allow", "Action": "kms:Decrypt"}
@@ -42,7 +42,7 @@ def _decrypting(place: StageLocation, key: str | None) -> list[dict[str, Any]]:
 
 
 def role_trust(users: Mapping[str, str]) -> dict[str, Any]:
-    """Who may take that role on: `users` of Snowflake's, ARN by the external id that each must give."""
+    """Who may assume the role: Snowflake's `users`, ARN by external id."""
     return {
         "Version": _VERSION,
         "Statement": [
@@ -58,7 +58,7 @@ def role_trust(users: Mapping[str, str]) -> dict[str, Any]:
 
 
 def bucket_policy(place: StageLocation, role_arn: str, *, exactly_once: bool) -> dict[str, Any]:
-    """For a bucket that has no other policy; reading is in it for a role of another account."""
+    """For a bucket without another policy. Includes reading for a role of another account."""
     statements: list[dict[str, Any]] = []
     if exactly_once:
         folders = [place.root + folder for folder in (EVENTS, QUARANTINE, OWN, REQUEUED)]
@@ -77,7 +77,7 @@ def bucket_policy(place: StageLocation, role_arn: str, *, exactly_once: bool) ->
 
 
 def lifecycle(place: StageLocation) -> dict[str, Any]:
-    """What is removed in the end. Notes of what was requeued are small, and outlive the quarantine."""
+    """What expires. Receipts of requeued records are small and outlive the quarantine."""
     rules = [
         {
             "ID": f"{name}Expire",
@@ -91,7 +91,7 @@ def lifecycle(place: StageLocation) -> dict[str, Any]:
 
 
 def notification(place: StageLocation, queue_arn: str) -> dict[str, Any]:
-    """The bucket tells the pipe's queue of each new data object."""
+    """The bucket notifies the pipe's queue of each new data object."""
     rules = [{"Name": "prefix", "Value": place.events}, {"Name": "suffix", "Value": SUFFIX}]
     queue = {
         "Id": NOTIFICATION,
@@ -103,7 +103,7 @@ def notification(place: StageLocation, queue_arn: str) -> dict[str, Any]:
 
 
 def merged(present: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """`present`, what the bucket notifies of now, with our rule instead of its former self: a PUT replaces all."""
+    """`present`, the current notifications, with our rule replaced: a PUT replaces all of them."""
     queues: Sequence[Mapping[str, Any]] = present.get("QueueConfigurations", ())
     others = [queue for queue in queues if queue.get("Id") != NOTIFICATION]
     return {**present, "QueueConfigurations": [*others, *ours["QueueConfigurations"]]}

@@ -1,4 +1,4 @@
-"""A connection to Snowflake. The only file that imports its connector; what that raises is mapped here."""
+"""The connection to Snowflake. The only file that imports its connector; its errors are mapped here."""
 
 import logging
 import re
@@ -39,27 +39,27 @@ _HINTS = {
 
 
 class StatementResult(NamedTuple):
-    """What a statement gave: column names in lower case, and rows."""
+    """The result of a statement: column names in lower case, and rows."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
 
 
 class Connection:
-    """One session. Its methods block; they are for one thread at a time."""
+    """One session. Its methods block and may be called by one thread at a time."""
 
     def __init__(self, raw: "SnowflakeConnection") -> None:
         self._raw = raw
 
     def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> StatementResult:
-        """Run one statement; `parameters` replace ``%(name)s``. Errors: ``SnowflakeError``."""
+        """Run one statement; `parameters` replace ``%(name)s``. Raises ``SnowflakeError``."""
         with _mapped("cannot run the statement"), self._raw.cursor() as cursor:
             cursor.execute(sql, dict(parameters) if parameters is not None else None)
             rows = [tuple(row) for row in cursor.fetchall()]
             return StatementResult(tuple(column.name.lower() for column in cursor.description or ()), rows)
 
     def close(self) -> None:
-        """End the session. That it cannot be ended is no error: it ends by itself."""
+        """End the session. A failure is ignored: sessions expire."""
         try:
             with _mapped("cannot close the session"):
                 self._raw.close()
@@ -74,7 +74,7 @@ class Connection:
 
 
 def open_connection(settings: SnowflakeConfig) -> Connection:
-    """Log in. Blocks. Errors: ``ConfigError`` where the configuration cannot do, ``SnowflakeError``."""
+    """Log in. Blocks. Raises ``ConfigError`` for unusable settings, ``SnowflakeError``."""
     options = _options(settings)
     connector = load_connector()
     # What it warns of reaches us as an exception, or is about the environment's proxies.
@@ -84,7 +84,7 @@ def open_connection(settings: SnowflakeConfig) -> Connection:
 
 
 def load_connector() -> ModuleType:
-    """The library, which takes half a second. ConfigError where it is not installed."""
+    """Import the connector, which takes half a second. Raises ConfigError if it is not installed."""
     try:
         import snowflake.connector  # noqa: PLC0415  an extra
     except ImportError:
@@ -93,7 +93,7 @@ def load_connector() -> ModuleType:
 
 
 def _options(settings: SnowflakeConfig) -> dict[str, Any]:
-    """The connector's, of a configuration that is checked first: ``ConfigError``."""
+    """The connector's options from the checked configuration. Raises ``ConfigError``."""
     for problem in snowflake_problems(settings):
         raise refusal(problem, None, "")
     options: dict[str, Any] = {
@@ -111,7 +111,7 @@ def _options(settings: SnowflakeConfig) -> dict[str, Any]:
         "platform_detection_timeout_seconds": 0.0,
         "query_timeout": QUERY_S,
         "session_parameters": {"QUERY_TAG": "ingestd", "TIMEZONE": "UTC", "CLIENT_TELEMETRY_ENABLED": False},
-        # Either has to be said: what is meant by saying nothing will change.
+        # Explicit, because the default will change.
         "enable_server_session_keep_alive_auto_detection": False,
         **_proof(settings),
     }
@@ -122,7 +122,7 @@ def _options(settings: SnowflakeConfig) -> dict[str, Any]:
 
 
 def _proof(settings: SnowflakeConfig) -> dict[str, Any]:
-    """Who we are, to be believed."""
+    """The credentials."""
     match settings.authenticator:
         case "key-pair":
             passphrase = settings.private_key_passphrase
@@ -140,7 +140,7 @@ def _proof(settings: SnowflakeConfig) -> dict[str, Any]:
 
 @contextmanager
 def _mapped(failed: str) -> Iterator[None]:
-    """Whatever the connector raises as one of our two errors."""
+    """Map every error of the connector to one of ours."""
     try:
         yield
     except Exception as error:
@@ -152,7 +152,7 @@ def _mapped(failed: str) -> Iterator[None]:
 
 
 def classify(error: Exception, failed: str) -> SnowflakeError | None:
-    """What an error of the connector means; None where it is not one of its own."""
+    """Our error for an error of the connector; None if it is another's."""
     if isinstance(error, OSError):
         return SnowflakeUnavailable(f"{failed}: {_short(str(error))}", code=type(error).__name__)
     if not type(error).__module__.startswith("snowflake."):
@@ -174,7 +174,7 @@ def classify(error: Exception, failed: str) -> SnowflakeError | None:
 
 
 def _passes(error: Exception, code: str) -> bool:
-    """Whether the same may succeed later: no connection, a time-out, an internal error."""
+    """Whether a retry may succeed: no connection, a time-out, an internal error."""
     state = str(getattr(error, "sqlstate", None) or "")
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return (

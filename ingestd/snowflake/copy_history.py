@@ -1,4 +1,4 @@
-"""What Snowflake has loaded: COPY_HISTORY as it is asked and read, and what became of each file. Pure."""
+"""COPY_HISTORY: the query, its rows, and the state of each file. Pure."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ KEPT = timedelta(days=14)  # how far back COPY_HISTORY goes
 REFRESHED = timedelta(days=7)  # how far back ALTER PIPE ... REFRESH looks
 SLICE = timedelta(days=1)
 MAX_LINES = 500_000  # of one answer
-MAX_FILES = 2_000_000  # whose fate is known at once
+MAX_FILES = 2_000_000  # tracked at once
 _NOT_YET = datetime(9999, 12, 31, tzinfo=UTC)  # the time of a load that goes on
 _MARGIN = timedelta(minutes=5)  # two clocks
 
@@ -25,7 +25,7 @@ _COLUMNS = (
 
 
 class CopiedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the history: a file, and what became of it in one go."""
+    """One row of the history: a file, and the outcome of one load."""
 
     file_name: str
     stage_location: str
@@ -55,7 +55,7 @@ class CopiedFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileLoadState(msgspec.Struct):
-    """What all lines of the history say of one file."""
+    """The outcome of all rows of one file."""
 
     loads: dict[tuple[datetime, str | None], int] = msgspec.field(
         default_factory=dict
@@ -69,7 +69,7 @@ class FileLoadState(msgspec.Struct):
         return sum(self.loads.values())
 
     def add(self, load: CopiedFile) -> None:
-        """One more line; in any order."""
+        """Add one row, in any order."""
         if load.skipped:
             return
         if not load.in_progress:
@@ -82,7 +82,7 @@ class FileLoadState(msgspec.Struct):
 
 
 def slices(since: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
-    """The time from `since` to `now`, as far back as the history goes, in parts that are asked for one by one."""
+    """The time from `since` to `now`, as far back as the history goes, in parts that are queried one by one."""
     begin, found = max(since, now - KEPT + _MARGIN), []
     while begin < now:
         end = min(begin + SLICE, now)
@@ -92,7 +92,7 @@ def slices(since: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
 
 
 def query(snowflake: SnowflakeConfig, start: datetime, end: datetime) -> str:
-    """The statement that asks what was loaded from `start` to `end`, both included."""
+    """The statement for the loads from `start` to `end`, inclusive."""
     table = qualified(snowflake, snowflake.table).upper()
     times = f"START_TIME => {_time(start)}, END_TIME => {_time(end)}"
     arguments = f"TABLE_NAME => '{table}', {times}"
@@ -101,7 +101,7 @@ def query(snowflake: SnowflakeConfig, start: datetime, end: datetime) -> str:
 
 
 def loads(result: StatementResult) -> list[CopiedFile]:
-    """The lines of the answer. ValueError where it is not one, or is cut."""
+    """The rows of the answer. ValueError if it is malformed or cut."""
     if len(result.rows) >= MAX_LINES:
         raise ValueError(f"COPY_HISTORY has more than {MAX_LINES:,} files of a day: batches are too small")
     missing = set(_COLUMNS) - set(result.columns)
@@ -125,9 +125,11 @@ def _load(row: dict[str, Any]) -> CopiedFile:
     )
 
 
-def fates(history: Iterable[CopiedFile], root: str, events: str) -> dict[str, FileLoadState]:
-    """What became of each file, by its key in the sink. `root` is what all keys of the sink begin with in the bucket,
-    `events` what those of the stage begin with in the sink; both end with "/" or are "".
+def load_states(history: Iterable[CopiedFile], root: str, events: str) -> dict[str, FileLoadState]:
+    """The state of each file by its key in the sink.
+
+    `root` is the prefix of all keys of the sink in the bucket, `events` the stage's prefix in the sink; both end with
+    "/" or are "".
     """
     found: dict[str, FileLoadState] = {}
     for load in history:
@@ -138,7 +140,7 @@ def fates(history: Iterable[CopiedFile], root: str, events: str) -> dict[str, Fi
 
 
 def key_of(load: CopiedFile, root: str, events: str) -> str:
-    """The key in the sink. A file's name in the history is relative to its stage; a whole key is taken as one, too."""
+    """The key in the sink. File names in the history are relative to the stage; a whole key is accepted, too."""
     name = load.file_name.lstrip("/")
     if "://" in name:
         name = name.partition("://")[2].partition("/")[2]

@@ -17,7 +17,7 @@ ACCOUNTADMIN, USERADMIN, SYSADMIN = "ACCOUNTADMIN", "USERADMIN", "SYSADMIN"
 
 
 def roles(snowflake: SnowflakeConfig) -> Iterator[Statement]:
-    """Each is granted to SYSADMIN, so that no object is out of its reach."""
+    """All roles are granted to SYSADMIN, so that it can manage every object."""
     for role, comment in (
         (snowflake.loader_role, "Owns the pipe of ingestd, and watches it"),
         (snowflake.reader_role, "Reads the events of ingestd"),
@@ -27,7 +27,7 @@ def roles(snowflake: SnowflakeConfig) -> Iterator[Statement]:
 
 
 def database(snowflake: SnowflakeConfig) -> Iterator[Statement]:
-    """And who may enter it."""
+    """Database and schema, and who may use them."""
     name, loader, reader = snowflake.database, snowflake.loader_role, snowflake.reader_role
     schema = f"{name}.{snowflake.schema}"
     yield Statement(f"database {name}", f"CREATE DATABASE IF NOT EXISTS {name}", SYSADMIN)
@@ -42,7 +42,7 @@ def database(snowflake: SnowflakeConfig) -> Iterator[Statement]:
 
 
 def storage(snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Statement]:
-    """The integration that reads the bucket. Only ACCOUNTADMIN, or a role with CREATE INTEGRATION, can make one."""
+    """The integration that reads the bucket. Needs ACCOUNTADMIN, or a role with CREATE INTEGRATION."""
     name = snowflake.integration
     yield Statement(
         f"storage integration {name}",
@@ -66,7 +66,7 @@ def storage(snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Statem
 
 
 def errors(snowflake: SnowflakeConfig) -> Iterator[Statement]:
-    """The integration that tells of files that failed; nothing without a topic to tell it to."""
+    """The integration that publishes load errors; empty without a topic."""
     if snowflake.error_topic_arn is None:
         return
     name = errors_name(snowflake)
@@ -95,7 +95,7 @@ def errors(snowflake: SnowflakeConfig) -> Iterator[Statement]:
 def table(
     snowflake: SnowflakeConfig, place: StageLocation, columns: Sequence[Column], own: Sequence[Column]
 ) -> Iterator[Statement]:
-    """File format, stage and table, and who may do what with them. `own` are columns of a user's model."""
+    """File format, stage and table with their grants. `own` are columns of a user's model."""
     loader, file_format = snowflake.loader_role, file_format_name(snowflake)
     name, stage = qualified(snowflake, snowflake.table), qualified(snowflake, snowflake.stage)
     yield Statement(
@@ -146,7 +146,7 @@ def _stage(snowflake: SnowflakeConfig, place: StageLocation) -> Statement:
 
 
 def pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) -> Iterator[Statement]:
-    """The pipe, and the question for its queue."""
+    """The pipe, and the query for its queue."""
     name = qualified(snowflake, snowflake.pipe)
     yield Statement(
         f"pipe {name}",
@@ -161,7 +161,7 @@ def pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) ->
 
 
 def views(snowflake: SnowflakeConfig, columns: Sequence[Column]) -> Iterator[Statement]:
-    """The view without a producer's duplicates."""
+    """The view without producers' duplicates."""
     name = qualified(snowflake, f"{snowflake.table}_DEDUPLICATED")
     select = deduplicated(qualified(snowflake, snowflake.table), columns)
     yield Statement(
@@ -174,7 +174,7 @@ def views(snowflake: SnowflakeConfig, columns: Sequence[Column]) -> Iterator[Sta
 
 
 def predictions(snowflake: SnowflakeConfig) -> Iterator[Statement]:
-    """Features and scores; nothing without a warehouse to refresh them."""
+    """Features and scores; empty without a warehouse to refresh them."""
     if snowflake.compute is None:
         return
     score, reader = qualified(snowflake, SCORE.name.upper()), snowflake.reader_role

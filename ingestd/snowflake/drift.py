@@ -1,4 +1,4 @@
-"""What in Snowflake is not as the configuration and the model say, for CREATE ... IF NOT EXISTS leaves it so. Pure."""
+"""Differences between Snowflake's objects and the configuration, which CREATE ... IF NOT EXISTS leaves. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ _PARTS = re.compile(r"(\w+)(?:\((\d+)(?:,(\d+))?\))?")
 
 
 class Drift(NamedTuple):
-    """A difference, and what to do: a statement, or words."""
+    """A difference and its remedy: a statement, or text."""
 
     seen: str
     todo: str
 
 
 def of_storage(properties: Mapping[str, str], snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Drift]:
-    """`properties` are what DESC INTEGRATION says."""
+    """Compare the output of DESC INTEGRATION."""
     name, alter = snowflake.integration, f"ALTER STORAGE INTEGRATION {snowflake.integration} SET"
     allowed = [it.strip() for it in properties.get("STORAGE_ALLOWED_LOCATIONS", "").split(",") if it.strip()]
     if not any(it == "*" or place.url.startswith(it) for it in allowed):
@@ -38,7 +38,7 @@ def of_storage(properties: Mapping[str, str], snowflake: SnowflakeConfig, place:
 def of_table(
     rows: Iterable[Mapping[str, Any]], snowflake: SnowflakeConfig, columns: Sequence[Column]
 ) -> Iterator[Drift]:
-    """`rows` are what DESC TABLE says."""
+    """Compare the output of DESC TABLE."""
     name = qualified(snowflake, snowflake.table)
     present = {str(row["name"]).lower(): row for row in rows}
     for column in columns:
@@ -60,7 +60,7 @@ def of_table(
 def of_pipe(
     row: Mapping[str, Any], snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style
 ) -> Iterator[Drift]:
-    """`row` is what SHOW PIPES says of it."""
+    """Compare a row of SHOW PIPES."""
     name = qualified(snowflake, snowflake.pipe)
     if _words(str(row["definition"])) != _words(copy(snowflake, columns, style)):
         yield Drift(f"{name} copies otherwise than this version would have it (style {style})", CHANGING)
@@ -71,7 +71,7 @@ def of_pipe(
 
 
 def _holds(present: str, wanted: str) -> bool:
-    """Whether a column of one type takes what rows have for the other."""
+    """Whether a column of one type can store the values of the other."""
     (base, *limits), (wanted_base, *wanted_limits) = _parts(present), _parts(wanted)
     return base == wanted_base and all(limit >= want for limit, want in zip(limits, wanted_limits, strict=True))
 

@@ -1,4 +1,4 @@
-"""Asks Snowflake what it has loaded. Blocks."""
+"""Queries Snowflake's copy history. Blocks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +10,16 @@ from ingestd.snowflake import copy_history
 from ingestd.snowflake.connection import Connection, open_connection
 
 
-def loaded_since(
+def history_since(
     connection: Connection, settings: SnowflakeConfig, since: datetime, now: datetime
 ) -> Iterator[copy_history.CopiedFile]:
-    """The history of the table, as far back as it goes; what lies between two questions comes twice. Errors:
-    ``SnowflakeError``.
-    """
+    """The history since a time. Rows between two slices come twice. Raises ``SnowflakeError``."""
     for start, end in copy_history.slices(since, now):
         yield from _loaded(connection, settings, start, end)
 
 
-def ask_once(settings: SnowflakeConfig, start: datetime, end: datetime) -> list[copy_history.CopiedFile]:
-    """The history of some time, over a connection of its own. Errors: ``SnowflakeError``, ``ConfigError``."""
+def query_history(settings: SnowflakeConfig, start: datetime, end: datetime) -> list[copy_history.CopiedFile]:
+    """The history of a time slice, over a connection of its own. Raises ``SnowflakeError``, ``ConfigError``."""
     with open_connection(settings) as connection:
         return _loaded(connection, settings, start, end)
 
@@ -30,13 +28,13 @@ def _loaded(
     connection: Connection, settings: SnowflakeConfig, start: datetime, end: datetime
 ) -> list[copy_history.CopiedFile]:
     answer = connection.execute(copy_history.query(settings, start, end))
-    with understood():
+    with readable_answer():
         return copy_history.loads(answer)
 
 
 @contextmanager
-def understood() -> Iterator[None]:
-    """An answer that cannot be read, as an error of Snowflake's."""
+def readable_answer() -> Iterator[None]:
+    """Map an unreadable answer to ``SnowflakeRefused``."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The objects that landed and are not known to be in the table, each with what the history says of it. Pure."""
+"""Tracks landed objects until they are known to be in the table. Pure."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -7,7 +7,7 @@ import msgspec
 
 from ingestd.snowflake.copy_history import CopiedFile
 
-MAX_FOLLOWED = 100_000
+MAX_TRACKED = 100_000
 
 
 class TrackedObject(msgspec.Struct):
@@ -25,56 +25,56 @@ class TrackedObject(msgspec.Struct):
 
     @property
     def unloaded(self) -> int:
-        """Rows; 0 where it is not known how many there are."""
+        """Rows that are not loaded; 0 if the number of rows is unknown."""
         return max(0, (self.rows or 0) - self.loaded)
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """An object whose rows are all in the table: how many, and how long after its last record (s; None: not known)."""
+    """A fully loaded object: its rows, and the seconds from its last record to the load (None if unknown)."""
 
     rows: int
     delay: float | None
 
 
 class ObjectTracker:
-    """At most MAX_FOLLOWED objects by key; of those beyond it is only known that there are some."""
+    """Tracks at most MAX_TRACKED objects by key; of further ones it only notes that there are some."""
 
     def __init__(self) -> None:
         self.objects: dict[str, TrackedObject] = {}
         self.overflowed = False
 
     def add(self, key: str, landed_at: datetime) -> bool:
-        """Follow an object; false where it is followed already, or there is no room."""
+        """Track an object. False if it is tracked already, or there is no room."""
         if key in self.objects:
             return False
-        if len(self.objects) >= MAX_FOLLOWED:
+        if len(self.objects) >= MAX_TRACKED:
             self.overflowed = True
             return False
         self.objects[key] = TrackedObject(landed_at)
         return True
 
     def has_room_again(self) -> bool:
-        """Whether there was no room for some, and is now: true once, as they have to be looked for."""
-        if not self.overflowed or len(self.objects) > MAX_FOLLOWED // 2:
+        """Whether objects were left out for lack of room, and there is room now. True once: then scan for them."""
+        if not self.overflowed or len(self.objects) > MAX_TRACKED // 2:
             return False
         self.overflowed = False
         return True
 
     def unread(self) -> list[str]:
-        """Keys whose metadata is not known."""
+        """Keys of objects without metadata."""
         return [key for key, it in self.objects.items() if it.rows is None]
 
     def describe(self, key: str, landed_at: datetime, rows: int, last_timestamp: int) -> None:
-        """What an object's metadata says."""
+        """Store what an object's metadata says."""
         if followed := self.objects.get(key):
             followed.landed_at, followed.rows, followed.last_timestamp = landed_at, rows, last_timestamp
 
     def forget(self, key: str) -> None:
-        """It is no object of ours, or gone."""
+        """Stop tracking: the object is gone, or not ours."""
         self.objects.pop(key, None)
 
     def see(self, key: str, load: CopiedFile) -> bool:
-        """One line of the history, which may come again; true where it tells of a failure that is new."""
+        """Apply one row of the history, which may be repeated. True if it tells of a new failure."""
         followed = self.objects.get(key)
         if followed is None or load.skipped or load.in_progress:
             return False
@@ -85,7 +85,7 @@ class ObjectTracker:
         return is_new
 
     def done(self) -> Iterator[Loaded]:
-        """Let go of those whose rows are all there; an object without rows is, once the history names it."""
+        """Remove and return the fully loaded objects. One without rows is loaded once the history has it."""
         for key, followed in list(self.objects.items()):
             if followed.rows is None or not followed.loads or followed.unloaded:
                 continue
@@ -96,12 +96,12 @@ class ObjectTracker:
             yield Loaded(followed.rows, max(0.0, at.timestamp() - last / 1000) if last is not None else None)
 
     def drop_empty(self, before: datetime) -> None:
-        """Let go of objects without rows that landed before: a history that does not name them is no news."""
+        """Remove objects without rows that landed before: the history may never list them."""
         for key, followed in list(self.objects.items()):
             if followed.rows == 0 and not followed.loads and followed.landed_at < before:
                 del self.objects[key]
 
 
 def oldest(objects: Iterable[TrackedObject]) -> datetime | None:
-    """When the oldest of those with rows landed."""
+    """When the oldest object with rows landed."""
     return min((it.landed_at for it in objects if it.rows != 0), default=None)

@@ -1,4 +1,4 @@
-"""Looks at the data objects of a sink: lists the days, and asks for each object's metadata, many at once."""
+"""Reads the data objects of a sink with their metadata, for the comparison with loads."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -18,7 +18,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Objects:
-    """The data objects whose first record is of a range of time, by Kafka's timestamps (ms, None is open)."""
+    """The data objects whose first record is within a range of Kafka timestamps (ms; None is open)."""
 
     def __init__(
         self, sink: Sink, retrier: SinkRetrier, layout: ObjectKeys, since: int | None, until: int | None
@@ -29,7 +29,7 @@ class Objects:
         self._until = until
 
     async def each(self) -> AsyncIterator[Object]:
-        """All of them. Errors: ``SinkError`` where the store gives no answer for a minute."""
+        """Yield all of them. Raises ``SinkError`` if the store does not answer for a minute."""
         async with aclosing(self._listing.objects(self._keys(), AT_ONCE)) as objects:
             async for _, info in objects:
                 landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
@@ -49,7 +49,7 @@ class Objects:
 
 
 def read(info: ObjectInfo, landed: ObjectMetadata) -> Object:
-    """An object as it is compared. A store that does not say when it came: when its last record did, by Kafka."""
+    """An object as it is compared. If the store tells no time, the Kafka timestamp of its last record counts."""
     if info.landed_at is not None:
         return Object(info.key, landed.rows, datetime.fromtimestamp(info.landed_at, UTC))
     return Object(info.key, landed.rows, EPOCH + timedelta(milliseconds=max(0, landed.last_timestamp)))

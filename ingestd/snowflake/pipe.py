@@ -38,17 +38,17 @@ CHANGING = (
 
 
 def file_format_name(snowflake: SnowflakeConfig) -> str:
-    """The file format's name, qualified."""
+    """The qualified name of the file format."""
     return qualified(snowflake, f"{snowflake.table}_JSON")
 
 
 def errors_name(snowflake: SnowflakeConfig) -> str:
-    """The notification integration's name."""
+    """The name of the notification integration."""
     return f"{snowflake.integration}_ERRORS"
 
 
 def create_pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) -> str:
-    """The statement that makes the pipe where it does not exist."""
+    """The statement that creates the pipe if it does not exist."""
     options = [f"AUTO_INGEST = {'TRUE' if snowflake.delivery == 'notification' else 'FALSE'}"]
     if snowflake.error_topic_arn:
         options.append(f"ERROR_INTEGRATION = {errors_name(snowflake)}")
@@ -59,7 +59,7 @@ def create_pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: St
 
 
 def copy(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) -> str:
-    """The COPY INTO that the pipe repeats for each new file."""
+    """The COPY INTO that the pipe runs for each new file."""
     table, stage = qualified(snowflake, snowflake.table), qualified(snowflake, snowflake.stage)
     file_format = f"FILE_FORMAT = (FORMAT_NAME = {literal(file_format_name(snowflake))})"
     if style == "match":
@@ -78,7 +78,7 @@ def _lines(items: Iterable[str], indent: str) -> str:
 
 
 def _value(column: Column) -> str:
-    """Of a column: what stands in the SELECT."""
+    """A column's expression in the SELECT."""
     if not column.path:
         source = _METADATA[column.name]
         return f"CONVERT_TIMEZONE('UTC', {source})::TIMESTAMP_NTZ" if column.name == LOADED_AT else source
@@ -89,7 +89,7 @@ def _value(column: Column) -> str:
 
 
 def _cast(kind: str) -> str:
-    """Text is cast without its length: a cast would cut what is too long, and the column refuses it."""
+    """Text is cast without its length: a cast would cut it, while the column rejects it."""
     if kind == "VARIANT":
         return ""
     return f"::{re.sub(r'^VARCHAR.*', 'STRING', kind).removesuffix('(6)')}"

@@ -1,4 +1,4 @@
-"""How a pipe is: what SYSTEM$PIPE_STATUS answers, read and put in words. Pure."""
+"""The pipe's health: SYSTEM$PIPE_STATUS parsed and judged. Pure."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,7 +40,7 @@ STATES: dict[str, str] = {
 
 
 class PipeStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The document; all fields but the state may be left out."""
+    """The document; every field but the state is optional."""
 
     execution_state: str
     pending_file_count: int = 0
@@ -59,7 +59,7 @@ class PipeStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class PipeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `status` says. `problems` are empty where the pipe is healthy."""
+    """The report of `status`. `problems` is empty if the pipe is healthy."""
 
     pipe: str
     at: datetime
@@ -73,12 +73,12 @@ class PipeReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def query(pipe: str) -> str:
-    """The statement that asks. `pipe` is qualified."""
+    """The statement. `pipe` is qualified."""
     return f"SELECT SYSTEM$PIPE_STATUS('{pipe}')"
 
 
 def parse(document: str) -> PipeStatus:
-    """ValueError where it is no such document."""
+    """Parse the document. ValueError if it is malformed."""
     try:
         return msgspec.json.decode(document, type=PipeStatus, strict=False)
     except msgspec.MsgspecError as error:
@@ -86,7 +86,7 @@ def parse(document: str) -> PipeStatus:
 
 
 def judge(pipe: str, status: PipeStatus, loads: list[CopiedFile], now: datetime) -> PipeReport:
-    """`loads` are those of the last day."""
+    """Judge the pipe. `loads` are those of the last day."""
     good = [load for load in loads if load.rows and not load.failed]
     failed = [load for load in loads if load.failed or load.partial]
     return PipeReport(
@@ -118,7 +118,7 @@ def _problems(status: PipeStatus, failed: list[CopiedFile], now: datetime) -> li
 
 
 def text(report: PipeReport) -> str:
-    """For people; the last line is the verdict."""
+    """The report as text; the last line is the verdict."""
     status = report.status
     lines = [f"{report.pipe} at {_time(report.at)}", ""]
     facts = [("state", f"{report.state}: {STATES.get(report.state, 'not known here')}")]

@@ -1,4 +1,4 @@
-"""Objects against what was loaded: what is missing, late, partial, failed or there twice, and what repairs it. Pure."""
+"""Compares objects with loads: missing, late, partial, failed or duplicate ones, and their repair. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ class Object(NamedTuple):
 
 
 class ReconcileFinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One object that is not simply loaded."""
+    """One object that is not loaded once and completely."""
 
     kind: str
     key: str
@@ -56,7 +56,7 @@ class ReconcileFinding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 
 class ReconcileReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `reconcile` says. `ok` where nothing is wrong."""
+    """The report of `reconcile`. `ok` if nothing is wrong."""
 
     sink: str
     table: str
@@ -64,14 +64,14 @@ class ReconcileReport(msgspec.Struct, frozen=True, kw_only=True):
     objects: int
     rows: int
     loaded_objects: int
-    loaded_rows: int  # of these objects; what is there twice counts twice
+    loaded_rows: int  # of these objects; duplicates count twice
     counts: dict[str, int]  # problems and notes
     findings: list[ReconcileFinding]
     repairs: list[str]
 
 
 class StageScope(NamedTuple):
-    """Names in statements. `root` and `events` as in ``history.fates``; `copy` is the pipe's COPY, without files."""
+    """Names for the statements. `root` and `events` as in ``load_states``; `copy` is the pipe's COPY without files."""
 
     table: str
     pipe: str
@@ -81,7 +81,7 @@ class StageScope(NamedTuple):
 
 
 def judge(thing: Object, fate: FileLoadState | None, now: datetime, late_s: float, since: datetime) -> str:
-    """``loaded``, or a key of PROBLEMS or NOTES. `since` is where the history begins."""
+    """``loaded``, or a key of PROBLEMS or NOTES. `since` is the start of the history."""
     if fate is None:
         return _unheard(thing, now, late_s, since)
     if fate.rows > thing.rows:
@@ -102,7 +102,7 @@ def _unheard(thing: Object, now: datetime, late_s: float, since: datetime) -> st
 
 
 class Reconciliation:
-    """Takes objects one by one; keeps what is not simply loaded."""
+    """Judges objects one by one and keeps those that are not simply loaded."""
 
     def __init__(self, fates: dict[str, FileLoadState], *, now: datetime, late_s: float, since: datetime) -> None:
         """`fates` by key; each is let go of when its object comes."""
@@ -139,11 +139,11 @@ class Reconciliation:
         return kind
 
     def suspects(self) -> list[str]:
-        """Keys of which the history cannot tell: a row that was deleted since, to repair it, is in there for ever."""
+        """Keys for which the history is not conclusive: rows that were deleted for a repair stay in it."""
         return [it.key for it in self._findings if it.kind in {"partial", "twice"}]
 
     def settle(self, counts: Mapping[str, int]) -> None:
-        """`counts` has how many rows of the suspects are in the table: what is not named has none."""
+        """Apply the number of rows in the table per suspect; one that is absent has none."""
         kept = []
         for finding in self._findings:
             if finding.kind not in {"partial", "twice"}:
@@ -161,7 +161,7 @@ class Reconciliation:
         self._findings = kept
 
     def report(self, sink: str, stage: StageScope, *, strangers: bool) -> ReconcileReport:
-        """When all objects were taken. With `strangers`, what is left of the history is loaded and no object."""
+        """The report, after all objects. With `strangers`, files of the history without an object are listed."""
         left = sum(fate.rows > 0 for fate in self._fates.values())
         if strangers and left:
             self._counts["no_object"] = left
@@ -180,7 +180,7 @@ class Reconciliation:
 
 
 def repairs(findings: Sequence[ReconcileFinding], stage: StageScope, now: datetime) -> Iterator[str]:
-    """The statements that mend all findings, in an order in which they can be run."""
+    """The statements that repair all findings, in the order to run them."""
     oldest = now - REFRESHED
     missing = [it.key for it in findings if it.kind == "missing" and it.landed_at > oldest]
     for folder, _ in groupby(sorted(missing), lambda key: key.rpartition("/")[0] + "/"):
@@ -195,7 +195,7 @@ def repairs(findings: Sequence[ReconcileFinding], stage: StageScope, now: dateti
 
 
 def batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    """As many of them as one COPY takes."""
+    """Slices of the size that one COPY accepts."""
     return (keys[begin : begin + MAX_FILES] for begin in range(0, len(keys), MAX_FILES))
 
 
@@ -205,7 +205,7 @@ def _copy(keys: Iterable[str], stage: StageScope) -> str:
 
 
 def text(report: ReconcileReport) -> str:
-    """For people: totals, what is wrong with examples, the statements, and a verdict in the last line."""
+    """The report as text: totals, problems with examples, the statements; the last line is the verdict."""
     lines = [
         f"{clean(report.sink)} against {report.table}",
         "",
@@ -236,7 +236,7 @@ def _line(finding: ReconcileFinding) -> str:
 
 
 def verdict(report: ReconcileReport) -> str:
-    """One line."""
+    """The verdict in one line."""
     problems = [f"{kind} {report.counts[kind]:,}" for kind in PROBLEMS if kind in report.counts]
     if problems:
         return f"{number(sum(report.counts.get(kind, 0) for kind in PROBLEMS), 'problem')}: {', '.join(problems)}"

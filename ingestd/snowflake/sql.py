@@ -1,4 +1,4 @@
-"""The whole set-up, in order: what Snowflake is told, and what AWS is told between. Pure."""
+"""The whole set-up in order: the statements for Snowflake and the documents for AWS between them. Pure."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from ingestd.core.events import Model, make_model
 from ingestd.snowflake import bucket, ddl
 from ingestd.snowflake.pipe import Style
 from ingestd.snowflake.stage_location import StageLocation, stage_location
-from ingestd.snowflake.statements import Document, Part
+from ingestd.snowflake.statements import Document, SetupPart
 from ingestd.snowflake.table import columns, qualified
 
 _KEY = (
@@ -27,8 +27,8 @@ _CONFIGURE = (
 )
 
 
-def setup(config: Config, model: Model, style: Style) -> tuple[Part, ...]:
-    """All steps. Errors: ``ConfigError`` where the configuration does not say enough."""
+def setup(config: Config, model: Model, style: Style) -> tuple[SetupPart, ...]:
+    """All steps. Raises ``ConfigError`` if the configuration is incomplete."""
     place = stage_location(config)
     _check(config, place)
     snowflake, rows = config.snowflake, columns(model)
@@ -36,9 +36,9 @@ def setup(config: Config, model: Model, style: Style) -> tuple[Part, ...]:
     own = [column for column in rows if column.name not in common]
     loader = snowflake.loader_role
     parts = [
-        Part("1-roles.sql", "Roles.", _KEY.format(loader=loader), [*ddl.roles(snowflake)]),
-        Part("2-database.sql", "Database, schema, and who may use them.", "", [*ddl.database(snowflake)]),
-        Part(
+        SetupPart("1-roles.sql", "Roles.", _KEY.format(loader=loader), [*ddl.roles(snowflake)]),
+        SetupPart("2-database.sql", "Database, schema, and who may use them.", "", [*ddl.database(snowflake)]),
+        SetupPart(
             "3-integrations.sql",
             "What ties Snowflake to AWS.",
             "First make the role in AWS: with aws-role-policy.json, and for the time being with a trust policy that "
@@ -46,15 +46,15 @@ def setup(config: Config, model: Model, style: Style) -> tuple[Part, ...]:
             [*([] if place.endpoint else ddl.storage(snowflake, place)), *ddl.errors(snowflake)],
             _aws(config, place),
         ),
-        Part("4-table.sql", "File format, stage and table.", "", [*ddl.table(snowflake, place, rows, own)]),
-        Part(
+        SetupPart("4-table.sql", "File format, stage and table.", "", [*ddl.table(snowflake, place, rows, own)]),
+        SetupPart(
             "5-pipe.sql" if style == "select" else f"5-pipe-{style}.sql",
             "The pipe.",
             "",
             [*ddl.pipe(snowflake, rows, style)],
             _notification(config, place),
         ),
-        Part(
+        SetupPart(
             "6-views.sql",
             "What people read.",
             f"{_CLOCK}\n{'' if snowflake.compute else _LEFT_OUT}",
@@ -65,7 +65,7 @@ def setup(config: Config, model: Model, style: Style) -> tuple[Part, ...]:
 
 
 def trust(config: Config, answers: Sequence[dict[str, str]]) -> Document:
-    """The trust policy of the role. `answers` are the properties of its integrations, as DESC gives them."""
+    """The trust policy of the role. `answers` are the properties of the integrations, from DESC."""
     users = {}
     for properties in answers:
         for user, external_id in (

@@ -1,4 +1,4 @@
-"""The place in a bucket that Snowflake loads from, as Snowflake and AWS name it. Pure."""
+"""The location in a bucket that Snowflake loads from. Pure."""
 
 import re
 from typing import NamedTuple
@@ -15,7 +15,7 @@ _PARTITIONS = {"aws": ("s3", "S3"), "aws-cn": ("s3china", "S3CHINA"), "aws-us-go
 
 
 class StageLocation(NamedTuple):
-    """`root` and `events` end with "/" or are "": what all our keys begin with, and those of the data objects."""
+    """`root` is the prefix of all our keys, `events` that of the data objects; both end with "/" or are ""."""
 
     bucket: str
     root: str
@@ -25,7 +25,7 @@ class StageLocation(NamedTuple):
 
     @property
     def url(self) -> str:
-        """What a stage points to; it ends with "/", or it would also stand for names that go on differently."""
+        """The stage's URL. It ends with "/": otherwise it would match longer names, too."""
         scheme = "s3compat" if self.endpoint else _PARTITIONS.get(self.partition, _PARTITIONS["aws"])[0]
         return f"{scheme}://{self.bucket}/{self.events}"
 
@@ -39,7 +39,7 @@ class StageLocation(NamedTuple):
 
 
 def stage_location(config: Config) -> StageLocation:
-    """Where ``sink.url`` points to. Errors: ``ConfigError`` where that is no bucket."""
+    """The location of ``sink.url``. Raises ``ConfigError`` if it is not a bucket."""
     place = parse_sink_url(config.sink.url)
     if place.kind != "s3" or not place.bucket:
         raise ConfigError(

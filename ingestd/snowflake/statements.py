@@ -1,4 +1,4 @@
-"""Statements as data, and as a script: what is printed, run and tested is the same. Pure."""
+"""Statements as data and as a script, so that the printed, executed and tested ones are the same. Pure."""
 
 import json
 import textwrap
@@ -9,7 +9,7 @@ _WIDTH = 110  # columns of a comment
 
 
 class Statement(NamedTuple):
-    """One SQL statement, without its semicolon; running it again does no harm."""
+    """One SQL statement without its semicolon. It can be run repeatedly."""
 
     name: str  # what it is about: "role INGESTD_LOADER"
     text: str
@@ -27,8 +27,8 @@ class Document(NamedTuple):
     body: Any
 
 
-class Part(NamedTuple):
-    """A step of the set-up: its statements, and the documents that AWS is given after them."""
+class SetupPart(NamedTuple):
+    """A step of the set-up: its statements, then its documents for AWS."""
 
     file: str  # "1-roles.sql"
     title: str
@@ -37,8 +37,8 @@ class Part(NamedTuple):
     documents: Sequence[Document] = ()
 
 
-def script(part: Part) -> str:
-    """The part's statements as a script, with a USE ROLE wherever the role changes."""
+def script(part: SetupPart) -> str:
+    """The part's statements as a script, with a USE ROLE at each change of the role."""
     lines = _comment(f"{part.title}\n{part.comment}")
     role = ""
     for statement in part.statements:
@@ -53,12 +53,12 @@ def script(part: Part) -> str:
 
 
 def text(document: Document) -> str:
-    """As a file."""
+    """The content of its file."""
     return json.dumps(document.body, indent=2) + "\n"
 
 
-def whole(parts: Iterable[Part]) -> str:
-    """One script, in order; the documents stand in its comments."""
+def single_script(parts: Iterable[SetupPart]) -> str:
+    """All parts in one script; the documents are in comments."""
     pieces = []
     for part in parts:
         pieces.append(script(part))

@@ -1,4 +1,4 @@
-"""The table that rows go to: its columns follow from the event model. Pure; the SQL is Snowflake's dialect."""
+"""The table of the rows: its columns follow from the event model. Pure; the SQL is Snowflake's dialect."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -58,7 +58,7 @@ _RESERVED = frozenset(
 
 
 class Column(NamedTuple):
-    """A column. `path` is the row's key for it, "" where the load itself gives the value; `required` is NOT NULL."""
+    """A column. `path` is the row's key, "" if the load sets the value; `required` means NOT NULL."""
 
     name: str  # lower case
     type: str
@@ -68,8 +68,9 @@ class Column(NamedTuple):
 
 
 def columns(model: Model) -> tuple[Column, ...]:
-    """What rows of `model` have, in order: Event's fields, the fields of the model's own types, where the record came
-    from, where the row was loaded from. Errors: ``ConfigError`` where two keys would share a column.
+    """The columns for rows of `model`, in order: Event's fields, the model's own fields, the origin, the load.
+
+    Raises ``ConfigError`` if two keys would share a column.
     """
     own = {field.encode_name: field for field in _fields(Event)}
     types: dict[str, str] = {key: _column_type(own[key].type) for key in _EVENT_FIELDS if key != "event_type"}
@@ -91,13 +92,13 @@ def columns(model: Model) -> tuple[Column, ...]:
 
 
 def create_table(table: str, columns: Iterable[Column]) -> str:
-    """The statement that makes the table where it does not exist. `table` is a name, qualified or not."""
+    """The statement that creates the table if it does not exist. `table` may be qualified."""
     lines = ",\n    ".join(definition(column) for column in columns)
     return f"CREATE TABLE IF NOT EXISTS {table} (\n    {lines}\n)"
 
 
 def deduplicated(table: str, columns: Iterable[Column]) -> str:
-    """The SELECT without a producer's duplicates: the first record of each event_id stays."""
+    """The SELECT without producers' duplicates: it keeps the first record of each event_id."""
     names = ",\n    ".join(identifier(column.name) for column in columns)
     return (
         f"SELECT\n    {names}\n"
@@ -110,7 +111,7 @@ def deduplicated(table: str, columns: Iterable[Column]) -> str:
 
 
 def definition(column: Column) -> str:
-    """A column as CREATE TABLE and ALTER TABLE take it."""
+    """A column in the syntax of CREATE TABLE and ALTER TABLE."""
     required = " NOT NULL" if column.required else ""
     comment = f" COMMENT {literal(column.comment)}" if column.comment else ""
     return f"{identifier(column.name)} {column.type}{required}{comment}"
@@ -122,14 +123,14 @@ def qualified(snowflake: SnowflakeConfig, name: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """A column's name in SQL, lower case; in quotes, where it needs them, as upper case, which is the same column."""
+    """A column's name in SQL: lower case, or quoted in upper case where quotes are needed, which is the same column."""
     if _UNQUOTED.fullmatch(name) and name not in _RESERVED:
         return name
     return '"' + name.upper().replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Text as SQL."""
+    """A string literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
@@ -140,13 +141,13 @@ def _fields(kind: type[Event]) -> tuple[inspect.Field, ...]:
 
 
 def _column_type(kind: inspect.Type) -> str:
-    """The narrowest type that every value of `kind` can be loaded into: a value that cannot be costs its whole file."""
+    """The narrowest type for every value of `kind`: a value that does not fit costs its whole file."""
     options = {_scalar(option) for option in _options(kind)}
     return options.pop() if len(options) == 1 else _VARIANT
 
 
 def _options(kind: inspect.Type) -> Iterator[inspect.Type]:
-    """The types that `kind` stands for, None apart."""
+    """The types of a union, without None."""
     match kind:
         case inspect.Metadata():
             yield from _options(kind.type)

@@ -1,4 +1,4 @@
-"""Key-pair tokens, as Snowflake's REST endpoints take them; signed by a private key that never leaves this file."""
+"""Key-pair tokens for Snowflake's REST endpoints. The private key is used in this file only."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ _KEY_BYTES_MAX = 64 << 10
 
 
 def token(settings: SnowflakeConfig, now: datetime) -> str:
-    """A new one. The key's file is read each time, as keys are replaced. ConfigError where it cannot be used."""
+    """A new token. The key file is read each time, because keys are rotated. Raises ConfigError."""
     try:
         import jwt  # noqa: PLC0415  an extra
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
@@ -52,6 +52,6 @@ def token(settings: SnowflakeConfig, now: datetime) -> str:
 
 
 def subject(settings: SnowflakeConfig) -> str:
-    """ACCOUNT.USER as the token names them: upper case, an account locator without its region."""
+    """ACCOUNT.USER as in the token: upper case, an account locator without its region."""
     account = (settings.account or "").upper()
     return f"{account.partition('.')[0]}.{(settings.user or '').upper()}"

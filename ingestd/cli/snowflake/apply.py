@@ -24,7 +24,7 @@ from ingestd.snowflake.drift import Drift
 from ingestd.snowflake.pipe import Style
 from ingestd.snowflake.sql import setup, trust
 from ingestd.snowflake.stage_location import SUFFIX, stage_location
-from ingestd.snowflake.statements import Part, Statement, text
+from ingestd.snowflake.statements import SetupPart, Statement, text
 from ingestd.snowflake.table import Column, columns, qualified
 
 EXAMPLES = """\
@@ -93,7 +93,7 @@ class Application:
         self._drifts: list[Drift] = []
         self._queue_arn = ""
 
-    def run(self, parts: Sequence[Part]) -> None:
+    def run(self, parts: Sequence[SetupPart]) -> None:
         """Run each statement. Raises SnowflakeError after the failed statement was printed."""
         for part in parts:
             say(f"\n-- {part.title}\n")

@@ -20,7 +20,7 @@ from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.snowflake import copy_history, reconcile
 from ingestd.snowflake.connection import Connection, open_connection
-from ingestd.snowflake.load_queries import loaded_since, understood
+from ingestd.snowflake.load_queries import history_since, readable_answer
 from ingestd.snowflake.objects import AT_ONCE, DAY_MS, EPOCH, Objects
 from ingestd.snowflake.pipe import copy
 from ingestd.snowflake.reconcile import ReconcileReport, Reconciliation, StageScope
@@ -92,8 +92,10 @@ async def compared(
 def _fates(
     config: Config, connection: Connection, stage: StageScope, since: datetime, now: datetime
 ) -> dict[str, copy_history.FileLoadState]:
-    with understood():
-        return copy_history.fates(loaded_since(connection, config.snowflake, since, now), stage.root, stage.events)
+    with readable_answer():
+        return copy_history.load_states(
+            history_since(connection, config.snowflake, since, now), stage.root, stage.events
+        )
 
 
 def stage_of(config: Config) -> StageScope:

@@ -13,7 +13,7 @@ from ingestd.core.errors import ConfigError
 from ingestd.core.events import load_model
 from ingestd.snowflake.pipe import Style
 from ingestd.snowflake.sql import setup
-from ingestd.snowflake.statements import script, text, whole
+from ingestd.snowflake.statements import script, single_script, text
 
 EXAMPLES = """\
 examples:
@@ -40,7 +40,7 @@ def run(settings: Settings, options: Options) -> int:
     """Print one script, or write a file for each part into ``out``."""
     parts = setup(settings.config, load_model(settings.config.events.model), options.style)
     if options.out is None:
-        say(whole(parts))
+        say(single_script(parts))
         return 0
     files = {part.file: script(part) for part in parts}
     files |= {document.file: text(document) for part in parts for document in part.documents}

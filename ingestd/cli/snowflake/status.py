@@ -15,7 +15,7 @@ from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import EXIT_PROBLEMS, SnowflakeUnavailable
 from ingestd.snowflake import pipe_status
 from ingestd.snowflake.connection import Connection, open_connection
-from ingestd.snowflake.load_queries import loaded_since, understood
+from ingestd.snowflake.load_queries import history_since, readable_answer
 from ingestd.snowflake.pipe_status import PipeReport
 from ingestd.snowflake.table import qualified
 
@@ -73,7 +73,7 @@ def ask(connection: Connection, snowflake: SnowflakeConfig, now: datetime) -> Pi
     """Reads the status of the pipe and its load history of the last day."""
     pipe = qualified(snowflake, snowflake.pipe)
     answer = connection.execute(pipe_status.query(pipe)).rows
-    loads = list(loaded_since(connection, snowflake, now - HISTORY, now))
-    with understood():
+    loads = list(history_since(connection, snowflake, now - HISTORY, now))
+    with readable_answer():
         status = pipe_status.parse(str(answer[0][0]) if answer else "")
     return pipe_status.judge(pipe, status, loads, now)
