@@ -1,5 +1,6 @@
 """Retries of requests to Kafka, and what the error state knows meanwhile."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -73,3 +74,17 @@ def test_waits_grow_up_to_the_maximum_and_begin_again_after_a_success() -> None:
     assert all(0 < delay.next_delay_s() <= min(1.0, module.RETRY_INITIAL_S * 2**number) for number in range(100))
     delay.reset()
     assert delay.next_delay_s() <= module.RETRY_INITIAL_S
+
+
+async def test_an_error_lasts_from_the_first_failure_until_nothing_fails() -> None:
+    errors = ErrorState()
+    assert errors.since is None
+    errors.begin("fetch", "no answer")
+    began = errors.since
+    assert began is not None
+    await asyncio.sleep(0.01)
+    errors.begin("commit", "no coordinator")
+    errors.end("fetch")
+    assert errors.since == began
+    errors.end("commit")
+    assert errors.since is None

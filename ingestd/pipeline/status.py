@@ -34,7 +34,6 @@ class StatusCollector:
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._last_error: str | None = None
-        self._source_error_since: float | None = None
 
     def take(self) -> Status:
         """The current status, with the reasons why the daemon is not ready."""
@@ -43,7 +42,7 @@ class StatusCollector:
         refused = self._retrier.error
         sink_error, source_error = _clean(refused), _clean(self._source.error)
         unassigned_since = self.pipeline.unassigned_since if self.pipeline is not None else None
-        self._source_error_since = (self._source_error_since or now) if source_error else None
+        source_error_since = self._source.error_since
         self._last_error = sink_error or source_error or self._last_error
         return with_reasons(
             Status(
@@ -64,7 +63,7 @@ class StatusCollector:
                 sink_error_age=now - self._retrier.since if refused else None,
                 sink_forbidden=isinstance(refused, SinkForbidden),
                 source_error=source_error,
-                source_error_age=now - self._source_error_since if self._source_error_since is not None else None,
+                source_error_age=now - source_error_since if source_error_since is not None else None,
                 last_error=self._last_error,
                 loading=self.loading() if self.loading is not None else None,
             ),

@@ -64,6 +64,11 @@ class Source(Protocol):
         """The current failure, for people; None without one. It is retried."""
         ...
 
+    @property
+    def error_since(self) -> float | None:
+        """When it began to fail, on the event loop's clock; None without a failure."""
+        ...
+
     async def start(self, listener: Listener) -> None:
         """Connect and join; assignments begin to arrive."""
         ...

@@ -110,6 +110,10 @@ class MemorySource:
     def error(self) -> str | None:
         return None
 
+    @property
+    def error_since(self) -> float | None:
+        return None
+
     async def start(self, listener: Listener) -> None:
         self._listener = listener
         self.log.watch(self._wake)

@@ -86,6 +86,10 @@ class Member:
     def error(self) -> str | None:
         return None
 
+    @property
+    def error_since(self) -> float | None:
+        return None
+
     async def rebuild(self) -> None: ...
 
     async def start(self, listener: Listener) -> None:

@@ -77,6 +77,10 @@ class KafkaSource:
     def error(self) -> str | None:
         return self._errors.error
 
+    @property
+    def error_since(self) -> float | None:
+        return self._errors.since
+
     # -- life cycle
 
     async def start(self, listener: Listener) -> None:

@@ -14,6 +14,7 @@ class ErrorState:
     def __init__(self) -> None:
         self._messages: dict[str, str] = {}
         self._outages: dict[str, Outage] = {}
+        self.since: float | None = None  # on the loop's clock; None without an error
 
     def __bool__(self) -> bool:
         return bool(self._messages)
@@ -25,6 +26,8 @@ class ErrorState:
 
     def begin(self, name: str, message: str, *, level: int = logging.WARNING) -> None:
         """Record a failed try; the first in a row is logged."""
+        if self.since is None:
+            self.since = _now()
         if self._outages.setdefault(name, Outage()).begin(_now()):
             log.log(level, "%s; nothing is lost, retrying", message)
         self._messages[name] = message
@@ -33,6 +36,8 @@ class ErrorState:
         """Record a try that succeeded."""
         if (outage := self._outages.pop(name, None)) is not None:
             log.info("recovered %s: %s", outage.end(_now()), self._messages.pop(name))
+        if not self._messages:
+            self.since = None
 
 
 def _now() -> float:

@@ -196,6 +196,10 @@ class SimulatorSource:
     def error(self) -> str | None:
         return None
 
+    @property
+    def error_since(self) -> float | None:
+        return None
+
     async def start(self, listener: Listener) -> None:
         listener.on_assigned(self._partitions)
 
