@@ -60,19 +60,19 @@ services: setup ## Start Kafka and S3 in the foreground, to try things by hand
 sim: setup ## Run the simulation over many seeds (SEEDS=5000)
 	$(BIN)/pytest tests/simulation --seeds $(SEEDS)
 
-chaos: setup ## Break real services and daemons, count every row (SEED=7, FAULTS=name,name); or kill KILLS=10000 times
+chaos: setup ## Break real services and daemons and count every row (SEED=7, FAULTS=name,name), or kill KILLS=10000 times
 	$(BIN)/python -m tests.chaos --seed $(SEED) $(if $(FAULTS),--faults $(FAULTS)) $(if $(KILLS),--kills $(KILLS))
 
 soak: setup ## Run daemons under load and bursts, watch memory, loop lag and freshness (MINUTES=30, RATE=5000, DAEMONS=1)
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --rate $(RATE) --daemons $(DAEMONS)
 
-bench: setup ## Measure stages, the whole way, latency and growth (ROUNDS=3, SCALE=1: some 12 minutes)
+bench: setup ## Measure stages, the whole pipeline, latency and growth (ROUNDS=3, SCALE=1: some 12 minutes)
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.endtoend --rounds $(ROUNDS) --scale $(SCALE)
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.growth --rounds $(ROUNDS) --scale $(SCALE)
 
-bench-peers: setup ## Measure other systems beside ours, and what becomes of the rows (PEERS=name,name, PEER_ROUNDS=2)
+bench-peers: setup ## Measure other systems beside ours, and count lost and duplicated rows (PEERS=name,name, PEER_ROUNDS=2)
 	$(BIN)/python -m benchmarks.peers --rounds $(PEER_ROUNDS) $(if $(PEERS),--systems $(PEERS)) \
 	  $(if $(CONNECT_PLUGINS),--connect-plugins $(CONNECT_PLUGINS)) $(if $(VECTOR),--vector $(VECTOR))
 
@@ -82,7 +82,7 @@ lock: setup ## Resolve the locked versions again (deploy/release)
 release: setup ## Build sdist, wheel, bill of materials and checksums into dist
 	PATH=$(CURDIR)/$(BIN):$$PATH deploy/release/build.sh dist
 
-audit: setup ## Look up known vulnerabilities of all that is installed; needs the network
+audit: setup ## Look up known vulnerabilities of everything that is installed; needs the network
 	$(PIP) freeze --exclude-editable > $(VENV)/audit.txt
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)/audit.txt
 

@@ -183,7 +183,7 @@ def report(measured: Sequence[Measured], seconds: float) -> results.Report:
             *("fresh after (s)", "99 %", "most"),
             *("loop lag 99 % (ms)", "most"),
             *("CPU-us an event", "peak MiB"),
-            *("records held at SIGTERM", "drained in (s)"),
+            *("records buffered at SIGTERM", "drained in (s)"),
         ],
         rows=[
             [

@@ -22,14 +22,6 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 REFERENCE = ROOT / "config" / "ingestd.toml"
-#: Plainer words for those of the peers' report.
-WORDS = {
-    "set aside": "quarantined",
-    "left out": "dropped",
-    "parsed, written anew": "parsed, encoded again",
-    "parsed, bytes as they came": "parsed, original bytes written",
-    "passed through": "not parsed",
-}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -164,8 +156,7 @@ def peers_table() -> str:
             cost = median([it.cpu_s_per_million for it in runs])
             peak = median([it.peak_mib for it in runs])
             figures = [f"{rate:.0f}", f"{cost:.1f}", f"{peak:,.0f}", f"{killed.lost:,} / {killed.doubled:,}"]
-            variant, truncated = (WORDS.get(text, text) for text in (system.variant, tried["truncated"]))
-            rows.append([system.name, variant, *figures, truncated])
+            rows.append([system.name, system.variant, *figures, tried["truncated"]])
     return table([*head, "Truncated event"], rows)
 
 

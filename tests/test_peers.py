@@ -59,25 +59,25 @@ def test_a_file_that_stays_as_it_was_is_loaded_once() -> None:
 def test_tells_what_became_of_a_bad_record(each: hard.Kind) -> None:
     good = [hard.event("other")]
     assert hard.outcome(each, [*good, *written(each.key)], []) == "written as a row"
-    assert hard.outcome(each, good, []) == "left out"
+    assert hard.outcome(each, good, []) == "dropped"
 
 
 def test_tells_one_that_was_set_aside_in_base64_or_as_it_was() -> None:
-    assert hard.outcome(kind("text"), [], [b'{"value":"YmFkLXRleHQsIGFuZCBubyBKU09O"}']) == "set aside"
-    assert hard.outcome(kind("text"), [], written("text")) == "set aside"
-    assert hard.outcome(kind("nothing"), [], [b'{"value":""}', b'{"value":null}']) == "set aside"
+    assert hard.outcome(kind("text"), [], [b'{"value":"YmFkLXRleHQsIGFuZCBubyBKU09O"}']) == "quarantined"
+    assert hard.outcome(kind("text"), [], written("text")) == "quarantined"
+    assert hard.outcome(kind("nothing"), [], [b'{"value":""}', b'{"value":null}']) == "quarantined"
 
 
 def test_half_of_a_kind_is_not_taken_for_all_of_it() -> None:
     assert hard.outcome(kind("nothing"), [b""], []) == "1 of 2 written"
-    assert hard.outcome(kind("nothing"), [], [b'{"value":""}']) == "left out"
+    assert hard.outcome(kind("nothing"), [], [b'{"value":""}']) == "dropped"
 
 
 def test_an_event_over_several_lines_has_to_become_one() -> None:
     (value,) = written("lines")
     assert hard.outcome(kind("lines"), value.split(b"\n"), []) == "broken"
     assert hard.outcome(kind("lines"), [hard.event("hard-lines")], []) == "one row"
-    assert hard.outcome(kind("lines"), [], []) == "left out"
+    assert hard.outcome(kind("lines"), [], []) == "dropped"
 
 
 def test_counts_numbers_that_kept_all_their_digits_however_they_are_written() -> None:

@@ -75,16 +75,16 @@ def outcome(kind: Kind, rows: Sequence[bytes], aside: Sequence[bytes]) -> str:
         return f"{sum(map(_keeps, NUMBERS, kind.values, [rows] * len(NUMBERS)))} of {len(NUMBERS)}"
     if kind.key == "lines":
         whole = [row for row in rows if b"hard-lines" in row and _is_json(row)]
-        return "one row" if whole else "broken" if any(b"hard-lines" in row for row in rows) else "left out"
+        return "one row" if whole else "broken" if any(b"hard-lines" in row for row in rows) else "dropped"
     mine = _FINDERS.get(kind.key, lambda line: f"bad-{kind.key}".encode() in line)
     written, kept = sum(map(mine, rows)), sum(map(mine, aside)) or _told(kind, aside)
     if written:
         return "written as a row" if written == len(kind.values) else f"{written} of {len(kind.values)} written"
-    return "set aside" if kept >= len(kind.values) else "left out"
+    return "quarantined" if kept >= len(kind.values) else "dropped"
 
 
 def _told(kind: Kind, aside: Sequence[bytes]) -> int:
-    """How many of them are set aside by lines that hold the value in base64, as ours do."""
+    """How many of them are quarantined by lines that hold the value in base64, as ours do."""
     wanted = list(kind.values)
     for line in aside:
         try:

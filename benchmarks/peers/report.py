@@ -19,11 +19,11 @@ OURS = "ingestd"
 #: Measured once, on two cores that broker and store shared: 3 M events (335 bytes, 6 partitions, lz4).
 ELSEWHERE = (
     ("Kafka Connect 4.3.1, Aiven S3 sink 3.4.2", "parsed, 1 / 2 tasks", "30 k / 37 k", "42 / 43", "4.0 / 3.8 GB"),
-    ("Kafka Connect 4.3.1, Aiven S3 sink 3.4.2", "passed through, 1 / 2 tasks", "49 k / 78 k", "21 / 21",
+    ("Kafka Connect 4.3.1, Aiven S3 sink 3.4.2", "not parsed, 1 / 2 tasks", "49 k / 78 k", "21 / 21",
      "3.2 / 2.9 GB"),
     ("Vector 0.58, built without LTO", "parsed", "33-35 k", "42-45", "0.7-0.9 GB"),
-    ("Vector 0.58, built without LTO", "passed through", "50 k", "29", "0.7-0.9 GB"),
-    ("Bento 1.19, to compare with the first table", "passed through", "185-227 k", "6.7-7.1", "1.7 GB"),
+    ("Vector 0.58, built without LTO", "not parsed", "50 k", "29", "0.7-0.9 GB"),
+    ("Bento 1.19, to compare with the first table", "not parsed", "185-227 k", "6.7-7.1", "1.7 GB"),
 )  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def _hard(tried: Sequence[Tried]) -> Table:
         title="Records that are hard",
         head=["System", *(kind.title for kind in hard.KINDS)],
         rows=[[_title(it.system), *(it.outcomes[kind.key] for kind in hard.KINDS)] for it in tried],
-        note="`set aside`: kept outside of the data, to be sent again. `left out`: only in a log, or nowhere. "
+        note="`quarantined`: kept outside of the data, to be sent again. `dropped`: only in a log, or nowhere. "
         "`written as a row`: among the data, where it breaks a load or is garbage in a table. `stops`: no "
         "later record gets through. `over lines`: a valid event with line breaks in it. `digits kept`: "
         "numbers with more digits than a double has.",

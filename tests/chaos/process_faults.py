@@ -31,7 +31,7 @@ async def killed(rig: Rig, rng: Random) -> str:
 
 @fault(daemons=2)
 async def zombie(rig: Rig, _: Random) -> str:
-    """A daemon that holds sealed batches is frozen (SIGSTOP) for longer than its session, and goes on (SIGCONT)."""
+    """A daemon with flushed batches is frozen (SIGSTOP) for longer than its session, and continues (SIGCONT)."""
     frozen, other = rig.daemons
     rig.s3.refuses(503, "SlowDown")
     held = await frozen.until(lambda status: all(each.sealed_batches for each in status.partitions))
