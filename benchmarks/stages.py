@@ -34,7 +34,8 @@ from benchmarks.rig.services import Services, services
 from ingestd.config.model import EventsConfig
 from ingestd.core.events import Event, load_model
 from ingestd.core.gzip import compress
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import encode as encode_rejected
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
@@ -219,7 +220,7 @@ def naming() -> Iterator[Stage]:
 
     def metadata() -> None:
         for _ in range(CHUNK):
-            landed.metadata()
+            landed.to_user_metadata()
 
     yield Stage("an object's", "key", keys, CHUNK)
     yield Stage("an object's", "metadata", metadata, CHUNK)

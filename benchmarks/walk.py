@@ -15,7 +15,8 @@ from datetime import date
 
 from ingestd import wiring
 from ingestd.config.load import load
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.verify.run import VerifyOptions, verify
@@ -87,7 +88,7 @@ class MadeUpStore:
             cluster="c",
             version="0",
         )
-        return ObjectInfo(key, 1000, landed.metadata())
+        return ObjectInfo(key, 1000, landed.to_user_metadata())
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def make_keys(config: Config) -> ObjectKeys:
 def make_pipeline(config: Config, dependencies: Dependencies, validator: Validator) -> Pipeline:
     """The flow from the source to the sink."""
     keys, source = make_keys(config), dependencies.source
-    commit_tag = keys.mark(dependencies.sink.url)
+    commit_tag = keys.commit_tag(dependencies.sink.url)
     policy = ChainPolicy(keys, commit_tag, config.kafka.skip_lost, replayable=source.capabilities.replayable)
     return Pipeline(
         config.batch,

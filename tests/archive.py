@@ -8,7 +8,8 @@ import msgspec
 
 from ingestd.core import quarantine
 from ingestd.core.gzip import compress
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata, digest_of
+from ingestd.core.object_keys import ObjectKeys, digest_of
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.validation import Rejected
@@ -100,7 +101,7 @@ class Archive:
 
     def put(self, key: str, body: bytes, landed: ObjectMetadata | None) -> None:
         """Any object."""
-        self.sink.objects[key] = (body, landed.metadata() if landed is not None else {})
+        self.sink.objects[key] = (body, landed.to_user_metadata() if landed is not None else {})
 
     def landed(self, key: str) -> ObjectMetadata:
         """What an object says of itself."""

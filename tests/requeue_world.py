@@ -210,7 +210,7 @@ class World:
         batch = Batch(place, start)
         batch.add(records, validated, quarantine.encode(place, validated.rejected), now=0.0)
         sealed = batch.encode(self.layout, CLUSTER, "0")
-        metadata = sealed.metadata.metadata()
+        metadata = sealed.metadata.to_user_metadata()
         if sealed.quarantine_key is not None and sealed.quarantine is not None:
             self.sink.objects[sealed.quarantine_key] = sealed.quarantine, metadata
         if lands:

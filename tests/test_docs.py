@@ -23,7 +23,7 @@ from ingestd.core import chain
 from ingestd.core.errors import EXIT_PROBLEMS
 from ingestd.core.events import Event, make_model
 from ingestd.core.flush_policy import FlushReason
-from ingestd.core.object_keys import ObjectMetadata
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import Quarantined
 from ingestd.ops import metrics
 from ingestd.ops.health import HealthServer

@@ -13,7 +13,7 @@ from ingestd.config.model import BatchConfig, BreakerConfig, Config, EventsConfi
 from ingestd.config.types import Seconds
 from ingestd.core.errors import SinkUnavailable
 from ingestd.core.events import load_model
-from ingestd.core.object_keys import ObjectMetadata
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validator

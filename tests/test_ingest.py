@@ -17,7 +17,8 @@ from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.errors import BreakerOpen
 from ingestd.core.events import load_model
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
@@ -87,7 +88,7 @@ class Flow:
             dependencies,
             Validator(EventsConfig(), load_model(None)),
             Breaker(breaker),
-            ChainPolicy(layout, layout.mark("m")),
+            ChainPolicy(layout, layout.commit_tag("m")),
             revoke_timeout=revoke_timeout,
         )
         self.layout = layout

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.core.object_keys import DataObjectName, ObjectKeys, ObjectMetadata, QuarantineObjectName, digest_of
+from ingestd.core.object_keys import DataObjectName, ObjectKeys, QuarantineObjectName, digest_of
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 
 TOPICS = st.text("abcXYZ019._-", min_size=1, max_size=30).filter(lambda topic: topic not in {".", ".."})
@@ -74,9 +75,9 @@ def test_what_is_not_a_data_object_has_no_name() -> None:
 
 
 def test_another_place_has_another_mark() -> None:
-    marks = {layout.mark(url) for layout in (ObjectKeys(), ObjectKeys("x")) for url in ("s3://a", "s3://b")}
+    marks = {layout.commit_tag(url) for layout in (ObjectKeys(), ObjectKeys("x")) for url in ("s3://a", "s3://b")}
     assert len(marks) == 4
-    assert ObjectKeys().mark("s3://a") == ObjectKeys().mark("s3://a")
+    assert ObjectKeys().commit_tag("s3://a") == ObjectKeys().commit_tag("s3://a")
 
 
 @given(
@@ -98,7 +99,7 @@ def test_another_place_has_another_mark() -> None:
     )
 )
 def test_metadata_is_read_back_as_it_was_written(landed: ObjectMetadata) -> None:
-    metadata = landed.metadata()
+    metadata = landed.to_user_metadata()
     assert ObjectMetadata.from_metadata(metadata) == landed
     assert all(name == name.lower() and name.isascii() and value.isascii() for name, value in metadata.items())
 

@@ -12,7 +12,8 @@ from ingestd.config.types import Seconds
 from ingestd.core.batch import Batch, RecordRef
 from ingestd.core.chain import ChainPolicy, Neighbours, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validated
@@ -29,7 +30,7 @@ P = ParamSpec("P")
 
 TP = TopicPartition("t", 0)
 KEYS = ObjectKeys()
-TAG = KEYS.mark("s3://b")
+TAG = KEYS.commit_tag("s3://b")
 LOG = LogRange(0, 1000)
 NOON = 1_795_348_800_000
 TURNS = 50  # of the event loop, until nothing more happens without an answer
@@ -245,7 +246,7 @@ def thing(
         topic_id=topic_id, version="1", first_offset=start if first is None else first,
         first_timestamp=timestamp, last_timestamp=timestamp,
     )  # fmt: skip
-    return ObjectInfo(KEYS.data_key(TP, start, timestamp, end), 1, landed.metadata())
+    return ObjectInfo(KEYS.data_key(TP, start, timestamp, end), 1, landed.to_user_metadata())
 
 
 def key(start: int) -> str:

@@ -137,7 +137,9 @@ def put(store: S3Store, bucket: str, span: range, offsets: list[int], rejected: 
     batch.add(records, Validated(rows, {}, bad), encode(place, bad) if bad else b"", 0.0)
     sealed = batch.encode(layout, "cluster", "1")
     with closing(store.client()) as client:
-        client.put_object(Bucket=bucket, Key=sealed.data_key, Body=sealed.data, Metadata=sealed.metadata.metadata())
+        client.put_object(
+            Bucket=bucket, Key=sealed.data_key, Body=sealed.data, Metadata=sealed.metadata.to_user_metadata()
+        )
         if sealed.quarantine_key is not None:
             client.put_object(Bucket=bucket, Key=sealed.quarantine_key, Body=sealed.quarantine)
 

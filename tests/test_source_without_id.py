@@ -18,7 +18,7 @@ def test_its_objects_have_no_cluster() -> None:
         await ended(flow, 1)
         [landed] = await flow.chain()
         assert landed.cluster is None
-        assert "cluster" not in landed.metadata()
+        assert "cluster" not in landed.to_user_metadata()
 
     virtual_time.run(main())
 

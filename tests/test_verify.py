@@ -372,7 +372,7 @@ class Kafka:
             self.says.pop(0)
 
 
-MARK = Archive().layout.mark("memory:///")
+MARK = Archive().layout.commit_tag("memory:///")
 
 
 async def against(
@@ -691,7 +691,7 @@ async def test_at_least_once_objects_that_overlap_are_counted() -> None:
 async def test_at_least_once_gaps_are_found_and_any_committed_offset_is_valid() -> None:
     archive = Archive(exactly_once=False)
     archive.chain(P0, 0, 10, 20, 30)
-    mark = archive.layout.mark("memory:///")
+    mark = archive.layout.commit_tag("memory:///")
     assert (await against(archive, 15, (0, 30), mark=mark)).ok
     assert codes(await against(archive, 31, (0, 31), mark=mark)) == ["lost"]
     archive.delete(archive.layout.data_key(P0, 10, NOON + DAY // 4, 20))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ingestd.core import quarantine
 from ingestd.core.gzip import compress, decompress
 from ingestd.core.gzip_extra import embed
-from ingestd.core.object_keys import ObjectMetadata, digest_of
+from ingestd.core.object_keys import digest_of
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord
 from ingestd.core.rejections import Reason
 from ingestd.core.validation import Rejected

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from ingestd.core.gzip import decompress
-from ingestd.core.object_keys import EVENTS, ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import EVENTS, ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 from tests.e2e.ledger import Tally
 from tests.services.seaweed import S3Store

@@ -110,7 +110,7 @@ async def _check(config: Config, report: CheckReport, *, dry_run: bool) -> None:
     try:
         facts, _ = await asyncio.gather(_kafka(config), place.look())
         if facts is not None:
-            report.add(cluster.findings(facts, config, layout.mark(sink.url), in_sink=place.holds_objects))
+            report.add(cluster.findings(facts, config, layout.commit_tag(sink.url), in_sink=place.holds_objects))
         else:
             report.add([not_tried("kafka", f"source = {config.source}")])
         found = _records(config, report, facts, validator)

@@ -177,7 +177,7 @@ class Requeue:
             place = TopicPartition(topic, 0)
             async with wiring.open_inspector(msgspec.structs.replace(self._config, kafka=read_only)) as inspector:
                 if (last := (await inspector.committed([place]))[place]) is not None:
-                    receipts.assume_produced(read_note(last.mark))
+                    receipts.assume_produced(read_note(last.commit_tag))
         yield None
 
     def _log_progress(self) -> None:

@@ -6,7 +6,8 @@ import msgspec
 
 from ingestd.core.flush_policy import FlushReason
 from ingestd.core.gzip import GzipBody, GzipWriter, compress
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata, digest_of
+from ingestd.core.object_keys import ObjectKeys, digest_of
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.validation import Validated
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from ingestd.core.batch import RecordRef
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo
 
@@ -74,7 +75,7 @@ class ChainRules:
 
     def is_boundary(self, position: Position) -> bool:
         """Whether our own commit says that the position is a boundary of this chain."""
-        return position.mark == self.policy.commit_tag
+        return position.commit_tag == self.policy.commit_tag
 
     def check_committed(self, position: Position) -> None:
         """Halt if the position was committed for a deleted topic of this name.

@@ -10,7 +10,6 @@ start, by its Kafka timestamp, in UTC. The wall clock would differ between two a
 
 import hashlib
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -30,41 +29,8 @@ _NAME = re.compile(rf"{_DAY}{_PLACE}(?:\+(?P<end>\d{{20}}))?\.jsonl\.gz", re.ASC
 _QUARANTINE_NAME = re.compile(rf"{_DAY}{_PLACE}\+(?P<digest>[0-9a-f]{{16}})\.jsonl\.gz", re.ASCII)
 
 
-class ObjectMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """What a data object says of itself. Offsets ``[start, end)``; timestamps in milliseconds."""
-
-    topic: str
-    partition: int
-    start: int
-    end: int
-    rows: int
-    rejected: int
-    sha256: str  # of the uncompressed rows
-    first_offset: int  # of the first record at or after `start`
-    first_timestamp: int
-    last_timestamp: int
-    cluster: str | None = None  # None: the source has no id
-    topic_id: str | None = None  # None: none was known
-    version: str
-    quarantine: str | None = None  # digest in the name of the quarantine object with its rejects; None: there are none
-
-    def metadata(self) -> dict[str, str]:
-        """As user metadata of an object: lower-case names, text values."""
-        values = {name.replace("_", "-"): getattr(self, name) for name in self.__struct_fields__}
-        return {name: str(value) for name, value in values.items() if value is not None}
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> "ObjectMetadata | None":
-        """None where an object does not carry (all of) it: then it was not written by us."""
-        known = {name.replace("-", "_"): value for name, value in metadata.items()}
-        try:
-            return msgspec.convert(known, cls, strict=False)
-        except msgspec.ValidationError:
-            return None
-
-
 class DataObjectName(msgspec.Struct, frozen=True):
-    """What a data object's name says."""
+    """A parsed key of a data object."""
 
     partition: TopicPartition
     start: int
@@ -72,7 +38,7 @@ class DataObjectName(msgspec.Struct, frozen=True):
 
 
 class QuarantineObjectName(msgspec.Struct, frozen=True):
-    """What a quarantine object's name says."""
+    """A parsed key of a quarantine object."""
 
     partition: TopicPartition
     start: int
@@ -81,7 +47,7 @@ class QuarantineObjectName(msgspec.Struct, frozen=True):
 
 
 class ObjectKeys:
-    """The names of one lineage. `delivery` at-least-once puts the end into the name, so attempts never collide."""
+    """The keys of one lineage. At-least-once delivery puts the end into the key, so attempts never collide."""
 
     def __init__(self, lineage: str | None = None, *, exactly_once: bool = True) -> None:
         folder = f"{lineage}/" if lineage else ""
@@ -94,22 +60,22 @@ class ObjectKeys:
         return f"{self.events}{day_folder(first_timestamp)}{_prefix(partition)}{start:020d}{tail}.jsonl.gz"
 
     def quarantine_key(self, partition: TopicPartition, start: int, first_timestamp: int, digest: str) -> str:
-        """The content's digest is in the name, so that a second attempt with other contents keeps both."""
+        """The digest is in the key, so that a second attempt with other contents keeps both."""
         return f"{self.quarantine}{day_folder(first_timestamp)}{_prefix(partition)}{start:020d}+{digest}.jsonl.gz"
 
     def day_prefix(self, day_folder: str, partition: TopicPartition) -> str:
-        """What the names of `partition`'s objects in one day's folder begin with."""
+        """The prefix of `partition`'s keys in one day's folder."""
         return day_folder + _prefix(partition)
 
     def parse(self, key: str) -> DataObjectName | None:
-        """None where `key` is not the name of a data object."""
+        """None if `key` is not the key of a data object."""
         match = _NAME.fullmatch(key.removeprefix(self.events)) if key.startswith(self.events) else None
         if match is None:
             return None
         return DataObjectName(TopicPartition(match["topic"], int(match["partition"])), int(match["start"]), key)
 
     def parse_quarantine(self, key: str) -> QuarantineObjectName | None:
-        """None where `key` is not the name of a quarantine object."""
+        """None if `key` is not the key of a quarantine object."""
         match = (
             _QUARANTINE_NAME.fullmatch(key.removeprefix(self.quarantine)) if key.startswith(self.quarantine) else None
         )
@@ -118,14 +84,14 @@ class ObjectKeys:
         place = TopicPartition(match["topic"], int(match["partition"]))
         return QuarantineObjectName(place, int(match["start"]), match["digest"], key)
 
-    def mark(self, sink_url: str) -> str:
-        """Goes into each commit: this offset is a boundary of the chain in this place. Another place, another mark."""
+    def commit_tag(self, sink_url: str) -> str:
+        """The tag of our commits: this offset is a boundary of the chain in this sink and lineage."""
         place = hashlib.sha256(f"{sink_url}\n{self.events}".encode()).hexdigest()[:16]
         return f"ingestd:1:{place}"
 
 
 def digest_of(body: bytes) -> str:
-    """What stands for a quarantine object's contents in its name, and in the metadata of the data object beside it."""
+    """The digest of a quarantine object, in its key and in the metadata of the data object of its batch."""
     return hashlib.sha256(body).hexdigest()[:16]
 
 
@@ -134,7 +100,7 @@ def _prefix(partition: TopicPartition) -> str:
 
 
 def day_folder(timestamp: int) -> str:
-    """The folder of a Kafka timestamp; what a producer's clock makes absurd goes to the nearest day that exists."""
+    """The folder of a Kafka timestamp; an absurd one (a producer's clock) goes to the nearest day that exists."""
     if timestamp < 0:
         day = _EPOCH
     else:

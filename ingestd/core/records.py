@@ -59,12 +59,12 @@ def value_bytes(records: Sequence[Record]) -> int:
 class Position(NamedTuple):
     """A committed position: the next offset to read, and what its commit's metadata says.
 
-    `mark` is the commit tag: in which sink and lineage the offset is a boundary of the chain ("" if it is not our
+    `commit_tag` says in which sink and lineage the offset is a boundary of the chain ("" if it is not our
     commit). `topic_id` tells a topic from a deleted one of the same name ("" if not known).
     """
 
     offset: int
-    mark: str = ""
+    commit_tag: str = ""
     topic_id: str = ""
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from ingestd.core.batch import EncodedBatch, RecordRef
 from ingestd.core.chain import ChainRules, Neighbours
-from ingestd.core.object_keys import ObjectMetadata
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import LogRange
 from ingestd.core.stored import ObjectInfo
 from ingestd.ops.metrics import Metrics
@@ -58,7 +58,7 @@ class ChainObjects:
 
         The quarantine first: a crash in between repeats rejected records, the other order could lose them.
         """
-        metadata = encoded.metadata.metadata()
+        metadata = encoded.metadata.to_user_metadata()
         started = time.perf_counter()
         if encoded.quarantine_key is not None and encoded.quarantine is not None:
             await self._retrier.call(self._sink.put_new, encoded.quarantine_key, encoded.quarantine, metadata)

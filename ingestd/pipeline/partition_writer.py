@@ -17,7 +17,7 @@ from ingestd import __version__
 from ingestd.core.batch import Batch, EncodedBatch, RecordRef
 from ingestd.core.chain import ChainPolicy, ChainRules, Halt, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
-from ingestd.core.object_keys import ObjectMetadata
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
 from ingestd.core.records import LogRange, Position, Record, TopicPartition
 from ingestd.core.validation import Validated

@@ -41,7 +41,7 @@ class Facts(msgspec.Struct):
     records: Mapping[TopicPartition, Sequence[Record]] | SourceError | None = None
 
 
-def findings(facts: Facts, config: Config, mark: str, *, in_sink: bool | None) -> Iterator[CheckFinding]:
+def findings(facts: Facts, config: Config, commit_tag: str, *, in_sink: bool | None) -> Iterator[CheckFinding]:
     """The report on Kafka, without the records."""
     kafka = config.kafka
     yield security(kafka)
@@ -75,7 +75,7 @@ def findings(facts: Facts, config: Config, mark: str, *, in_sink: bool | None) -
         yield from judged("kafka.offsets", logs, lambda _: [])
     else:
         yield from judged(
-            "kafka.offsets", facts.committed, lambda it: offsets(logs, it, mark, skip_lost=kafka.skip_lost)
+            "kafka.offsets", facts.committed, lambda it: offsets(logs, it, commit_tag, skip_lost=kafka.skip_lost)
         )
         if not isinstance(facts.starts, Mapping) or facts.starts:
             yield from judged("kafka.start", facts.starts, lambda it: [start(kafka.start, logs, it, in_sink=in_sink)])
@@ -170,7 +170,7 @@ def right_to_join(name: str, *, given: bool) -> CheckFinding:
 def offsets(
     logs: Mapping[TopicPartition, LogRange],
     committed: Mapping[TopicPartition, Position | None],
-    mark: str,
+    commit_tag: str,
     *,
     skip_lost: bool,
 ) -> Iterator[CheckFinding]:
@@ -190,7 +190,7 @@ def offsets(
     elif lost:
         todo = "a run halts these: set kafka.skip_lost = true to go on and record the gap"
         yield wrong("kafka.offsets", f"retention has overtaken {some(lost)}: records are lost", todo)
-    if strange := [it for it, position in at.items() if position.mark != mark]:
+    if strange := [it for it, position in at.items() if position.commit_tag != commit_tag]:
         seen = f"committed by something else than ingestd with this sink and lineage in {some(strange)}"
         yield note("kafka.offsets", seen, "a run looks in the sink whether it can go on from there; --dry-run tells")
 

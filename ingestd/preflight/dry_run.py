@@ -12,7 +12,8 @@ import msgspec
 from ingestd import wiring
 from ingestd.config.model import Config
 from ingestd.core.errors import BreakerOpen, SourceError
-from ingestd.core.object_keys import QUARANTINE, ObjectMetadata
+from ingestd.core.object_keys import QUARANTINE
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 from ingestd.core.stored import ObjectInfo
 from ingestd.core.validation import Validator

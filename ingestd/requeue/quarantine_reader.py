@@ -15,7 +15,8 @@ from io import BytesIO
 import msgspec
 
 from ingestd.core import quarantine
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata, QuarantineObjectName, day_folder
+from ingestd.core.object_keys import ObjectKeys, QuarantineObjectName, day_folder
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import Quarantined, QuarantineError
 from ingestd.sinks.listing import FIRST_DAY, LAST_DAY, Listing, map_ordered
 

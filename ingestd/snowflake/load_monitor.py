@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import IngestdError
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.ops.detached_thread import run_detached
 from ingestd.ops.logs import Outage
 from ingestd.ops.metrics import Metrics

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata, day_folder
+from ingestd.core.object_keys import ObjectKeys, day_folder
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.stored import ObjectInfo
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import FIRST_DAY, LAST_DAY, Listing

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ingestd.core.errors import SinkUnavailable
-from ingestd.core.object_keys import DataObjectName, ObjectMetadata
+from ingestd.core.object_keys import DataObjectName
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify.chains import ChainVerifier

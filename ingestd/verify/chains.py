@@ -7,7 +7,8 @@ that follow each other merge, whatever days they lie on: a year of them is one r
 import msgspec
 
 from ingestd.core.errors import IngestdError
-from ingestd.core.object_keys import DataObjectName, ObjectKeys, ObjectMetadata, QuarantineObjectName
+from ingestd.core.object_keys import DataObjectName, ObjectKeys, QuarantineObjectName
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import Position, TopicPartition
 from ingestd.verify.findings import ChainCounts, Findings, VerifyFinding
 from ingestd.verify.ranges import Range, Ranges

@@ -12,7 +12,8 @@ import msgspec
 
 from ingestd.core import gzip_extra, quarantine
 from ingestd.core.gzip import decompress
-from ingestd.core.object_keys import ObjectMetadata, digest_of
+from ingestd.core.object_keys import digest_of
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 
 MAX_LINE_BYTES = 64 << 20  # brokers accept no event of this size

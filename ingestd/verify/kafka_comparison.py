@@ -81,7 +81,7 @@ def _commit_problems(chain: PartitionChain, rules: ComparisonRules) -> Iterator[
     commit, extent = chain.commit, chain.extent
     if commit is None:
         return
-    offset, ours = commit.offset, commit.mark == rules.commit_tag
+    offset, ours = commit.offset, commit.commit_tag == rules.commit_tag
     if extent is None:
         # Before its first object a daemon commits the offset it starts at, without the commit tag.
         if ours and chain.next_start is None:
@@ -119,8 +119,8 @@ def _notes(
     if commit is None:
         yield "no_commit", f"no offset is committed; the chain ends at {extent.end}", None
         return
-    if commit.mark != rules.commit_tag:
-        tag = f"the tag {commit.mark}" if commit.mark else "no tag"
+    if commit.commit_tag != rules.commit_tag:
+        tag = f"the tag {commit.commit_tag}" if commit.commit_tag else "no tag"
         yield "mark", f"{commit.offset} was committed with {tag}", None
     now = later.commits.get(chain.partition) if later is not None else None
     if now is not None and now.offset < extent.end and (chain.commit_at_boundary or not rules.exactly_once):

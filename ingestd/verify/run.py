@@ -76,7 +76,7 @@ async def verify(
         await scanner.run()
     if state is not None:
         rules = ComparisonRules(
-            commit_tag=layout.mark(sink.url),
+            commit_tag=layout.commit_tag(sink.url),
             earliest=config.kafka.start == "earliest",
             exactly_once=layout.exactly_once,
             all_times=scope.all_times,

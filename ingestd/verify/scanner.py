@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
-from ingestd.core.object_keys import DataObjectName, ObjectMetadata, QuarantineObjectName, day_folder
+from ingestd.core.object_keys import DataObjectName, QuarantineObjectName, day_folder
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.listing import FIRST_DAY, LAST_DAY, Listing
 from ingestd.verify.body_verifier import BodyVerifier

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.core import gzip_extra, quarantine
-from ingestd.core.object_keys import QUARANTINE, ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import QUARANTINE, ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.create_only import PROBE_KEY
 from tests.services.seaweed import S3Store

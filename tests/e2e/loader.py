@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ingestd.core import gzip_extra
-from ingestd.core.object_keys import EVENTS, QUARANTINE, REQUEUED, ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import EVENTS, QUARANTINE, REQUEUED, ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.sinks.create_only import PROBE_KEY
 from tests.services.seaweed import S3Store
 

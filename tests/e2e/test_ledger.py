@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 from tests.e2e.ledger import Ledger, Link, Tally
 

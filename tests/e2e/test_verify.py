@@ -17,7 +17,8 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from ingestd.core.gzip import compress
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 from ingestd.verify.findings import VerifyFinding, VerifyReport
 from tests.conftest import MakeTopic
@@ -101,7 +102,7 @@ class Written:
         try:
             place = KafkaPartition(self.topic, partition)
             consumer.assign([place])
-            mark = self.layout.mark(f"s3://{self.bucket}")
+            mark = self.layout.commit_tag(f"s3://{self.bucket}")
             await consumer.commit({place: OffsetAndMetadata(offset, mark)})
         finally:
             await consumer.stop()
@@ -217,7 +218,7 @@ def test_finds_an_overlap(written: Written) -> None:
     extra = msgspec.structs.replace(landed, start=landed.start + 7, rows=1, rejected=0, quarantine=None)
     extra = msgspec.structs.replace(extra, first_offset=extra.start)
     key = written.layout.data_key(TopicPartition(written.topic, 0), extra.start, extra.first_timestamp, 0)
-    written.put(key, compress(b"").data, extra.metadata())
+    written.put(key, compress(b"").data, extra.to_user_metadata())
     problem = written.problem()
     assert (problem.code, problem.start, problem.end) == ("overlap", extra.start, extra.end)
     assert {problem.key, problem.other} == {key, written.chain(0)[1][0]}
@@ -225,7 +226,7 @@ def test_finds_an_overlap(written: Written) -> None:
 
 def test_finds_metadata_that_is_another_object_s(written: Written) -> None:
     (key, landed), (_, other) = written.chain(0)[1:3]
-    written.put(key, written.get(key)[0], other.metadata())
+    written.put(key, written.get(key)[0], other.to_user_metadata())
     report = written.verify()
     assert sorted(problem.code for problem in report.problems) == ["gap", "mismatch"]
     (mismatch,) = [problem for problem in report.problems if problem.code == "mismatch"]

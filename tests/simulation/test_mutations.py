@@ -100,7 +100,7 @@ def no_alignment_guard(patch: pytest.MonkeyPatch) -> None:
     def roll_back(self: World) -> None:
         original(self)
         for partition, position in self.broker.committed.items():
-            self.broker.committed[partition] = Position(max(0, position.offset - 1), position.mark)
+            self.broker.committed[partition] = Position(max(0, position.offset - 1), position.commit_tag)
 
     patch.setattr(World, "_roll_back", roll_back)
 
@@ -120,7 +120,7 @@ def data_before_quarantine(patch: pytest.MonkeyPatch) -> None:
     original = ChainObjects.upload
 
     async def upload(self: ChainObjects, encoded: Any) -> Any:
-        data, metadata = encoded.data, encoded.metadata.metadata()
+        data, metadata = encoded.data, encoded.metadata.to_user_metadata()
         existing = await create_or_find(self._sink, self._retrier, encoded.data_key, data, metadata)
         if existing is None:
             await original(self, encoded)

@@ -16,7 +16,8 @@ from ingestd.core.batch import Batch
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import load_model
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord, Position, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
@@ -59,7 +60,7 @@ class Worker:
         memory = Size(world.rng.choice([TIGHT, LIMITS.memory]))
         self.limits = msgspec.structs.replace(LIMITS, interval=Seconds(interval), memory=memory)
         events = EventsConfig(unknown_types="reject" if strict else "accept")
-        policy = ChainPolicy(layout, layout.mark(sink.url), skip_lost=True)
+        policy = ChainPolicy(layout, layout.commit_tag(sink.url), skip_lost=True)
         self.pipeline = Pipeline(
             self.limits, dependencies, Validator(events, load_model(None)), Breaker(NEVER), policy, revoke_timeout=2.0
         )
@@ -199,7 +200,7 @@ class World:
         boundaries = [(landed, partition) for partition, landed in self._chain()]
         if boundaries:
             landed, partition = self.rng.choice(boundaries)
-            mark = self.rng.choice(["", ObjectKeys().mark(Connection.url)])
+            mark = self.rng.choice(["", ObjectKeys().commit_tag(Connection.url)])
             if self.broker.starts[partition] <= landed.start:
                 self.broker.committed[partition] = Position(landed.start, mark)
 
@@ -293,7 +294,7 @@ class World:
             if end != start:
                 raise Violation(f"{'I1: overlap' if start < end else 'I3: gap'} in {partition}: {chain}")
         committed = self.broker.committed.get(partition)
-        if not self.broker.logs[partition] and (committed is None or not committed.mark):
+        if not self.broker.logs[partition] and (committed is None or not committed.commit_tag):
             return  # nothing was left to read, so the worker was stopped before it found or adopted the chain's end
         if chain and (committed is None or committed.offset != chain[-1][1]):
             raise Violation(f"I3: committed {committed}, the chain ends at {chain[-1][1]}")

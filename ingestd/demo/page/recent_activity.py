@@ -10,7 +10,8 @@ import msgspec
 from ingestd.config.model import EventsConfig
 from ingestd.core.errors import SinkUnavailable
 from ingestd.core.events import Model
-from ingestd.core.object_keys import ObjectKeys, ObjectMetadata
+from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Rejected, Validated, Validator

@@ -139,7 +139,7 @@ async def committed(
 
 def commit_metadata(position: Position) -> str:
     """The text that is committed with an offset."""
-    return f"{position.mark} of {position.topic_id}" if position.topic_id else position.mark
+    return f"{position.commit_tag} of {position.topic_id}" if position.topic_id else position.commit_tag
 
 
 def _position(offset: int, text: str) -> Position:
@@ -184,7 +184,7 @@ async def added_later(
     for partition, position in found.items():
         if isinstance(position, BaseException):
             raise position
-        if position is not None and position.mark:
+        if position is not None and position.commit_tag:
             ingested.add(partition.topic)
     return {partition for partition in partitions if partition.topic in ingested}
 
