@@ -43,9 +43,9 @@ def _run(asked: Invocation) -> int:
     from ingestd.cli.prepare import prepare  # noqa: PLC0415
     from ingestd.ops.background_output import background_output  # noqa: PLC0415
 
-    settings = prepare(asked.config, asked.flags)
-    # Around the report of its errors too.
+    # Around the set-up of the log, which keeps the stream that it finds, and around the report of errors.
     with background_output() if asked.name == "run" else contextlib.nullcontext():
+        settings = prepare(asked.config, asked.flags)
         try:
             return asked.module.run(settings, msgspec.convert(asked.options, asked.module.Options))
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - nobody else reports it

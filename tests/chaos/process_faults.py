@@ -50,7 +50,7 @@ async def same_identity(rig: Rig, _: Random) -> str:
     """A second daemon runs with the client id and the group instance id of the first, and later it is stopped."""
     second = rig.daemon("b")
     second.start()
-    said = "kafka.group_instance_id = the-same was given to two processes"
+    said = "two processes have kafka.group_instance_id = the-same"
     await rig.until(lambda: rig.said(said) == len(rig.daemons), said)
     await rig.all(lambda status: status.totals.adopted)
     await rig.lasts()

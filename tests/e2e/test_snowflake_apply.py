@@ -201,5 +201,5 @@ async def test_other_rules_of_the_bucket_are_kept(place: Place, queue: Queue, mo
     url = f"s3://{place.bucket}/prefix"
     assert await change_notification(url, settings, add)
     assert {it["QueueArn"] for it in place.notifications()["QueueConfigurations"]} == {queue.arn, other.arn}
-    with pytest.raises(SinkForbidden, match="cannot read what s3://no-such-bucket notifies of"):
+    with pytest.raises(SinkForbidden, match="cannot read the notification configuration of s3://no-such-bucket"):
         await change_notification("s3://no-such-bucket", settings, add)
