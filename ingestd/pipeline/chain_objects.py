@@ -22,7 +22,6 @@ from ingestd.sources.base import Source
 
 LOG_END_LOOKS = 5
 LOG_END_INTERVAL_S = 1.0
-PAST_EVERY_OFFSET = 2**63 - 1
 
 
 def _ignore(_key: str) -> None: ...
@@ -74,7 +73,7 @@ class ChainObjects:
         """
         if not self._keys.exactly_once:
             return None
-        found = await self.neighbours(PAST_EVERY_OFFSET)
+        found = await self.neighbours(None)
         return await self.validated(found.before) if found.before is not None else None
 
     async def at(self, start: int) -> ObjectMetadata | None:
@@ -96,7 +95,7 @@ class ChainObjects:
     async def head(self, key: str) -> ObjectInfo | None:
         return await self._retrier.call(self._sink.head, key)
 
-    async def neighbours(self, offset: int) -> Neighbours:
+    async def neighbours(self, offset: int | None) -> Neighbours:
         return await find_neighbours(self._listing, self._keys, self._partition, offset)
 
     async def log_up_to(self, offset: int) -> LogRange:

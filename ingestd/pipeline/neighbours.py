@@ -6,8 +6,10 @@ from ingestd.core.records import TopicPartition
 from ingestd.sinks.listing import Listing
 
 
-async def find_neighbours(listing: Listing, layout: ObjectKeys, partition: TopicPartition, offset: int) -> Neighbours:
-    """The data objects of `partition` around `offset`.
+async def find_neighbours(
+    listing: Listing, keys: ObjectKeys, partition: TopicPartition, offset: int | None
+) -> Neighbours:
+    """The data objects of `partition` around `offset`; None stands behind all of them.
 
     Every day is listed: Kafka timestamps may be a producer's, so neither the day of an offset nor the order of days
     says where the object before it lies. One call a day (and a thousand objects); only three names are kept.
@@ -15,15 +17,15 @@ async def find_neighbours(listing: Listing, layout: ObjectKeys, partition: Topic
     before: tuple[int, str] | None = None
     after: tuple[int, str] | None = None
     at: str | None = None
-    for day in await listing.days(layout.events):
-        async for key in listing.keys(layout.day_prefix(day, partition)):
-            name = layout.parse(key)
+    for day in await listing.days(keys.events):
+        async for key in listing.keys(keys.day_prefix(day, partition)):
+            name = keys.parse(key)
             if name is None:
                 continue
-            if name.start == offset:
-                at = key
-            elif name.start < offset:
+            if offset is None or name.start < offset:
                 before = max(before or (name.start, key), (name.start, key))
+            elif name.start == offset:
+                at = key
             else:
                 after = min(after or (name.start, key), (name.start, key))
     return Neighbours(before[1] if before else None, at, after[1] if after else None)
