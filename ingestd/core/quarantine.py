@@ -1,4 +1,4 @@
-"""The quarantine format: one JSON line per rejected record, with everything that is needed to produce it again."""
+"""The quarantine (dead letters): one JSON line per rejected record, with all that is needed to produce it again."""
 
 from collections.abc import Sequence
 from typing import Annotated

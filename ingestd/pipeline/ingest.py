@@ -2,8 +2,9 @@
 
     source -> validate -> batch (per partition) -> compress (thread) -> create-only PUT -> commit
 
-The memory budget joins the two halves. The end of the stream flows downstream in the same way as its records: the
-source ends, open batches are flushed, the writers upload and commit what they have and end. Cancellation means a crash.
+The memory budget joins the two halves and is the back-pressure. The end of the stream flows downstream in the same way
+as its records: the source ends, open batches are flushed, the writers upload and commit what they have and end.
+Cancellation means a crash.
 """
 
 import asyncio

@@ -315,7 +315,7 @@ class PartitionWriter:
     def _offload(self, function: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
         return asyncio.get_running_loop().run_in_executor(self._dependencies.executor, function, *arguments)
 
-    # -- what is told
+    # -- reporting
 
     def _record_landed(self, encoded: EncodedBatch, batch: Batch) -> None:
         metadata = encoded.metadata

@@ -9,7 +9,7 @@ from ingestd.core.formatting import clean, number
 from ingestd.snowflake.copy_history import CopiedFile
 
 PENDING_MAX = timedelta(minutes=10)  # a file that waits longer is worth a look: a minute is usual
-MAX_FAILED = 20  # files that are told of
+MAX_FAILED = 20  # files that are listed
 
 #: What each state means, and what to do. Others are shown as they are.
 STATES: dict[str, str] = {

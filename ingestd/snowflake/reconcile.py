@@ -105,7 +105,7 @@ class Reconciliation:
     """Judges objects one by one and keeps those that are not simply loaded."""
 
     def __init__(self, fates: dict[str, FileLoadState], *, now: datetime, late_s: float, since: datetime) -> None:
-        """`fates` by key; each is let go of when its object comes."""
+        """`fates` by key; each is removed when its object comes."""
         self._fates = fates
         self._now = now
         self._late_s = late_s

@@ -1,7 +1,7 @@
 """All use of aiokafka's internals, for one exact version of it.
 
-Another version, or one whose internals differ, fails at import with one `SourceError`. The changes are in subclasses:
-consumers and producers that other code makes of aiokafka in the same process are not affected.
+Another version, or one whose internals differ, fails at import with one `SourceError`. Changes are in
+subclasses, nothing is monkeypatched: consumers and producers of other code in the same process are not affected.
 
 check           the version, and the signatures and attributes that the other files rely on
 connection      connections and clients that survive a lost connection on uvloop
