@@ -173,6 +173,8 @@ def test_a_table_is_no_key(tmp_path: Path) -> None:
         ("kafka.group_id=", "text of 1 to 1024 characters"),
         ("s3.endpoint_url=ftp://x", "http(s)://host[:port], or nothing"),
         ("kafka.bootstrap_servers=a:b:c", "a list of 1 to 100, each host:port"),
+        ("snowflake.aws_role_arn=x", "arn:aws:iam::ACCOUNT:role/NAME, or nothing"),
+        ("snowflake.error_topic_arn=x", "arn:aws:sns:REGION:ACCOUNT:NAME, or nothing"),
     ],
 )
 def test_a_wrong_value_names_key_value_origin_and_what_is_accepted(pair: str, expected: str) -> None:
@@ -182,6 +184,12 @@ def test_a_wrong_value_names_key_value_origin_and_what_is_accepted(pair: str, ex
     assert text in message
     assert "from --set is not accepted" in message
     assert message.endswith(f"(give {expected})")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_says_what_it_accepts(key: str) -> None:
+    assert KEYS[key].accepted()
+    assert "None" not in KEYS[key].accepted()
 
 
 def test_a_wrong_value_from_the_environment_names_the_variable() -> None:
@@ -226,7 +234,9 @@ def test_text_that_is_not_utf_8_is_refused() -> None:
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
     file = tmp_path / "bad.toml"
     file.write_bytes(content)
-    assert expected in refused(path=str(file))
+    message = refused(path=str(file))
+    assert expected in message
+    assert message.endswith(")"), "says what to do"
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -391,8 +401,10 @@ def test_a_file_that_holds_no_secret_is_refused_without_showing_it(
     with pytest.raises(ConfigError, match=expected) as caught:
         read_secret(None, str(file))
     assert PASSWORD not in str(caught.value)
-    with pytest.raises(ConfigError, match="No such file"):
+    assert caught.value.hint
+    with pytest.raises(ConfigError, match="No such file") as caught:
         read_secret(None, str(tmp_path / "absent"))
+    assert caught.value.hint
 
 
 def settings_with_everything(tmp_path: Path) -> Settings:

@@ -10,9 +10,9 @@ NAMES = ("demo", "production", REFERENCE)
 
 
 def example(name: str = REFERENCE) -> str:
-    """Returns the text of the shipped file `name`.toml.
+    """The text of the shipped file `name`.toml.
 
-    A wheel holds the files inside the package; a source tree has them in its `config` folder.
+    A wheel has the files in the package, a source tree in its `config` folder.
     """
     file = files("ingestd.config").joinpath("example_files", f"{name}.toml")
     if not file.is_file():

@@ -18,6 +18,7 @@ from ingestd.config.validate import KEYS, MOVED_KEYS, Problem, check, refusal, s
 from ingestd.core.errors import ConfigError
 
 MAX_FILE_BYTES = 1 << 20
+_FILE_HINT = "correct it; `ingestd config --example` prints a valid file"
 _TABLES = {key.rpartition(".")[0] for key in KEYS} - {""}
 
 
@@ -59,15 +60,18 @@ def _from_file(path: str) -> Iterator[tuple[str, _Given]]:
         with Path(path).open("rb") as handle:
             data = handle.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
-            raise ConfigError(f"the configuration file {path} is larger than {Size(MAX_FILE_BYTES)}")
+            raise ConfigError(
+                f"the configuration file {path} is larger than {Size(MAX_FILE_BYTES)}", hint="give a smaller file"
+            )
         table = tomllib.loads(data.decode())
     except OSError as error:
         raise ConfigError(
-            f"the configuration file {path} cannot be read: {error.strerror}", hint="see --config and INGESTD_CONFIG"
+            f"the configuration file {path} cannot be read: {error.strerror}",
+            hint="give a readable file in --config or INGESTD_CONFIG",
         ) from None
     except (ValueError, RecursionError) as error:
         why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is not TOML in UTF-8"
-        raise ConfigError(f"the configuration file {path} is not valid: {why}") from None
+        raise ConfigError(f"the configuration file {path} is not valid: {why}", hint=_FILE_HINT) from None
     for key, value in _flatten(table, "", path):
         yield key, _Given(value, path)
 
@@ -110,7 +114,7 @@ def _utf8(name: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"the value of {name} is not UTF-8 text") from None
+        raise ConfigError(f"the value of {name} is not UTF-8 text", hint="give UTF-8 text") from None
     return text
 
 

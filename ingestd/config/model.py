@@ -1,7 +1,7 @@
 """The configuration as one frozen tree: every key, its type, its default and its meaning.
 
-`config/ingestd.toml` lists the same keys and is tested to equal this file. How a tree is made of files, environment
-and flags is in `settings.py`, what one key demands of another in `checks.py`.
+`config/ingestd.toml` lists the same keys and is tested to equal this file. `load.py` merges
+file, environment and flags into it; `validate.py` checks ranges and the rules between keys.
 """
 
 from typing import Annotated, Literal
@@ -34,6 +34,20 @@ Url = Annotated[
 Model = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]{0,200}:[A-Za-z_]\w{0,200}\Z", description="module:Name")]
 Identifier = Annotated[
     str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,254}\Z", description="letters, digits, '_' and '$'")
+]
+RoleArn = Annotated[
+    str,
+    Meta(
+        pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}\Z",
+        description="arn:aws:iam::ACCOUNT:role/NAME",
+    ),
+]
+TopicArn = Annotated[
+    str,
+    Meta(
+        pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}\Z",
+        description="arn:aws:sns:REGION:ACCOUNT:NAME",
+    ),
 ]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
@@ -89,9 +103,8 @@ class SimulatorConfig(_Section, frozen=True, kw_only=True):
     malformed: Share = 0.0
     late: Share = 0.0
     duplicate: Share = 0.0
-    history: Annotated[Seconds, _within("1s", "3650d")] | None = (
-        None  # generate this much history at full speed instead of live events
-    )
+    # Generate this much history at full speed instead of live events.
+    history: Annotated[Seconds, _within("1s", "3650d")] | None = None
 
 
 class EventsConfig(_Section, frozen=True, kw_only=True):
@@ -142,9 +155,8 @@ class S3Config(_Section, frozen=True, kw_only=True):
     kms_key_id: Text | None = None
     connect_timeout: Timeout = Seconds(5)
     read_timeout: Timeout = Seconds(60)
-    put_timeout: Annotated[Seconds, _within("100ms", "1h")] = Seconds(
-        120
-    )  # for one attempt, from connecting to the answer
+    # For one attempt, from connecting to the response.
+    put_timeout: Annotated[Seconds, _within("100ms", "1h")] = Seconds(120)
 
 
 class SnowflakeConfig(_Section, frozen=True, kw_only=True):
@@ -170,18 +182,13 @@ class SnowflakeConfig(_Section, frozen=True, kw_only=True):
     integration: Identifier = "INGESTD_S3"
     loader_role: Identifier = "INGESTD_LOADER"  # owns the pipe
     reader_role: Identifier = "INGESTD_READER"  # queries
-    aws_role_arn: Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}\Z")] | None = (
-        None
-    )
-    error_topic_arn: Annotated[str, Meta(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[\w-]{1,256}\Z")] | None = (
-        None
-    )
+    aws_role_arn: RoleArn | None = None
+    error_topic_arn: TopicArn | None = None
     delivery: Literal["notification", "rest"] = "notification"  # how the pipe hears of new objects
     confirm: bool = False  # compare landed objects with loaded ones
     confirm_interval: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
-    late: Annotated[Seconds, _within("1s", "7d")] = Seconds(
-        3600
-    )  # an object that is not loaded for longer counts as missing
+    # An object that is not loaded within this time counts as missing.
+    late: Annotated[Seconds, _within("1s", "7d")] = Seconds(3600)
 
 
 class WarehouseConfig(_Section, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from ingestd.core.errors import ConfigError
 
 MAX_HIDDEN = 64
 MAX_SECRET_BYTES = 64 << 10
+_FILE_HINT = "give a readable file with one secret: UTF-8 text of at most 64KiB"
 
 
 class Redaction:
@@ -21,14 +22,14 @@ class Redaction:
         self._passing: dict[str, None] = {}
         self._pattern: re.Pattern[str] | None = None
 
-    def hide(self, read_secret: str | None, *, fixed: bool = False) -> None:
+    def hide(self, secret: str | None, *, fixed: bool = False) -> None:
         """Remove `secret` from now on; a `fixed` one for ever. None, and texts too short for a secret, are ignored."""
-        if read_secret is None or len(read_secret) < 4 or read_secret in self._fixed or read_secret in self._passing:
+        if secret is None or len(secret) < 4 or secret in self._fixed or secret in self._passing:
             return
         if fixed:
-            self._fixed.add(read_secret)
+            self._fixed.add(secret)
         else:
-            self._passing[read_secret] = None
+            self._passing[secret] = None
         if len(self._passing) > MAX_HIDDEN:
             del self._passing[next(iter(self._passing))]
         # The longest first: otherwise a secret that contains another would remain in part.
@@ -39,15 +40,15 @@ class Redaction:
         return self._pattern.sub("<redacted>", text) if self._pattern else text
 
 
-def _forms(read_secret: str) -> tuple[str, ...]:
+def _forms(secret: str) -> tuple[str, ...]:
     """The secret itself, and how repr(), JSON, URLs and headers write it."""
-    plain = read_secret.encode(errors="surrogateescape")
+    plain = secret.encode(errors="surrogateescape")
     url = quote(plain, safe=""), quote_plus(plain), quote(plain)
-    return read_secret, repr(read_secret)[1:-1], json.dumps(read_secret)[1:-1], *url, base64.b64encode(plain).decode()
+    return secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], *url, base64.b64encode(plain).decode()
 
 
 REDACTION = Redaction()
-"""The process's own: `setup` writes every line through it."""
+"""The redaction of this process: every log line passes through it."""
 
 
 def read_secret(value: Secret | None, file: str | None) -> str | None:
@@ -65,8 +66,8 @@ def read_secret(value: Secret | None, file: str | None) -> str | None:
     except (OSError, ValueError) as error:
         # Not the decoding error's text, which quotes the bytes.
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"the secret file {file} cannot be read: {why}") from None
+        raise ConfigError(f"the secret file {file} cannot be read: {why}", hint=_FILE_HINT) from None
     if not text or len(data) > MAX_SECRET_BYTES:
-        raise ConfigError(f"the secret file {file} is {'too large' if text else 'empty'}", hint="it holds one secret")
+        raise ConfigError(f"the secret file {file} is {'too large' if text else 'empty'}", hint=_FILE_HINT)
     REDACTION.hide(text)
     return text

@@ -186,7 +186,7 @@ def _kafka_times(kafka: KafkaConfig) -> Iterator[Problem]:
         yield Problem(
             "kafka.heartbeat_interval",
             f"is more than a third of kafka.session_timeout = {session}: one lost heartbeat could end the membership",
-            f"give {Seconds(session / 3)} or less, or a longer session",
+            f"give {Seconds(session / 3)} or less, or a longer kafka.session_timeout",
         )
     if session > rebalance:
         yield Problem(
@@ -269,13 +269,13 @@ def _sizes(config: Config) -> Iterator[Problem]:
         yield Problem(
             "batch.bytes",
             f"is more than half of batch.memory = {batch.memory}: batches would be flushed before they are full",
-            f"give {half} or less, or more memory",
+            f"give {half} or less, or a larger batch.memory",
         )
     if events.max_bytes > half:
         yield Problem(
             "events.max_bytes",
             f"is more than half of batch.memory = {batch.memory}: one event could fill it",
-            f"give {half} or less, or more memory",
+            f"give {half} or less, or a larger batch.memory",
         )
 
 
@@ -290,14 +290,16 @@ def _sink(config: Config) -> Iterator[Problem]:
         yield Problem(
             "s3.kms_key_id",
             f"is not used by s3.encryption = {s3.encryption}",
-            "set s3.encryption to aws:kms, or remove the key id",
+            "set s3.encryption to aws:kms, or unset s3.kms_key_id",
         )
 
 
 def _warehouse(config: Config) -> Iterator[Problem]:
     if config.warehouse.queue_url and parse_sink_url(config.sink.url).kind != "s3":
         yield Problem(
-            "warehouse.queue_url", "has no effect: sink.url is not a bucket that could notify it", "remove it"
+            "warehouse.queue_url",
+            "has no effect: sink.url is not a bucket that could notify it",
+            "unset warehouse.queue_url",
         )
 
 
@@ -346,7 +348,7 @@ def _url_fault(url: str) -> str:
     empty = url.endswith("//") or (folder and any(part in {"", ".", ".."} for part in prefix.split("/")))
     faults = {
         "is neither an s3:// URL nor a path": kind != "s3",
-        "names no bucket, which has 3 to 63 of a-z, 0-9, '-' and '.'": not re.fullmatch("[a-z0-9.-]{3,63}", bucket),
+        "has no valid bucket name: 3 to 63 of a-z, 0-9, '-' and '.'": not re.fullmatch("[a-z0-9.-]{3,63}", bucket),
         "has an empty, '.' or '..' part in its prefix": empty,
         f"has a prefix of more than {PREFIX_MAX} characters": len(prefix) > PREFIX_MAX,
         "has characters in its prefix that are not safe in a key": not re.fullmatch(
