@@ -103,10 +103,10 @@ class TokenProvider(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ha
     A token is used until shortly before its end. `secret` is called for each new one, because secret files change.
     """
 
-    def __init__(self, url: str, client_id: str, read_secret: Callable[[], str], scope: str | None) -> None:
+    def __init__(self, url: str, client_id: str, secret: Callable[[], str], scope: str | None) -> None:
         self._url = url
         self._client_id = client_id
-        self._secret = read_secret
+        self._secret = secret
         self._scope = scope
         self._lock = asyncio.Lock()
         self._token = ""
