@@ -49,14 +49,14 @@ class HeapTrimmer:
     def freed(self, count: int, executor: Executor) -> None:
         """Note that `count` bytes are free. Call it on the event loop's thread; `executor` trims the heap.
 
-        Cycles are collected here, because clients and sockets in them must be finalised on the loop's thread. Only the
-        young generations are: that takes about a millisecond, and an error that was dropped is in them. (A failed call
-        leaves botocore's error and frames in a cycle, and in them the body, which no budget counts once it has landed.)
+        Cycles are collected here, because clients and sockets in them must be finalised on the loop's thread. All
+        generations: a failed call leaves botocore's error and frames in a cycle, and in them the body, which no budget
+        counts once it has landed. What was there at the start is frozen, so that this takes some milliseconds.
         """
         self._freed_bytes += count
         if self._freed_bytes < EVERY_BYTES:
             return
         self._freed_bytes = 0
-        gc.collect(1)
+        gc.collect()
         if self._trim is not None:
             executor.submit(self._trim, 0)

@@ -158,8 +158,8 @@ async def test_a_daemon_names_objects_to_a_pipe_that_nobody_notifies_and_the_nex
         await caught_up(kafka.bootstrap, topic, topic, ends(first.records))
         await daemon.until(lambda it: it.loading is not None and it.loading.unnamed_objects == it.totals.objects)
         assert await daemon.stop() == 0
-        assert "the pipe cannot be told of objects" in daemon.log_text()
-        assert "are not named to the pipe; the next start names them" in daemon.log_text()
+        assert "cannot submit objects to the pipe" in daemon.log_text()
+        assert "objects not submitted to the pipe; the next start submits them" in daemon.log_text()
 
         daemon = rig.daemon("b", rest)
         await daemon.start_ready()
