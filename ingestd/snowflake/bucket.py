@@ -7,13 +7,13 @@ from ingestd.config.model import S3Config
 from ingestd.core.object_keys import EVENTS, OWN, QUARANTINE, REQUEUED
 from ingestd.snowflake.stage_location import SUFFIX, StageLocation
 
-NOTIFICATION = "SnowpipeAutoIngest"  # the guide's id of the rule
+NOTIFICATION = "SnowpipeAutoIngest"  # the rule's id in the guide
 USER_ARN, EXTERNAL_ID = "STORAGE_AWS_IAM_USER_ARN", "STORAGE_AWS_EXTERNAL_ID"
 ERRORS_USER_ARN, ERRORS_EXTERNAL_ID = "SF_AWS_IAM_USER_ARN", "SF_AWS_EXTERNAL_ID"
 QUEUE_ARN = "NOTIFICATION_CHANNEL"
 
 _VERSION = "2012-10-17"
-_KEPT_DAYS = 400  # longer than Kafka's retention and any rewind should be; the chain breaks where it is not
+_KEPT_DAYS = 400  # must exceed Kafka's retention and any offset reset, or the chain breaks
 
 
 def role_policy(place: StageLocation, s3: S3Config, error_topic_arn: str | None) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def role_trust(users: Mapping[str, str]) -> dict[str, Any]:
 
 
 def bucket_policy(place: StageLocation, role_arn: str, *, exactly_once: bool) -> dict[str, Any]:
-    """For a bucket without another policy. Includes reading for a role of another account."""
+    """The policy of a bucket that has none. Lets the role read, which a role of another account needs."""
     statements: list[dict[str, Any]] = []
     if exactly_once:
         folders = [place.root + folder for folder in (EVENTS, QUARANTINE, OWN, REQUEUED)]
@@ -77,7 +77,7 @@ def bucket_policy(place: StageLocation, role_arn: str, *, exactly_once: bool) ->
 
 
 def lifecycle(place: StageLocation) -> dict[str, Any]:
-    """What expires. Receipts of requeued records are small and outlive the quarantine."""
+    """The expiration rules. Receipts of requeued records do not expire: they are small and outlive the quarantine."""
     rules = [
         {
             "ID": f"{name}Expire",

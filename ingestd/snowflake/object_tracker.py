@@ -16,7 +16,7 @@ class TrackedObject(msgspec.Struct):
     landed_at: datetime
     rows: int | None = None
     last_timestamp: int | None = None
-    loads: dict[tuple[datetime, str | None], int] = msgspec.field(default_factory=dict)  # rows, by line of the history
+    loads: dict[tuple[datetime, str | None], int] = msgspec.field(default_factory=dict)  # rows by load
     failed: CopiedFile | None = None
 
     @property
@@ -37,7 +37,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class ObjectTracker:
-    """Tracks at most MAX_TRACKED objects by key; of further ones it only notes that there are some."""
+    """Tracks at most MAX_TRACKED objects by key. `overflowed` is set when an object was left out."""
 
     def __init__(self) -> None:
         self.objects: dict[str, TrackedObject] = {}
@@ -54,7 +54,7 @@ class ObjectTracker:
         return True
 
     def has_room_again(self) -> bool:
-        """Whether objects were left out for lack of room, and there is room now. True once: then scan for them."""
+        """Whether objects were left out and there is room now. True only once: the caller then scans for them."""
         if not self.overflowed or len(self.objects) > MAX_TRACKED // 2:
             return False
         self.overflowed = False
@@ -65,16 +65,16 @@ class ObjectTracker:
         return [key for key, it in self.objects.items() if it.rows is None]
 
     def describe(self, key: str, landed_at: datetime, rows: int, last_timestamp: int) -> None:
-        """Store what an object's metadata says."""
+        """Store the metadata of a tracked object."""
         if followed := self.objects.get(key):
             followed.landed_at, followed.rows, followed.last_timestamp = landed_at, rows, last_timestamp
 
     def forget(self, key: str) -> None:
-        """Stop tracking: the object is gone, or not ours."""
+        """Stop tracking an object: it was deleted, is not ours or is too old."""
         self.objects.pop(key, None)
 
     def see(self, key: str, load: CopiedFile) -> bool:
-        """Apply one row of the history, which may be repeated. True if it tells of a new failure."""
+        """Apply one row of the history, which may come repeatedly. True if it reports a new failure."""
         followed = self.objects.get(key)
         if followed is None or load.skipped or load.in_progress:
             return False
@@ -85,7 +85,7 @@ class ObjectTracker:
         return is_new
 
     def done(self) -> Iterator[Loaded]:
-        """Remove and return the fully loaded objects. One without rows is loaded once the history has it."""
+        """Remove and return the fully loaded objects. An object without rows is loaded when the history lists it."""
         for key, followed in list(self.objects.items()):
             if followed.rows is None or not followed.loads or followed.unloaded:
                 continue
