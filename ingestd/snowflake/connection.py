@@ -157,17 +157,15 @@ def classify(error: Exception, failed: str) -> SnowflakeError | None:
         return SnowflakeUnavailable(f"{failed}: {_short(str(error))}", code=type(error).__name__)
     if not type(error).__module__.startswith("snowflake."):
         return None
-    said = _short(str(getattr(error, "raw_msg", "") or error))
+    text = _short(str(getattr(error, "raw_msg", "") or error))
     number = getattr(error, "errno", None)
     code = f"{number:06d}" if isinstance(number, int) and number >= 0 else type(error).__name__
     # For a refused login, errno is the connector's; the server's code is in the message.
-    if inner := re.search(r"\b390\d{3}\b", said):
+    if inner := re.search(r"\b390\d{3}\b", text):
         code = inner[0]
-    message = f"{failed}: {said} [{code}]"
+    message = f"{failed}: {text} [{code}]"
     if code in _HINTS or code.startswith("390"):
-        return SnowflakeRefused(
-            message, code=code, hint=_HINTS.get(code, "see Snowflake's documentation of this code")
-        )
+        return SnowflakeRefused(message, code=code, hint=_HINTS.get(code, "see Snowflake's documentation of this code"))
     if _is_transient(error, code):
         return SnowflakeUnavailable(message, code=code)
     return SnowflakeRefused(message, code=code, hint="correct the object or setting that the message names")

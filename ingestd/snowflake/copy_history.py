@@ -10,8 +10,8 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake.connection import StatementResult
 from ingestd.snowflake.table import qualified
 
-KEPT = timedelta(days=14)  # how far back COPY_HISTORY goes
-REFRESHED = timedelta(days=7)  # how far back ALTER PIPE ... REFRESH looks
+HISTORY_AGE = timedelta(days=14)  # how far back COPY_HISTORY goes
+REFRESH_AGE = timedelta(days=7)  # how far back ALTER PIPE ... REFRESH looks
 SLICE = timedelta(days=1)
 MAX_LINES = 500_000  # rows of one answer
 MAX_FILES = 2_000_000  # tracked at once
@@ -83,7 +83,7 @@ class FileLoadState(msgspec.Struct):
 
 def slices(since: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
     """Splits the time from `since` to `now`, limited to the age of the history, into one slice per query."""
-    begin, found = max(since, now - KEPT + _MARGIN), []
+    begin, found = max(since, now - HISTORY_AGE + _MARGIN), []
     while begin < now:
         end = min(begin + SLICE, now)
         found.append((begin, end))

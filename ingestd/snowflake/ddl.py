@@ -41,17 +41,17 @@ def database(snowflake: SnowflakeConfig) -> Iterator[Statement]:
         yield _grant("USAGE", f"WAREHOUSE {snowflake.compute}", loader, comment)
 
 
-def storage(snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Statement]:
+def storage(snowflake: SnowflakeConfig, location: StageLocation) -> Iterator[Statement]:
     """The integration that reads the bucket. Needs ACCOUNTADMIN, or a role with CREATE INTEGRATION."""
     name = snowflake.integration
     yield Statement(
         f"storage integration {name}",
         f"CREATE STORAGE INTEGRATION IF NOT EXISTS {name}\n"
         "    TYPE = EXTERNAL_STAGE\n"
-        f"    STORAGE_PROVIDER = {literal(place.provider)}\n"
+        f"    STORAGE_PROVIDER = {literal(location.provider)}\n"
         f"    STORAGE_AWS_ROLE_ARN = {literal(snowflake.aws_role_arn or '')}\n"
         "    ENABLED = TRUE\n"
-        f"    STORAGE_ALLOWED_LOCATIONS = ({literal(place.url)})",
+        f"    STORAGE_ALLOWED_LOCATIONS = ({literal(location.url)})",
         ACCOUNTADMIN,
         "Never CREATE OR REPLACE it: a new one has a new external id, and every stage that uses it stops working.",
     )
@@ -61,7 +61,7 @@ def storage(snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Statem
         f"DESC INTEGRATION {name}",
         ACCOUNTADMIN,
         "Put STORAGE_AWS_IAM_USER_ARN and STORAGE_AWS_EXTERNAL_ID into the trust policy of the AWS role.",
-        asks="storage",
+        describes="storage",
     )
 
 
@@ -88,12 +88,12 @@ def errors(snowflake: SnowflakeConfig) -> Iterator[Statement]:
         f"DESC INTEGRATION {name}",
         ACCOUNTADMIN,
         "Put SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID into the same trust policy.",
-        asks="errors",
+        describes="errors",
     )
 
 
 def table(
-    snowflake: SnowflakeConfig, place: StageLocation, columns: Sequence[Column], own: Sequence[Column]
+    snowflake: SnowflakeConfig, location: StageLocation, columns: Sequence[Column], own: Sequence[Column]
 ) -> Iterator[Statement]:
     """File format, stage and table with their grants. `own` are the columns that the user's model adds."""
     loader, file_format = snowflake.loader_role, file_format_name(snowflake)
@@ -104,7 +104,7 @@ def table(
         "    TYPE = JSON\n    COMPRESSION = GZIP\n    STRIP_OUTER_ARRAY = FALSE",
         SYSADMIN,
     )
-    yield _stage(snowflake, place)
+    yield _stage(snowflake, location)
     yield Statement(
         f"table {name}",
         create_table(name, columns),
@@ -119,30 +119,30 @@ def table(
             SYSADMIN,
             "For a table that was created before the model had this field.",
         )
-    yield Statement(f"columns of {name}", f"DESC TABLE {name}", SYSADMIN, asks="table")
+    yield Statement(f"columns of {name}", f"DESC TABLE {name}", SYSADMIN, describes="table")
     yield _grant("USAGE", f"FILE FORMAT {file_format}", loader)
     yield _grant("USAGE", f"STAGE {stage}", loader)
     yield _grant("INSERT, SELECT", f"TABLE {name}", loader)
     yield _grant("SELECT", f"TABLE {name}", snowflake.reader_role)
 
 
-def _stage(snowflake: SnowflakeConfig, place: StageLocation) -> Statement:
+def _stage(snowflake: SnowflakeConfig, location: StageLocation) -> Statement:
     name = qualified(snowflake, snowflake.stage)
     access = f"STORAGE_INTEGRATION = {snowflake.integration}"
-    comment = "Keep the slash at the end of the URL: without it, the stage would include longer names, such as events-old/."
-    if place.endpoint:
+    comment = "The slash at the end of the URL keeps out longer names, such as events-old/."
+    if location.endpoint:
         access = (
-            f"ENDPOINT = {literal(place.endpoint)}\n"
+            f"ENDPOINT = {literal(location.endpoint)}\n"
             "    CREDENTIALS = (AWS_KEY_ID = '<access key>' AWS_SECRET_KEY = '<secret key>')"
         )
         comment += " An S3-compatible store has no storage integration: use keys that can only read."
     text = (
         f"CREATE STAGE IF NOT EXISTS {name}\n"
-        f"    URL = {literal(place.url)}\n"
+        f"    URL = {literal(location.url)}\n"
         f"    {access}\n"
         f"    FILE_FORMAT = (FORMAT_NAME = {literal(file_format_name(snowflake))})"
     )
-    return Statement(f"stage {name}", text, SYSADMIN, comment, proof=f"DESC STAGE {name}" if place.endpoint else "")
+    return Statement(f"stage {name}", text, SYSADMIN, comment, check=f"DESC STAGE {name}" if location.endpoint else "")
 
 
 def pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) -> Iterator[Statement]:
@@ -157,7 +157,7 @@ def pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) ->
     is_notified = snowflake.delivery == "notification"
     comment = "The bucket must notify the queue in notification_channel." if is_notified else ""
     show = f"SHOW PIPES LIKE {literal(snowflake.pipe)} IN SCHEMA {snowflake.database}.{snowflake.schema}"
-    yield Statement(f"state of {name}", show, snowflake.loader_role, comment, asks="pipe")
+    yield Statement(f"state of {name}", show, snowflake.loader_role, comment, describes="pipe")
 
 
 def views(snowflake: SnowflakeConfig, columns: Sequence[Column]) -> Iterator[Statement]:
@@ -168,7 +168,7 @@ def views(snowflake: SnowflakeConfig, columns: Sequence[Column]) -> Iterator[Sta
         f"view {name}",
         f"CREATE OR REPLACE VIEW {name} COPY GRANTS\nAS\n{select}",
         SYSADMIN,
-        "The table has one row for each Kafka record. If a producer sent an event twice, the view keeps the first record.",
+        "The table has one row per Kafka record. If a producer sent an event twice, the view keeps the first.",
     )
     yield _grant("SELECT", f"VIEW {name}", snowflake.reader_role)
 

@@ -19,17 +19,17 @@ _PARTS = re.compile(r"(\w+)(?:\((\d+)(?:,(\d+))?\))?")
 class Drift(NamedTuple):
     """A difference and its remedy: a statement, or text."""
 
-    seen: str
-    todo: str
+    difference: str
+    remedy: str
 
 
-def of_storage(properties: Mapping[str, str], snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Drift]:
+def of_storage(properties: Mapping[str, str], snowflake: SnowflakeConfig, location: StageLocation) -> Iterator[Drift]:
     """Compare the output of DESC INTEGRATION."""
     name, alter = snowflake.integration, f"ALTER STORAGE INTEGRATION {snowflake.integration} SET"
     allowed = [it.strip() for it in properties.get("STORAGE_ALLOWED_LOCATIONS", "").split(",") if it.strip()]
-    if not any(it == "*" or place.url.startswith(it) for it in allowed):
-        locations = ", ".join(map(literal, [*allowed, place.url]))
-        yield Drift(f"{name} does not allow {place.url}", f"{alter} STORAGE_ALLOWED_LOCATIONS = ({locations})")
+    if not any(it == "*" or location.url.startswith(it) for it in allowed):
+        locations = ", ".join(map(literal, [*allowed, location.url]))
+        yield Drift(f"{name} does not allow {location.url}", f"{alter} STORAGE_ALLOWED_LOCATIONS = ({locations})")
     role = properties.get("STORAGE_AWS_ROLE_ARN", "")
     if role != snowflake.aws_role_arn:
         wanted = literal(snowflake.aws_role_arn or "")
@@ -47,14 +47,17 @@ def of_table(
     for column in columns:
         row = present.get(column.name)
         if row is None:
-            yield Drift(f"{name} has no column {column.name}", "create the table again: the column is NOT NULL and cannot be added")
+            yield Drift(
+                f"{name} has no column {column.name}",
+                "create the table again: the column is NOT NULL",
+            )
             continue
         kind = str(row["type"])
-        if not _holds(kind, column.type):
+        if not _fits(kind, column.type):
             alter = f"ALTER TABLE {name} ALTER COLUMN {identifier(column.name)} SET DATA TYPE {column.type}"
             text = kind.startswith("VARCHAR") and column.type.startswith("VARCHAR")
-            todo = alter if text else f"a {kind} cannot become {column.type}: rename the column, then run this again"
-            yield Drift(f"{name}: {column.name} is {kind}, but the rows have {column.type}", todo)
+            remedy = alter if text else f"a {kind} cannot become {column.type}: rename the column, then run this again"
+            yield Drift(f"{name}: {column.name} is {kind}, but the rows have {column.type}", remedy)
     if "event_id" in present and str(present["event_id"].get("null?", "N")).upper() == "Y":
         alter = f"ALTER TABLE {name} ALTER COLUMN event_id SET NOT NULL"
         yield Drift(f"{name}: event_id allows NULL, so rows that match no column would be loaded", alter)
@@ -73,7 +76,7 @@ def of_pipe(
         yield Drift(f"{name} has {seen}, but snowflake.delivery is {snowflake.delivery}", CHANGING)
 
 
-def _holds(present: str, wanted: str) -> bool:
+def _fits(present: str, wanted: str) -> bool:
     """Whether a column of one type can store the values of the other."""
     (base, *limits), (wanted_base, *wanted_limits) = _parts(present), _parts(wanted)
     return base == wanted_base and all(limit >= want for limit, want in zip(limits, wanted_limits, strict=True))

@@ -66,39 +66,39 @@ class ObjectTracker:
 
     def describe(self, key: str, landed_at: datetime, rows: int, last_timestamp: int) -> None:
         """Store the metadata of a tracked object."""
-        if followed := self.objects.get(key):
-            followed.landed_at, followed.rows, followed.last_timestamp = landed_at, rows, last_timestamp
+        if tracked := self.objects.get(key):
+            tracked.landed_at, tracked.rows, tracked.last_timestamp = landed_at, rows, last_timestamp
 
-    def forget(self, key: str) -> None:
+    def remove(self, key: str) -> None:
         """Stop tracking an object: it was deleted, is not ours or is too old."""
         self.objects.pop(key, None)
 
-    def see(self, key: str, load: CopiedFile) -> bool:
+    def apply(self, key: str, load: CopiedFile) -> bool:
         """Apply one row of the history, which may come repeatedly. True if it reports a new failure."""
-        followed = self.objects.get(key)
-        if followed is None or load.skipped or load.in_progress:
+        tracked = self.objects.get(key)
+        if tracked is None or load.skipped or load.in_progress:
             return False
-        followed.loads[load.at, load.pipe] = load.rows
-        is_new = (load.failed or load.partial) and (followed.failed is None or followed.failed.at < load.at)
+        tracked.loads[load.at, load.pipe] = load.rows
+        is_new = (load.failed or load.partial) and (tracked.failed is None or tracked.failed.at < load.at)
         if is_new:
-            followed.failed = load
+            tracked.failed = load
         return is_new
 
-    def done(self) -> Iterator[Loaded]:
+    def pop_loaded(self) -> Iterator[Loaded]:
         """Remove and return the fully loaded objects. An object without rows is loaded when the history lists it."""
-        for key, followed in list(self.objects.items()):
-            if followed.rows is None or not followed.loads or followed.unloaded:
+        for key, tracked in list(self.objects.items()):
+            if tracked.rows is None or not tracked.loads or tracked.unloaded:
                 continue
-            if followed.failed is not None and not followed.rows:
+            if tracked.failed is not None and not tracked.rows:
                 continue
             del self.objects[key]
-            at, last = max(at for at, _ in followed.loads), followed.last_timestamp
-            yield Loaded(followed.rows, max(0.0, at.timestamp() - last / 1000) if last is not None else None)
+            at, last = max(at for at, _ in tracked.loads), tracked.last_timestamp
+            yield Loaded(tracked.rows, max(0.0, at.timestamp() - last / 1000) if last is not None else None)
 
     def drop_empty(self, before: datetime) -> None:
         """Remove objects without rows that landed before: the history may never list them."""
-        for key, followed in list(self.objects.items()):
-            if followed.rows == 0 and not followed.loads and followed.landed_at < before:
+        for key, tracked in list(self.objects.items()):
+            if tracked.rows == 0 and not tracked.loads and tracked.landed_at < before:
                 del self.objects[key]
 
 

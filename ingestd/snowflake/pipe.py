@@ -32,8 +32,8 @@ STYLES: dict[Style, str] = {
 CHANGING = (
     "An existing pipe is not changed. A replaced pipe no longer knows which files were loaded. To replace it safely: "
     "set PIPE_EXECUTION_PAUSED = TRUE, wait until SYSTEM$PIPE_STATUS shows pendingFileCount 0, then run CREATE OR "
-    "REPLACE PIPE. Afterwards run `ingestd snowflake reconcile`, which lists the files that were missed. Do not run "
-    "ALTER PIPE ... REFRESH: it loads the files of the last seven days again."
+    "REPLACE PIPE. Afterwards run `ingestd snowflake reconcile`, which lists the files that were missed. Do not use a "
+    "plain ALTER PIPE ... REFRESH instead: it processes all files of the last seven days again."
 )
 
 

@@ -14,11 +14,11 @@ MAX_FAILED = 20  # files that are listed
 #: What each state means, and what to do. Unknown states are shown without an explanation.
 STATES: dict[str, str] = {
     "RUNNING": "it loads the files that it is notified of",
-    "PAUSED": "it was paused, or its owner changed: run ALTER PIPE ... SET PIPE_EXECUTION_PAUSED = FALSE, and "
-    "after a change of owner SELECT SYSTEM$PIPE_FORCE_RESUME instead",
+    "PAUSED": "it was paused, or its owner changed: ALTER PIPE ... SET PIPE_EXECUTION_PAUSED = FALSE, and "
+    "after a change of owner SELECT SYSTEM$PIPE_FORCE_RESUME",
     "PAUSED_BY_ACCOUNT_ADMIN": "an administrator of the account paused it: ask them to resume it",
     "PAUSED_BY_SNOWFLAKE_ADMIN": "Snowflake paused it: contact Snowflake's support",
-    "READ_ONLY": "the pipe or its table is in a read-only secondary database: use the primary one",
+    "READ_ONLY": "the pipe or its table is in a read-only secondary database",
     "FAILING_OVER": "it is moving from the primary to the secondary account: wait",
     "STOPPED_BY_SNOWFLAKE_ADMIN": "Snowflake stopped it: contact Snowflake's support",
     "STOPPED_CLONED": "it is a clone: give it its own queue, or resume it with SYSTEM$PIPE_FORCE_RESUME",
@@ -29,7 +29,8 @@ STATES: dict[str, str] = {
     "STOPPED_NOTIFICATION_INTEGRATION_DROPPED": "its notification integration was dropped: create it again",
     "STOPPED_STAGE_ALTERED": "its stage was changed: create the pipe again",
     "STOPPED_STAGE_DROPPED": "its stage was dropped: create it again (`ingestd snowflake apply`)",
-    "STOPPED_STORAGE_INTEGRATION_DROPPED": "its storage integration was dropped: create it again, and update the trust policy",
+    "STOPPED_STORAGE_INTEGRATION_DROPPED": "its storage integration was dropped: create it again, with its "
+    "trust policy",
     "STALLED_COMPILATION_ERROR": "its COPY no longer compiles: see the error, then create the pipe again",
     "STALLED_EXECUTION_ERROR": "its COPY fails: see the error; often a missing grant, or no access to the bucket",
     "STALLED_INITIALIZATION_ERROR": "it did not start: see the error",
@@ -110,7 +111,7 @@ def _problems(status: PipeStatus, failed: list[CopiedFile], now: datetime) -> li
     found += [f"{name}: {text}" for name, text in (("error", status.error), ("fault", status.fault)) if text]
     oldest = status.oldest_file_timestamp
     if oldest is not None and status.pending_file_count and now - oldest > PENDING_MAX:
-        found.append(f"the oldest pending file has been waiting since {_time(oldest)}: {status.oldest_pending_file_path or ''}")
+        found.append(f"a file has been pending since {_time(oldest)}: {status.oldest_pending_file_path or ''}")
     if failed:
         text = f"{number(len(failed), 'file')} failed in the last day, and Snowpipe does not retry them"
         found.append(f"{text}: `ingestd snowflake reconcile` prints the statements that repair them")
@@ -126,7 +127,9 @@ def text(report: PipeReport) -> str:
     if status.oldest_file_timestamp and status.pending_file_count:
         pending += f", the oldest since {_time(status.oldest_file_timestamp)}: {status.oldest_pending_file_path or '?'}"
     facts.append(("pending", pending))
-    facts.append(("loaded", f"{number(report.loaded_files, 'file')} with {number(report.loaded_rows, 'row')} in the last day"))
+    facts.append(
+        ("loaded", f"{number(report.loaded_files, 'file')} with {number(report.loaded_rows, 'row')} in the last day")
+    )
     if status.last_ingested_timestamp:
         facts.append(("last", f"{_time(status.last_ingested_timestamp)}: {status.last_ingested_file_path or '?'}"))
     if status.last_received_message_timestamp:
