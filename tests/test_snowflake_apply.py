@@ -123,9 +123,7 @@ def test_it_shows_each_statement_and_its_outcome(account: Account, capsys: pytes
     assert f"{len(texts())} statements done, 0 left" in out
 
 
-def test_a_dry_run_shows_the_statements_without_a_connection(
-    account: Account, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_only_shows_the_statements(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(dry_run=True) == 0
     assert account.said == []
     assert capsys.readouterr().out.count("\nwould  run it as ") == len(texts())

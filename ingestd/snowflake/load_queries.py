@@ -38,4 +38,4 @@ def readable_answer() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise SnowflakeRefused(str(error), code="answer", hint="report this error with the message") from None
+        raise SnowflakeRefused(str(error), code="answer", hint="please report this error and its message") from None

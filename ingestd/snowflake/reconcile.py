@@ -31,7 +31,7 @@ NOTES: dict[str, str] = {
     "pending": "Landed recently and not loaded yet.",
     "empty": "Objects without rows that the copy history does not list: there is nothing to load.",
     "unknown": "Landed before the start of the copy history, which covers 14 days: not known whether they were loaded.",
-    "no_object": "Files that were loaded but no longer exist in this sink.",
+    "no_object": "Files that were loaded but are not in this sink now.",
 }
 
 
