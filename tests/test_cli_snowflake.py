@@ -61,7 +61,7 @@ def settings(**keys: str) -> Settings:
 async def compared(archive: Archive, connection: Canned, **options: Any) -> ReconcileReport:
     config: Config = settings().config
     stage = reconcile.stage_of(config)
-    return await reconcile.compared(config, reconcile.Options(**options), connection, archive.sink, stage)
+    return await reconcile.compare(config, reconcile.Options(**options), connection, archive.sink, stage)
 
 
 async def test_objects_are_compared_with_the_history() -> None:
@@ -113,7 +113,7 @@ def test_a_time_that_ends_before_it_begins_is_refused() -> None:
 
 
 def test_a_directory_is_no_place_that_snowflake_loads_from() -> None:
-    with pytest.raises(ConfigError, match="is no bucket"):
+    with pytest.raises(ConfigError, match="is not a bucket"):
         reconcile.run(settings(**{"sink.url": "./data"}), reconcile.Options())
 
 
@@ -126,7 +126,10 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Canned:
 
 @pytest.mark.parametrize(
     ("pipe", "code", "words"),
-    [(RUNNING, 0, "Healthy."), ('{"executionState": "PAUSED"}', EXIT_PROBLEMS, "Unhealthy: it does not run: PAUSED")],
+    [
+        (RUNNING, 0, "Healthy."),
+        ('{"executionState": "PAUSED"}', EXIT_PROBLEMS, "Unhealthy: the pipe is not running: PAUSED"),
+    ],
 )
 def test_the_exit_code_says_whether_the_pipe_is_healthy(
     connection: Canned, capsys: pytest.CaptureFixture[str], pipe: str, code: int, words: str
@@ -144,7 +147,7 @@ def test_a_failed_file_of_the_last_day_is_unhealthy(connection: Canned, capsys: 
 
 def test_an_answer_that_cannot_be_read_is_an_error_of_snowflakes(connection: Canned) -> None:
     connection.pipe = "?"
-    with pytest.raises(SnowflakeRefused, match="cannot be read"):
+    with pytest.raises(SnowflakeRefused, match="cannot parse the pipe's status"):
         status.run(settings(), status.Options())
 
 

@@ -1,4 +1,4 @@
-"""`ingestd snowflake apply`, over a connection that is scripted."""
+"""`ingestd snowflake apply`, over a fake connection."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ DONE = StatementResult(("status",), [("Done.",)])
 
 
 class Account:
-    """Answers as Snowflake's documentation says, and fails where it is told to."""
+    """Answers as documented by Snowflake, and fails the statements that `failing` selects."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str]] = []  # role and statement
@@ -123,7 +123,7 @@ def test_it_shows_each_statement_and_its_outcome(account: Account, capsys: pytes
     assert f"{len(texts())} statements done, 0 left" in out
 
 
-def test_a_dry_run_shows_them_and_asks_nobody(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_only_shows_the_statements(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(dry_run=True) == 0
     assert account.said == []
     assert capsys.readouterr().out.count("\nwould  run it as ") == len(texts())
@@ -138,7 +138,7 @@ def test_it_stops_at_the_first_that_fails_and_names_it(account: Account, capsys:
     assert account.closed
 
 
-def test_run_again_it_goes_on_where_it_failed(account: Account) -> None:
+def test_a_second_run_continues_after_a_failure(account: Account) -> None:
     account.failing = lambda sql: sql.startswith("CREATE PIPE")
     with pytest.raises(SnowflakeRefused):
         run()
@@ -148,18 +148,18 @@ def test_run_again_it_goes_on_where_it_failed(account: Account) -> None:
     assert account.said == texts()
 
 
-def test_what_needs_a_role_that_is_not_ours_is_left_to_others(
+def test_statements_of_a_missing_role_are_left_for_another_user(
     account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     account.roles -= {"ACCOUNTADMIN", "USERADMIN"}
     assert run() == EXIT_PROBLEMS
     assert account.said == [(role, text) for role, text in texts() if role in account.roles]
     out = capsys.readouterr().out
-    assert "storage integration INGESTD_S3" in out.partition("left to others")[2]
+    assert "storage integration INGESTD_S3" in out.partition("left for another user")[2]
     assert "Requested role 'ACCOUNTADMIN' is not assigned" in out
 
 
-def test_it_prints_the_trust_policy_with_what_the_integrations_say(
+def test_it_prints_the_trust_policy_with_the_identities_of_the_integrations(
     account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run()
@@ -169,7 +169,7 @@ def test_it_prints_the_trust_policy_with_what_the_integrations_say(
     ] == [("arn:aws:iam::999:user/s3", "X_SFCRole=1"), ("arn:aws:iam::999:user/sns", "X_SFCRole=2")]
 
 
-# -- what is there already, and otherwise
+# -- existing objects that differ
 
 
 def wrong(account: Account, capsys: pytest.CaptureFixture[str], config: Config = CONFIG, **options: Any) -> list[str]:
@@ -177,12 +177,12 @@ def wrong(account: Account, capsys: pytest.CaptureFixture[str], config: Config =
     return re.findall(r"^WRONG  (.*)$", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_a_pipe_that_copies_otherwise_is_told_and_left_alone(
+def test_a_pipe_with_another_copy_is_reported_and_not_changed(
     account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     account.definition = account.definition.replace("event_id", "other")
     [told] = wrong(account, capsys)
-    assert "MARKETING_EVENTS_PIPE copies otherwise" in told
+    assert "the COPY of MARKETING.EVENTS.MARKETING_EVENTS_PIPE differs" in told
     assert "PIPE_EXECUTION_PAUSED = TRUE" in told
     assert [sql for _, sql in account.said if "OR REPLACE PIPE" in sql] == []
 
@@ -192,15 +192,15 @@ def test_layout_and_case_of_a_pipe_do_not_matter(account: Account) -> None:
     assert run() == 0
 
 
-def test_a_pipe_of_another_style_is_told(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_of_another_style_is_reported(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     [told] = wrong(account, capsys, style="match")
     assert "style match" in told
 
 
-def test_a_pipe_without_a_queue_is_told(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_without_a_queue_is_reported(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     account.queue = ""
     [told] = wrong(account, capsys)
-    assert "has no queue, and snowflake.delivery is notification" in told
+    assert "has no queue, but snowflake.delivery is notification" in told
 
 
 def test_an_integration_that_does_not_allow_the_bucket_keeps_what_it_allows(
@@ -212,7 +212,7 @@ def test_an_integration_that_does_not_allow_the_bucket_keeps_what_it_allows(
     assert told == [
         "INGESTD_S3 does not allow s3://bucket/events/ -> ALTER STORAGE INTEGRATION INGESTD_S3 SET "
         "STORAGE_ALLOWED_LOCATIONS = ('s3://other/', 's3://bucket/events/')",
-        f"INGESTD_S3 takes on arn:old -> ALTER STORAGE INTEGRATION INGESTD_S3 SET STORAGE_AWS_ROLE_ARN = '{ROLE}'",
+        f"INGESTD_S3 assumes arn:old -> ALTER STORAGE INTEGRATION INGESTD_S3 SET STORAGE_AWS_ROLE_ARN = '{ROLE}'",
         "INGESTD_S3 is not enabled -> ALTER STORAGE INTEGRATION INGESTD_S3 SET ENABLED = TRUE",
     ]
 
@@ -230,7 +230,7 @@ def differences(*rows: tuple[str, str, str]) -> list[str]:
         if str(row["name"]) in changed:
             row["name"], row["type"], row["null?"] = changed[str(row["name"])]
     found = of_table([row for row in table if row["type"]], CONFIG.snowflake, COLUMNS)
-    return [f"{it.seen} -> {it.todo}" for it in found]
+    return [f"{it.difference} -> {it.remedy}" for it in found]
 
 
 @pytest.mark.parametrize(
@@ -240,11 +240,11 @@ def differences(*rows: tuple[str, str, str]) -> list[str]:
         (("DURATION_S", "VARCHAR(20)", "Y"), "a VARCHAR(20) cannot become NUMBER(38,0): rename the column"),
         (("DURATION_S", "NUMBER(9,0)", "Y"), "NUMBER(9,0)"),
         (("RECEIVED_AT", "TIMESTAMP_NTZ(3)", "Y"), "TIMESTAMP_NTZ(3)"),
-        (("EVENT_ID", "VARCHAR(256)", "Y"), "event_id may be NULL"),
+        (("EVENT_ID", "VARCHAR(256)", "Y"), "event_id allows NULL"),
         (("CLIENT_ID", "", ""), "has no column client_id"),
     ],
 )
-def test_a_column_that_would_refuse_rows_is_told(row: tuple[str, str, str], words: str) -> None:
+def test_a_column_that_would_reject_rows_is_reported(row: tuple[str, str, str], words: str) -> None:
     [told] = differences(row)
     assert words in told
 
@@ -253,7 +253,7 @@ def test_a_column_that_would_refuse_rows_is_told(row: tuple[str, str, str], word
     "row",
     [("PAGE_URL", "VARCHAR(16777216)", "Y"), ("PAGE_URL", "VARCHAR", "Y"), ("RECEIVED_AT", "TIMESTAMP_NTZ(9)", "Y")],
 )
-def test_a_column_that_takes_more_is_well(row: tuple[str, str, str]) -> None:
+def test_a_wider_column_is_accepted(row: tuple[str, str, str]) -> None:
     assert differences(row) == []
 
 
@@ -267,9 +267,9 @@ COMPATIBLE = Config(
 )
 
 
-def test_a_stage_that_holds_keys_is_made_by_hand(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_with_keys_is_created_by_hand(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     account.failing = lambda sql: sql.startswith("DESC STAGE")
-    with pytest.raises(SnowflakeRefused, match="run it by hand"):
+    with pytest.raises(SnowflakeRefused, match="run its CREATE statement by hand"):
         run(COMPATIBLE)
     assert not [sql for _, sql in account.said if sql.startswith("CREATE STAGE")]
     account.failing = lambda _: False
@@ -292,7 +292,7 @@ def put(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_bucket_is_pointed_to_the_queue_of_the_pipe(
+def test_the_bucket_notifies_the_queue_of_the_pipe(
     account: Account, put: Sequence[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(notify=True) == 0
@@ -302,19 +302,19 @@ def test_the_bucket_is_pointed_to_the_queue_of_the_pipe(
     assert f"s3://bucket now notifies {QUEUE} of events/*.jsonl.gz" in capsys.readouterr().out
 
 
-def test_without_a_queue_nothing_is_put(account: Account, put: Sequence[dict[str, Any]]) -> None:
+def test_without_a_queue_the_notification_is_not_changed(account: Account, put: Sequence[dict[str, Any]]) -> None:
     account.roles -= {"INGESTD_LOADER"}
     assert run(notify=True) == EXIT_PROBLEMS
     assert put == []
 
 
-def test_notify_is_refused_where_the_pipe_is_told_by_rest() -> None:
+def test_notify_is_rejected_with_delivery_rest() -> None:
     config = replace(CONFIG, snowflake=replace(CONFIG.snowflake, delivery="rest"))
     with pytest.raises(ConfigError, match=r"--notify: snowflake\.delivery = rest"):
         run(config, notify=True)
 
 
-def test_a_lost_connection_is_an_error_that_says_so(account: Account) -> None:
+def test_a_lost_connection_is_reported(account: Account) -> None:
     def lost(sql: str, parameters: object = None) -> StatementResult:
         raise SnowflakeUnavailable("no answer", code="250001")
 

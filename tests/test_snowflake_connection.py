@@ -1,4 +1,4 @@
-"""How we log in to Snowflake, and what its errors become."""
+"""The login to Snowflake, and the mapping of its errors."""
 
 import sys
 from pathlib import Path
@@ -30,7 +30,7 @@ WHO: dict[str, Any] = {"account": "org-acc", "user": "me"}
         ({"authenticator": "externalbrowser"}, {"authenticator": "externalbrowser"}),
     ],
 )
-def test_the_connector_gets_what_proves_who_we_are(settings: dict[str, Any], options: dict[str, Any]) -> None:
+def test_the_connector_gets_the_credentials(settings: dict[str, Any], options: dict[str, Any]) -> None:
     found = connection._options(SnowflakeConfig(**WHO, **settings))
     proofs = {"authenticator", "private_key_file", "private_key_file_pwd", "password", "token"}
     assert {name: value for name, value in found.items() if name in proofs} == options
@@ -62,7 +62,7 @@ def test_another_host_may_have_a_port() -> None:
         ({**WHO, "authenticator": "oauth"}, "snowflake.token_file"),
     ],
 )
-def test_what_is_missing_is_named(settings: dict[str, Any], key: str) -> None:
+def test_a_missing_setting_is_named(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{key} is not set, but a connection to Snowflake needs it \(set {key}"):
         open_connection(SnowflakeConfig(**settings))
 
@@ -88,7 +88,7 @@ def test_what_is_missing_is_named(settings: dict[str, Any], key: str) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_daemon_that_cannot_speak_to_snowflake_does_not_start(flags: dict[str, str], message: str) -> None:
+def test_the_daemon_rejects_settings_that_cannot_reach_snowflake(flags: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(environ={}, flags=[Flag("--set", key, value) for key, value in flags.items()])
 
@@ -100,8 +100,8 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 
 def error(name: str, number: int, state: str, message: str) -> Exception:
-    """One of the connector's."""
-    from snowflake.connector import errors  # noqa: PLC0415  takes its time
+    """An error of the connector."""
+    from snowflake.connector import errors  # noqa: PLC0415  slow to import
 
     made: Exception = getattr(errors, name)(msg=message, errno=number, sqlstate=state)
     return made
@@ -116,7 +116,7 @@ def error(name: str, number: int, state: str, message: str) -> Exception:
         ("DatabaseError", 604, "57014", "SQL execution was cancelled by the client due to a timeout"),
     ],
 )
-def test_what_may_pass_is_tried_again(name: str, number: int, state: str, message: str) -> None:
+def test_a_transient_error_is_unavailable(name: str, number: int, state: str, message: str) -> None:
     found = classify(error(name, number, state, message), "cannot x")
     assert isinstance(found, SnowflakeUnavailable)
     assert message in str(found)
@@ -129,21 +129,21 @@ def test_what_may_pass_is_tried_again(name: str, number: int, state: str, messag
         ("DatabaseError", 250001, "08001", "Failed to connect: 390100: Incorrect username or password", "password"),
         ("ProgrammingError", 2003, "02000", "Pipe 'X' does not exist or not authorized.", "grants"),
         ("ProgrammingError", 606, "57P03", "No active warehouse selected", "snowflake.compute"),
-        ("ProgrammingError", 1003, "42000", "syntax error", "correct what it names"),
+        ("ProgrammingError", 1003, "42000", "syntax error", "correct the object or setting"),
     ],
 )
-def test_what_a_person_must_mend_says_how(name: str, number: int, state: str, message: str, hint: str) -> None:
+def test_a_permanent_error_has_a_hint(name: str, number: int, state: str, message: str, hint: str) -> None:
     found = classify(error(name, number, state, message), "cannot x")
     assert isinstance(found, SnowflakeRefused)
     assert hint in found.hint
 
 
-def test_an_error_of_ours_is_none_of_snowflakes() -> None:
+def test_an_error_of_our_own_is_not_mapped() -> None:
     assert classify(ZeroDivisionError(), "cannot x") is None
     assert isinstance(classify(ConnectionResetError("gone"), "cannot x"), SnowflakeUnavailable)
 
 
-def test_a_long_error_is_cut() -> None:
+def test_a_long_error_is_truncated() -> None:
     assert len(str(classify(error("ProgrammingError", 1, "", "x" * 10_000), "cannot x"))) < 1000
 
 
@@ -163,7 +163,7 @@ def test_a_statement_gives_columns_and_rows(snowflake: Server) -> None:
         assert open_one.execute("SELECT %(text)s AS t", {"text": "it's 100%"}).rows == [("it's 100%",)]
 
 
-def test_a_statement_that_is_wrong_is_refused(snowflake: Server) -> None:
+def test_a_wrong_statement_is_refused(snowflake: Server) -> None:
     with open_connection(settings_of(snowflake)) as open_one, pytest.raises(SnowflakeRefused) as caught:
         open_one.execute("SELECT SYSTEM$PIPE_STATUS('MARKETING.EVENTS.NONE')")
     assert caught.value.code == "002003"
@@ -176,7 +176,7 @@ def test_another_user_s_key_is_refused_and_the_hint_says_what_to_check(snowflake
     assert caught.value.code == "390144"
 
 
-def test_no_server_is_no_answer(snowflake: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_unavailable(snowflake: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "LOGIN_S", 1)
     with pytest.raises(SnowflakeUnavailable, match="cannot log in to ingestd-tests"):
         open_connection(settings_of(snowflake, host="127.0.0.1:9"))

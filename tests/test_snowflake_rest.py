@@ -75,7 +75,7 @@ def test_a_file_without_an_rsa_key_is_said_and_never_shown(
     settings: SnowflakeConfig, tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "key.pem").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"key\.pem holds no RSA key") as caught:
+    with pytest.raises(ConfigError, match=r"key\.pem has no RSA key") as caught:
         token(settings, NOW)
     assert caught.value.__cause__ is None
 

@@ -1,4 +1,4 @@
-"""What administrators are given, for every configuration.
+"""The printed statements and documents, for every configuration.
 
 ``python -m tests.test_snowflake_sql --write`` writes the golden files.
 """
@@ -86,7 +86,7 @@ def test_the_readme_names_each_of_them() -> None:
 
 # -- Snowflake's dialect
 
-# What sqlglot has no tree for, by their first words; each is short enough to be read.
+# Statements that sqlglot cannot parse, by their first words.
 OPAQUE = re.compile(
     r"GRANT SELECT ON DYNAMIC TABLE|CREATE ROLE|GRANT ROLE|CREATE NOTIFICATION INTEGRATION|SHOW PIPES|CREATE PIPE"
 )
@@ -124,7 +124,7 @@ def test_every_statement_may_be_run_again(style: Style) -> None:
         assert again.match(statement.text) or "ADD COLUMN IF NOT EXISTS" in statement.text
 
 
-def test_what_remembers_is_never_replaced() -> None:
+def test_objects_with_state_are_never_replaced() -> None:
     for statement in statements():
         assert not re.match(r"CREATE OR REPLACE (PIPE|STAGE|TABLE|STORAGE|DATABASE|SCHEMA)", statement.text)
 
@@ -155,11 +155,11 @@ def test_the_pipe_has_the_guide_s_select() -> None:
         assert f"        {cast},\n" in the("CREATE PIPE")
 
 
-def test_text_is_cast_without_its_length_as_a_cast_would_cut_it() -> None:
+def test_text_is_cast_without_a_length_because_a_cast_truncates() -> None:
     assert not re.search(r"::(VARCHAR|STRING)\(", the("CREATE PIPE"))
 
 
-def test_a_key_that_is_no_word_is_quoted() -> None:
+def test_a_key_that_is_not_an_identifier_is_quoted() -> None:
     model = make_model(Payment)
     found = copy(
         SnowflakeConfig(),
@@ -171,7 +171,7 @@ def test_a_key_that_is_no_word_is_quoted() -> None:
     assert "$1:amount::NUMBER(38,0)" in found
 
 
-def test_match_takes_the_metadata_along() -> None:
+def test_match_loads_the_metadata() -> None:
     pipe = the("CREATE PIPE", style="match")
     assert "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE" in pipe
     for name in ("file_name = METADATA$FILENAME", "file_row_number = ", "loaded_at = METADATA$START_SCAN_TIME"):
@@ -180,13 +180,13 @@ def test_match_takes_the_metadata_along() -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_each_style_says_what_it_gains_and_loses(style: Style) -> None:
+def test_each_style_states_its_disadvantages(style: Style) -> None:
     [comment] = [it.comment for it in statements(style=style) if it.text.startswith("CREATE PIPE")]
     assert f"Style {style}" in comment
-    assert "What it costs" in comment
+    assert "Disadvantages" in comment
 
 
-def test_errors_are_told_where_there_is_a_topic_for_them() -> None:
+def test_load_errors_are_published_only_with_a_topic() -> None:
     assert "ERROR_INTEGRATION = INGESTD_S3_ERRORS" in the("CREATE PIPE")
     assert "ERROR_INTEGRATION" not in the("CREATE PIPE", configured())
     assert not [it for it in statements(configured()) if "NOTIFICATION INTEGRATION" in it.text]
@@ -198,7 +198,7 @@ def test_features_need_a_warehouse_and_are_left_out_without_one() -> None:
     assert "snowflake.compute" in single_script(parts(configured()))
 
 
-def test_a_model_s_own_fields_come_into_a_table_that_is_there_already() -> None:
+def test_new_fields_of_a_model_are_added_to_an_existing_table() -> None:
     [part] = [part for part in setup(configured(), make_model(Payment), "select") if part.file == "4-table.sql"]
     added = [it.text for it in part.statements if it.text.startswith("ALTER TABLE")]
     assert added == [
@@ -224,7 +224,7 @@ def test_the_loader_has_what_a_pipe_needs_and_the_reader_only_selects() -> None:
     }  # fmt: skip
 
 
-def test_nobody_but_the_integrations_needs_accountadmin() -> None:
+def test_only_the_integrations_need_accountadmin() -> None:
     for part in parts():
         roles = {statement.role for statement in part.statements}
         assert ("ACCOUNTADMIN" in roles) == (part.file == "3-integrations.sql")
@@ -318,7 +318,7 @@ def test_the_bucket_s_policy_demands_no_condition_of_unconditional_puts() -> Non
     ]  # fmt: skip
 
 
-def test_objects_outlive_snowpipe_s_memory() -> None:
+def test_objects_are_kept_longer_than_the_load_history() -> None:
     rules = documents()["aws-lifecycle.json"]["Rules"]
     assert {rule["Filter"]["Prefix"] for rule in rules} == {"events/", "quarantine/"}
     assert min(rule["Expiration"]["Days"] for rule in rules) > 64
@@ -344,7 +344,7 @@ REST = SnowflakeConfig(delivery="rest")
 STORE = S3Config(endpoint_url="https://store.example.com:9000")
 
 
-def test_a_store_of_another_kind_has_no_integration_and_is_not_told_of() -> None:
+def test_an_s3_compatible_store_has_no_integration_and_no_notification() -> None:
     config = configured(REST, s3=STORE)
     assert "URL = 's3compat://bucket/events/'\n    ENDPOINT = 'store.example.com:9000'" in the("CREATE STAGE", config)
     assert "AUTO_INGEST = FALSE" in the("CREATE PIPE", config)
@@ -352,7 +352,7 @@ def test_a_store_of_another_kind_has_no_integration_and_is_not_told_of() -> None
     assert documents(config) == {}
 
 
-def test_errors_of_such_a_store_s_files_are_told_all_the_same() -> None:
+def test_load_errors_are_published_for_an_s3_compatible_store() -> None:
     topic = "arn:aws:sns:eu-central-1:123456789012:errors"
     config = configured(replace(REST, error_topic_arn=topic, aws_role_arn=ROLE), s3=STORE)
     found = documents(config)
@@ -364,7 +364,7 @@ def test_errors_of_such_a_store_s_files_are_told_all_the_same() -> None:
 def test_no_key_of_ours_is_printed() -> None:
     [stage] = [it for it in statements(configured(REST, s3=STORE)) if it.text.startswith("CREATE STAGE")]
     assert "AWS_KEY_ID = '<access key>' AWS_SECRET_KEY = '<secret key>'" in stage.text
-    assert stage.proof == "DESC STAGE MARKETING.EVENTS.MARKETING_EVENTS_STAGE"
+    assert stage.check == "DESC STAGE MARKETING.EVENTS.MARKETING_EVENTS_STAGE"
 
 
 @pytest.mark.parametrize("url", ["https://s3.eu-central-1.amazonaws.com", "https://s3.cn-north-1.amazonaws.com.cn:443"])
@@ -379,13 +379,13 @@ def test_rest_on_aws_keeps_the_integration_and_needs_no_notification() -> None:
     assert "aws-bucket-notification.json" not in documents(config)
 
 
-# -- what the configuration has to say
+# -- required configuration
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (Config(), "sink.url = ./data is no bucket.*--sink"),
+        (Config(), "sink.url = ./data is not a bucket.*--sink"),
         (configured(SnowflakeConfig()), "snowflake.aws_role_arn is not set.*storage integration.*arn:aws:iam"),
         (configured(s3=STORE), "snowflake.delivery = notification.*store.example.com:9000.*rest"),
         (
@@ -394,12 +394,12 @@ def test_rest_on_aws_keeps_the_integration_and_needs_no_notification() -> None:
         ),
     ],
 )
-def test_what_is_missing_is_named(config: Config, words: str) -> None:
+def test_a_missing_setting_is_named(config: Config, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         parts(config)
 
 
-def test_a_place_begins_where_the_sink_s_keys_begin() -> None:
+def test_the_stage_location_has_the_prefix_of_the_sink() -> None:
     assert stage_location(configured(url="s3://bucket/a/b/")) == StageLocation(
         "bucket", "a/b/", "a/b/events/", "aws", ""
     )
@@ -408,7 +408,7 @@ def test_a_place_begins_where_the_sink_s_keys_begin() -> None:
 # -- the command
 
 
-def test_it_prints_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_prints_one_script(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(Settings(PRODUCTION, {}), command.Options()) == 0
     assert capsys.readouterr().out == single_script(parts())
 
@@ -426,7 +426,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_it_needs_neither_the_connector_nor_a_warehouse() -> None:
-    """Nothing of it is loaded by printing."""
+    """Printing imports neither of them."""
     code = (
         "import sys; from ingestd.cli.main import main; "
         "main(['snowflake', 'sql', '--sink', 's3://bucket', '--set', 'snowflake.aws_role_arn=" + ROLE + "']); "

@@ -1,4 +1,4 @@
-"""How a pipe is, from answers in the documented form: none of them was recorded on a real account."""
+"""The status of a pipe, from answers in the documented form; none was recorded on a real account."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -51,20 +51,20 @@ def test_a_running_pipe_with_fresh_files_is_healthy() -> None:
     assert text(found).endswith("Healthy.\n")
 
 
-def test_the_least_that_is_answered_is_enough() -> None:
+def test_only_the_state_is_required() -> None:
     found = judge("DB.S.P", parse('{"executionState":"RUNNING","pendingFileCount":0}'), [], NOW)
     assert found.problems == []
     assert "pending  none" in text(found)
 
 
 @pytest.mark.parametrize("state", [state for state in STATES if state != "RUNNING"])
-def test_each_state_that_does_not_run_is_a_problem_with_its_meaning(state: str) -> None:
+def test_each_state_other_than_running_is_a_problem_with_its_meaning(state: str) -> None:
     [problem] = report(executionState=state).problems
     assert state in problem
     assert STATES[state] in problem
 
 
-def test_a_state_that_is_not_known_is_shown_as_it_is() -> None:
+def test_an_unknown_state_is_shown() -> None:
     found = report(executionState="STALLED_BY_MOONLIGHT")
     assert "STALLED_BY_MOONLIGHT" in found.problems[0]
     assert "STALLED_BY_MOONLIGHT" in text(found)
@@ -76,7 +76,7 @@ def test_an_error_of_the_pipe_is_a_problem(name: str) -> None:
     assert report(**changes).problems == [f"{name}: may not read"]
 
 
-def test_a_file_that_waits_for_long_is_a_problem() -> None:
+def test_a_long_pending_file_is_a_problem() -> None:
     [problem] = report(oldestFileTimestamp="2026-11-23T11:00:00Z").problems
     assert "2026-11-23 11:00:00" in problem
     assert str(DOCUMENTED["oldestPendingFilePath"]) in problem
@@ -85,27 +85,27 @@ def test_a_file_that_waits_for_long_is_a_problem() -> None:
 def test_a_file_that_failed_is_a_problem_with_its_name_and_first_error() -> None:
     bad = load(rows=0, status="Load failed", error="String 'x' is too long", line=7, file_name="year=2026/bad.gz")
     found = report([load(), bad])
-    assert "1 file of the last day failed" in found.problems[0]
+    assert "1 file failed in the last day" in found.problems[0]
     for word in ("year=2026/bad.gz", "String 'x' is too long", "line 7"):
         assert word in text(found)
     assert (found.loaded_files, found.loaded_rows) == (1, 10)
 
 
-def test_of_many_failed_files_some_are_shown_and_all_are_counted() -> None:
+def test_many_failed_files_are_counted_and_the_first_are_listed() -> None:
     found = report([load(status="Load failed", rows=0)] * (MAX_FAILED + 5))
     assert len(found.failed) == MAX_FAILED
     assert f"{MAX_FAILED + 5} files" in found.problems[0]
 
 
-def test_what_comes_from_outside_cannot_move_a_cursor() -> None:
+def test_control_characters_are_removed() -> None:
     assert "\x1b" not in text(report([load(status="Load failed", file_name="a\x1b[2J")], error="b\x1b[2J"))
 
 
 @pytest.mark.parametrize("answer", ["", "nothing", "[]", '{"pendingFileCount": 0}', '{"executionState": 1}'])
-def test_an_answer_that_is_none_is_said(answer: str) -> None:
-    with pytest.raises(ValueError, match="cannot be read"):
+def test_a_malformed_answer_is_an_error(answer: str) -> None:
+    with pytest.raises(ValueError, match="cannot parse the pipe's status"):
         parse(answer)
 
 
-def test_the_pipe_is_asked_for_by_its_whole_name() -> None:
+def test_the_query_has_the_qualified_name() -> None:
     assert query("DB.S.P") == "SELECT SYSTEM$PIPE_STATUS('DB.S.P')"

@@ -1,4 +1,4 @@
-"""The table's columns: from the event model, and such that every row can be loaded."""
+"""The table's columns: derived from the event model, so that every row can be loaded."""
 
 import json
 from datetime import date, datetime, time, timedelta
@@ -90,13 +90,13 @@ def test_the_table_has_the_guide_s_columns_first_and_where_a_row_came_from_last(
     ]  # fmt: skip
 
 
-def test_what_every_event_has_is_not_null() -> None:
+def test_required_fields_of_every_event_are_not_null() -> None:
     assert {column.name for column in OURS if column.required} == {
         "event_id", "client_id", "event_timestamp", "event_type"
     }  # fmt: skip
 
 
-def test_only_what_the_load_gives_has_no_path() -> None:
+def test_only_columns_that_the_load_sets_have_no_path() -> None:
     assert [column.name for column in OURS if not column.path] == ["file_name", "file_row_number", "loaded_at"]
 
 
@@ -108,7 +108,7 @@ def test_types_follow_from_the_model() -> None:
         "uid": "VARCHAR(36)", "raw": "VARCHAR", "colour": "VARCHAR", "word": "VARCHAR", "level": "NUMBER(38,0)",
         "mixed": "VARIANT", "either": "VARIANT", "items": "VARIANT", "table": "VARIANT",
         "inner": "VARIANT", "anything": "VARIANT",
-        # More digits than NUMBER has, or any scale: either would cost a whole file.
+        # More digits than NUMBER has, or any scale: one such value would fail the whole file.
         "large": "VARIANT", "money": "VARIANT",
     }  # fmt: skip
     assert found["page_url"] == "VARCHAR(8192)"
@@ -135,13 +135,13 @@ def test_a_field_is_found_under_its_name_in_rows() -> None:
     assert column.name == "theamount"
 
 
-def test_a_long_tag_has_room() -> None:
+def test_event_type_is_wide_enough_for_a_long_tag() -> None:
     kind = msgspec.defstruct("Long", [], bases=(Event,), tag="x" * 300, tag_field="event_type", kw_only=True)
     assert {it.name: it.type for it in columns(make_model(kind))}["event_type"] == "VARCHAR(300)"
 
 
 @pytest.mark.parametrize("name", ["file_name", "Loaded_At", "CLIENT_ID"])
-def test_two_keys_that_would_share_a_column_are_refused(name: str) -> None:
+def test_two_keys_that_would_share_a_column_are_rejected(name: str) -> None:
     kind = msgspec.defstruct(
         "Clash", [("mine", str, msgspec.field(name=name))], bases=(Event,), tag="clash", kw_only=True
     )
@@ -188,7 +188,7 @@ def test_every_row_fits_into_its_columns(fields: dict[str, object]) -> None:
 
 
 def fits(value: Any, kind: str) -> bool:
-    """Whether Snowflake would load it, by its documentation."""
+    """Whether Snowflake would load the value, according to its documentation."""
     base, _, rest = kind.partition("(")
     number = isinstance(value, int | Decimal) and not isinstance(value, bool)
     if base == "VARCHAR":
@@ -206,7 +206,7 @@ def fits(value: Any, kind: str) -> bool:
 
 def parsed(sql: str) -> exp.Expr:
     found = sqlglot.parse_one(sql, read="snowflake")
-    assert not isinstance(found, exp.Command), "sqlglot did not understand it"
+    assert not isinstance(found, exp.Command), "sqlglot cannot parse it"
     return found
 
 
@@ -225,7 +225,7 @@ def test_the_statement_may_be_run_again() -> None:
 
 
 @given(st.text())
-def test_text_stays_what_it_is(text: str) -> None:
+def test_a_literal_keeps_its_text(text: str) -> None:
     tree = parsed(f"SELECT {literal(text)}")
     [found] = tree.find_all(exp.Literal)
     assert found.this == text

@@ -1,5 +1,5 @@
 -- Roles.
--- The user of the daemon is yours to make: CREATE USER ... TYPE = SERVICE DEFAULT_ROLE = INGESTD_LOADER
+-- Create the daemon's user yourself: CREATE USER ... TYPE = SERVICE DEFAULT_ROLE = INGESTD_LOADER
 -- RSA_PUBLIC_KEY = '...', then GRANT ROLE INGESTD_LOADER TO USER ...
 
 USE ROLE USERADMIN;

@@ -1,4 +1,4 @@
--- Database, schema, and who may use them.
+-- Database and schema, with their grants.
 
 USE ROLE SYSADMIN;
 
@@ -16,5 +16,5 @@ GRANT USAGE ON SCHEMA MARKETING.EVENTS TO ROLE INGESTD_READER;
 
 GRANT CREATE PIPE ON SCHEMA MARKETING.EVENTS TO ROLE INGESTD_LOADER;
 
--- For `ingestd snowflake reconcile`; a pipe needs no warehouse.
+-- `ingestd snowflake reconcile` needs a warehouse; the pipe does not.
 GRANT USAGE ON WAREHOUSE MARKETING_WH TO ROLE INGESTD_LOADER;

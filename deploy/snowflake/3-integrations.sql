@@ -1,10 +1,10 @@
--- What ties Snowflake to AWS.
--- First make the role in AWS: with aws-role-policy.json, and for the time being with a trust policy that lets
--- nobody but you take it on.
+-- The integrations of Snowflake with AWS.
+-- First create the role in AWS with aws-role-policy.json and, for now, a trust policy that lets only you
+-- assume it.
 
 USE ROLE ACCOUNTADMIN;
 
--- Never CREATE OR REPLACE it: a new one has a new external id, and every stage over it breaks.
+-- Never CREATE OR REPLACE it: a new one has a new external id, and every stage that uses it stops working.
 CREATE STORAGE INTEGRATION IF NOT EXISTS INGESTD_S3
     TYPE = EXTERNAL_STAGE
     STORAGE_PROVIDER = 'S3'
@@ -14,10 +14,10 @@ CREATE STORAGE INTEGRATION IF NOT EXISTS INGESTD_S3
 
 GRANT USAGE ON INTEGRATION INGESTD_S3 TO ROLE SYSADMIN;
 
--- STORAGE_AWS_IAM_USER_ARN and STORAGE_AWS_EXTERNAL_ID go into the trust policy of the role in AWS.
+-- Put STORAGE_AWS_IAM_USER_ARN and STORAGE_AWS_EXTERNAL_ID into the trust policy of the AWS role.
 DESC INTEGRATION INGESTD_S3;
 
--- A file that failed is never tried again, so somebody has to hear of it.
+-- Snowpipe does not retry a failed file, so subscribe an operator to the topic.
 CREATE NOTIFICATION INTEGRATION IF NOT EXISTS INGESTD_S3_ERRORS
     ENABLED = TRUE
     DIRECTION = OUTBOUND
@@ -28,5 +28,5 @@ CREATE NOTIFICATION INTEGRATION IF NOT EXISTS INGESTD_S3_ERRORS
 
 GRANT USAGE ON INTEGRATION INGESTD_S3_ERRORS TO ROLE INGESTD_LOADER;
 
--- SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID go into the same trust policy.
+-- Put SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID into the same trust policy.
 DESC INTEGRATION INGESTD_S3_ERRORS;

@@ -7,14 +7,14 @@ CREATE FILE FORMAT IF NOT EXISTS MARKETING.EVENTS.MARKETING_EVENTS_JSON
     COMPRESSION = GZIP
     STRIP_OUTER_ARRAY = FALSE;
 
--- The slash at the end of the URL keeps out names that only begin alike.
+-- The slash at the end of the URL keeps out longer names, such as events-old/.
 CREATE STAGE IF NOT EXISTS MARKETING.EVENTS.MARKETING_EVENTS_STAGE
     URL = 's3://your-marketing-events-bucket/events/'
     STORAGE_INTEGRATION = INGESTD_S3
     FILE_FORMAT = (FORMAT_NAME = 'MARKETING.EVENTS.MARKETING_EVENTS_JSON');
 
--- Leave ENABLE_SCHEMA_EVOLUTION off: it may drop the NOT NULL of event_id, which keeps out rows of nothing
--- but NULL.
+-- Leave ENABLE_SCHEMA_EVOLUTION off: it may drop the NOT NULL of event_id, which rejects rows that have only
+-- NULL values.
 CREATE TABLE IF NOT EXISTS MARKETING.EVENTS.MARKETING_EVENTS (
     event_id VARCHAR(256) NOT NULL COMMENT 'The producer''s own id',
     client_id VARCHAR(256) NOT NULL COMMENT 'Whom it is about',

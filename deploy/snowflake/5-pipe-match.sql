@@ -2,15 +2,16 @@
 
 USE ROLE INGESTD_LOADER;
 
--- Style match: keys of the rows go to the columns of the same name, so a column that the model gains is
--- filled as soon as the table has it, and VALIDATE_PIPE_LOAD works.
--- What it costs: loaded_at is the wall clock of the account's time zone rather than UTC, as nothing can be
--- converted; keys that match no column are dropped in silence; where none matches, the row is all NULL, which
--- event_id refuses.
--- A pipe that exists stays as it is. Replacing it makes it forget which files it has loaded, so: set
--- PIPE_EXECUTION_PAUSED = TRUE, wait until SYSTEM$PIPE_STATUS says pendingFileCount 0, CREATE OR REPLACE it.
--- Then let `ingestd snowflake reconcile` name the files that it missed, rather than ALTER PIPE ... REFRESH,
--- which looks at those of the last seven days again.
+-- Style match: each key of a row is loaded into the column of the same name, so a new field of the model is
+-- loaded as soon as the table has its column, and VALIDATE_PIPE_LOAD works.
+-- Disadvantages: loaded_at is in the account's time zone instead of UTC, because this style cannot convert
+-- values; keys without a column are dropped silently; if no key has a column, all values are NULL, and the
+-- NOT NULL of event_id rejects the row.
+-- An existing pipe is not changed. A replaced pipe no longer knows which files were loaded. To replace it
+-- safely: set PIPE_EXECUTION_PAUSED = TRUE, wait until SYSTEM$PIPE_STATUS shows pendingFileCount 0, then run
+-- CREATE OR REPLACE PIPE. Afterwards run `ingestd snowflake reconcile`, which lists the files that were
+-- missed. Do not use a plain ALTER PIPE ... REFRESH instead: it processes all files of the last seven days
+-- again.
 CREATE PIPE IF NOT EXISTS MARKETING.EVENTS.MARKETING_EVENTS_PIPE
     AUTO_INGEST = TRUE
     ERROR_INTEGRATION = INGESTD_S3_ERRORS
@@ -26,5 +27,5 @@ INCLUDE_METADATA = (
     loaded_at = METADATA$START_SCAN_TIME
 );
 
--- notification_channel is the queue that the bucket has to notify.
+-- The bucket must notify the queue in notification_channel.
 SHOW PIPES LIKE 'MARKETING_EVENTS_PIPE' IN SCHEMA MARKETING.EVENTS;

@@ -2,13 +2,14 @@
 
 USE ROLE INGESTD_LOADER;
 
--- Style select, the guide's own: each column is named and cast, and loaded_at is UTC.
--- What it costs: VALIDATE_PIPE_LOAD does not work with it, and a column that the model gains reaches the
--- table only through a new pipe.
--- A pipe that exists stays as it is. Replacing it makes it forget which files it has loaded, so: set
--- PIPE_EXECUTION_PAUSED = TRUE, wait until SYSTEM$PIPE_STATUS says pendingFileCount 0, CREATE OR REPLACE it.
--- Then let `ingestd snowflake reconcile` name the files that it missed, rather than ALTER PIPE ... REFRESH,
--- which looks at those of the last seven days again.
+-- Style select, as in the guide: each column is named and cast, and loaded_at is UTC.
+-- Disadvantages: VALIDATE_PIPE_LOAD does not support it, and a new field of the model is loaded only after
+-- the pipe was replaced.
+-- An existing pipe is not changed. A replaced pipe no longer knows which files were loaded. To replace it
+-- safely: set PIPE_EXECUTION_PAUSED = TRUE, wait until SYSTEM$PIPE_STATUS shows pendingFileCount 0, then run
+-- CREATE OR REPLACE PIPE. Afterwards run `ingestd snowflake reconcile`, which lists the files that were
+-- missed. Do not use a plain ALTER PIPE ... REFRESH instead: it processes all files of the last seven days
+-- again.
 CREATE PIPE IF NOT EXISTS MARKETING.EVENTS.MARKETING_EVENTS_PIPE
     AUTO_INGEST = TRUE
     ERROR_INTEGRATION = INGESTD_S3_ERRORS
@@ -62,5 +63,5 @@ FROM (
 )
 FILE_FORMAT = (FORMAT_NAME = 'MARKETING.EVENTS.MARKETING_EVENTS_JSON');
 
--- notification_channel is the queue that the bucket has to notify.
+-- The bucket must notify the queue in notification_channel.
 SHOW PIPES LIKE 'MARKETING_EVENTS_PIPE' IN SCHEMA MARKETING.EVENTS;

@@ -1,10 +1,10 @@
--- What people read.
--- The table's times are UTC without a zone. SYSDATE() is such a time, too; CURRENT_TIMESTAMP() is taken in
--- the zone of the session, so people who compare with it need ALTER USER ... SET TIMEZONE = 'UTC'.
+-- The views for readers.
+-- The table's times are UTC without a time zone, like SYSDATE(). CURRENT_TIMESTAMP() is in the time zone of
+-- the session: to compare times with it, run ALTER USER ... SET TIMEZONE = 'UTC'.
 
 USE ROLE SYSADMIN;
 
--- Each Kafka record is one row; where a producer sent an event twice, those are two records. The first stays.
+-- The table has one row per Kafka record. If a producer sent an event twice, the view keeps the first.
 CREATE OR REPLACE VIEW MARKETING.EVENTS.MARKETING_EVENTS_DEDUPLICATED COPY GRANTS
 AS
 SELECT
@@ -56,8 +56,8 @@ $$
 )))
 $$;
 
--- What each client did in the last 5 minutes, hour, 24 hours and 30 days; each event_id counts once. While
--- events come in, this keeps the warehouse running: a longer TARGET_LAG costs less.
+-- What each client did in the last 5 minutes, hour, 24 hours and 30 days; each event_id counts once.
+-- Refreshes keep the warehouse running while events arrive: a longer TARGET_LAG costs less.
 CREATE OR REPLACE DYNAMIC TABLE MARKETING.EVENTS.CLIENT_FEATURES
     TARGET_LAG = '1 minute'
     WAREHOUSE = MARKETING_WH

@@ -7,18 +7,18 @@ from ingestd.config.model import S3Config
 from ingestd.core.object_keys import EVENTS, OWN, QUARANTINE, REQUEUED
 from ingestd.snowflake.stage_location import SUFFIX, StageLocation
 
-NOTIFICATION = "SnowpipeAutoIngest"  # the guide's id of the rule
+NOTIFICATION = "SnowpipeAutoIngest"  # the rule's id in the guide
 USER_ARN, EXTERNAL_ID = "STORAGE_AWS_IAM_USER_ARN", "STORAGE_AWS_EXTERNAL_ID"
 ERRORS_USER_ARN, ERRORS_EXTERNAL_ID = "SF_AWS_IAM_USER_ARN", "SF_AWS_EXTERNAL_ID"
 QUEUE_ARN = "NOTIFICATION_CHANNEL"
 
 _VERSION = "2012-10-17"
-_KEPT_DAYS = 400  # longer than Kafka's retention and any rewind should be; the chain breaks where it is not
+_KEPT_DAYS = 400  # must exceed Kafka's retention and any offset reset, or the chain breaks
 
 
-def role_policy(place: StageLocation, s3: S3Config, error_topic_arn: str | None) -> dict[str, Any]:
+def role_policy(location: StageLocation, s3: S3Config, error_topic_arn: str | None) -> dict[str, Any]:
     """The permissions of the role that Snowflake assumes: read data objects, publish errors."""
-    statements = [] if place.endpoint else [*_reading(place), *_decrypting(place, s3.kms_key_id)]
+    statements = [] if location.endpoint else [*_reading(location), *_decrypting(location, s3.kms_key_id)]
     if error_topic_arn:
         statements.append(
             {"Sid": "TellOfErrors", "Effect": "Allow", "Action": "sns:Publish", "Resource": error_topic_arn}
@@ -26,7 +26,7 @@ def role_policy(place: StageLocation, s3: S3Config, error_topic_arn: str | None)
     return {"Version": _VERSION, "Statement": statements}
 
 
-def _decrypting(place: StageLocation, key: str | None) -> list[dict[str, Any]]:
+def _decrypting(location: StageLocation, key: str | None) -> list[dict[str, Any]]:
     """Permission to decrypt; empty for S3's default key, which every reader of the objects may use."""
     if key is None:
         return []
@@ -35,7 +35,7 @@ def _decrypting(place: StageLocation, key: str | None) -> list[dict[str, Any]]:
     if key.startswith("arn:") and ":key/" in key:
         return [{**statement, "Resource": key, "Condition": through_s3}]
     if not (name := key.rpartition(":")[2]).startswith("alias/"):
-        return [{**statement, "Resource": f"arn:{place.partition}:kms:*:*:key/{key}", "Condition": through_s3}]
+        return [{**statement, "Resource": f"arn:{location.partition}:kms:*:*:key/{key}", "Condition": through_s3}]
     # A policy cannot name an alias as its resource.
     aliased = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": name}}
     return [{**statement, "Resource": "*", "Condition": {**through_s3, **aliased}}]
@@ -57,32 +57,32 @@ def role_trust(users: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def bucket_policy(place: StageLocation, role_arn: str, *, exactly_once: bool) -> dict[str, Any]:
-    """For a bucket without another policy. Includes reading for a role of another account."""
+def bucket_policy(location: StageLocation, role_arn: str, *, exactly_once: bool) -> dict[str, Any]:
+    """The policy of a bucket that has none. Lets the role read, which a role of another account needs."""
     statements: list[dict[str, Any]] = []
     if exactly_once:
-        folders = [place.root + folder for folder in (EVENTS, QUARANTINE, OWN, REQUEUED)]
+        folders = [location.root + folder for folder in (EVENTS, QUARANTINE, OWN, REQUEUED)]
         statements.append(
             {
                 "Sid": "EachNameIsWrittenOnce",
                 "Effect": "Deny",
                 "Principal": "*",
                 "Action": "s3:PutObject",
-                "Resource": [f"{place.arn}/{folder}*" for folder in folders],
+                "Resource": [f"{location.arn}/{folder}*" for folder in folders],
                 "Condition": {"Null": {"s3:if-none-match": "true"}},
             }
         )
-    statements += [{**statement, "Principal": {"AWS": role_arn}} for statement in _reading(place)]
+    statements += [{**statement, "Principal": {"AWS": role_arn}} for statement in _reading(location)]
     return {"Version": _VERSION, "Statement": statements}
 
 
-def lifecycle(place: StageLocation) -> dict[str, Any]:
-    """What expires. Receipts of requeued records are small and outlive the quarantine."""
+def lifecycle(location: StageLocation) -> dict[str, Any]:
+    """The expiration rules. Receipts of requeued records do not expire: they are small and outlive the quarantine."""
     rules = [
         {
             "ID": f"{name}Expire",
             "Status": "Enabled",
-            "Filter": {"Prefix": place.root + folder},
+            "Filter": {"Prefix": location.root + folder},
             "Expiration": {"Days": _KEPT_DAYS},
         }
         for name, folder in (("Events", EVENTS), ("Quarantined", QUARANTINE))
@@ -90,9 +90,9 @@ def lifecycle(place: StageLocation) -> dict[str, Any]:
     return {"Rules": rules}
 
 
-def notification(place: StageLocation, queue_arn: str) -> dict[str, Any]:
+def notification(location: StageLocation, queue_arn: str) -> dict[str, Any]:
     """The bucket notifies the pipe's queue of each new data object."""
-    rules = [{"Name": "prefix", "Value": place.events}, {"Name": "suffix", "Value": SUFFIX}]
+    rules = [{"Name": "prefix", "Value": location.events}, {"Name": "suffix", "Value": SUFFIX}]
     queue = {
         "Id": NOTIFICATION,
         "QueueArn": queue_arn,
@@ -109,20 +109,20 @@ def merged(present: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any
     return {**present, "QueueConfigurations": [*others, *ours["QueueConfigurations"]]}
 
 
-def _reading(place: StageLocation) -> list[dict[str, Any]]:
+def _reading(location: StageLocation) -> list[dict[str, Any]]:
     return [
         {
             "Sid": "ReadEvents",
             "Effect": "Allow",
             "Action": ["s3:GetObject", "s3:GetObjectVersion"],
-            "Resource": f"{place.arn}/{place.events}*",
+            "Resource": f"{location.arn}/{location.events}*",
         },
         {
             "Sid": "ListEvents",
             "Effect": "Allow",
             "Action": "s3:ListBucket",
-            "Resource": place.arn,
-            "Condition": {"StringLike": {"s3:prefix": f"{place.events}*"}},
+            "Resource": location.arn,
+            "Condition": {"StringLike": {"s3:prefix": f"{location.events}*"}},
         },
-        {"Sid": "FindBucket", "Effect": "Allow", "Action": "s3:GetBucketLocation", "Resource": place.arn},
+        {"Sid": "FindBucket", "Effect": "Allow", "Action": "s3:GetBucketLocation", "Resource": location.arn},
     ]

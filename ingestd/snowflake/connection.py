@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
 CONNECT_S = 20
-LOGIN_S = 60  # with all its tries
+LOGIN_S = 60  # with all attempts
 QUERY_S = 600
-_MESSAGE = 500  # characters of Snowflake's own words that are passed on
+_MESSAGE = 500  # characters of Snowflake's message in our errors
 
 _KEY = "ALTER USER ... SET RSA_PUBLIC_KEY must have snowflake.private_key_file's key; or set this machine's clock"
 _GRANTS = "grant it to the role in snowflake.role, or correct the name; `ingestd snowflake sql` prints the grants"
 _HINTS = {
     "390100": "check snowflake.user and its password",
-    "390114": "log in again: a new token is needed",
+    "390114": "the session token has expired: log in again",
     "390144": _KEY,
     "390189": "snowflake.role does not exist, or is not granted to the user",
-    "390201": "a name of the connection does not exist, or is not granted to the role",
-    "390303": "the OAuth token is no good: give a new one in snowflake.token_file",
-    "390318": "the OAuth token has expired: give a new one in snowflake.token_file",
-    "390422": "the account's network policy does not let this address in",
+    "390201": "a database, schema or warehouse does not exist, or is not granted to the role",
+    "390303": "the OAuth token is invalid: put a new one into snowflake.token_file",
+    "390318": "the OAuth token has expired: put a new one into snowflake.token_file",
+    "390422": "the account's network policy blocks this machine's address",
     "000606": "set snowflake.compute to a warehouse that the role may use",
     "002003": _GRANTS,
     "002043": _GRANTS,
@@ -77,7 +77,7 @@ def open_connection(settings: SnowflakeConfig) -> Connection:
     """Log in. Blocks. Raises ``ConfigError`` for unusable settings, ``SnowflakeError``."""
     options = _options(settings)
     connector = load_connector()
-    # What it warns of reaches us as an exception, or is about the environment's proxies.
+    # Its warnings are also raised as exceptions, or concern the environment's proxies.
     logging.getLogger("snowflake").setLevel(logging.ERROR)
     with _mapped(f"cannot log in to {settings.account}"):
         return Connection(connector.connect(**options))
@@ -107,13 +107,13 @@ def _options(settings: SnowflakeConfig) -> dict[str, Any]:
         "application": "ingestd",
         "connect_timeout": CONNECT_S,
         "login_timeout": LOGIN_S,
-        # It would ask for the metadata of the machine, which only clouds have.
+        # Detection queries the cloud's metadata service, which other machines do not have.
         "platform_detection_timeout_seconds": 0.0,
         "query_timeout": QUERY_S,
         "session_parameters": {"QUERY_TAG": "ingestd", "TIMEZONE": "UTC", "CLIENT_TELEMETRY_ENABLED": False},
         # Explicit, because the default will change.
         "enable_server_session_keep_alive_auto_detection": False,
-        **_proof(settings),
+        **_credentials(settings),
     }
     if settings.host is not None:
         host, _, port = settings.host.partition(":")
@@ -121,7 +121,7 @@ def _options(settings: SnowflakeConfig) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _proof(settings: SnowflakeConfig) -> dict[str, Any]:
+def _credentials(settings: SnowflakeConfig) -> dict[str, Any]:
     """The credentials."""
     match settings.authenticator:
         case "key-pair":
@@ -147,33 +147,31 @@ def _mapped(failed: str) -> Iterator[None]:
         mapped = classify(error, failed)
         if mapped is None:
             raise
-        # Without its cause, which may show what was sent.
+        # Not chained: the cause may show the request.
         raise mapped from None
 
 
 def classify(error: Exception, failed: str) -> SnowflakeError | None:
-    """Our error for an error of the connector; None if it is another's."""
+    """Our error for an error of the connector; None if the error is not the connector's."""
     if isinstance(error, OSError):
         return SnowflakeUnavailable(f"{failed}: {_short(str(error))}", code=type(error).__name__)
     if not type(error).__module__.startswith("snowflake."):
         return None
-    said = _short(str(getattr(error, "raw_msg", "") or error))
+    text = _short(str(getattr(error, "raw_msg", "") or error))
     number = getattr(error, "errno", None)
     code = f"{number:06d}" if isinstance(number, int) and number >= 0 else type(error).__name__
-    # A refused login has the connector's own number, and the server's in its words.
-    if inner := re.search(r"\b390\d{3}\b", said):
+    # For a refused login, errno is the connector's; the server's code is in the message.
+    if inner := re.search(r"\b390\d{3}\b", text):
         code = inner[0]
-    message = f"{failed}: {said} [{code}]"
+    message = f"{failed}: {text} [{code}]"
     if code in _HINTS or code.startswith("390"):
-        return SnowflakeRefused(
-            message, code=code, hint=_HINTS.get(code, "see Snowflake's documentation of the number")
-        )
-    if _passes(error, code):
+        return SnowflakeRefused(message, code=code, hint=_HINTS.get(code, "see Snowflake's documentation of this code"))
+    if _is_transient(error, code):
         return SnowflakeUnavailable(message, code=code)
-    return SnowflakeRefused(message, code=code, hint="correct what it names")
+    return SnowflakeRefused(message, code=code, hint="correct the object or setting that the message names")
 
 
-def _passes(error: Exception, code: str) -> bool:
+def _is_transient(error: Exception, code: str) -> bool:
     """Whether a retry may succeed: no connection, a time-out, an internal error."""
     state = str(getattr(error, "sqlstate", None) or "")
     kinds = {kind.__name__ for kind in type(error).__mro__}

@@ -10,13 +10,13 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake.connection import StatementResult
 from ingestd.snowflake.table import qualified
 
-KEPT = timedelta(days=14)  # how far back COPY_HISTORY goes
-REFRESHED = timedelta(days=7)  # how far back ALTER PIPE ... REFRESH looks
+HISTORY_AGE = timedelta(days=14)  # how far back COPY_HISTORY goes
+REFRESH_AGE = timedelta(days=7)  # how far back ALTER PIPE ... REFRESH looks
 SLICE = timedelta(days=1)
-MAX_LINES = 500_000  # of one answer
+MAX_LINES = 500_000  # rows of one answer
 MAX_FILES = 2_000_000  # tracked at once
-_NOT_YET = datetime(9999, 12, 31, tzinfo=UTC)  # the time of a load that goes on
-_MARGIN = timedelta(minutes=5)  # two clocks
+_NOT_YET = datetime(9999, 12, 31, tzinfo=UTC)  # the time of a load in progress
+_MARGIN = timedelta(minutes=5)  # for clock differences
 
 _COLUMNS = (
     "file_name", "stage_location", "last_load_time", "row_count", "row_parsed", "error_count", "first_error_message",
@@ -35,23 +35,23 @@ class CopiedFile(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     line: int | None  # of the first error
     status: str
-    pipe: str | None  # None: a COPY statement
+    pipe: str | None  # None: loaded by a COPY statement
 
     @property
     def failed(self) -> bool:
-        return _word(self.status) == "load failed"
+        return _normalized(self.status) == "load failed"
 
     @property
     def partial(self) -> bool:
-        return _word(self.status) == "partially loaded"
+        return _normalized(self.status) == "partially loaded"
 
     @property
     def in_progress(self) -> bool:
-        return _word(self.status) == "load in progress"
+        return _normalized(self.status) == "load in progress"
 
     @property
     def skipped(self) -> bool:
-        return _word(self.status) == "load skipped"
+        return _normalized(self.status) == "load skipped"
 
 
 class FileLoadState(msgspec.Struct):
@@ -59,7 +59,7 @@ class FileLoadState(msgspec.Struct):
 
     loads: dict[tuple[datetime, str | None], int] = msgspec.field(
         default_factory=dict
-    )  # rows, by line: one may come again
+    )  # rows by load: a load may be reported repeatedly
     failed: CopiedFile | None = None  # the last failure
     last: CopiedFile | None = None
     in_progress: bool = False
@@ -69,7 +69,7 @@ class FileLoadState(msgspec.Struct):
         return sum(self.loads.values())
 
     def add(self, load: CopiedFile) -> None:
-        """Add one row, in any order."""
+        """Add one row of the history, in any order."""
         if load.skipped:
             return
         if not load.in_progress:
@@ -82,8 +82,8 @@ class FileLoadState(msgspec.Struct):
 
 
 def slices(since: datetime, now: datetime) -> list[tuple[datetime, datetime]]:
-    """The time from `since` to `now`, as far back as the history goes, in parts that are queried one by one."""
-    begin, found = max(since, now - KEPT + _MARGIN), []
+    """Splits the time from `since` to `now`, limited to the age of the history, into one slice per query."""
+    begin, found = max(since, now - HISTORY_AGE + _MARGIN), []
     while begin < now:
         end = min(begin + SLICE, now)
         found.append((begin, end))
@@ -101,12 +101,12 @@ def query(snowflake: SnowflakeConfig, start: datetime, end: datetime) -> str:
 
 
 def loads(result: StatementResult) -> list[CopiedFile]:
-    """The rows of the answer. ValueError if it is malformed or cut."""
+    """The rows of the answer. ValueError if it is malformed or truncated."""
     if len(result.rows) >= MAX_LINES:
-        raise ValueError(f"COPY_HISTORY has more than {MAX_LINES:,} files of a day: batches are too small")
+        raise ValueError(f"COPY_HISTORY has more than {MAX_LINES:,} loads in one day: make the batches larger")
     missing = set(_COLUMNS) - set(result.columns)
     if missing:
-        raise ValueError(f"COPY_HISTORY has no {', '.join(sorted(missing))}")
+        raise ValueError(f"COPY_HISTORY lacks columns: {', '.join(sorted(missing))}")
     return [_load(dict(zip(result.columns, row, strict=True))) for row in result.rows]
 
 
@@ -134,13 +134,13 @@ def load_states(history: Iterable[CopiedFile], root: str, events: str) -> dict[s
     found: dict[str, FileLoadState] = {}
     for load in history:
         if len(found) >= MAX_FILES:
-            raise ValueError(f"the history names more than {MAX_FILES:,} files: look at less of it")
+            raise ValueError(f"the copy history has more than {MAX_FILES:,} files: choose a shorter time range")
         found.setdefault(key_of(load, root, events), FileLoadState()).add(load)
     return found
 
 
 def key_of(load: CopiedFile, root: str, events: str) -> str:
-    """The key in the sink. File names in the history are relative to the stage; a whole key is accepted, too."""
+    """The key in the sink. File names in the history are relative to the stage, or whole keys or URLs."""
     name = load.file_name.lstrip("/")
     if "://" in name:
         name = name.partition("://")[2].partition("/")[2]
@@ -157,5 +157,5 @@ def _time(moment: datetime) -> str:
     return f"'{moment.astimezone(UTC).isoformat(timespec='milliseconds')}'::TIMESTAMP_LTZ"
 
 
-def _word(status: str) -> str:
+def _normalized(status: str) -> str:
     return status.replace("_", " ").casefold()

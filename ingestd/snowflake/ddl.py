@@ -1,7 +1,7 @@
-"""The statements that make Snowflake's objects: roles, database, integrations, table and stage, pipe, views. Pure.
+"""The statements that create Snowflake's objects: roles, database, integrations, table and stage, pipe, views. Pure.
 
-Who owns what: SYSADMIN owns the database and what is in it, the loader's role owns the pipe and may do no more than a
-pipe needs, the reader's role only selects.
+SYSADMIN owns the database and its objects. The loader's role owns the pipe and has only the privileges that a pipe
+needs. The reader's role can only select.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ ACCOUNTADMIN, USERADMIN, SYSADMIN = "ACCOUNTADMIN", "USERADMIN", "SYSADMIN"
 
 
 def roles(snowflake: SnowflakeConfig) -> Iterator[Statement]:
-    """All roles are granted to SYSADMIN, so that it can manage every object."""
+    """The roles, granted to SYSADMIN so that it can manage every object."""
     for role, comment in (
         (snowflake.loader_role, "Owns the pipe of ingestd, and watches it"),
         (snowflake.reader_role, "Reads the events of ingestd"),
@@ -27,7 +27,7 @@ def roles(snowflake: SnowflakeConfig) -> Iterator[Statement]:
 
 
 def database(snowflake: SnowflakeConfig) -> Iterator[Statement]:
-    """Database and schema, and who may use them."""
+    """Database and schema with their grants."""
     name, loader, reader = snowflake.database, snowflake.loader_role, snowflake.reader_role
     schema = f"{name}.{snowflake.schema}"
     yield Statement(f"database {name}", f"CREATE DATABASE IF NOT EXISTS {name}", SYSADMIN)
@@ -37,31 +37,31 @@ def database(snowflake: SnowflakeConfig) -> Iterator[Statement]:
         yield _grant("USAGE", f"SCHEMA {schema}", role)
     yield _grant("CREATE PIPE", f"SCHEMA {schema}", loader)
     if snowflake.compute:
-        comment = "For `ingestd snowflake reconcile`; a pipe needs no warehouse."
+        comment = "`ingestd snowflake reconcile` needs a warehouse; the pipe does not."
         yield _grant("USAGE", f"WAREHOUSE {snowflake.compute}", loader, comment)
 
 
-def storage(snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Statement]:
+def storage(snowflake: SnowflakeConfig, location: StageLocation) -> Iterator[Statement]:
     """The integration that reads the bucket. Needs ACCOUNTADMIN, or a role with CREATE INTEGRATION."""
     name = snowflake.integration
     yield Statement(
         f"storage integration {name}",
         f"CREATE STORAGE INTEGRATION IF NOT EXISTS {name}\n"
         "    TYPE = EXTERNAL_STAGE\n"
-        f"    STORAGE_PROVIDER = {literal(place.provider)}\n"
+        f"    STORAGE_PROVIDER = {literal(location.provider)}\n"
         f"    STORAGE_AWS_ROLE_ARN = {literal(snowflake.aws_role_arn or '')}\n"
         "    ENABLED = TRUE\n"
-        f"    STORAGE_ALLOWED_LOCATIONS = ({literal(place.url)})",
+        f"    STORAGE_ALLOWED_LOCATIONS = ({literal(location.url)})",
         ACCOUNTADMIN,
-        "Never CREATE OR REPLACE it: a new one has a new external id, and every stage over it breaks.",
+        "Never CREATE OR REPLACE it: a new one has a new external id, and every stage that uses it stops working.",
     )
     yield _grant("USAGE", f"INTEGRATION {name}", SYSADMIN, role=ACCOUNTADMIN)
     yield Statement(
         f"identity of {name}",
         f"DESC INTEGRATION {name}",
         ACCOUNTADMIN,
-        "STORAGE_AWS_IAM_USER_ARN and STORAGE_AWS_EXTERNAL_ID go into the trust policy of the role in AWS.",
-        asks="storage",
+        "Put STORAGE_AWS_IAM_USER_ARN and STORAGE_AWS_EXTERNAL_ID into the trust policy of the AWS role.",
+        describes="storage",
     )
 
 
@@ -80,22 +80,22 @@ def errors(snowflake: SnowflakeConfig) -> Iterator[Statement]:
         f"    AWS_SNS_TOPIC_ARN = {literal(snowflake.error_topic_arn)}\n"
         f"    AWS_SNS_ROLE_ARN = {literal(snowflake.aws_role_arn or '')}",
         ACCOUNTADMIN,
-        "A file that failed is never tried again, so somebody has to hear of it.",
+        "Snowpipe does not retry a failed file, so subscribe an operator to the topic.",
     )
     yield _grant("USAGE", f"INTEGRATION {name}", snowflake.loader_role, role=ACCOUNTADMIN)
     yield Statement(
         f"identity of {name}",
         f"DESC INTEGRATION {name}",
         ACCOUNTADMIN,
-        "SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID go into the same trust policy.",
-        asks="errors",
+        "Put SF_AWS_IAM_USER_ARN and SF_AWS_EXTERNAL_ID into the same trust policy.",
+        describes="errors",
     )
 
 
 def table(
-    snowflake: SnowflakeConfig, place: StageLocation, columns: Sequence[Column], own: Sequence[Column]
+    snowflake: SnowflakeConfig, location: StageLocation, columns: Sequence[Column], own: Sequence[Column]
 ) -> Iterator[Statement]:
-    """File format, stage and table with their grants. `own` are columns of a user's model."""
+    """File format, stage and table with their grants. `own` are the columns that the user's model adds."""
     loader, file_format = snowflake.loader_role, file_format_name(snowflake)
     name, stage = qualified(snowflake, snowflake.table), qualified(snowflake, snowflake.stage)
     yield Statement(
@@ -104,45 +104,45 @@ def table(
         "    TYPE = JSON\n    COMPRESSION = GZIP\n    STRIP_OUTER_ARRAY = FALSE",
         SYSADMIN,
     )
-    yield _stage(snowflake, place)
+    yield _stage(snowflake, location)
     yield Statement(
         f"table {name}",
         create_table(name, columns),
         SYSADMIN,
-        "Leave ENABLE_SCHEMA_EVOLUTION off: it may drop the NOT NULL of event_id, which keeps out rows of nothing but "
-        "NULL.",
+        "Leave ENABLE_SCHEMA_EVOLUTION off: it may drop the NOT NULL of event_id, which rejects rows that have only "
+        "NULL values.",
     )
     for column in own:
         yield Statement(
             f"column {column.name} of {name}",
             f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {definition(column)}",
             SYSADMIN,
-            "Where the table is older than this field of the model.",
+            "For a table that was created before the model had this field.",
         )
-    yield Statement(f"columns of {name}", f"DESC TABLE {name}", SYSADMIN, asks="table")
+    yield Statement(f"columns of {name}", f"DESC TABLE {name}", SYSADMIN, describes="table")
     yield _grant("USAGE", f"FILE FORMAT {file_format}", loader)
     yield _grant("USAGE", f"STAGE {stage}", loader)
     yield _grant("INSERT, SELECT", f"TABLE {name}", loader)
     yield _grant("SELECT", f"TABLE {name}", snowflake.reader_role)
 
 
-def _stage(snowflake: SnowflakeConfig, place: StageLocation) -> Statement:
+def _stage(snowflake: SnowflakeConfig, location: StageLocation) -> Statement:
     name = qualified(snowflake, snowflake.stage)
     access = f"STORAGE_INTEGRATION = {snowflake.integration}"
-    comment = "The slash at the end of the URL keeps out names that only begin alike."
-    if place.endpoint:
+    comment = "The slash at the end of the URL keeps out longer names, such as events-old/."
+    if location.endpoint:
         access = (
-            f"ENDPOINT = {literal(place.endpoint)}\n"
+            f"ENDPOINT = {literal(location.endpoint)}\n"
             "    CREDENTIALS = (AWS_KEY_ID = '<access key>' AWS_SECRET_KEY = '<secret key>')"
         )
-        comment += " Snowflake has no storage integration for such a store: give it a key that can only read."
+        comment += " An S3-compatible store has no storage integration: use keys that can only read."
     text = (
         f"CREATE STAGE IF NOT EXISTS {name}\n"
-        f"    URL = {literal(place.url)}\n"
+        f"    URL = {literal(location.url)}\n"
         f"    {access}\n"
         f"    FILE_FORMAT = (FORMAT_NAME = {literal(file_format_name(snowflake))})"
     )
-    return Statement(f"stage {name}", text, SYSADMIN, comment, proof=f"DESC STAGE {name}" if place.endpoint else "")
+    return Statement(f"stage {name}", text, SYSADMIN, comment, check=f"DESC STAGE {name}" if location.endpoint else "")
 
 
 def pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) -> Iterator[Statement]:
@@ -155,20 +155,20 @@ def pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) ->
         f"{STYLES[style]}\n{CHANGING}",
     )
     is_notified = snowflake.delivery == "notification"
-    comment = "notification_channel is the queue that the bucket has to notify." if is_notified else ""
+    comment = "The bucket must notify the queue in notification_channel." if is_notified else ""
     show = f"SHOW PIPES LIKE {literal(snowflake.pipe)} IN SCHEMA {snowflake.database}.{snowflake.schema}"
-    yield Statement(f"state of {name}", show, snowflake.loader_role, comment, asks="pipe")
+    yield Statement(f"state of {name}", show, snowflake.loader_role, comment, describes="pipe")
 
 
 def views(snowflake: SnowflakeConfig, columns: Sequence[Column]) -> Iterator[Statement]:
-    """The view without producers' duplicates."""
+    """The view without duplicate events."""
     name = qualified(snowflake, f"{snowflake.table}_DEDUPLICATED")
     select = deduplicated(qualified(snowflake, snowflake.table), columns)
     yield Statement(
         f"view {name}",
         f"CREATE OR REPLACE VIEW {name} COPY GRANTS\nAS\n{select}",
         SYSADMIN,
-        "Each Kafka record is one row; where a producer sent an event twice, those are two records. The first stays.",
+        "The table has one row per Kafka record. If a producer sent an event twice, the view keeps the first.",
     )
     yield _grant("SELECT", f"VIEW {name}", snowflake.reader_role)
 
@@ -191,9 +191,9 @@ def predictions(snowflake: SnowflakeConfig) -> Iterator[Statement]:
         name, kind = qualified(snowflake, relation.name.upper()), relation.kind.upper()
         options, comment = " COPY GRANTS", f"{relation.comment}."
         if relation.kind == "dynamic table":
-            # What contains the time of day cannot be refreshed in increments.
+            # A query with CURRENT_TIMESTAMP cannot be refreshed incrementally.
             options = f"\n    TARGET_LAG = '1 minute'\n    WAREHOUSE = {snowflake.compute}\n    REFRESH_MODE = FULL"
-            comment += " While events come in, this keeps the warehouse running: a longer TARGET_LAG costs less."
+            comment += " Refreshes keep the warehouse running while events arrive: a longer TARGET_LAG costs less."
         yield Statement(
             f"{relation.kind} {name}",
             f"CREATE OR REPLACE {kind} {name}{options}\nAS\n{relation.sql.rstrip()}",

@@ -1,4 +1,7 @@
-"""Differences between Snowflake's objects and the configuration, which CREATE ... IF NOT EXISTS leaves. Pure."""
+"""Finds differences between Snowflake's objects and the configuration. Pure.
+
+CREATE ... IF NOT EXISTS does not change an existing object, so an operator must repair them.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,21 +19,21 @@ _PARTS = re.compile(r"(\w+)(?:\((\d+)(?:,(\d+))?\))?")
 class Drift(NamedTuple):
     """A difference and its remedy: a statement, or text."""
 
-    seen: str
-    todo: str
+    difference: str
+    remedy: str
 
 
-def of_storage(properties: Mapping[str, str], snowflake: SnowflakeConfig, place: StageLocation) -> Iterator[Drift]:
+def of_storage(properties: Mapping[str, str], snowflake: SnowflakeConfig, location: StageLocation) -> Iterator[Drift]:
     """Compare the output of DESC INTEGRATION."""
     name, alter = snowflake.integration, f"ALTER STORAGE INTEGRATION {snowflake.integration} SET"
     allowed = [it.strip() for it in properties.get("STORAGE_ALLOWED_LOCATIONS", "").split(",") if it.strip()]
-    if not any(it == "*" or place.url.startswith(it) for it in allowed):
-        locations = ", ".join(map(literal, [*allowed, place.url]))
-        yield Drift(f"{name} does not allow {place.url}", f"{alter} STORAGE_ALLOWED_LOCATIONS = ({locations})")
+    if not any(it == "*" or location.url.startswith(it) for it in allowed):
+        locations = ", ".join(map(literal, [*allowed, location.url]))
+        yield Drift(f"{name} does not allow {location.url}", f"{alter} STORAGE_ALLOWED_LOCATIONS = ({locations})")
     role = properties.get("STORAGE_AWS_ROLE_ARN", "")
     if role != snowflake.aws_role_arn:
         wanted = literal(snowflake.aws_role_arn or "")
-        yield Drift(f"{name} takes on {role or 'no role'}", f"{alter} STORAGE_AWS_ROLE_ARN = {wanted}")
+        yield Drift(f"{name} assumes {role or 'no role'}", f"{alter} STORAGE_AWS_ROLE_ARN = {wanted}")
     if properties.get("ENABLED", "true").lower() != "true":
         yield Drift(f"{name} is not enabled", f"{alter} ENABLED = TRUE")
 
@@ -44,17 +47,20 @@ def of_table(
     for column in columns:
         row = present.get(column.name)
         if row is None:
-            yield Drift(f"{name} has no column {column.name}", "make the table anew: the column is NOT NULL")
+            yield Drift(
+                f"{name} has no column {column.name}",
+                "create the table again: the column is NOT NULL",
+            )
             continue
         kind = str(row["type"])
-        if not _holds(kind, column.type):
+        if not _fits(kind, column.type):
             alter = f"ALTER TABLE {name} ALTER COLUMN {identifier(column.name)} SET DATA TYPE {column.type}"
             text = kind.startswith("VARCHAR") and column.type.startswith("VARCHAR")
-            todo = alter if text else f"a {kind} cannot become {column.type}: rename the column, then run this again"
-            yield Drift(f"{name}: {column.name} is {kind}, and rows have {column.type}", todo)
+            remedy = alter if text else f"a {kind} cannot become {column.type}: rename the column, then run this again"
+            yield Drift(f"{name}: {column.name} is {kind}, but the rows have {column.type}", remedy)
     if "event_id" in present and str(present["event_id"].get("null?", "N")).upper() == "Y":
         alter = f"ALTER TABLE {name} ALTER COLUMN event_id SET NOT NULL"
-        yield Drift(f"{name}: event_id may be NULL, so a row that matches no column would be loaded", alter)
+        yield Drift(f"{name}: event_id allows NULL, so rows that match no column would be loaded", alter)
 
 
 def of_pipe(
@@ -62,15 +68,15 @@ def of_pipe(
 ) -> Iterator[Drift]:
     """Compare a row of SHOW PIPES."""
     name = qualified(snowflake, snowflake.pipe)
-    if _words(str(row["definition"])) != _words(copy(snowflake, columns, style)):
-        yield Drift(f"{name} copies otherwise than this version would have it (style {style})", CHANGING)
+    if _normalized(str(row["definition"])) != _normalized(copy(snowflake, columns, style)):
+        yield Drift(f"the COPY of {name} differs from that of this version (style {style})", CHANGING)
     is_notified = bool(row.get("notification_channel"))
     if is_notified != (snowflake.delivery == "notification"):
         seen = f"a queue ({QUEUE_ARN.lower()})" if is_notified else "no queue"
-        yield Drift(f"{name} has {seen}, and snowflake.delivery is {snowflake.delivery}", CHANGING)
+        yield Drift(f"{name} has {seen}, but snowflake.delivery is {snowflake.delivery}", CHANGING)
 
 
-def _holds(present: str, wanted: str) -> bool:
+def _fits(present: str, wanted: str) -> bool:
     """Whether a column of one type can store the values of the other."""
     (base, *limits), (wanted_base, *wanted_limits) = _parts(present), _parts(wanted)
     return base == wanted_base and all(limit >= want for limit, want in zip(limits, wanted_limits, strict=True))
@@ -79,9 +85,9 @@ def _holds(present: str, wanted: str) -> bool:
 def _parts(kind: str) -> tuple[str, int, int]:
     match = _PARTS.match(kind.upper())
     assert match is not None
-    # Snowflake describes text without a length by its largest length, which has grown over the years.
+    # DESC TABLE shows VARCHAR without a length with the maximum length, which has grown over the years.
     return match[1], int(match[2] or (TEXT_MAX if match[1] == "VARCHAR" else 0)), int(match[3] or 0)
 
 
-def _words(sql: str) -> str:
+def _normalized(sql: str) -> str:
     return re.sub(r"\s+", " ", sql.strip().rstrip(";")).upper()

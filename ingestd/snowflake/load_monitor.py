@@ -140,7 +140,7 @@ class LoadMonitor:
         await self._read()
         failures = await (self._read_recent(now) if self._scanned else self._scan_all(now))
         self._log_failures(failures)
-        for loaded in self._tracker.done():
+        for loaded in self._tracker.pop_loaded():
             self._metrics.loaded(loaded.rows, loaded.delay)
         self._tracker.drop_empty(now - timedelta(seconds=self._settings.late))
         self._compared_at = now
@@ -152,7 +152,7 @@ class LoadMonitor:
     async def _read_recent(self, now: datetime) -> HistoryRows:
         """Read the history since the last comparison. Returns the rows that tell of a new failure."""
         since = (self._compared_at or now) - OVERLAP
-        return [it async for lines in self._history(since, now) for it in lines if self._tracker.see(*it)]
+        return [it async for lines in self._history(since, now) for it in lines if self._tracker.apply(*it)]
 
     async def _scan_all(self, now: datetime) -> HistoryRows:
         """Read the whole history and scan the sink: track objects that are not loaded, submit those it does not know.
@@ -167,9 +167,9 @@ class LoadMonitor:
             seen |= {key for key, _ in lines}
             loaded |= {key for key, load in lines if load.rows and not load.partial}
             others += [(key, load) for key, load in lines if not load.rows or load.partial]
-            failures += [it for it in lines if self._tracker.see(*it)]
+            failures += [it for it in lines if self._tracker.apply(*it)]
         await self._scan(seen, loaded, now)
-        return failures + [it for it in others if self._tracker.see(*it)]
+        return failures + [it for it in others if self._tracker.apply(*it)]
 
     async def _history(self, since: datetime, now: datetime) -> AsyncIterator[HistoryRows]:
         """The history's rows with their keys, a time slice at once."""
@@ -187,7 +187,7 @@ class LoadMonitor:
         info = await self._listing.head(key)
         landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
         if info is None or landed is None:
-            self._tracker.forget(key)
+            self._tracker.remove(key)
             return
         thing = read(info, landed)
         self._tracker.describe(key, thing.landed_at, thing.rows, landed.last_timestamp)
@@ -202,7 +202,7 @@ class LoadMonitor:
         await self._read()
         for key, followed in list(self._tracker.objects.items()):
             if followed.landed_at < now - SUBMIT_WITHIN:
-                self._tracker.forget(key)
+                self._tracker.remove(key)
             elif key not in seen:
                 self._add_pending(key)
         self._scanned = True

@@ -13,13 +13,13 @@ from ingestd.snowflake.connection import Connection, open_connection
 def history_since(
     connection: Connection, settings: SnowflakeConfig, since: datetime, now: datetime
 ) -> Iterator[copy_history.CopiedFile]:
-    """The history since a time. Rows between two slices come twice. Raises ``SnowflakeError``."""
+    """Query the history since a time. A load at the border of two slices comes twice. Raises ``SnowflakeError``."""
     for start, end in copy_history.slices(since, now):
         yield from _loaded(connection, settings, start, end)
 
 
 def query_history(settings: SnowflakeConfig, start: datetime, end: datetime) -> list[copy_history.CopiedFile]:
-    """The history of a time slice, over a connection of its own. Raises ``SnowflakeError``, ``ConfigError``."""
+    """Query the history of a time slice over a new connection. Raises ``SnowflakeError``, ``ConfigError``."""
     with open_connection(settings) as connection:
         return _loaded(connection, settings, start, end)
 
@@ -38,4 +38,4 @@ def readable_answer() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise SnowflakeRefused(str(error), code="answer", hint="please report it, with the answer") from None
+        raise SnowflakeRefused(str(error), code="answer", hint="please report this error and its message") from None

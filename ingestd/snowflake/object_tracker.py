@@ -16,7 +16,7 @@ class TrackedObject(msgspec.Struct):
     landed_at: datetime
     rows: int | None = None
     last_timestamp: int | None = None
-    loads: dict[tuple[datetime, str | None], int] = msgspec.field(default_factory=dict)  # rows, by line of the history
+    loads: dict[tuple[datetime, str | None], int] = msgspec.field(default_factory=dict)  # rows by load
     failed: CopiedFile | None = None
 
     @property
@@ -37,7 +37,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 class ObjectTracker:
-    """Tracks at most MAX_TRACKED objects by key; of further ones it only notes that there are some."""
+    """Tracks at most MAX_TRACKED objects by key. `overflowed` is set when an object was left out."""
 
     def __init__(self) -> None:
         self.objects: dict[str, TrackedObject] = {}
@@ -54,7 +54,7 @@ class ObjectTracker:
         return True
 
     def has_room_again(self) -> bool:
-        """Whether objects were left out for lack of room, and there is room now. True once: then scan for them."""
+        """Whether objects were left out and there is room now. True only once: the caller then scans for them."""
         if not self.overflowed or len(self.objects) > MAX_TRACKED // 2:
             return False
         self.overflowed = False
@@ -65,40 +65,40 @@ class ObjectTracker:
         return [key for key, it in self.objects.items() if it.rows is None]
 
     def describe(self, key: str, landed_at: datetime, rows: int, last_timestamp: int) -> None:
-        """Store what an object's metadata says."""
-        if followed := self.objects.get(key):
-            followed.landed_at, followed.rows, followed.last_timestamp = landed_at, rows, last_timestamp
+        """Store the metadata of a tracked object."""
+        if tracked := self.objects.get(key):
+            tracked.landed_at, tracked.rows, tracked.last_timestamp = landed_at, rows, last_timestamp
 
-    def forget(self, key: str) -> None:
-        """Stop tracking: the object is gone, or not ours."""
+    def remove(self, key: str) -> None:
+        """Stop tracking an object: it was deleted, is not ours or is too old."""
         self.objects.pop(key, None)
 
-    def see(self, key: str, load: CopiedFile) -> bool:
-        """Apply one row of the history, which may be repeated. True if it tells of a new failure."""
-        followed = self.objects.get(key)
-        if followed is None or load.skipped or load.in_progress:
+    def apply(self, key: str, load: CopiedFile) -> bool:
+        """Apply one row of the history, which may come repeatedly. True if it reports a new failure."""
+        tracked = self.objects.get(key)
+        if tracked is None or load.skipped or load.in_progress:
             return False
-        followed.loads[load.at, load.pipe] = load.rows
-        is_new = (load.failed or load.partial) and (followed.failed is None or followed.failed.at < load.at)
+        tracked.loads[load.at, load.pipe] = load.rows
+        is_new = (load.failed or load.partial) and (tracked.failed is None or tracked.failed.at < load.at)
         if is_new:
-            followed.failed = load
+            tracked.failed = load
         return is_new
 
-    def done(self) -> Iterator[Loaded]:
-        """Remove and return the fully loaded objects. One without rows is loaded once the history has it."""
-        for key, followed in list(self.objects.items()):
-            if followed.rows is None or not followed.loads or followed.unloaded:
+    def pop_loaded(self) -> Iterator[Loaded]:
+        """Remove and return the fully loaded objects. An object without rows is loaded when the history lists it."""
+        for key, tracked in list(self.objects.items()):
+            if tracked.rows is None or not tracked.loads or tracked.unloaded:
                 continue
-            if followed.failed is not None and not followed.rows:
+            if tracked.failed is not None and not tracked.rows:
                 continue
             del self.objects[key]
-            at, last = max(at for at, _ in followed.loads), followed.last_timestamp
-            yield Loaded(followed.rows, max(0.0, at.timestamp() - last / 1000) if last is not None else None)
+            at, last = max(at for at, _ in tracked.loads), tracked.last_timestamp
+            yield Loaded(tracked.rows, max(0.0, at.timestamp() - last / 1000) if last is not None else None)
 
     def drop_empty(self, before: datetime) -> None:
         """Remove objects without rows that landed before: the history may never list them."""
-        for key, followed in list(self.objects.items()):
-            if followed.rows == 0 and not followed.loads and followed.landed_at < before:
+        for key, tracked in list(self.objects.items()):
+            if tracked.rows == 0 and not tracked.loads and tracked.landed_at < before:
                 del self.objects[key]
 
 

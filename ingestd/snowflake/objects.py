@@ -12,8 +12,8 @@ from ingestd.sinks.listing import FIRST_DAY, LAST_DAY, Listing
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.snowflake.reconcile import Object
 
-AT_ONCE = 32  # calls
-PATIENCE_S = 60.0  # for an answer, with all tries
+AT_ONCE = 32  # parallel calls
+PATIENCE_S = 60.0  # for an answer, with all attempts
 DAY_MS = 86_400_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -50,7 +50,7 @@ class Objects:
 
 
 def read(info: ObjectInfo, landed: ObjectMetadata) -> Object:
-    """An object as it is compared. If the store tells no time, the Kafka timestamp of its last record counts."""
+    """The object for the comparison. Without a time from the store, the Kafka timestamp of its last record counts."""
     if info.landed_at is not None:
         return Object(info.key, landed.rows, datetime.fromtimestamp(info.landed_at, UTC))
     return Object(info.key, landed.rows, EPOCH + timedelta(milliseconds=max(0, landed.last_timestamp)))

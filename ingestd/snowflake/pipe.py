@@ -12,28 +12,28 @@ Style = Literal["select", "match"]
 _METADATA = {
     FILE_NAME: "METADATA$FILENAME",
     FILE_ROW_NUMBER: "METADATA$FILE_ROW_NUMBER",
-    # Not CURRENT_TIMESTAMP, which a pipe may have taken hours before the load.
+    # Not CURRENT_TIMESTAMP: a pipe may evaluate it hours before the load.
     LOADED_AT: "METADATA$START_SCAN_TIME",
 }
 STYLES: dict[Style, str] = {
     "select": (
-        "Style select, the guide's own: each column is named and cast, and loaded_at is UTC.\n"
-        "What it costs: VALIDATE_PIPE_LOAD does not work with it, and a column that the model gains reaches the table "
-        "only through a new pipe."
+        "Style select, as in the guide: each column is named and cast, and loaded_at is UTC.\n"
+        "Disadvantages: VALIDATE_PIPE_LOAD does not support it, and a new field of the model is loaded only after the "
+        "pipe was replaced."
     ),
     "match": (
-        "Style match: keys of the rows go to the columns of the same name, so a column that the model gains is filled "
-        "as soon as the table has it, and VALIDATE_PIPE_LOAD works.\n"
-        "What it costs: loaded_at is the wall clock of the account's time zone rather than UTC, as nothing can be "
-        "converted; keys that match no column are dropped in silence; where none matches, the row is all NULL, which "
-        "event_id refuses."
+        "Style match: each key of a row is loaded into the column of the same name, so a new field of the model is "
+        "loaded as soon as the table has its column, and VALIDATE_PIPE_LOAD works.\n"
+        "Disadvantages: loaded_at is in the account's time zone instead of UTC, because this style cannot convert "
+        "values; keys without a column are dropped silently; if no key has a column, all values are NULL, and the "
+        "NOT NULL of event_id rejects the row."
     ),
 }
 CHANGING = (
-    "A pipe that exists stays as it is. Replacing it makes it forget which files it has loaded, so: set "
-    "PIPE_EXECUTION_PAUSED = TRUE, wait until SYSTEM$PIPE_STATUS says pendingFileCount 0, CREATE OR REPLACE it. Then "
-    "let `ingestd snowflake reconcile` name the files that it missed, rather than ALTER PIPE ... REFRESH, which looks "
-    "at those of the last seven days again."
+    "An existing pipe is not changed. A replaced pipe no longer knows which files were loaded. To replace it safely: "
+    "set PIPE_EXECUTION_PAUSED = TRUE, wait until SYSTEM$PIPE_STATUS shows pendingFileCount 0, then run CREATE OR "
+    "REPLACE PIPE. Afterwards run `ingestd snowflake reconcile`, which lists the files that were missed. Do not use a "
+    "plain ALTER PIPE ... REFRESH instead: it processes all files of the last seven days again."
 )
 
 

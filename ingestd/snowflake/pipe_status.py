@@ -8,34 +8,35 @@ import msgspec
 from ingestd.core.formatting import clean, number
 from ingestd.snowflake.copy_history import CopiedFile
 
-PENDING_MAX = timedelta(minutes=10)  # a file that waits longer is worth a look: a minute is usual
+PENDING_MAX = timedelta(minutes=10)  # a file that waits longer is a problem; a minute is normal
 MAX_FAILED = 20  # files that are listed
 
-#: What each state means, and what to do. Others are shown as they are.
+#: What each state means, and what to do. Unknown states are shown without an explanation.
 STATES: dict[str, str] = {
-    "RUNNING": "it loads what it is told of",
-    "PAUSED": "somebody has paused it, or its owner changed: ALTER PIPE ... SET PIPE_EXECUTION_PAUSED = FALSE, and "
+    "RUNNING": "it loads the files that it is notified of",
+    "PAUSED": "it was paused, or its owner changed: ALTER PIPE ... SET PIPE_EXECUTION_PAUSED = FALSE, and "
     "after a change of owner SELECT SYSTEM$PIPE_FORCE_RESUME",
-    "PAUSED_BY_ACCOUNT_ADMIN": "an administrator of the account has paused it",
-    "PAUSED_BY_SNOWFLAKE_ADMIN": "Snowflake has paused it: ask its support",
-    "READ_ONLY": "it, or its table, is in a secondary database that is read-only",
-    "FAILING_OVER": "it is on the way from the primary to the secondary account: wait",
-    "STOPPED_BY_SNOWFLAKE_ADMIN": "Snowflake has stopped it: ask its support",
-    "STOPPED_CLONED": "it was cloned: give it its own queue or resume it by SYSTEM$PIPE_FORCE_RESUME",
-    "STOPPED_FEATURE_DISABLED": "Snowpipe is disabled for the account: ask its support",
+    "PAUSED_BY_ACCOUNT_ADMIN": "an administrator of the account paused it: ask them to resume it",
+    "PAUSED_BY_SNOWFLAKE_ADMIN": "Snowflake paused it: contact Snowflake's support",
+    "READ_ONLY": "the pipe or its table is in a read-only secondary database",
+    "FAILING_OVER": "it is moving from the primary to the secondary account: wait",
+    "STOPPED_BY_SNOWFLAKE_ADMIN": "Snowflake stopped it: contact Snowflake's support",
+    "STOPPED_CLONED": "it is a clone: give it its own queue, or resume it with SYSTEM$PIPE_FORCE_RESUME",
+    "STOPPED_FEATURE_DISABLED": "Snowpipe is disabled for the account: contact Snowflake's support",
     "STOPPED_FILE_FORMAT_DROPPED": "its file format was dropped: create it again (`ingestd snowflake apply`)",
     "STOPPED_MISSING_PIPE": "the pipe was dropped: create it again (`ingestd snowflake apply`)",
     "STOPPED_MISSING_TABLE": "its table was dropped: create it again (`ingestd snowflake apply`)",
     "STOPPED_NOTIFICATION_INTEGRATION_DROPPED": "its notification integration was dropped: create it again",
     "STOPPED_STAGE_ALTERED": "its stage was changed: create the pipe again",
     "STOPPED_STAGE_DROPPED": "its stage was dropped: create it again (`ingestd snowflake apply`)",
-    "STOPPED_STORAGE_INTEGRATION_DROPPED": "its storage integration was dropped: create it and its trust again",
-    "STALLED_COMPILATION_ERROR": "its COPY does not compile any more: see the error, then create the pipe again",
-    "STALLED_EXECUTION_ERROR": "its COPY fails: see the error; a role without rights, or a bucket it may not read",
-    "STALLED_INITIALIZATION_ERROR": "it could not start: see the error",
-    "STALLED_INTERNAL_ERROR": "an error within Snowflake: ask its support",
-    "STALLED_STAGE_PERMISSION_ERROR": "it may not read the bucket: the role of the storage integration, its trust "
-    "policy, or its external id",
+    "STOPPED_STORAGE_INTEGRATION_DROPPED": "its storage integration was dropped: create it again, with its "
+    "trust policy",
+    "STALLED_COMPILATION_ERROR": "its COPY no longer compiles: see the error, then create the pipe again",
+    "STALLED_EXECUTION_ERROR": "its COPY fails: see the error; often a missing grant, or no access to the bucket",
+    "STALLED_INITIALIZATION_ERROR": "it did not start: see the error",
+    "STALLED_INTERNAL_ERROR": "Snowflake has an internal error: contact Snowflake's support",
+    "STALLED_STAGE_PERMISSION_ERROR": "it has no access to the bucket: check the storage integration's role, "
+    "trust policy and external id",
 }
 
 
@@ -73,20 +74,20 @@ class PipeReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def query(pipe: str) -> str:
-    """The statement. `pipe` is qualified."""
+    """The statement for the status. `pipe` is a qualified name."""
     return f"SELECT SYSTEM$PIPE_STATUS('{pipe}')"
 
 
 def parse(document: str) -> PipeStatus:
-    """Parse the document. ValueError if it is malformed."""
+    """Parse the answer. Raises ValueError if it is malformed."""
     try:
         return msgspec.json.decode(document, type=PipeStatus, strict=False)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"the pipe's status cannot be read: {error}") from None
+        raise ValueError(f"cannot parse the pipe's status: {error}") from None
 
 
 def judge(pipe: str, status: PipeStatus, loads: list[CopiedFile], now: datetime) -> PipeReport:
-    """Judge the pipe. `loads` are those of the last day."""
+    """Make the report. `loads` are those of the last day."""
     good = [load for load in loads if load.rows and not load.failed]
     failed = [load for load in loads if load.failed or load.partial]
     return PipeReport(
@@ -106,14 +107,14 @@ def _problems(status: PipeStatus, failed: list[CopiedFile], now: datetime) -> li
     found = []
     if status.execution_state != "RUNNING":
         meaning = STATES.get(status.execution_state, "see Snowflake's documentation of SYSTEM$PIPE_STATUS")
-        found.append(f"it does not run: {status.execution_state}: {meaning}")
+        found.append(f"the pipe is not running: {status.execution_state}: {meaning}")
     found += [f"{name}: {text}" for name, text in (("error", status.error), ("fault", status.fault)) if text]
     oldest = status.oldest_file_timestamp
     if oldest is not None and status.pending_file_count and now - oldest > PENDING_MAX:
-        found.append(f"the oldest pending file waits since {_time(oldest)}: {status.oldest_pending_file_path or ''}")
+        found.append(f"a file has been pending since {_time(oldest)}: {status.oldest_pending_file_path or ''}")
     if failed:
-        text = f"{number(len(failed), 'file')} of the last day failed, and Snowpipe tries none of them again"
-        found.append(f"{text}: `ingestd snowflake reconcile` prints what repairs them")
+        text = f"{number(len(failed), 'file')} failed in the last day, and Snowpipe does not retry them"
+        found.append(f"{text}: `ingestd snowflake reconcile` prints the statements that repair them")
     return found
 
 
@@ -121,18 +122,20 @@ def text(report: PipeReport) -> str:
     """The report as text; the last line is the verdict."""
     status = report.status
     lines = [f"{report.pipe} at {_time(report.at)}", ""]
-    facts = [("state", f"{report.state}: {STATES.get(report.state, 'not known here')}")]
+    facts = [("state", f"{report.state}: {STATES.get(report.state, 'unknown state')}")]
     pending = number(status.pending_file_count, "file") if status.pending_file_count else "none"
     if status.oldest_file_timestamp and status.pending_file_count:
         pending += f", the oldest since {_time(status.oldest_file_timestamp)}: {status.oldest_pending_file_path or '?'}"
     facts.append(("pending", pending))
-    facts.append(("loaded", f"{number(report.loaded_files, 'file')} with {number(report.loaded_rows, 'row')} in a day"))
+    facts.append(
+        ("loaded", f"{number(report.loaded_files, 'file')} with {number(report.loaded_rows, 'row')} in the last day")
+    )
     if status.last_ingested_timestamp:
         facts.append(("last", f"{_time(status.last_ingested_timestamp)}: {status.last_ingested_file_path or '?'}"))
     if status.last_received_message_timestamp:
-        facts.append(("told", f"of a file, last at {_time(status.last_received_message_timestamp)}"))
+        facts.append(("notified", f"last at {_time(status.last_received_message_timestamp)}"))
     if status.num_outstanding_messages_on_channel:
-        facts.append(("queue", number(status.num_outstanding_messages_on_channel, "message") + " not read yet"))
+        facts.append(("queue", number(status.num_outstanding_messages_on_channel, "message") + " unread"))
     lines += [f"  {label:9}{clean(fact)}" for label, fact in facts]
     for load in report.failed:
         lines.append(f"  {'failed':9}{_time(load.at)}: {clean(load.file_name)}")

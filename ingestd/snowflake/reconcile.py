@@ -9,29 +9,29 @@ from typing import NamedTuple
 import msgspec
 
 from ingestd.core.formatting import clean, number
-from ingestd.snowflake.copy_history import REFRESHED, FileLoadState
+from ingestd.snowflake.copy_history import REFRESH_AGE, FileLoadState
 from ingestd.snowflake.table import FILE_NAME, literal
 
-MAX_KEPT = 5000  # findings; the rest is counted
-MAX_SHOWN = 10  # of one kind, in words
-MAX_FILES = 1000  # that one COPY takes by name
+MAX_FINDINGS = 5000  # findings in the report; further ones are only counted
+MAX_EXAMPLES = 10  # examples of one kind in the text
+MAX_FILES = 1000  # in FILES of one COPY
 
 #: What is wrong with an object, and what to do.
 PROBLEMS: dict[str, str] = {
-    "missing": "Snowflake has never heard of it: the notification was lost or is not set up, or the pipe was not "
-    "there. The statement makes the pipe look.",
-    "failed": "Its load failed, and Snowpipe never tries a file again. Mend what the error names, then run "
-    "the statement.",
-    "partial": "Fewer rows were loaded than it has. The statements replace them by all of them, in one transaction.",
-    "twice": "It was loaded more than once, so its rows are there more than once: the pipe was created anew, or a COPY "
-    "was run by hand. The statements leave each row once.",
+    "missing": "Snowflake was never notified of it: the notification was lost or is not set up, or the pipe did not "
+    "exist. The statement makes the pipe load it.",
+    "failed": "Its load failed, and Snowpipe does not retry a failed file. Fix the cause of the error, then run the "
+    "statement.",
+    "partial": "Only some of its rows were loaded. The statements replace them with all rows, in one transaction.",
+    "twice": "It was loaded more than once, so the table has its rows more than once: the pipe was created again, or a "
+    "COPY was run by hand. The statements replace them with one copy of each row, in one transaction.",
 }
-#: Worth knowing, and no problem.
+#: Kinds that are reported but are not problems.
 NOTES: dict[str, str] = {
-    "pending": "Landed lately, and not loaded yet.",
-    "empty": "Objects without rows that the history does not name: there is nothing to load.",
-    "unknown": "Landed before the history begins, which is kept for 14 days: whether they were loaded cannot be told.",
-    "no_object": "Files that were loaded, and are no object of this sink now.",
+    "pending": "Landed recently and not loaded yet.",
+    "empty": "Objects without rows that the copy history does not list: there is nothing to load.",
+    "unknown": "Landed before the start of the copy history, which covers 14 days: not known whether they were loaded.",
+    "no_object": "Files that were loaded but are not in this sink now.",
 }
 
 
@@ -80,33 +80,33 @@ class StageScope(NamedTuple):
     copy: str
 
 
-def judge(thing: Object, fate: FileLoadState | None, now: datetime, late_s: float, since: datetime) -> str:
+def judge(item: Object, state: FileLoadState | None, now: datetime, late_s: float, since: datetime) -> str:
     """``loaded``, or a key of PROBLEMS or NOTES. `since` is the start of the history."""
-    if fate is None:
-        return _unheard(thing, now, late_s, since)
-    if fate.rows > thing.rows:
+    if state is None:
+        return _judge_unlisted(item, now, late_s, since)
+    if state.rows > item.rows:
         return "twice"
-    if fate.rows == thing.rows and (thing.rows or not fate.failed):
+    if state.rows == item.rows and (item.rows or not state.failed):
         return "loaded"
-    if fate.in_progress:
+    if state.in_progress:
         return "pending"
-    return "failed" if fate.failed and not fate.rows else "partial"
+    return "failed" if state.failed and not state.rows else "partial"
 
 
-def _unheard(thing: Object, now: datetime, late_s: float, since: datetime) -> str:
-    if not thing.rows:
+def _judge_unlisted(item: Object, now: datetime, late_s: float, since: datetime) -> str:
+    if not item.rows:
         return "empty"
-    if thing.landed_at < since:
+    if item.landed_at < since:
         return "unknown"
-    return "missing" if (now - thing.landed_at).total_seconds() > late_s else "pending"
+    return "missing" if (now - item.landed_at).total_seconds() > late_s else "pending"
 
 
 class Reconciliation:
-    """Judges objects one by one and keeps those that are not simply loaded."""
+    """Judges objects one by one and keeps those that have a problem."""
 
-    def __init__(self, fates: dict[str, FileLoadState], *, now: datetime, late_s: float, since: datetime) -> None:
-        """`fates` by key; each is removed when its object comes."""
-        self._fates = fates
+    def __init__(self, states: dict[str, FileLoadState], *, now: datetime, late_s: float, since: datetime) -> None:
+        """`states` by key; each is removed when its object is added."""
+        self._states = states
         self._now = now
         self._late_s = late_s
         self._since = since
@@ -114,23 +114,23 @@ class Reconciliation:
         self._counts: Counter[str] = Counter()
         self._findings: list[ReconcileFinding] = []
 
-    def take(self, thing: Object) -> str:
+    def add(self, item: Object) -> str:
         """Judge one object."""
-        fate = self._fates.pop(thing.key, None)
-        kind = judge(thing, fate, self._now, self._late_s, self._since)
-        loaded = fate.rows if fate else 0
-        self._totals.update(objects=1, rows=thing.rows, loaded_objects=kind == "loaded", loaded_rows=loaded)
+        state = self._states.pop(item.key, None)
+        kind = judge(item, state, self._now, self._late_s, self._since)
+        loaded = state.rows if state else 0
+        self._totals.update(objects=1, rows=item.rows, loaded_objects=kind == "loaded", loaded_rows=loaded)
         if kind == "loaded":
             return kind
         self._counts[kind] += 1
-        if kind in PROBLEMS and len(self._findings) < MAX_KEPT:
-            error = fate.failed if fate else None
+        if kind in PROBLEMS and len(self._findings) < MAX_FINDINGS:
+            error = state.failed if state else None
             self._findings.append(
                 ReconcileFinding(
                     kind=kind,
-                    key=thing.key,
-                    rows=thing.rows,
-                    landed_at=thing.landed_at,
+                    key=item.key,
+                    rows=item.rows,
+                    landed_at=item.landed_at,
                     loaded=loaded,
                     error=error.error if error else None,
                     line=error.line if error else None,
@@ -138,12 +138,12 @@ class Reconciliation:
             )
         return kind
 
-    def suspects(self) -> list[str]:
-        """Keys for which the history is not conclusive: rows that were deleted for a repair stay in it."""
+    def keys_to_count(self) -> list[str]:
+        """Keys whose rows must be counted in the table: the history still lists loads whose rows a repair deleted."""
         return [it.key for it in self._findings if it.kind in {"partial", "twice"}]
 
-    def settle(self, counts: Mapping[str, int]) -> None:
-        """Apply the number of rows in the table per suspect; one that is absent has none."""
+    def apply_row_counts(self, counts: Mapping[str, int]) -> None:
+        """Apply the number of rows in the table, for each of `keys_to_count`; an absent key has no rows."""
         kept = []
         for finding in self._findings:
             if finding.kind not in {"partial", "twice"}:
@@ -160,11 +160,11 @@ class Reconciliation:
             kept.append(msgspec.structs.replace(finding, kind=kind, loaded=there))
         self._findings = kept
 
-    def report(self, sink: str, stage: StageScope, *, strangers: bool) -> ReconcileReport:
-        """The report, after all objects. With `strangers`, files of the history without an object are listed."""
-        left = sum(fate.rows > 0 for fate in self._fates.values())
-        if strangers and left:
-            self._counts["no_object"] = left
+    def report(self, sink: str, stage: StageScope, *, complete: bool) -> ReconcileReport:
+        """The report, after the last object. If `complete`, loaded files without an object are counted."""
+        without_object = sum(state.rows > 0 for state in self._states.values())
+        if complete and without_object:
+            self._counts["no_object"] = without_object
         return ReconcileReport(
             sink=sink,
             table=stage.table,
@@ -181,7 +181,7 @@ class Reconciliation:
 
 def repairs(findings: Sequence[ReconcileFinding], stage: StageScope, now: datetime) -> Iterator[str]:
     """The statements that repair all findings, in the order to run them."""
-    oldest = now - REFRESHED
+    oldest = now - REFRESH_AGE
     missing = [it.key for it in findings if it.kind == "missing" and it.landed_at > oldest]
     for folder, _ in groupby(sorted(missing), lambda key: key.rpartition("/")[0] + "/"):
         yield f"ALTER PIPE {stage.pipe} REFRESH PREFIX = {literal(folder.removeprefix(stage.events))};"
@@ -195,7 +195,7 @@ def repairs(findings: Sequence[ReconcileFinding], stage: StageScope, now: dateti
 
 
 def batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Slices of the size that one COPY accepts."""
+    """Splits keys into the number of files that one COPY accepts."""
     return (keys[begin : begin + MAX_FILES] for begin in range(0, len(keys), MAX_FILES))
 
 
@@ -210,21 +210,21 @@ def text(report: ReconcileReport) -> str:
         f"{clean(report.sink)} against {report.table}",
         "",
         f"  {'objects':9} {report.objects:,} with {number(report.rows, 'row')}",
-        f"  {'loaded':9} {report.loaded_objects:,} with {number(report.loaded_rows, 'row')} (of all objects together)",
+        f"  {'loaded':9} {report.loaded_objects:,} with {number(report.loaded_rows, 'row')} (all objects together)",
     ]
     lines += [f"  {kind:9} {count:,}: {NOTES[kind]}" for kind, count in report.counts.items() if kind in NOTES]
     for kind, meaning in PROBLEMS.items():
         if kind not in report.counts:
             continue
         lines += ["", f"{kind} ({report.counts[kind]:,}): {meaning}"]
-        shown = [it for it in report.findings if it.kind == kind][:MAX_SHOWN]
+        shown = [it for it in report.findings if it.kind == kind][:MAX_EXAMPLES]
         lines += [_line(it) for it in shown]
         if rest := report.counts[kind] - len(shown):
-            lines.append(f"  and {rest:,} more (--json has more of them)")
+            lines.append(f"  and {rest:,} more; --json shows up to {MAX_FINDINGS:,} in total")
     if report.repairs:
-        lines += ["", "What repairs them, to be run in this order:", "", *report.repairs]
-    if sum(report.counts.get(kind, 0) for kind in PROBLEMS) > MAX_KEPT:
-        lines.append(f"-- of the first {MAX_KEPT:,}: run this command again afterwards")
+        lines += ["", "Run these statements in this order to repair them:", "", *report.repairs]
+    if sum(report.counts.get(kind, 0) for kind in PROBLEMS) > MAX_FINDINGS:
+        lines.append(f"-- these repair the first {MAX_FINDINGS:,} problems: run this command again afterwards")
     return "\n".join([*lines, "", verdict(report)]) + "\n"
 
 
@@ -241,7 +241,7 @@ def verdict(report: ReconcileReport) -> str:
     if problems:
         return f"{number(sum(report.counts.get(kind, 0) for kind in PROBLEMS), 'problem')}: {', '.join(problems)}"
     if not report.objects:
-        return "Nothing wrong, but there is no object: check the place, the lineage and the time."
+        return "Nothing wrong, but there are no objects: check the sink, the lineage and the time range."
     pending = report.counts.get("pending", 0)
     return f"Nothing wrong: {number(report.loaded_objects, 'object')} loaded" + (
         f", {pending:,} pending." if pending else "."

@@ -12,51 +12,51 @@ from ingestd.snowflake.statements import Document, SetupPart
 from ingestd.snowflake.table import columns, qualified
 
 _KEY = (
-    "The user of the daemon is yours to make: CREATE USER ... TYPE = SERVICE DEFAULT_ROLE = {loader} RSA_PUBLIC_KEY = "
-    "'...', then GRANT ROLE {loader} TO USER ..."
+    "Create the daemon's user yourself: CREATE USER ... TYPE = SERVICE DEFAULT_ROLE = {loader} RSA_PUBLIC_KEY = '...', "
+    "then GRANT ROLE {loader} TO USER ..."
 )
 _CLOCK = (
-    "The table's times are UTC without a zone. SYSDATE() is such a time, too; CURRENT_TIMESTAMP() is taken in the zone "
-    "of the session, so people who compare with it need ALTER USER ... SET TIMEZONE = 'UTC'."
+    "The table's times are UTC without a time zone, like SYSDATE(). CURRENT_TIMESTAMP() is in the time zone of the "
+    "session: to compare times with it, run ALTER USER ... SET TIMEZONE = 'UTC'."
 )
-_LEFT_OUT = "Features and scores are left out: they need a warehouse to refresh them, which snowflake.compute names."
+_LEFT_OUT = "Features and scores are omitted: to refresh them, set snowflake.compute to a warehouse."
 _CONFIGURE = (
-    "Put it with: aws s3api put-bucket-notification-configuration, which replaces all that the bucket notifies of; "
-    "`ingestd snowflake apply --notify` keeps the rest. Where another rule covers these names, AWS refuses: let the "
-    "bucket notify an SNS topic, and both queues subscribe to it."
+    "Apply it with aws s3api put-bucket-notification-configuration, which replaces all notifications of the bucket; "
+    "`ingestd snowflake apply --notify` keeps the others. AWS rejects it if another rule covers these names: then let "
+    "the bucket notify an SNS topic, and subscribe both queues to it."
 )
 
 
 def setup(config: Config, model: Model, style: Style) -> tuple[SetupPart, ...]:
-    """All steps. Raises ``ConfigError`` if the configuration is incomplete."""
-    place = stage_location(config)
-    _check(config, place)
+    """All steps of the set-up. Raises ``ConfigError`` if the configuration is incomplete."""
+    location = stage_location(config)
+    _check(config, location)
     snowflake, rows = config.snowflake, columns(model)
     common = {column.name for column in columns(make_model())}
     own = [column for column in rows if column.name not in common]
     loader = snowflake.loader_role
     parts = [
         SetupPart("1-roles.sql", "Roles.", _KEY.format(loader=loader), [*ddl.roles(snowflake)]),
-        SetupPart("2-database.sql", "Database, schema, and who may use them.", "", [*ddl.database(snowflake)]),
+        SetupPart("2-database.sql", "Database and schema, with their grants.", "", [*ddl.database(snowflake)]),
         SetupPart(
             "3-integrations.sql",
-            "What ties Snowflake to AWS.",
-            "First make the role in AWS: with aws-role-policy.json, and for the time being with a trust policy that "
-            "lets nobody but you take it on.",
-            [*([] if place.endpoint else ddl.storage(snowflake, place)), *ddl.errors(snowflake)],
-            _aws(config, place),
+            "The integrations of Snowflake with AWS.",
+            "First create the role in AWS with aws-role-policy.json and, for now, a trust policy that lets only you "
+            "assume it.",
+            [*([] if location.endpoint else ddl.storage(snowflake, location)), *ddl.errors(snowflake)],
+            _aws(config, location),
         ),
-        SetupPart("4-table.sql", "File format, stage and table.", "", [*ddl.table(snowflake, place, rows, own)]),
+        SetupPart("4-table.sql", "File format, stage and table.", "", [*ddl.table(snowflake, location, rows, own)]),
         SetupPart(
             "5-pipe.sql" if style == "select" else f"5-pipe-{style}.sql",
             "The pipe.",
             "",
             [*ddl.pipe(snowflake, rows, style)],
-            _notification(config, place),
+            _notification(config, location),
         ),
         SetupPart(
             "6-views.sql",
-            "What people read.",
+            "The views for readers.",
             f"{_CLOCK}\n{'' if snowflake.compute else _LEFT_OUT}",
             [*ddl.views(snowflake, rows), *ddl.predictions(snowflake)],
         ),
@@ -64,10 +64,10 @@ def setup(config: Config, model: Model, style: Style) -> tuple[SetupPart, ...]:
     return tuple(part for part in parts if part.statements)
 
 
-def trust(config: Config, answers: Sequence[dict[str, str]]) -> Document:
-    """The trust policy of the role. `answers` are the properties of the integrations, from DESC."""
+def trust(config: Config, integrations: Sequence[dict[str, str]]) -> Document:
+    """The trust policy of the role. `integrations` are their properties, from DESC INTEGRATION."""
     users = {}
-    for properties in answers:
+    for properties in integrations:
         for user, external_id in (
             (bucket.USER_ARN, bucket.EXTERNAL_ID),
             (bucket.ERRORS_USER_ARN, bucket.ERRORS_EXTERNAL_ID),
@@ -76,16 +76,18 @@ def trust(config: Config, answers: Sequence[dict[str, str]]) -> Document:
                 users[properties[external_id]] = properties[user]
     role = config.snowflake.aws_role_arn
     return Document(
-        "aws-role-trust.json", f"the trust policy of {role}, with what DESC INTEGRATION says.", bucket.role_trust(users)
+        "aws-role-trust.json",
+        f"the trust policy of {role}, from DESC INTEGRATION.",
+        bucket.role_trust(users),
     )
 
 
-def _check(config: Config, place: StageLocation) -> None:
+def _check(config: Config, location: StageLocation) -> None:
     snowflake = config.snowflake
-    if place.endpoint:
+    if location.endpoint:
         if snowflake.delivery == "notification":
             raise ConfigError(
-                f"snowflake.delivery = notification: a store such as {place.endpoint} cannot notify Snowflake",
+                f"snowflake.delivery = notification: the store {location.endpoint} cannot notify Snowflake",
                 hint="set snowflake.delivery to rest",
             )
         needed = "snowflake.error_topic_arn" if snowflake.error_topic_arn else ""
@@ -94,50 +96,50 @@ def _check(config: Config, place: StageLocation) -> None:
     if needed and snowflake.aws_role_arn is None:
         raise ConfigError(
             f"snowflake.aws_role_arn is not set, but {needed} needs it",
-            hint="name the role that Snowflake takes on, such as "
-            "arn:aws:iam::123456789012:role/snowflake-reads-events; it need not exist yet",
+            hint="set it to the role that Snowflake assumes, such as "
+            "arn:aws:iam::123456789012:role/snowflake-reads-events; it does not have to exist yet",
         )
 
 
-def _aws(config: Config, place: StageLocation) -> list[Document]:
+def _aws(config: Config, location: StageLocation) -> list[Document]:
     snowflake = config.snowflake
     role = snowflake.aws_role_arn
     if role is None:
         return []
-    # The names of the properties stand for what DESC INTEGRATION will say.
-    names = [] if place.endpoint else [(bucket.USER_ARN, bucket.EXTERNAL_ID)]
+    # The names of the properties are placeholders for the output of DESC INTEGRATION.
+    names = [] if location.endpoint else [(bucket.USER_ARN, bucket.EXTERNAL_ID)]
     if snowflake.error_topic_arn:
         names.append((bucket.ERRORS_USER_ARN, bucket.ERRORS_EXTERNAL_ID))
     if not names:
         return []
-    policy = bucket.role_policy(place, config.s3, snowflake.error_topic_arn)
+    policy = bucket.role_policy(location, config.s3, snowflake.error_topic_arn)
     documents = [
-        Document("aws-role-policy.json", f"what {role} may do.", policy),
+        Document("aws-role-policy.json", f"the permissions of {role}.", policy),
         trust(config, [{user: user, external_id: external_id} for user, external_id in names]),
     ]
-    return documents if place.endpoint else [*documents, *_bucket(config, place, role)]
+    return documents if location.endpoint else [*documents, *_bucket(config, location, role)]
 
 
-def _bucket(config: Config, place: StageLocation, role: str) -> list[Document]:
+def _bucket(config: Config, location: StageLocation, role: str) -> list[Document]:
     exactly_once = config.sink.delivery == "exactly-once"
     return [
         Document(
             "aws-bucket-policy.json",
-            "what the bucket refuses and grants; merge it with a policy that it has.",
-            bucket.bucket_policy(place, role, exactly_once=exactly_once),
+            "the bucket's policy; merge it with an existing policy.",
+            bucket.bucket_policy(location, role, exactly_once=exactly_once),
         ),
         Document(
             "aws-lifecycle.json",
-            "for aws s3api put-bucket-lifecycle-configuration. Objects must outlive 14 days, the topic's retention, "
-            "and how far back the group may ever be reset.",
-            bucket.lifecycle(place),
+            "for aws s3api put-bucket-lifecycle-configuration. Keep objects longer than 14 days, than the topic's "
+            "retention and than any reset of the group's offsets goes back.",
+            bucket.lifecycle(location),
         ),
     ]
 
 
-def _notification(config: Config, place: StageLocation) -> list[Document]:
+def _notification(config: Config, location: StageLocation) -> list[Document]:
     if config.snowflake.delivery != "notification":
         return []
     pipe = qualified(config.snowflake, config.snowflake.pipe)
-    comment = f"with the notification_channel of {pipe} for the queue. {_CONFIGURE}"
-    return [Document("aws-bucket-notification.json", comment, bucket.notification(place, bucket.QUEUE_ARN))]
+    comment = f"replace the queue with the notification_channel of {pipe}. {_CONFIGURE}"
+    return [Document("aws-bucket-notification.json", comment, bucket.notification(location, bucket.QUEUE_ARN))]

@@ -10,12 +10,12 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.sink_url import parse_sink_url
 
 SUFFIX = ".jsonl.gz"
-# Of AWS's partitions: how Snowflake's URLs begin, and the provider of an integration.
+# By AWS partition: the scheme of Snowflake's URLs, and the provider of a storage integration.
 _PARTITIONS = {"aws": ("s3", "S3"), "aws-cn": ("s3china", "S3CHINA"), "aws-us-gov": ("s3gov", "S3GOV")}
 
 
 class StageLocation(NamedTuple):
-    """`root` is the prefix of all our keys, `events` that of the data objects; both end with "/" or are ""."""
+    """A bucket with our prefixes: `root` of all keys, `events` of the data objects. Both end with "/" or are ""."""
 
     bucket: str
     root: str
@@ -25,7 +25,7 @@ class StageLocation(NamedTuple):
 
     @property
     def url(self) -> str:
-        """The stage's URL. It ends with "/": otherwise it would match longer names, too."""
+        """The stage's URL. It ends with "/": otherwise it would also match longer names."""
         scheme = "s3compat" if self.endpoint else _PARTITIONS.get(self.partition, _PARTITIONS["aws"])[0]
         return f"{scheme}://{self.bucket}/{self.events}"
 
@@ -40,16 +40,17 @@ class StageLocation(NamedTuple):
 
 def stage_location(config: Config) -> StageLocation:
     """The location of ``sink.url``. Raises ``ConfigError`` if it is not a bucket."""
-    place = parse_sink_url(config.sink.url)
-    if place.kind != "s3" or not place.bucket:
+    url = parse_sink_url(config.sink.url)
+    if url.kind != "s3" or not url.bucket:
         raise ConfigError(
-            f"sink.url = {config.sink.url} is no bucket: Snowflake loads from S3", hint="give --sink s3://bucket/prefix"
+            f"sink.url = {config.sink.url} is not a bucket: Snowflake loads from S3",
+            hint="set --sink s3://bucket/prefix",
         )
     layout = ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
     role = config.snowflake.aws_role_arn
     partition = role.split(":")[1] if role else "aws"
-    events = place.prefix + layout.events
-    return StageLocation(place.bucket, place.prefix, events, partition, _endpoint(config.s3.endpoint_url))
+    events = url.prefix + layout.events
+    return StageLocation(url.bucket, url.prefix, events, partition, _endpoint(config.s3.endpoint_url))
 
 
 def _endpoint(url: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Statements as data and as a script, so that the printed, executed and tested ones are the same. Pure."""
+"""SQL statements as data, and rendered as scripts: commands print and run the same statements. Pure."""
 
 import json
 import textwrap
@@ -11,12 +11,12 @@ _WIDTH = 110  # columns of a comment
 class Statement(NamedTuple):
     """One SQL statement without its semicolon. It can be run repeatedly."""
 
-    name: str  # what it is about: "role INGESTD_LOADER"
+    name: str  # the object: "role INGESTD_LOADER"
     text: str
     role: str  # that runs it
     comment: str = ""
-    proof: str = ""  # tells whether it was run: by hand, because it holds a secret that we are not told
-    asks: Literal["", "storage", "errors", "table", "pipe"] = ""  # what its answer is about
+    check: str = ""  # run instead: whether it was run by hand, because the text needs a secret
+    describes: Literal["", "storage", "errors", "table", "pipe"] = ""  # the object that its result describes
 
 
 class Document(NamedTuple):
@@ -53,7 +53,7 @@ def script(part: SetupPart) -> str:
 
 
 def text(document: Document) -> str:
-    """The content of its file."""
+    """The content of the document's file."""
     return json.dumps(document.body, indent=2) + "\n"
 
 

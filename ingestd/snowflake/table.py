@@ -1,4 +1,4 @@
-"""The table of the rows: its columns follow from the event model. Pure; the SQL is Snowflake's dialect."""
+"""The events table: its columns are derived from the event model. Pure; the SQL is Snowflake's dialect."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,13 +11,13 @@ from ingestd.core.errors import ConfigError
 from ingestd.core.events import ORIGIN_FIELDS, Event, Model
 
 FILE_NAME, FILE_ROW_NUMBER, LOADED_AT = "file_name", "file_row_number", "loaded_at"
-TEXT_MAX = 16 << 20  # characters: what VARCHAR holds, at the least, where it is given no length
+TEXT_MAX = 16 << 20  # characters: the minimum that a VARCHAR without a length can store
 
 _ID, _INTEGER, _TIME, _VARIANT = "VARCHAR(256)", "NUMBER(38,0)", "TIMESTAMP_NTZ(6)", "VARIANT"
 
 _INTEGER_MAX = 10**38 - 1
 _UNQUOTED = re.compile(r"[a-z_][a-z0-9_$]*")
-#: Event's own fields: first those of the guide's pipe, in its order.
+#: Event's own fields, in the order of the guide's pipe.
 _EVENT_FIELDS = (
     "event_id", "client_id", "event_timestamp", "event_type", "event_category", "page_url", "session_id", "channel",
     "device_type", "campaign_id", "duration_s", "consent", "properties",
@@ -43,7 +43,7 @@ _LOAD = {
     FILE_ROW_NUMBER: (_INTEGER, "Row in that object, from 1"),
     LOADED_AT: (_TIME, "When the load of the object began, UTC"),
 }
-# Words that Snowflake takes for a column's name only in quotes.
+# Words that Snowflake accepts as a column's name only in quotes.
 _RESERVED = frozenset(
     re.findall(
         r"\w+",
@@ -82,7 +82,7 @@ def columns(model: Model) -> tuple[Column, ...]:
             types[field.encode_name] = _common(types.get(field.encode_name, given), given)
     types["event_type"] = f"VARCHAR({max([256, *map(len, model.types)])})"
     keys = [*_EVENT_FIELDS, *(key for key in types if key not in _EVENT_FIELDS)]
-    # No other is required: rows of other origins, loaded by hand, may have no more.
+    # No other column is required: rows that were loaded by hand may have no other values.
     required = {"event_type", *(key for key, field in own.items() if field.required)}
     found = [Column(key.lower(), types[key], key, key in required, _COMMENTS.get(key, "")) for key in keys]
     found += [Column(name, kind, name, False, comment) for name, (kind, comment) in _ORIGIN.items()]
@@ -98,7 +98,7 @@ def create_table(table: str, columns: Iterable[Column]) -> str:
 
 
 def deduplicated(table: str, columns: Iterable[Column]) -> str:
-    """The SELECT without producers' duplicates: it keeps the first record of each event_id."""
+    """The SELECT without duplicate events: it keeps the first record of each event_id."""
     names = ",\n    ".join(identifier(column.name) for column in columns)
     return (
         f"SELECT\n    {names}\n"
@@ -123,7 +123,7 @@ def qualified(snowflake: SnowflakeConfig, name: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """A column's name in SQL: lower case, or quoted in upper case where quotes are needed, which is the same column."""
+    """A column's name in SQL: lower case; quoted in upper case, the same column, if it needs quotes."""
     if _UNQUOTED.fullmatch(name) and name not in _RESERVED:
         return name
     return '"' + name.upper().replace('"', '""') + '"'
@@ -141,7 +141,7 @@ def _fields(kind: type[Event]) -> tuple[inspect.Field, ...]:
 
 
 def _column_type(kind: inspect.Type) -> str:
-    """The narrowest type for every value of `kind`: a value that does not fit costs its whole file."""
+    """The narrowest type that stores every value of `kind`: one value that does not fit fails its whole file."""
     options = {_scalar(option) for option in _options(kind)}
     return options.pop() if len(options) == 1 else _VARIANT
 
@@ -173,13 +173,13 @@ def _scalar(kind: inspect.Type) -> str:
         case inspect.UUIDType():
             found = _varchar(36)
         case inspect.BytesType() | inspect.TimeType() | inspect.TimeDeltaType():
-            found = _varchar(None)  # base64; and forms of ISO 8601 that TIME does not read
+            found = _varchar(None)  # base64, or ISO 8601 formats that TIME does not parse
         case _:
             found = _PLAIN.get(type(kind), _VARIANT)
     return found
 
 
-#: A Decimal has any scale, so only VARIANT takes every one as it is.
+#: Without Decimal: it can have any scale, so only VARIANT stores every value unchanged.
 _PLAIN: dict[type[inspect.Type], str] = {
     inspect.BoolType: "BOOLEAN",
     inspect.FloatType: "FLOAT",
@@ -196,7 +196,7 @@ def _of_values(values: Iterable[object]) -> str:
     kinds = {type(value) for value in values}
     if kinds == {int}:
         return _INTEGER
-    return "VARCHAR" if kinds == {str} else _VARIANT  # no length: the model may come to have longer ones
+    return "VARCHAR" if kinds == {str} else _VARIANT  # no length: the model may get longer values
 
 
 def _is_bounded(kind: inspect.IntType) -> bool:
@@ -206,7 +206,7 @@ def _is_bounded(kind: inspect.IntType) -> bool:
 
 
 def _common(one: str, other: str) -> str:
-    """A type for the values of both."""
+    """A type that stores the values of both types."""
     if one == other:
         return one
     if one.startswith("VARCHAR") and other.startswith("VARCHAR"):
@@ -224,8 +224,8 @@ def _check(found: Iterable[Column]) -> None:
         if other := seen.get(column.name):
             names = " and ".join(repr(it.path or it.name) for it in (other, column))
             raise ConfigError(
-                f"events.model: {names} would be the same column of the table, which does not tell upper from lower "
-                "case and has columns of its own",
-                hint=f"rename the model's field, in rows too: field(name=...); taken are {', '.join(_LOAD)}",
+                f"events.model: {names} would share a column of the table: column names ignore case, and the table has "
+                "columns of its own",
+                hint=f"rename the model's field, also in rows: field(name=...); reserved names are {', '.join(_LOAD)}",
             )
         seen[column.name] = column

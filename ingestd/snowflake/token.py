@@ -9,7 +9,7 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import ConfigError
 
-LIFETIME = timedelta(minutes=59)  # an hour is the most that is accepted
+LIFETIME = timedelta(minutes=59)  # Snowflake accepts at most one hour
 _KEY_BYTES_MAX = 64 << 10
 
 
@@ -20,7 +20,7 @@ def token(settings: SnowflakeConfig, now: datetime) -> str:
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     except ImportError:
         raise ConfigError(
-            "a package of Snowflake's extra is missing", hint='pip install "ingestd[snowflake]"'
+            "a package of the snowflake extra is missing", hint='pip install "ingestd[snowflake]"'
         ) from None
     file = settings.private_key_file or ""
     passphrase = settings.private_key_passphrase
@@ -38,20 +38,20 @@ def token(settings: SnowflakeConfig, now: datetime) -> str:
             "iat": int(now.timestamp()),
             "exp": int((now + LIFETIME).timestamp()),
         }
-        signed = jwt.encode(claims, key, algorithm="RS256")  # type: ignore[arg-type]  # refuses other kinds of keys
+        signed = jwt.encode(claims, key, algorithm="RS256")  # type: ignore[arg-type]  # raises for other kinds of keys
     except OSError as error:
         raise ConfigError(f"snowflake.private_key_file = {file} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, jwt.PyJWTError):
-        # Not chained: such errors may quote what they have read.
+        # Not chained: such errors may quote the key.
         raise ConfigError(
-            f"snowflake.private_key_file = {file} holds no RSA key in PEM that we can open",
-            hint="PKCS #8; an encrypted one needs INGESTD__SNOWFLAKE__PRIVATE_KEY_PASSPHRASE",
+            f"snowflake.private_key_file = {file} has no RSA key in PEM format that can be read",
+            hint="use PKCS #8; for an encrypted key, set INGESTD__SNOWFLAKE__PRIVATE_KEY_PASSPHRASE",
         ) from None
     REDACTION.hide(signed)
     return signed
 
 
 def subject(settings: SnowflakeConfig) -> str:
-    """ACCOUNT.USER as in the token: upper case, an account locator without its region."""
+    """The token's subject, ACCOUNT.USER: upper case, without the region of an account locator."""
     account = (settings.account or "").upper()
     return f"{account.partition('.')[0]}.{(settings.user or '').upper()}"

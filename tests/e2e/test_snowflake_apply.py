@@ -183,7 +183,7 @@ def test_the_table_refuses_a_row_without_an_event_id(applied: Place, connection:
 def test_another_style_of_an_existing_pipe_is_told(applied: Place) -> None:
     done = applied.run("snowflake", "apply", "--style", "match")
     assert done.returncode == EXIT_PROBLEMS
-    assert "copies otherwise than this version would have it (style match)" in done.stdout
+    assert "differs from that of this version (style match)" in done.stdout
 
 
 async def test_other_rules_of_the_bucket_are_kept(place: Place, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,1 +1,1 @@
-"""`ingestd snowflake`: its commands, one file each."""
+"""The commands of `ingestd snowflake`, one file each."""

@@ -1,4 +1,4 @@
-"""`ingestd snowflake apply`: runs the statements of `sql`. Each can run twice, so a second run continues the first."""
+"""`ingestd snowflake apply`: runs the statements of `sql`. All can be repeated, so a second run continues."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -36,9 +36,9 @@ examples:
 FLAGS: list[click.Parameter] = [
     STAGE,
     STYLE,
-    CommandFlag("--dry-run", is_flag=True, section="Snowflake", help="show the statements, and run none"),
+    CommandFlag("--dry-run", is_flag=True, section="Snowflake", help="show the statements without running them"),
     CommandFlag(
-        "--notify", is_flag=True, section="Snowflake", help="also point the notification of the bucket to the pipe"
+        "--notify", is_flag=True, section="Snowflake", help="also make the bucket notify the queue of the pipe"
     ),
     *SETTINGS,
 ]
@@ -53,12 +53,12 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Run all statements in order. Returns 0, or EXIT_PROBLEMS where an operator must act."""
+    """Run all statements in order. Returns 0, or EXIT_PROBLEMS if an operator must act."""
     config = settings.config
     if options.notify and config.snowflake.delivery != "notification":
         raise ConfigError(
-            f"--notify: snowflake.delivery = {config.snowflake.delivery} needs no notification",
-            hint="leave it out, or set snowflake.delivery to notification",
+            f"--notify: snowflake.delivery = {config.snowflake.delivery} does not use notifications",
+            hint="omit --notify, or set snowflake.delivery to notification",
         )
     model = load_model(config.events.model)
     parts = setup(config, model, options.style)
@@ -86,7 +86,7 @@ class Application:
         self._style = style
         self._connection = connection
         self._role = ""
-        self._missing_roles: dict[str, str] = {}  # with the reason
+        self._missing_roles: dict[str, str] = {}  # reason by role
         self._identities: list[dict[str, str]] = []
         self._done = 0
         self._left: list[str] = []
@@ -99,7 +99,7 @@ class Application:
             say(f"\n-- {part.title}\n")
             for statement in part.statements:
                 self._run(statement)
-            if any(statement.asks in {"storage", "errors"} for statement in part.statements) and self._identities:
+            if any(statement.describes in {"storage", "errors"} for statement in part.statements) and self._identities:
                 document = trust(self._config, self._identities)
                 say_line("AWS", f"{document.comment}:")
                 say(textwrap.indent(text(document), "       "))
@@ -108,50 +108,53 @@ class Application:
         """Make the bucket notify the queue of the pipe. Raises SinkError."""
         from ingestd.sinks.s3_notification import change_notification  # noqa: PLC0415  slow to import
 
-        place, config = stage_location(self._config), self._config
+        location, config = stage_location(self._config), self._config
         if not self._queue_arn:
-            self._left.append(f"the notification of s3://{place.bucket}: the pipe has no queue")
+            self._left.append(f"the notification of s3://{location.bucket}: the pipe has no queue")
             return
-        ours = bucket.notification(place, self._queue_arn)
+        ours = bucket.notification(location, self._queue_arn)
         change = partial(bucket.merged, ours=ours)
         changed = wiring.run(change_notification(config.sink.url, config.s3, change))
         verb = "now notifies" if changed else "notifies"
-        say_line("ok", f"s3://{place.bucket} {verb} {self._queue_arn} of {place.events}*{SUFFIX}")
+        say_line("ok", f"s3://{location.bucket} {verb} {self._queue_arn} of {location.events}*{SUFFIX}")
 
     def end(self) -> int:
         """Print what is left to do; returns the exit code."""
-        say(f"\n{number(self._done, 'statement')} done, {len(self._left)} left to others\n")
+        say(f"\n{number(self._done, 'statement')} done, {len(self._left)} left for another user\n")
         for role, why in self._missing_roles.items():
-            say_line("left", f"all statements of {role}: this user cannot use the role: {why}")
+            say_line("left", f"all statements of role {role}: this user cannot use it: {why}")
         for left in self._left:
             say_line("left", left)
         for it in self._drifts:
-            say_line("WRONG", f"{it.seen} -> {it.todo}")
+            say_line("WRONG", f"{it.difference} -> {it.remedy}")
         return EXIT_PROBLEMS if self._left or self._drifts else 0
 
     def _run(self, statement: Statement) -> None:
         _show(statement)
         if not self._has_role(statement.role):
-            say_line("left", f"to a user with the role {statement.role}")
+            say_line("left", f"for a user with the role {statement.role}")
             self._left.append(statement.name)
             return
         try:
-            result = self._answer(statement)
+            result = self._execute(statement)
         except SnowflakeError:
-            say_line("FAILED", f"{statement.name}: correct it and run this again; existing objects stay as they are")
+            say_line(
+                "FAILED",
+                f"{statement.name}: correct it and run this again; existing objects do not change",
+            )
             raise
         self._done += 1
-        said = str(result.rows[0][0]) if len(result.rows) == 1 and not statement.asks else ""
-        say_line("ok", said or statement.name)
+        message = str(result.rows[0][0]) if len(result.rows) == 1 and not statement.describes else ""
+        say_line("ok", message or statement.name)
         self._drifts += self._compare(statement, result)
 
-    def _answer(self, statement: Statement) -> StatementResult:
-        if not statement.proof:
+    def _execute(self, statement: Statement) -> StatementResult:
+        if not statement.check:
             return self._connection.execute(statement.text)
         try:
-            return self._connection.execute(statement.proof)
+            return self._connection.execute(statement.check)
         except SnowflakeRefused as error:
-            hint = "run it by hand, with keys that can only read, then run this command again"
+            hint = "run its CREATE statement by hand with keys that can only read, then run this command again"
             raise SnowflakeRefused(f"{statement.name} does not exist", code=error.code, hint=hint) from error
 
     def _has_role(self, role: str) -> bool:
@@ -166,21 +169,21 @@ class Application:
         return True
 
     def _compare(self, statement: Statement, result: StatementResult) -> Iterable[Drift]:
-        """Differences between the object as Snowflake shows it and the configuration."""
+        """The differences between the object in Snowflake and the configuration."""
         config, snowflake = self._config, self._config.snowflake
         rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
-        match statement.asks:
+        match statement.describes:
             case "storage" | "errors":
                 properties = {str(row["property"]): str(row["property_value"]) for row in rows}
                 self._identities.append(properties)
-                if statement.asks == "storage":
+                if statement.describes == "storage":
                     return drift.of_storage(properties, snowflake, stage_location(config))
             case "table":
                 return drift.of_table(rows, snowflake, self._columns)
             case "pipe":
                 pipe = next((row for row in rows if _is_ours(row, snowflake)), None)
                 if pipe is None:
-                    return [Drift(f"{snowflake.pipe} is not shown", "check that the role owns it")]
+                    return [Drift(f"SHOW PIPES does not list {snowflake.pipe}", "check that the role owns the pipe")]
                 self._queue_arn = str(pipe.get("notification_channel") or "")
                 return drift.of_pipe(pipe, snowflake, self._columns, self._style)
         return ()

@@ -28,7 +28,7 @@ from ingestd.snowflake.stage_location import stage_location
 from ingestd.snowflake.table import FILE_NAME, columns, literal, qualified
 
 DEFAULT_RANGE = timedelta(days=13)  # Snowflake keeps the load history for 14 days
-RETRY_MAX_S = 5.0  # between two tries: a command gives up after a minute
+RETRY_MAX_S = 5.0  # between two attempts: the command gives up after a minute
 
 
 EXAMPLES = """\
@@ -62,34 +62,34 @@ def run(settings: Settings, options: Options) -> int:
 async def _reconcile(config: Config, options: Options) -> ReconcileReport:
     stage = stage_of(config)
     sink = wiring.make_sink(_many_calls(config), connections=0)
-    # Before the objects are listed, so that the listing contains every loaded object.
     connection = await asyncio.to_thread(open_connection, config.snowflake)
     try:
-        return await compared(config, options, connection, sink, stage)
+        return await compare(config, options, connection, sink, stage)
     finally:
         await sink.close()
         await asyncio.to_thread(connection.close)
 
 
-async def compared(
+async def compare(
     config: Config, options: Options, connection: Connection, sink: Sink, stage: StageScope
 ) -> ReconcileReport:
-    """Compares objects and loads. `sink` is not started, because that would prepare it for writing."""
+    """Compare objects with loads. `sink` is not started, because that would prepare it for writing."""
     now = datetime.now(UTC)
-    asked = options.since if options.since is not None else _milliseconds(now - DEFAULT_RANGE)
+    start = options.since if options.since is not None else _milliseconds(now - DEFAULT_RANGE)
     # Loads come after their records, but clocks differ and producers can set any timestamp.
-    since = max(EPOCH + timedelta(milliseconds=max(0, asked - DAY_MS)), now - copy_history.KEPT)
-    fates = await asyncio.to_thread(_fates, config, connection, stage, since, now)
-    work = Reconciliation(fates, now=now, late_s=config.snowflake.late, since=since)
-    guard = SinkRetrier(_many_calls(config).sink, lambda _: None)
-    async for thing in Objects(sink, guard, wiring.make_keys(config), asked, options.until).each():
-        work.take(thing)
-    if suspects := work.suspects():
-        work.settle(await asyncio.to_thread(_counted, connection, stage, suspects))
-    return work.report(sink.url, stage, strangers=options.since is None and options.until is None)
+    since = max(EPOCH + timedelta(milliseconds=max(0, start - DAY_MS)), now - copy_history.HISTORY_AGE)
+    # Before the objects are listed, so that the listing contains every loaded object.
+    states = await asyncio.to_thread(_load_states, config, connection, stage, since, now)
+    reconciliation = Reconciliation(states, now=now, late_s=config.snowflake.late, since=since)
+    retrier = SinkRetrier(_many_calls(config).sink, lambda _: None)
+    async for item in Objects(sink, retrier, wiring.make_keys(config), start, options.until).each():
+        reconciliation.add(item)
+    if keys := reconciliation.keys_to_count():
+        reconciliation.apply_row_counts(await asyncio.to_thread(_count_rows, connection, stage, keys))
+    return reconciliation.report(sink.url, stage, complete=options.since is None and options.until is None)
 
 
-def _fates(
+def _load_states(
     config: Config, connection: Connection, stage: StageScope, since: datetime, now: datetime
 ) -> dict[str, copy_history.FileLoadState]:
     with readable_answer():
@@ -100,21 +100,21 @@ def _fates(
 
 def stage_of(config: Config) -> StageScope:
     """The stage, table and pipe in the form of SQL statements. Raises ConfigError where the sink is not a bucket."""
-    place, snowflake = stage_location(config), config.snowflake
+    location, snowflake = stage_location(config), config.snowflake
     return StageScope(
         table=qualified(snowflake, snowflake.table),
         pipe=qualified(snowflake, snowflake.pipe),
-        root=place.root,
-        events=place.events.removeprefix(place.root),
+        root=location.root,
+        events=location.events.removeprefix(location.root),
         copy=copy(snowflake, columns(load_model(config.events.model)), "select"),
     )
 
 
-def _counted(connection: Connection, stage: StageScope, keys: list[str]) -> dict[str, int]:
-    """Counts the rows of each object in the table."""
+def _count_rows(connection: Connection, stage: StageScope, keys: list[str]) -> dict[str, int]:
+    """Count the rows of each object in the table."""
     found: dict[str, int] = {}
-    for some in reconcile.batches(keys):
-        names = ", ".join(literal(stage.root + key) for key in some)
+    for batch in reconcile.batches(keys):
+        names = ", ".join(literal(stage.root + key) for key in batch)
         # The configuration has checked the names; the keys are escaped.
         sql = f"SELECT {FILE_NAME}, COUNT(*) FROM {stage.table} WHERE {FILE_NAME} IN ({names}) GROUP BY 1"  # noqa: S608
         rows = connection.execute(sql).rows

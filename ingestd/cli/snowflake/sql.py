@@ -24,7 +24,13 @@ examples:
 FLAGS: list[click.Parameter] = [
     STAGE,
     STYLE,
-    CommandFlag("--out", metavar="DIR", section="Output", completes="dir", help="write one file for each part instead"),
+    CommandFlag(
+        "--out",
+        metavar="DIR",
+        section="Output",
+        completes="dir",
+        help="write one file for each part",
+    ),
     *SETTINGS,
 ]
 
@@ -51,5 +57,7 @@ def run(settings: Settings, options: Options) -> int:
             (folder / name).write_text(content)
             say_line("wrote", str(folder / name))
     except OSError as error:
-        raise ConfigError(f"--out {options.out} cannot be written: {error.strerror}", hint="name a folder") from None
+        raise ConfigError(
+            f"--out {options.out} cannot be written: {error.strerror}", hint="choose a directory"
+        ) from None
     return 0

@@ -50,7 +50,7 @@ def run(settings: Settings, options: Options) -> int:
     while True:
         try:
             with open_connection(snowflake) as connection:
-                report = ask(connection, snowflake, datetime.now(UTC))
+                report = read_report(connection, snowflake, datetime.now(UTC))
         except SnowflakeUnavailable as error:
             if not options.watch:
                 raise
@@ -69,8 +69,8 @@ def _show(report: PipeReport, options: Options) -> None:
         say(REDACTION.clean(pipe_status.text(report)) + ("\n" if options.watch else ""))
 
 
-def ask(connection: Connection, snowflake: SnowflakeConfig, now: datetime) -> PipeReport:
-    """Reads the status of the pipe and its load history of the last day."""
+def read_report(connection: Connection, snowflake: SnowflakeConfig, now: datetime) -> PipeReport:
+    """Read the status of the pipe and its copy history of the last day."""
     pipe = qualified(snowflake, snowflake.pipe)
     answer = connection.execute(pipe_status.query(pipe)).rows
     loads = list(history_since(connection, snowflake, now - HISTORY, now))
