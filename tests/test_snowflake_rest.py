@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.config.secrets import REDACTION
 from ingestd.config.types import Secret
 from ingestd.core.errors import ConfigError, SnowflakeRefused, SnowflakeUnavailable
+from ingestd.ops import http_client
 from ingestd.snowflake.rest import PipeEndpoint
 from ingestd.snowflake.token import LIFETIME, subject, token
 from tests.services.ports import HOST
@@ -105,12 +107,14 @@ class Server:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.answers: list[tuple[int, bytes]] = []
+        self.delay_s = 0.0  # before each answer
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 server.requests.append(Request(self.path, dict(self.headers), json.loads(body)))
+                time.sleep(server.delay_s)
                 status, answer = server.answers.pop(0) if server.answers else (200, b'{"responseCode":"SUCCESS"}')
                 self.send_response(status)
                 if status == 302:
@@ -179,6 +183,17 @@ async def test_any_other_answer_means_to_try_again(
         await endpoint.submit(["a"])
     await endpoint.submit(["a"])
     assert len(server.requests) == 2
+
+
+async def test_an_answer_may_take_longer_than_other_servers_are_given(
+    server: Server, endpoint: PipeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = http_client.post.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "step_timeout_s", 0.05)
+    server.delay_s = 0.3
+    await endpoint.submit(["a"])
+    assert len(server.requests) == 1
 
 
 async def test_a_redirect_does_not_take_the_token_elsewhere(server: Server, endpoint: PipeEndpoint) -> None:

@@ -8,7 +8,7 @@ from urllib.request import getproxies, proxy_bypass
 if TYPE_CHECKING:
     from aiohttp import StreamReader
 
-STEP_TIMEOUT_S = 10.0  # to connect, and without a byte
+STEP_TIMEOUT_S = 10.0  # to connect, and without a byte, unless the caller grants more
 MAX_ANSWER_BYTES = 1 << 20
 
 
@@ -33,6 +33,7 @@ async def post(
     headers: Mapping[str, str],
     *,
     timeout_s: float,
+    step_timeout_s: float = STEP_TIMEOUT_S,
     max_bytes: int = MAX_ANSWER_BYTES,
 ) -> HttpAnswer:
     """Send `data`, a body or the fields of a form. Raises ``HttpFailure``.
@@ -41,7 +42,7 @@ async def post(
     """
     import aiohttp  # noqa: PLC0415  it takes long to load, and few daemons call out
 
-    timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=STEP_TIMEOUT_S, sock_read=STEP_TIMEOUT_S)
+    timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=step_timeout_s, sock_read=step_timeout_s)
     headers = {"Accept": "application/json", "Accept-Encoding": "identity", **headers}
     try:
         async with (

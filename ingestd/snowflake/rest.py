@@ -16,7 +16,8 @@ from ingestd.snowflake.table import qualified
 from ingestd.snowflake.token import LIFETIME, token
 
 MAX_FILES = 5000  # in one request
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 60.0  # for the whole request
+_STEP_TIMEOUT_S = 30.0  # to connect, and without a byte: Snowpipe may take that long to answer
 _MAX_ANSWER_BYTES = 64 << 10
 _RENEW_AT = 0.8  # of a token's lifetime
 
@@ -55,7 +56,9 @@ class PipeEndpoint:
         }
         url = f"{self._url}?requestId={uuid.uuid4()}"
         try:
-            answer = await post(url, body, headers, timeout_s=_TIMEOUT_S, max_bytes=_MAX_ANSWER_BYTES)
+            answer = await post(
+                url, body, headers, timeout_s=_TIMEOUT_S, step_timeout_s=_STEP_TIMEOUT_S, max_bytes=_MAX_ANSWER_BYTES
+            )
         except HttpFailure as error:
             raise SnowflakeUnavailable(f"cannot reach the pipe: {error}", code=error.code) from None
         if answer.status != 200:
