@@ -81,7 +81,7 @@ async def compare(
     # Before the objects are listed, so that the listing contains every loaded object.
     states = await asyncio.to_thread(_load_states, config, connection, stage, since, now)
     reconciliation = Reconciliation(states, now=now, late_s=config.snowflake.late, since=since)
-    retrier = SinkRetrier(_many_calls(config).sink, lambda _: None)
+    retrier = SinkRetrier(_many_calls(config).sink, effect="retrying")
     async for item in Objects(sink, retrier, wiring.make_keys(config), start, options.until).each():
         reconciliation.add(item)
     if keys := reconciliation.keys_to_count():
