@@ -14,7 +14,7 @@ from ingestd.core.chain import ChainPolicy, Neighbours, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
-from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.core.records import EpochRecords, LogRange, PlainRecord, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validated
 from ingestd.ops.metrics import Metrics
@@ -65,7 +65,7 @@ class Ports:
         self.asking.clear()
         self._answer.set_result(value)
 
-    def seek(self, _: TopicPartition, offset: int) -> None:
+    def seek(self, _: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:
         self.seeks.append(offset)
 
     def pause(self, _: TopicPartition) -> None:
@@ -210,7 +210,7 @@ class Play:
         validated = Validated(b"{}\n" * len(offsets), {"t": len(offsets)}, [])
 
         async def add() -> None:
-            self.writer.add(records, validated, b"")
+            self.writer.add(EpochRecords(records, None), validated, b"")
 
         self.loop.run_until_complete(add())
         self.metrics.consumed(TP, len(offsets))
@@ -416,7 +416,7 @@ def test_an_object_without_a_topics_id_is_judged_by_its_records() -> None:
 
 
 def test_the_start_policy_applies_where_there_is_no_chain_and_is_committed_first() -> None:
-    play = Play().answer("committed", None).answer("neighbours", Neighbours()).answer("start", 40)
+    play = Play().answer("committed", None).answer("neighbours", Neighbours()).answer("start", Position(40))
     assert play.committing() == Position(40, "")
     play.answer("commit", True).answer("log", LOG)
     assert play.ports.seeks[-1] == 40

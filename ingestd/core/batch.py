@@ -13,10 +13,11 @@ from ingestd.core.validation import Validated
 
 
 class RecordRef(msgspec.Struct, frozen=True):
-    """A record's offset and Kafka timestamp (ms)."""
+    """A record's offset, its Kafka timestamp (ms), and the leader epoch in which it was written."""
 
     offset: int
     timestamp: int
+    leader_epoch: int | None = None
 
 
 class EncodedBatch(msgspec.Struct, frozen=True):
@@ -31,7 +32,7 @@ class EncodedBatch(msgspec.Struct, frozen=True):
 
 
 class Batch:
-    """Records ``[start, end)`` of one partition, as rows under compression and rejected records.
+    """Records ``[start, end)`` of one partition and leader epoch, as rows under compression and rejected records.
 
     `start` is the position where the batch opens, not the first surviving record; every record counts towards `end`,
     accepted or not.
@@ -84,12 +85,25 @@ class Batch:
         """This batch's share of the memory budget."""
         return self.size if self._encoded_bytes is not None else self.overhead_bytes + self.size
 
-    def add(self, records: Sequence[Record], validated: Validated, quarantine: bytes, now: float) -> None:
-        """Add consecutive records. `quarantine` holds the lines of the rejected ones."""
+    @property
+    def leader_epoch(self) -> int | None:
+        """The leader epoch of all its records."""
+        return self.first.leader_epoch if self.first is not None else None
+
+    def add(
+        self,
+        records: Sequence[Record],
+        validated: Validated,
+        quarantine: bytes,
+        now: float,
+        leader_epoch: int | None = None,
+    ) -> None:
+        """Add consecutive records of the batch's leader epoch. `quarantine` holds the lines of the rejected ones."""
         last = records[-1]
         if self.first is None:
-            self.first = RecordRef(records[0].offset, records[0].timestamp)
+            self.first = RecordRef(records[0].offset, records[0].timestamp, leader_epoch)
             self.opened_at = now
+        assert self.leader_epoch == leader_epoch, "a batch has records of one leader epoch"
         self.end = last.offset + 1
         self.last_timestamp = last.timestamp
         self.rejected += len(validated.rejected)
@@ -164,6 +178,7 @@ class Batch:
             last_timestamp=self.last_timestamp,
             cluster=cluster or None,
             topic_id=topic_id or None,
+            leader_epoch=first.leader_epoch,
             version=version,
             quarantine=quarantine,
         )

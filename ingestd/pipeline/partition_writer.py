@@ -10,7 +10,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 from ingestd import __version__
@@ -19,7 +19,7 @@ from ingestd.core.chain import ChainPolicy, ChainRules, Halt, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
-from ingestd.core.records import LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochRecords, LogRange, Position, TopicPartition
 from ingestd.core.validation import Validated
 from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.pipeline.chain_objects import ChainObjects, Dependencies
@@ -79,13 +79,16 @@ class PartitionWriter:
         """Whether records that were fetched in this epoch are still wanted."""
         return self.buffer.epoch == epoch and self.buffer.position is not None
 
-    def add(self, chunk: Sequence[Record], validated: Validated, quarantine: bytes) -> None:
+    def add(self, chunk: EpochRecords, validated: Validated, quarantine: bytes) -> None:
         """Add consecutive records to the open batch. `quarantine` holds the lines of the rejected ones."""
+        records, leader_epoch = chunk
         is_first = self.buffer.first is None
-        batch = self.buffer.batch_for(chunk[0].offset)
-        batch.add(chunk, validated, quarantine, _now())
-        self.buffer.advance(RecordRef(chunk[0].offset, chunk[0].timestamp), batch.end)
-        self.last_timestamp = chunk[-1].timestamp
+        if self.buffer.open is not None and self.buffer.open.leader_epoch != leader_epoch:
+            self.flush(FlushReason.LEADER_EPOCH)
+        batch = self.buffer.batch_for(records[0].offset)
+        batch.add(records, validated, quarantine, _now(), leader_epoch)
+        self.buffer.advance(RecordRef(records[0].offset, records[0].timestamp, leader_epoch), batch.end)
+        self.last_timestamp = records[-1].timestamp
         self.note_progress(_now())
         if is_first:
             self._changed.set()
@@ -195,7 +198,7 @@ class PartitionWriter:
         if last is not None:
             position = self._rules.position_after(last)
         else:
-            position = Position(await self._source.resolve_start(self.partition))
+            position = await self._source.resolve_start(self.partition)
         await self._commit(position)
         return position
 
