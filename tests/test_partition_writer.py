@@ -98,7 +98,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     async def neighbours(listing: Any, _keys: object, _partition: object, offset: int) -> Any:
         return await listing._sink.ask("neighbours", offset)
 
+    async def fork(listing: Any, _keys: object, _partition: object, *around: int) -> Any:
+        return await listing._sink.ask("fork", *around)
+
     monkeypatch.setattr(chain_objects, "find_neighbours", neighbours)
+    monkeypatch.setattr(chain_objects, "find_fork", fork)
     monkeypatch.setattr(chain_objects, "LOG_END_INTERVAL_S", 0.0)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -311,14 +315,14 @@ def test_uploads_again_where_the_winner_has_vanished() -> None:
 
 
 def test_without_a_mark_the_neighbours_are_asked() -> None:
-    play = Play().at(Position(10)).first(10).answer("head", None)
+    play = Play().at(Position(10)).first(10)
     assert play.asked("neighbours") == 10
     play.answer("neighbours", Neighbours())
     assert play.idle()
 
 
 def test_halts_inside_of_an_object_and_names_the_right_offset() -> None:
-    play = Play().at(Position(10)).first(10).answer("head", None)
+    play = Play().at(Position(10)).first(10)
     play.answer("neighbours", Neighbours(before=key(5))).answer("head", thing(5, 17)).answer("log", LOG)
     assert play.halted() == "misaligned"
     assert "to 17" in play.message()
@@ -326,21 +330,20 @@ def test_halts_inside_of_an_object_and_names_the_right_offset() -> None:
 
 def test_halts_past_the_end_of_the_chain_and_names_it() -> None:
     """Going on would leave out what is between, and nothing would tell of it."""
-    play = Play().at(Position(20)).first(20).answer("head", None)
+    play = Play().at(Position(20)).first(20)
     play.answer("neighbours", Neighbours(before=key(5))).answer("head", thing(5, 17)).answer("log", LOG)
     assert play.halted() == "misaligned"
     assert "reset the group's offset for this partition to 17" in play.message()
 
 
 def test_halts_before_objects_that_exist() -> None:
-    play = Play().at(Position(10)).first(10).answer("head", None)
+    play = Play().at(Position(10)).first(10)
     play.answer("neighbours", Neighbours(after=key(12)))
     assert play.halted() == "misaligned"
 
 
 def test_a_mark_of_another_place_counts_as_none() -> None:
     play = Play().at(Position(10, "ingestd:1:elsewhere")).first(10)
-    play.answer("head", None)
     assert play.asked("neighbours") == 10
 
 
@@ -356,7 +359,7 @@ def without_offsets() -> Play:
 
 def test_a_group_without_offsets_goes_on_at_the_end_of_the_chain() -> None:
     play = without_offsets().first(5)
-    play.answer("head", thing(5, 17)).answer("log", LOG)
+    play.answer("neighbours", Neighbours(at=key(5))).answer("head", thing(5, 17)).answer("log", LOG)
     assert play.committing() == Position(17, TAG)
 
 
@@ -366,14 +369,9 @@ def test_a_source_that_keeps_no_log_goes_on_at_the_end_of_the_chain_without_look
     assert play.committing() == Position(17)
 
 
-@pytest.mark.parametrize("later", [1, 86_400_000], ids=["same day", "another day"])
-def test_a_group_without_offsets_halts_at_a_topic_that_was_created_again_and_is_longer(later: int) -> None:
-    play = without_offsets().first(5, NOON + later)
-    if later == 1:
-        play.answer("head", thing(5, 17))
-    else:
-        play.answer("head", None).answer("neighbours", Neighbours(at=key(5))).answer("head", thing(5, 17))
-    play.answer("log", LOG)
+def test_a_group_without_offsets_halts_at_a_topic_that_was_created_again_and_is_longer() -> None:
+    play = without_offsets().first(5, NOON + 1)
+    play.answer("neighbours", Neighbours(at=key(5))).answer("head", thing(5, 17)).answer("log", LOG)
     assert play.halted() == "recreated_topic"
 
 
@@ -443,7 +441,7 @@ def test_halts_where_retention_was_faster() -> None:
 def test_seals_the_hole_where_loss_is_allowed() -> None:
     play = Play(skip_lost=True).at(Position(10, TAG), LogRange(50, 1000)).answer("neighbours", Neighbours())
     assert play.ports.seeks[-1] == 50
-    play.first(52).answer("head", None).answer("neighbours", Neighbours())
+    play.first(52).answer("neighbours", Neighbours())
     hole = play.buffer.flushed[0]
     assert (hole.start, hole.end, hole.records, hole.flush_reason) == (10, 50, 0, FlushReason.HOLE)
     assert play.asked("put")[0] == key(10)

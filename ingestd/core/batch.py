@@ -140,7 +140,9 @@ class Batch:
         self._gzip.write(chunk)
         self._body_bytes = self._gzip.size
 
-    def encode(self, layout: ObjectKeys, cluster: str, version: str, topic_id: str = "") -> EncodedBatch:
+    def encode(
+        self, layout: ObjectKeys, cluster: str, version: str, topic_id: str = "", fork: int | None = None
+    ) -> EncodedBatch:
         """Close the gzip stream and name the objects. Slow; once, after the last ``write`` has returned."""
         if (rest := self.take_chunk()) is not None:
             self.write(rest)
@@ -152,9 +154,11 @@ class Batch:
         self._encoded_bytes = len(body.data) + len(quarantine or b"")
         digest = digest_of(quarantine) if quarantine is not None else None
         return EncodedBatch(
-            data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end),
+            data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end, fork),
             data=body.data,
-            metadata=self._metadata(first, body, digest, cluster=cluster, version=version, topic_id=topic_id),
+            metadata=self._metadata(
+                first, body, digest, cluster=cluster, version=version, topic_id=topic_id, fork=fork
+            ),
             row_bytes=body.row_bytes,
             quarantine_key=layout.quarantine_key(self.partition, self.start, first.timestamp, digest)
             if digest is not None
@@ -163,7 +167,15 @@ class Batch:
         )
 
     def _metadata(
-        self, first: RecordRef, body: GzipBody, quarantine: str | None, *, cluster: str, version: str, topic_id: str
+        self,
+        first: RecordRef,
+        body: GzipBody,
+        quarantine: str | None,
+        *,
+        cluster: str,
+        version: str,
+        topic_id: str,
+        fork: int | None,
     ) -> ObjectMetadata:
         return ObjectMetadata(
             topic=self.partition.topic,
@@ -179,6 +191,7 @@ class Batch:
             cluster=cluster or None,
             topic_id=topic_id or None,
             leader_epoch=first.leader_epoch,
+            fork=fork,
             version=version,
             quarantine=quarantine,
         )
