@@ -190,10 +190,7 @@ class KafkaSource:
         return {TopicPartition(*partition): found for partition, found in polled.items()}
 
     def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:
-        """Ignored where the partition is not ours: a rebalance may come first.
-
-        Brokers before Kafka 2.7 do not look at `leader_epoch`.
-        """
+        """Ignored where the partition is not ours: a rebalance may come first. Kafka before 2.7 ignores the epoch."""
         if self._consumer is not None:
             self._consumer.seek(partition, offset, leader_epoch)
 
