@@ -1,7 +1,7 @@
 """The promises of a source whose log has leader epochs, as tests."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from ingestd.core.records import EpochEnd, Position, TopicPartition
@@ -12,10 +12,11 @@ from tests.contract.source_contract import LIMIT, Reader, World, offsets, values
 class EpochWorld(World):
     """A `World` whose partitions can get another leader.
 
-    `elect` begins a leader epoch. With an end, the log ends there from then on: later records are lost.
+    `elect` begins a leader epoch. With an end, the log ends there and goes on with the values, before a source can see
+    its end.
     """
 
-    elect: Callable[[TopicPartition, int | None], Awaitable[None]]
+    elect: Callable[[TopicPartition, int | None, Sequence[bytes]], Awaitable[None]]
 
 
 def epoch_at(reader: Reader, partition: TopicPartition, offset: int) -> int:
@@ -49,8 +50,7 @@ class LeaderEpochContract:
     async def test_hands_out_records_by_leader_epoch(self, world: EpochWorld) -> None:
         partition = world.partitions[0]
         await world.append(partition, [b"a", b"b"])
-        await world.elect(partition, None)
-        await world.append(partition, [b"c", b"d"])
+        await world.elect(partition, None, [b"c", b"d"])
         reader = await self.read(world, 4)
         found = reader.epochs[partition]
         assert list(found) == [0, 1, 2, 3]
@@ -61,8 +61,7 @@ class LeaderEpochContract:
     async def test_tells_where_an_epoch_ends(self, world: EpochWorld) -> None:
         partition = world.partitions[0]
         await world.append(partition, [b"a", b"b"])
-        await world.elect(partition, None)
-        await world.append(partition, [b"c"])
+        await world.elect(partition, None, [b"c"])
         reader = await self.read(world, 3)
         former, later = epoch_at(reader, partition, 0), epoch_at(reader, partition, 2)
         assert await world.source.epoch_end(partition, former) == EpochEnd(former, 2)
@@ -73,8 +72,7 @@ class LeaderEpochContract:
         partition = world.partitions[0]
         await world.append(partition, [b"a", b"b"])
         reader = await self.read(world, 2)
-        await world.elect(partition, None)
-        await world.append(partition, [b"c"])
+        await world.elect(partition, None, [b"c"])
         assert values(await reader.take(partition, 1)) == [b"c"]
         assert world.listener.heard == [("assigned", frozenset(world.partitions))]
 
@@ -85,8 +83,7 @@ class LeaderEpochContract:
         await world.append(partition, [b"a", b"b", b"c", b"d"])
         reader = await self.read(world, 4)
         former = epoch_at(reader, partition, 3)
-        await world.elect(partition, 2)
-        await world.append(partition, [b"another"] * 4)
+        await world.elect(partition, 2, [b"another"] * 4)
         await until_out_of_range(world, reader, partition)
         assert not reader.got[partition]
         assert await world.source.epoch_end(partition, former) == EpochEnd(former, 2)
@@ -99,8 +96,7 @@ class LeaderEpochContract:
         reader = await self.read(world, 4)
         former = epoch_at(reader, partition, 3)
         world.source.pause(partition)
-        await world.elect(partition, 2)
-        await world.append(partition, [b"another"] * 4)
+        await world.elect(partition, 2, [b"another"] * 4)
         world.source.seek(partition, 4, former)
         await until_out_of_range(world, reader, partition)
         assert not reader.got[partition]
@@ -128,9 +124,8 @@ class LeaderEpochContract:
     async def test_the_start_position_follows_what_the_log_holds(self, world: EpochWorld) -> None:
         partition = world.partitions[0]
         await world.listener.wait_for(world.partitions)
-        await world.elect(partition, None)
+        await world.elect(partition, None, [])
         start = await world.source.resolve_start(partition)
-        await world.elect(partition, None)
-        await world.append(partition, [b"a"])
+        await world.elect(partition, None, [b"a"])
         world.source.seek(partition, start.offset, start.leader_epoch)
         assert values(await Reader(world.source).take(partition, 1)) == [b"a"]

@@ -30,8 +30,9 @@ class TestMemorySource(SourceContract, LeaderEpochContract):
         async def create_again() -> None:
             log.create_again()
 
-        async def elect(partition: TopicPartition, end: int | None) -> None:
+        async def elect(partition: TopicPartition, end: int | None, values: Sequence[bytes]) -> None:
             log.elect(partition, end)
+            await append(partition, values)
 
         await source.start(listener)
         yield EpochWorld(source, listener, (P0, P1), append, create_again, lambda: MemorySource(log), elect)
