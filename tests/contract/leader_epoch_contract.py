@@ -32,26 +32,27 @@ async def until_out_of_range(world: EpochWorld, reader: Reader, partition: Topic
             assert await reader.fetch()
 
 
+async def read(world: EpochWorld, count: int) -> Reader:
+    """Read records of the first partition, of which all are in the log, from its beginning on."""
+    partition = world.partitions[0]
+    await world.listener.wait_for(world.partitions)
+    world.source.seek(partition, 0)
+    reader = Reader(world.source)
+    await reader.take(partition, count)
+    return reader
+
+
 class LeaderEpochContract:
     """The promises of `ingestd.sources.base.Source` that concern leader epochs.
 
     Subclass it in a test module, named ``Test...``, with an async fixture ``world`` that yields an `EpochWorld`.
     """
 
-    async def read(self, world: EpochWorld, count: int, offset: int = 0) -> Reader:
-        """Read records of the first partition, of which all are in the log."""
-        partition = world.partitions[0]
-        await world.listener.wait_for(world.partitions)
-        world.source.seek(partition, offset)
-        reader = Reader(world.source)
-        await reader.take(partition, count)
-        return reader
-
     async def test_hands_out_records_by_leader_epoch(self, world: EpochWorld) -> None:
         partition = world.partitions[0]
         await world.append(partition, [b"a", b"b"])
         await world.elect(partition, None, [b"c", b"d"])
-        reader = await self.read(world, 4)
+        reader = await read(world, 4)
         found = reader.epochs[partition]
         assert list(found) == [0, 1, 2, 3]
         former, later = epoch_at(reader, partition, 0), epoch_at(reader, partition, 2)
@@ -62,7 +63,7 @@ class LeaderEpochContract:
         partition = world.partitions[0]
         await world.append(partition, [b"a", b"b"])
         await world.elect(partition, None, [b"c"])
-        reader = await self.read(world, 3)
+        reader = await read(world, 3)
         former, later = epoch_at(reader, partition, 0), epoch_at(reader, partition, 2)
         assert await world.source.epoch_end(partition, former) == EpochEnd(former, 2)
         assert await world.source.epoch_end(partition, later) == EpochEnd(later, 3)
@@ -71,7 +72,7 @@ class LeaderEpochContract:
     async def test_goes_on_over_an_election_that_loses_nothing(self, world: EpochWorld) -> None:
         partition = world.partitions[0]
         await world.append(partition, [b"a", b"b"])
-        reader = await self.read(world, 2)
+        reader = await read(world, 2)
         await world.elect(partition, None, [b"c"])
         assert values(await reader.take(partition, 1)) == [b"c"]
         assert world.listener.heard == [("assigned", frozenset(world.partitions))]
@@ -81,7 +82,8 @@ class LeaderEpochContract:
     ) -> None:
         partition = world.partitions[0]
         await world.append(partition, [b"a", b"b", b"c", b"d"])
-        reader = await self.read(world, 4)
+        await world.source.stream_id(partition)
+        reader = await read(world, 4)
         former = epoch_at(reader, partition, 3)
         await world.elect(partition, 2, [b"another"] * 4)
         await until_out_of_range(world, reader, partition)
@@ -93,7 +95,7 @@ class LeaderEpochContract:
     async def test_notices_it_after_a_seek_with_the_epoch_of_the_lost_records(self, world: EpochWorld) -> None:
         partition = world.partitions[0]
         await world.append(partition, [b"a", b"b", b"c", b"d"])
-        reader = await self.read(world, 4)
+        reader = await read(world, 4)
         former = epoch_at(reader, partition, 3)
         world.source.pause(partition)
         await world.elect(partition, 2, [b"another"] * 4)
@@ -104,7 +106,7 @@ class LeaderEpochContract:
     async def test_hands_out_nothing_after_an_epoch_that_the_log_does_not_have(self, world: EpochWorld) -> None:
         partition = world.partitions[0]
         await world.append(partition, [b"a", b"b"])
-        reader = await self.read(world, 2)
+        reader = await read(world, 2)
         later = epoch_at(reader, partition, 1) + 100
         world.source.seek(partition, 1, later)
         await until_out_of_range(world, reader, partition)
@@ -115,7 +117,7 @@ class LeaderEpochContract:
     async def test_reads_a_commit_back_with_its_epoch_and_fork(self, world: EpochWorld) -> None:
         partition = world.partitions[0]
         await world.append(partition, [b"a"])
-        await self.read(world, 1)
+        await read(world, 1)
         stream = await world.source.stream_id(partition)
         for position in (Position(1, "mark", stream, 5, 7), Position(1, "", stream, 0), Position(1, "", "", 3)):
             assert await world.source.commit(partition, position)
