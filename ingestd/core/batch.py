@@ -1,6 +1,7 @@
 """One partition's batch: rows under compression, rejected records, and the two objects it becomes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +18,13 @@ class RecordRef(msgspec.Struct, frozen=True):
 
     offset: int
     timestamp: int
+    leader_epoch: int | None = None
+
+
+class ObjectName(NamedTuple):
+    """What of a batch is in the name of its data object: an offset, and the leader epoch where names have one."""
+
+    start: int
     leader_epoch: int | None = None
 
 
@@ -140,7 +148,14 @@ class Batch:
         self._gzip.write(chunk)
         self._body_bytes = self._gzip.size
 
-    def encode(self, layout: ObjectKeys, cluster: str, version: str, topic_id: str = "") -> EncodedBatch:
+    def encode(
+        self,
+        layout: ObjectKeys,
+        cluster: str,
+        version: str,
+        topic_id: str = "",
+        name: ObjectName | None = None,
+    ) -> EncodedBatch:
         """Close the gzip stream and name the objects. Slow; once, after the last ``write`` has returned."""
         if (rest := self.take_chunk()) is not None:
             self.write(rest)
@@ -151,12 +166,13 @@ class Batch:
         self._quarantine.clear()
         self._encoded_bytes = len(body.data) + len(quarantine or b"")
         digest = digest_of(quarantine) if quarantine is not None else None
+        start, leader_epoch = name or ObjectName(self.start)
         return EncodedBatch(
-            data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end),
+            data_key=layout.data_key(self.partition, start, first.timestamp, self.end, leader_epoch),
             data=body.data,
             metadata=self._metadata(first, body, digest, cluster=cluster, version=version, topic_id=topic_id),
             row_bytes=body.row_bytes,
-            quarantine_key=layout.quarantine_key(self.partition, self.start, first.timestamp, digest)
+            quarantine_key=layout.quarantine_key(self.partition, start, first.timestamp, digest)
             if digest is not None
             else None,
             quarantine=quarantine,
