@@ -30,7 +30,6 @@ _METADATA = re.compile(
     r"(?P<tag>\S+)?"
     r"(?:(?:^| )of (?P<topic_id>[A-Za-z0-9_-]{22}))?"
     r"(?:(?:^| )in epoch (?P<epoch>[0-9]{1,10}))?"
-    r"(?:(?:^| )fork (?P<fork>[0-9]{1,10}))?"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -149,13 +148,12 @@ async def committed(
 
 
 def commit_metadata(position: Position) -> str:
-    """The text that is committed with an offset: ``TAG of TOPIC_ID in epoch 5 fork 7``, without what is not known."""
-    topic_id, epoch, fork = position.topic_id, position.leader_epoch, position.fork
+    """The text that is committed with an offset: ``TAG of TOPIC_ID in epoch 5``, without what is not known."""
+    topic_id, epoch = position.topic_id, position.leader_epoch
     words = (
         position.commit_tag,
         f"of {topic_id}" if topic_id else "",
         f"in epoch {epoch}" if epoch is not None else "",
-        f"fork {fork}" if fork is not None else "",
     )
     return " ".join(word for word in words if word)
 
@@ -165,8 +163,8 @@ def _position(offset: int, text: str) -> Position:
     match = _METADATA.fullmatch(text)
     if match is None:
         return Position(offset, text)
-    tag, topic_id, epoch, fork = match.groups()
-    return Position(offset, tag or "", topic_id or "", int(epoch) if epoch else None, int(fork) if fork else None)
+    tag, topic_id, epoch = match.groups()
+    return Position(offset, tag or "", topic_id or "", int(epoch) if epoch else None)
 
 
 async def log_ranges(brokers: BrokerClient, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
