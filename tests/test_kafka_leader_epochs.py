@@ -192,6 +192,7 @@ async def test_a_seek_back_to_what_was_handed_out_names_its_epoch() -> None:
         def resume(self, partition: KafkaPartition) -> None: ...
 
     consumer = GroupConsumer(KafkaConfig(), {}, RecordingListener(), lambda _: None)
+    await consumer._consumer.stop()  # it was not started
     seeks: Any = Seeks()
     consumer._consumer = seeks
     consumer.owned = {P0, P1}
