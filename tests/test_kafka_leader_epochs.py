@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.records import EpochEnd, EpochRecords, PlainRecord, Position, Record, TopicPartition
+from ingestd.sources.kafka import epoch_ends as epoch_ends_module
 from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords, TolerantRecords
 from ingestd.sources.kafka._aiokafka.fetch_request import FetchRequest
 from ingestd.sources.kafka._aiokafka.leader_epochs import EpochList, FetchPositions, batch_epochs
 from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance, BoundedFetchResult
 from ingestd.sources.kafka._aiokafka.protocol import EpochEndRequest, ListOffsetsRequest
 from ingestd.sources.kafka.coordinator_client import BrokerClient
+from ingestd.sources.kafka.epoch_ends import TRIES, EpochEnds
+from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.group_consumer import GroupConsumer
 from ingestd.sources.kafka.requests import _position, commit_metadata, epoch_ends
 from tests.contract.source_contract import RecordingListener
@@ -327,12 +330,14 @@ def test_the_answer_tells_where_epochs_end(version: int) -> None:
 
 
 class Broker(BrokerClient):
-    """Leads all partitions. Epochs end at ten times their number; no request has two of a partition."""
+    """Leads all partitions. Epochs up to `latest` end at ten times their number; no request has two of a partition."""
 
     def __init__(self, versions: dict[int, tuple[int, int]]) -> None:
         super().__init__(None)
         self._versions = versions
+        self.latest: list[int] = [1000]  # at each request; the last one stays
         self.asked: list[dict[TopicPartition, int]] = []
+        self.refreshed = 0
 
     def leader(self, partition: TopicPartition) -> int | None:
         return 1
@@ -347,8 +352,18 @@ class Broker(BrokerClient):
         topics = request.prepare(self._versions).topics
         self.asked.append({TopicPartition(topic, number): epoch for topic, ps in topics for number, _, epoch in ps})
         assert len(self.asked[-1]) == sum(len(parts) for _, parts in topics)
-        answers = [(topic, [(0, number, epoch, 10 * epoch) for number, _, epoch in ps]) for topic, ps in topics]
-        return SimpleNamespace(topics=answers)
+        latest = self.latest.pop(0) if len(self.latest) > 1 else self.latest[0]
+        ends = [
+            (
+                topic,
+                [(0, number, *((epoch, 10 * epoch) if epoch <= latest else (-1, -1))) for number, _, epoch in parts],
+            )
+            for topic, parts in topics
+        ]
+        return SimpleNamespace(topics=ends)
+
+    def refresh_metadata(self) -> None:
+        self.refreshed += 1
 
 
 async def test_many_epochs_of_a_partition_are_asked_for_one_by_one() -> None:
@@ -361,6 +376,39 @@ async def test_many_epochs_of_a_partition_are_asked_for_one_by_one() -> None:
 @pytest.mark.parametrize("versions", [{}, {23: (0, 2)}])
 async def test_a_broker_that_cannot_tell_is_not_asked_again(versions: dict[int, tuple[int, int]]) -> None:
     assert await epoch_ends(Broker(versions), [(P0, 5)]) == {(P0, 5): None}
+
+
+@pytest.mark.parametrize(
+    ("latest", "expected", "asked"),
+    [([4, 4, 5], EpochEnd(5, 50), 3), ([4], EpochEnd(-1, -1), TRIES), ([5], (5, 50), 1)],
+)
+async def test_an_epoch_is_unknown_only_if_it_stays_so(
+    monkeypatch: pytest.MonkeyPatch, latest: list[int], expected: EpochEnd, asked: int
+) -> None:
+    monkeypatch.setattr(epoch_ends_module, "WAIT_S", 0)
+    broker = Broker({23: (2, 4)})
+    broker.latest = latest
+    assert await EpochEnds(lambda: broker, ErrorState()).get(P0, 5) == expected
+    assert len(broker.asked) == asked
+    assert broker.refreshed == asked - (expected.epoch >= 0), "another broker may lead by now"
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"),
+    [
+        (Position(50, leader_epoch=6), Position(50, leader_epoch=5)),  # epoch 6 begins there
+        (Position(51, leader_epoch=6), Position(51, leader_epoch=6)),
+        (Position(0, leader_epoch=0), Position(0, leader_epoch=0)),
+        (Position(5), Position(5)),
+    ],
+)
+async def test_a_start_is_in_an_epoch_that_the_log_will_not_forget(start: Position, expected: Position) -> None:
+    assert await EpochEnds(lambda: Broker({23: (2, 4)}), ErrorState()).with_records(P0, start) == expected
+
+
+async def test_a_start_keeps_its_epoch_where_the_broker_cannot_tell() -> None:
+    start = Position(50, leader_epoch=6)
+    assert await EpochEnds(lambda: Broker({}), ErrorState()).with_records(P0, start) == start
 
 
 # -- offsets

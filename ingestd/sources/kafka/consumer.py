@@ -16,10 +16,11 @@ from ingestd.sources.kafka import requests
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
 from ingestd.sources.kafka.commits import Commits
+from ingestd.sources.kafka.epoch_ends import EpochEnds
 from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import describe, log_level, permanent_error
 from ingestd.sources.kafka.group_consumer import GroupConsumer
-from ingestd.sources.kafka.requests import Answers, EpochEnds, PartitionEpoch, RequestBatcher
+from ingestd.sources.kafka.requests import Answers, RequestBatcher
 from ingestd.sources.kafka.retry import Backoff, retry
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class KafkaSource:
         self._topic_ids = RequestBatcher("reading topic ids", self._ask_topic_ids, self._errors)
         self._committed = RequestBatcher("reading committed offsets", self._ask_committed, self._errors)
         self._ranges = RequestBatcher("reading the range of the log", self._ask_ranges, self._errors)
-        self._epoch_ends = RequestBatcher("reading the end of a leader epoch", self._ask_epoch_ends, self._errors)
+        self._epoch_ends = EpochEnds(self._current_consumer, self._errors)
         self._starts = RequestBatcher("finding the start offset", self._ask_starts, self._errors)
         self._membership_failures = 0  # in a row
         self._membership_backoff = Backoff()
@@ -217,8 +218,8 @@ class KafkaSource:
         return await self._ranges.get(partition)
 
     async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:
-        """None from brokers before Kafka 2.3."""
-        return await self._epoch_ends.get((partition, leader_epoch))
+        """None from brokers before Kafka 2.3. Takes some seconds where the log does not know the epoch."""
+        return await self._epoch_ends.get(partition, leader_epoch)
 
     async def resolve_start(self, partition: TopicPartition) -> Position:
         """``latest``, and a time after that of all records, are the end of what can be read now.
@@ -226,13 +227,7 @@ class KafkaSource:
         A partition that was added since the group began is read from its beginning, whatever the policy is: records
         that were written to it before we knew of it would be skipped.
         """
-        start = await self._starts.get(partition)
-        if start.leader_epoch:  # not the first
-            # It may be without records, and is forgotten then when the next one begins: take one before it.
-            former = await self.epoch_end(partition, start.leader_epoch - 1)
-            if former is not None and former.end >= start.offset:
-                return Position(start.offset, leader_epoch=former.epoch)
-        return start
+        return await self._epoch_ends.with_records(partition, await self._starts.get(partition))
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
         """Of several positions of a partition that wait, the newest is sent, and its answer is that of all."""
@@ -252,9 +247,6 @@ class KafkaSource:
 
     def _ask_ranges(self, partitions: Collection[TopicPartition]) -> Awaitable[Answers[LogRange]]:
         return requests.log_ranges(self._current_consumer(), partitions)
-
-    def _ask_epoch_ends(self, wanted: Collection[PartitionEpoch]) -> Awaitable[EpochEnds]:
-        return requests.epoch_ends(self._current_consumer(), wanted)
 
     async def _ask_starts(self, partitions: Collection[TopicPartition]) -> Answers[Position]:
         consumer = self._current_consumer()

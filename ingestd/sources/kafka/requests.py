@@ -248,9 +248,12 @@ async def epoch_ends(brokers: BrokerClient, wanted: Collection[PartitionEpoch]) 
     async def ask(node: int, partitions: Collection[TopicPartition]) -> Answers[EpochEnd | None]:
         request = EpochEndRequest({partition: epochs[partition] for partition in partitions})
         try:
-            return EpochEndRequest.ends(await brokers.ask_broker(node, request))
+            found = EpochEndRequest.ends(await brokers.ask_broker(node, request))
         except (NotImplementedError, kafka_errors.IncompatibleBrokerVersion):
             return dict.fromkeys(partitions)
+        if any(isinstance(end, EpochEnd) and end.epoch < 0 for end in found.values()):
+            brokers.refresh_metadata()  # another broker may lead by now
+        return found
 
     found: dict[PartitionEpoch, EpochEnd | BaseException | None] = {}
     left = {*wanted}
