@@ -380,7 +380,7 @@ async def test_a_broker_that_cannot_tell_is_not_asked_again(versions: dict[int, 
 
 @pytest.mark.parametrize(
     ("latest", "expected", "asked"),
-    [([4, 4, 5], EpochEnd(5, 50), 3), ([4], EpochEnd(-1, -1), TRIES), ([5], (5, 50), 1)],
+    [([4, 4, 5], EpochEnd(5, 50), 3), ([4], EpochEnd(-1, -1), TRIES), ([5], EpochEnd(5, 50), 1)],
 )
 async def test_an_epoch_is_unknown_only_if_it_stays_so(
     monkeypatch: pytest.MonkeyPatch, latest: list[int], expected: EpochEnd, asked: int
