@@ -29,6 +29,8 @@ _PROPERTIES = {
     "transaction.state.log.min.isr": "2",
     "share.coordinator.state.topic.replication.factor": "3",
     "share.coordinator.state.topic.min.isr": "2",
+    # A session of the group's members may be as short as a test likes; 6 s unless told otherwise.
+    "group.min.session.timeout.ms": "1000",
     # Preferred leaders are elected when a test says so.
     "auto.leader.rebalance.enable": "false",
     # How long a follower may lag behind before a record is acknowledged without it, 30 s by default.
@@ -110,12 +112,12 @@ class KafkaCluster:
         """The broker that leads a partition."""
         return (await self.partitions(topic))[partition].leader
 
-    async def coordinator(self, group: str) -> int:
-        """The broker that coordinates a group."""
+    async def coordinator(self, name: str, *, transactions: bool = False) -> int:
+        """The broker that coordinates a group, or the transactions of a writer."""
         async with self._admin() as (admin, _), asyncio.timeout(_DEADLINE):
             while True:
                 with suppress(GroupCoordinatorNotAvailableError):  # its topic is made when somebody first asks
-                    return int(await admin.find_coordinator(group))
+                    return int(await admin.find_coordinator(name, int(transactions)))
                 await asyncio.sleep(_POLL)
 
     async def controller(self) -> int:
@@ -147,7 +149,9 @@ class KafkaCluster:
 
     async def reassign(self, topic: str, replicas: Mapping[int, list[int]]) -> None:
         """Give partitions other brokers, the preferred leader first, and wait until they are moved."""
-        moves = [(partition, brokers, {}) for partition, brokers in replicas.items()]
+        moves: list[tuple[int, list[int], dict[int, bytes]]] = [
+            (partition, brokers, {}) for partition, brokers in replicas.items()
+        ]
         async with self._admin() as (_, send):
             answer = await send(AlterPartitionReassignmentsRequest(10_000, [(topic, moves, {})], {}))
         _check(answer.error_code)
@@ -179,6 +183,12 @@ class KafkaCluster:
         while not condition(found := await self.partitions(topic)):
             assert time.monotonic() < limit, f"after {_DEADLINE:g} s {topic} is still {found}"
             await asyncio.sleep(_POLL)
+
+    async def until_without(self, topic: str, number: int) -> None:
+        """Wait until a broker leads no partition of a topic and counts for none: what it does or lacks matters not."""
+        await self.until(
+            topic, lambda found: all(number not in {each.leader, *each.in_sync} for each in found.values())
+        )
 
     async def until_healed(self, topic: str) -> None:
         """Wait until all replicas of a topic are in sync."""
