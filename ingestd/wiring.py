@@ -80,7 +80,13 @@ def make_pipeline(config: Config, dependencies: Dependencies, validator: Validat
     """The flow from the source to the sink."""
     keys, source = make_keys(config), dependencies.source
     commit_tag = keys.commit_tag(dependencies.sink.url)
-    policy = ChainPolicy(keys, commit_tag, config.kafka.skip_lost, replayable=source.capabilities.replayable)
+    policy = ChainPolicy(
+        keys,
+        commit_tag,
+        config.kafka.skip_lost,
+        replayable=source.capabilities.replayable,
+        fork=config.kafka.on_truncation == "fork",
+    )
     return Pipeline(
         config.batch,
         dependencies,

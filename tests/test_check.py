@@ -21,6 +21,7 @@ from ingestd.core.stored import Stored
 from ingestd.preflight import CheckFinding, Verdict, kafka_probe, not_tried, note, ok, sink_probe, wrong
 from ingestd.sinks.base import Sink
 from ingestd.sinks.local import LocalSink
+from ingestd.sources.base import Fetched
 from ingestd.sources.kafka import bootstrap_check
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
@@ -257,7 +258,7 @@ def test_a_sample_is_bounded_in_bytes() -> None:
 
 def test_records_that_never_come_are_given_up() -> None:
     class Barren(MemorySource):
-        async def fetch(self) -> dict[TopicPartition, list[PlainRecord]]:
+        async def fetch(self) -> Fetched:
             await asyncio.sleep(0.25)
             return {}
 

@@ -68,6 +68,8 @@ class KafkaConfig(_Section, frozen=True, kw_only=True):
     group_instance_id: Name | None = None  # static membership
     start: Text = "earliest"  # earliest, latest, or an RFC 3339 time: only if neither group nor chain has a position
     skip_lost: bool = False  # continue after records that retention removed, with an empty object for the gap
+    # Where Kafka lost records that were read already: halt the partition, or go on with what it wrote there since.
+    on_truncation: Literal["halt", "fork"] = "halt"
     session_timeout: Annotated[Seconds, _within("1s", "30m")] = Seconds(45)
     heartbeat_interval: Annotated[Seconds, _within("100ms", "10m")] = Seconds(3)
     # On revoke, buffered records are written for at most half of it.

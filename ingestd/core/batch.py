@@ -1,6 +1,7 @@
 """One partition's batch: rows under compression, rejected records, and the two objects it becomes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,10 +14,18 @@ from ingestd.core.validation import Validated
 
 
 class RecordRef(msgspec.Struct, frozen=True):
-    """A record's offset and Kafka timestamp (ms)."""
+    """A record's offset, its Kafka timestamp (ms), and the leader epoch in which it was written."""
 
     offset: int
     timestamp: int
+    leader_epoch: int | None = None
+
+
+class ObjectName(NamedTuple):
+    """What of a batch is in the name of its data object: an offset, and the leader epoch where names have one."""
+
+    start: int
+    leader_epoch: int | None = None
 
 
 class EncodedBatch(msgspec.Struct, frozen=True):
@@ -31,7 +40,7 @@ class EncodedBatch(msgspec.Struct, frozen=True):
 
 
 class Batch:
-    """Records ``[start, end)`` of one partition, as rows under compression and rejected records.
+    """Records ``[start, end)`` of one partition and leader epoch, as rows under compression and rejected records.
 
     `start` is the position where the batch opens, not the first surviving record; every record counts towards `end`,
     accepted or not.
@@ -84,12 +93,25 @@ class Batch:
         """This batch's share of the memory budget."""
         return self.size if self._encoded_bytes is not None else self.overhead_bytes + self.size
 
-    def add(self, records: Sequence[Record], validated: Validated, quarantine: bytes, now: float) -> None:
-        """Add consecutive records. `quarantine` holds the lines of the rejected ones."""
+    @property
+    def leader_epoch(self) -> int | None:
+        """The leader epoch of all its records."""
+        return self.first.leader_epoch if self.first is not None else None
+
+    def add(
+        self,
+        records: Sequence[Record],
+        validated: Validated,
+        quarantine: bytes,
+        now: float,
+        leader_epoch: int | None = None,
+    ) -> None:
+        """Add consecutive records of the batch's leader epoch. `quarantine` holds the lines of the rejected ones."""
         last = records[-1]
         if self.first is None:
-            self.first = RecordRef(records[0].offset, records[0].timestamp)
+            self.first = RecordRef(records[0].offset, records[0].timestamp, leader_epoch)
             self.opened_at = now
+        assert self.leader_epoch == leader_epoch, "a batch has records of one leader epoch"
         self.end = last.offset + 1
         self.last_timestamp = last.timestamp
         self.rejected += len(validated.rejected)
@@ -126,7 +148,14 @@ class Batch:
         self._gzip.write(chunk)
         self._body_bytes = self._gzip.size
 
-    def encode(self, layout: ObjectKeys, cluster: str, version: str, topic_id: str = "") -> EncodedBatch:
+    def encode(
+        self,
+        layout: ObjectKeys,
+        cluster: str,
+        version: str,
+        topic_id: str = "",
+        name: ObjectName | None = None,
+    ) -> EncodedBatch:
         """Close the gzip stream and name the objects. Slow; once, after the last ``write`` has returned."""
         if (rest := self.take_chunk()) is not None:
             self.write(rest)
@@ -137,12 +166,13 @@ class Batch:
         self._quarantine.clear()
         self._encoded_bytes = len(body.data) + len(quarantine or b"")
         digest = digest_of(quarantine) if quarantine is not None else None
+        start, leader_epoch = name or ObjectName(self.start)
         return EncodedBatch(
-            data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end),
+            data_key=layout.data_key(self.partition, start, first.timestamp, self.end, leader_epoch),
             data=body.data,
             metadata=self._metadata(first, body, digest, cluster=cluster, version=version, topic_id=topic_id),
             row_bytes=body.row_bytes,
-            quarantine_key=layout.quarantine_key(self.partition, self.start, first.timestamp, digest)
+            quarantine_key=layout.quarantine_key(self.partition, start, first.timestamp, digest)
             if digest is not None
             else None,
             quarantine=quarantine,
@@ -164,6 +194,7 @@ class Batch:
             last_timestamp=self.last_timestamp,
             cluster=cluster or None,
             topic_id=topic_id or None,
+            leader_epoch=first.leader_epoch,
             version=version,
             quarantine=quarantine,
         )

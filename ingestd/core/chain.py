@@ -3,6 +3,10 @@
 Each object is named by the offset where it starts and says in its metadata where it ends; the next one starts there.
 The create-only PUT of an object is the commit. Kafka's committed offset is a hint where to resume. The rules decide
 and do no I/O: ``pipeline.partition_writer`` asks them in the order in which things happen.
+
+An offset names a record only within a leader epoch: where Kafka truncates its log, as after an unclean leader election,
+new records take the offsets of those that are gone. Then the partition halts, or its chain forks: it goes on from the
+first offset of the new history. Objects of a chain that may fork have their records' epoch in their names.
 """
 
 from enum import StrEnum
@@ -13,11 +17,12 @@ import msgspec
 from ingestd.core.batch import RecordRef
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
-from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.core.records import EpochEnd, LogRange, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo
 
 _NO_ID = "without an id"
 _NEW_LINEAGE = "set a new sink.lineage to begin a new chain"
+_RESET = f"{_NEW_LINEAGE}, and reset the group's offsets to where it is to begin, or use a new kafka.group_id"
 
 
 class PartitionState(StrEnum):
@@ -43,12 +48,31 @@ class Halt(Exception):
         self.message = message
 
 
-class Neighbours(msgspec.Struct, frozen=True):
-    """The keys of the data objects around an offset: the last before it, the one at it, the first after it."""
+class LogTruncated(Halt):
+    """Kafka's log no longer holds records that are in objects. Records that it has written there since are not read.
 
-    before: str | None = None
-    at: str | None = None
-    after: str | None = None
+    `at` is the first offset of the log's new history, and `log_epoch` the last leader epoch before it; None where the
+    log does not tell. `leader_epoch` is that of the last record that was read.
+    """
+
+    def __init__(
+        self, message: str, *, leader_epoch: int | None = None, at: int | None = None, log_epoch: int = -1
+    ) -> None:
+        super().__init__("log_truncated", message)
+        self.leader_epoch = leader_epoch
+        self.at = at
+        self.log_epoch = log_epoch
+
+
+class Neighbours(msgspec.Struct, frozen=True):
+    """The keys of the data objects around an offset: the last before it, the one at it, the first after it.
+
+    Several where names do not tell which of them is in the chain: with a leader epoch and without, or of two days.
+    """
+
+    before: tuple[str, ...] = ()
+    at: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 class ChainPolicy(NamedTuple):
@@ -58,6 +82,7 @@ class ChainPolicy(NamedTuple):
     commit_tag: str  # in the metadata of our commits: this offset is a boundary of the chain in this sink
     skip_lost: bool = False
     replayable: bool = True  # False where a seek back does not bring the same records again
+    fork: bool = False  # go on after a truncation of the log; names have leader epochs
 
 
 class ChainRules:
@@ -69,20 +94,29 @@ class ChainRules:
         self.source_id = source_id
         self.stream_id = ""
 
-    def boundary(self, offset: int) -> Position:
-        """The position to commit where an object ends."""
-        return Position(offset, self.policy.commit_tag, self.stream_id)
+    def boundary(self, offset: int, leader_epoch: int | None) -> Position:
+        """The position to commit where an object ends. The leader epoch is that of the object's records."""
+        return Position(offset, self.policy.commit_tag, self.stream_id, leader_epoch)
+
+    def start(self, position: Position) -> Position:
+        """The position to commit where the start policy begins: without the tag, since no object ends there."""
+        return Position(position.offset, "", self.stream_id, position.leader_epoch)
 
     def is_boundary(self, position: Position) -> bool:
         """Whether our own commit says that the position is a boundary of this chain."""
         return position.commit_tag == self.policy.commit_tag
+
+    def is_ours(self, position: Position) -> bool:
+        """Whether ingestd committed the position: where an object ends, or where the start policy begins."""
+        return bool(position.commit_tag or position.topic_id)
 
     def check_committed(self, position: Position) -> None:
         """Halt if the position was committed for a deleted topic of this name.
 
         Kafka forgets a deleted topic's offsets, but one may be committed afterwards, for records still buffered.
         """
-        if self.is_boundary(position) and self._is_of_another_topic(position.topic_id):
+        ours = self.is_boundary(position) or not position.commit_tag
+        if ours and self._is_of_another_topic(position.topic_id):
             raise self._recreated(
                 f"the committed offset {position.offset} of {self.partition} is of a deleted topic of this name"
             )
@@ -96,13 +130,73 @@ class ChainRules:
         """
         return Position(last.start if self.policy.replayable else last.end)
 
-    def check_within_log(self, start: int, log: LogRange) -> None:
-        """Halt if the log ends before the position."""
-        if start > log.end:
-            raise self._recreated(
-                f"the committed offset {start} of {self.partition} is past the log's end {log.end}: was the topic "
-                f"deleted and created again?"
+    def check_epoch(self, position: Position, end: EpochEnd) -> None:
+        """Halt if the log no longer holds the records before the position. `end` is where their last epoch ends now.
+
+        Records that Kafka writes after a truncation have a later epoch than those it has lost, so an epoch that ends
+        before the position was truncated; one that is missing was truncated in full. At the start, no record was read
+        yet: the epoch is the leader's, and may have no record.
+        """
+        epoch, at = position.leader_epoch, end.end
+        if at >= position.offset and (end.epoch == epoch or not self.is_boundary(position)):
+            return
+        if end.epoch < 0:
+            raise LogTruncated(
+                f"the log of {self.partition} knows no leader epoch {epoch}, in which the records before "
+                f"{position.offset} were written: its cluster was restored from an older state; their rows are kept, "
+                f"and what Kafka has written at their offsets since is in no object; {_RESET}",
+                leader_epoch=epoch,
             )
+        raise LogTruncated(
+            f"Kafka has lost records of {self.partition}: its log was truncated at {at}, and leader epoch {epoch} had "
+            f"reached {position.offset}; rows of {at}-{position.offset} that are in objects are kept, and what Kafka "
+            f'has written from {at} on since is in none; set kafka.on_truncation = "fork" to ingest it from {at} on, '
+            f"under names of its own",
+            leader_epoch=epoch,
+            at=at,
+            log_epoch=end.epoch,
+        )
+
+    def check_within_log(self, position: Position, log: LogRange, chain_end: int | None) -> None:
+        """Halt if the log ends before a position of which it cannot be told by leader epochs whether it was read."""
+        offset = position.offset
+        if offset <= log.end:
+            return
+        if not self.is_ours(position):
+            where = f"{chain_end}, the end of the chain" if chain_end is not None else f"at most {log.end}"
+            raise Halt(
+                "misaligned",
+                f"the committed offset {offset} of {self.partition} is past the log's end {log.end}, and ingestd did "
+                f"not commit it; reset the group's offset for this partition to {where}",
+            )
+        raise self._another_log(
+            f"the committed offset {offset} of {self.partition} is past the log's end {log.end}", position.topic_id
+        )
+
+    def fork_at(self, truncated: LogTruncated, covering: ObjectMetadata | None) -> Position:
+        """Where the chain goes on after a truncation. Halts where the new history cannot be told from the old one.
+
+        `covering` is the chain's last object that begins before the truncation; None where there is none. If the log
+        has lost an epoch in full, it may be the log of a replica that goes back to before that epoch, with records of
+        an earlier one that were never read. It is not if that object has records of the log's epoch.
+        """
+        at, epoch = truncated.at, truncated.log_epoch
+        if not self.policy.fork or at is None:
+            raise truncated
+        if epoch != truncated.leader_epoch and covering is not None and covering.leader_epoch != epoch:
+            raise LogTruncated(f"{self._older_history(at)}; {_RESET}")
+        return Position(at, "", self.stream_id, epoch)
+
+    def check_fork(self, truncated: LogTruncated, first: RecordRef) -> None:
+        """Halt if the first record after a truncation is not of a later leader epoch than the records that are lost."""
+        if first.leader_epoch is None or truncated.leader_epoch is None or first.leader_epoch <= truncated.leader_epoch:
+            raise LogTruncated(f"{self._older_history(first.offset)}; {_RESET}")
+
+    def _older_history(self, offset: int) -> str:
+        return (
+            f"Kafka has gone back to an older history of {self.partition}: what its log holds from {offset} on was "
+            f"written before the records that are in objects, and may be in none"
+        )
 
     def check_retention(self, start: int, log: LogRange) -> None:
         """Halt if retention has removed records that were not read yet, unless the operator allows to skip them."""
@@ -118,10 +212,9 @@ class ChainRules:
         metadata = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
         if metadata is None:
             raise Halt("foreign_object", f"{key} exists, but was not written by ingestd: it has no metadata of ours")
-        name = self.policy.keys.parse(key)
-        expected = (*self.partition, name.start if name else -1, self.source_id)
-        actual = (metadata.topic, metadata.partition, metadata.start, metadata.cluster or "")
-        if actual != expected or metadata.end <= metadata.start:
+        expected = (*self.partition, self.source_id)
+        actual = (metadata.topic, metadata.partition, metadata.cluster or "")
+        if actual != expected or not self._has_name(metadata, key) or metadata.end <= metadata.start:
             raise Halt(
                 "foreign_object",
                 f"{key} says it is {metadata.topic}[{metadata.partition}] {metadata.start}-{metadata.end} of cluster "
@@ -132,23 +225,26 @@ class ChainRules:
             raise self._recreated(f"{key} holds {metadata.start}-{metadata.end} of a deleted topic of this name")
         return metadata
 
-    def check_same_log(self, metadata: ObjectMetadata, key: str, log: LogRange, first: RecordRef | None) -> None:
+    def check_same_log(
+        self, metadata: ObjectMetadata, key: str, log: LogRange, first: RecordRef | None, *, proven: bool
+    ) -> None:
         """Halt if the object holds records of another log than today's.
 
         A topic that was deleted and created again has the same name and the same offsets. Without topic ids an object
         of the old one is known by an end past the new log's, or by another timestamp of the same record. `first` is
         the log's first record at or after the object's start, where that is known. An earlier first record than the
-        object's proves nothing: retention may have overtaken its writer, not us.
+        object's proves nothing: retention may have overtaken its writer, not us. `proven`: leader epochs say that the
+        log reaches the object's end, whatever it reports as its end at the moment.
         """
         differs = (
             first is not None
             and first.offset == metadata.first_offset
             and first.timestamp != metadata.first_timestamp
         )  # fmt: skip
-        if metadata.end > log.end or differs:
-            raise self._recreated(
-                f"{key} holds {metadata.start}-{metadata.end}, which is not of this log ({log.start}-{log.end}): was "
-                f"the topic deleted and created again?"
+        if differs or (metadata.end > log.end and not proven):
+            raise self._another_log(
+                f"{key} holds {metadata.start}-{metadata.end}, which is not of this log ({log.start}-{log.end})",
+                metadata.topic_id,
             )
 
     def check_aligned(self, start: int, end: int) -> None:
@@ -165,20 +261,33 @@ class ChainRules:
             f"to {end}, or use a new sink.lineage {purpose}",
         )
 
-    def check_nothing_after(self, start: int, after: str | None) -> None:
+    def check_nothing_after(self, start: int, after: ObjectMetadata | None) -> None:
         """Halt if the chain goes on after a position at which no object starts."""
         if after is not None:
             raise Halt(
                 "misaligned",
-                f"the committed offset {start} of {self.partition} is before objects that exist ({after}), and no "
-                f"object starts there; delete the group's offset for this partition to go on at the end of the chain, "
-                f"or use a new sink.lineage to ingest again on purpose",
+                f"the committed offset {start} of {self.partition} is before an object that exists, "
+                f"{after.start}-{after.end}, and no object starts there; delete the group's offset for this partition "
+                f"to go on at the end of the chain, or use a new sink.lineage to ingest again on purpose",
             )
+
+    def _has_name(self, metadata: ObjectMetadata, key: str) -> bool:
+        """Whether the name says what the metadata says. The first object of an epoch is named after its beginning."""
+        name = self.policy.keys.parse(key)
+        if name is None or name.leader_epoch is None:
+            return name is not None and name.start == metadata.start
+        in_gap = metadata.start <= name.start <= metadata.first_offset
+        return in_gap and name.leader_epoch == metadata.leader_epoch
 
     def _is_of_another_topic(self, topic_id: str | None) -> bool:
         """False where one of the two ids is not known."""
         return bool(topic_id and self.stream_id) and topic_id != self.stream_id
 
+    def _another_log(self, what: str, topic_id: str | None) -> Halt:
+        """The halt for records that are not in the log: a topic with their id has lost them."""
+        if topic_id and topic_id == self.stream_id:
+            return LogTruncated(f"{what}: Kafka has lost records that are in objects; their rows are kept; {_RESET}")
+        return self._recreated(f"{what}: was the topic deleted and created again?")
+
     def _recreated(self, what: str) -> Halt:
-        remedy = f"{_NEW_LINEAGE}, and reset the group's offsets to where it is to begin, or use a new kafka.group_id"
-        return Halt("recreated_topic", f"{what}; {remedy}")
+        return Halt("recreated_topic", f"{what}; {_RESET}")

@@ -18,6 +18,7 @@ class FlushReason(StrEnum):
     MEMORY = "memory"
     REVOKE = "revoke"
     SHUTDOWN = "shutdown"
+    LEADER_EPOCH = "leader_epoch"  # the next records were written in another leader epoch
     GONE = "gone"  # the log no longer holds what comes next
     HOLE = "hole"  # retention had removed what was to be read; an object without rows covers it
 

@@ -60,12 +60,32 @@ class Position(NamedTuple):
     """A committed position: the next offset to read, and what its commit's metadata says.
 
     `commit_tag` says in which sink and lineage the offset is a boundary of the chain ("" if it is not our
-    commit). `topic_id` tells a topic from a deleted one of the same name ("" if not known).
+    commit). `topic_id` tells a topic from a deleted one of the same name ("" if not known). `leader_epoch` is that of
+    the last record before the offset (None if not known).
     """
 
     offset: int
     commit_tag: str = ""
     topic_id: str = ""
+    leader_epoch: int | None = None
+
+
+class EpochRecords(NamedTuple):
+    """Consecutive records of one partition that were written in one leader epoch; None where there are no epochs."""
+
+    records: Sequence[Record]
+    leader_epoch: int | None = None
+
+
+class EpochEnd(NamedTuple):
+    """Where a leader epoch ends in today's log.
+
+    `epoch` is the largest epoch in the log that is not later than the one asked for; records of later epochs begin at
+    offset `end`, or the log ends there. Both are -1 where the epoch asked for is later than all that the log knows.
+    """
+
+    epoch: int
+    end: int
 
 
 class LogRange(NamedTuple):

@@ -86,6 +86,7 @@ class M(Enum):
     ASSIGNMENTS = _counter("partition_assignments", "Partitions assigned to this process.", "topic")
     REVOCATIONS = _counter("partition_revocations", "Partitions revoked from this process.", "topic")
     HALTS = _counter("partition_halts", "Partitions halted because continuing was not safe.", "topic", "code")
+    FORKS = _counter("partition_forks", "Chains that went on after a truncation of the log.", "topic")
     REBALANCES = _counter("rebalances", "Changes of the group's assignment.")
     SOURCE_RESTARTS = _counter("source_restarts", "Times the source was rebuilt because it made no progress.")
     LOOP_LAG = _histogram("loop_lag_seconds", "How late the event loop wakes a sleeping task.", _SECOND_BOUNDS)
@@ -242,6 +243,11 @@ class Metrics:
     def adopted(self, partition: TopicPartition, records_released: int) -> None:
         """Another daemon's object takes the place of these records."""
         self.counters.record_adopted(partition.topic, records_released)
+
+    def forked(self, partition: TopicPartition, records_released: int) -> None:
+        """The chain goes on after a truncation of the log; these records were read before and are read again."""
+        self._add(M.FORKS, 1, partition.topic)
+        self.counters.record_released(partition.topic, records_released)
 
     def released(self, partition: TopicPartition, records: int) -> None:
         self.counters.record_released(partition.topic, records)

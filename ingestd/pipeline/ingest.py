@@ -19,7 +19,7 @@ from ingestd.core.chain import ChainPolicy, PartitionState
 from ingestd.core.errors import BreakerOpen
 from ingestd.core.flush_policy import FlushLimits, FlushPolicy, FlushReason
 from ingestd.core.quarantine import encode
-from ingestd.core.records import Record, TopicPartition, value_bytes
+from ingestd.core.records import EpochRecords, Record, TopicPartition, value_bytes
 from ingestd.core.validation import Validator
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.memory_budget import MemoryBudget
@@ -131,16 +131,17 @@ class Pipeline:
             # A seek during the waits below makes the rest of this fetch void: the epoch of this moment tells. Where no
             # record is wanted now a seek is still to come, and these records are from before it.
             chunks = [
-                (writer, writer.buffer.epoch, records)
-                for partition, records in fetched.items()
+                (writer, writer.buffer.epoch, found)
+                for partition, found in fetched.items()
                 if (writer := self.writers.get(partition)) is not None and writer.buffer.position is not None
             ]
-            for writer, epoch, records in chunks:
-                await self._ingest_chunk(writer, epoch, records)
+            for writer, epoch, found in chunks:
+                await self._ingest_chunk(writer, epoch, found)
             await asyncio.sleep(0)  # with a backlog, nothing above waits
 
-    async def _ingest_chunk(self, writer: PartitionWriter, epoch: int, records: Sequence[Record]) -> None:
+    async def _ingest_chunk(self, writer: PartitionWriter, epoch: int, found: EpochRecords) -> None:
         """Add consecutive records of one partition to its batches, unless they become void meanwhile."""
+        records = found.records
         while records and writer.accepts(epoch):
             position = writer.buffer.position or 0
             if records[0].offset < position:
@@ -154,7 +155,7 @@ class Pipeline:
             await self.budget.wait_for(len(validated.rows) + len(quarantine) + Batch.overhead_bytes)
             if not writer.accepts(epoch):
                 return
-            writer.add(chunk, validated, quarantine)
+            writer.add(EpochRecords(chunk, found.leader_epoch), validated, quarantine)
             self.progress += 1
             self._metrics.consumed(writer.partition, len(chunk))
             self._metrics.accepted(validated.accepted)

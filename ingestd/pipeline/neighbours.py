@@ -1,9 +1,38 @@
 """Finds the data objects around an offset by listing, where a commit does not tell."""
 
+from dataclasses import dataclass, field
+
 from ingestd.core.chain import Neighbours
-from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_keys import DataObjectName, ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.listing import Listing
+
+
+@dataclass
+class _Around:
+    """The objects around an offset, of those whose names have one leader epoch, or none."""
+
+    first: DataObjectName
+    before: list[DataObjectName] = field(default_factory=list)  # several where they start at one offset
+    at: list[DataObjectName] = field(default_factory=list)
+    after: list[DataObjectName] = field(default_factory=list)
+
+    def add(self, name: DataObjectName, offset: int | None) -> None:
+        if name.start < self.first.start:
+            self.first = name
+        if offset is None or name.start < offset:
+            _keep(self.before, name, better=not self.before or name.start > self.before[0].start)
+        elif name.start == offset:
+            self.at.append(name)
+        else:
+            _keep(self.after, name, better=not self.after or name.start < self.after[0].start)
+
+
+def _keep(kept: list[DataObjectName], name: DataObjectName, *, better: bool) -> None:
+    if better:
+        kept[:] = [name]
+    elif name.start == kept[0].start:
+        kept.append(name)
 
 
 async def find_neighbours(
@@ -12,20 +41,39 @@ async def find_neighbours(
     """The data objects of `partition` around `offset`; None stands behind all of them.
 
     Every day is listed: Kafka timestamps may be a producer's, so neither the day of an offset nor the order of days
-    says where the object before it lies. One call a day (and a thousand objects); only three names are kept.
+    says where the object before it lies. One call a day (and a thousand objects); a few names of each leader epoch
+    are kept. Of names with epochs, those of the latest epoch count that begins at or before the offset.
     """
-    before: tuple[int, str] | None = None
-    after: tuple[int, str] | None = None
-    at: str | None = None
+    by_epoch: dict[int, _Around] = {}
+    without: _Around | None = None
     for day in await listing.days(keys.events):
         async for key in listing.keys(keys.day_prefix(day, partition)):
             name = keys.parse(key)
             if name is None:
                 continue
-            if offset is None or name.start < offset:
-                before = max(before or (name.start, key), (name.start, key))
-            elif name.start == offset:
-                at = key
+            if name.leader_epoch is None:
+                without = without or _Around(name)
+                without.add(name, offset)
             else:
-                after = min(after or (name.start, key), (name.start, key))
-    return Neighbours(before[1] if before else None, at, after[1] if after else None)
+                by_epoch.setdefault(name.leader_epoch, _Around(name)).add(name, offset)
+    found = _of_latest_epoch(by_epoch, offset)
+    if without is not None:
+        found = [*found, without]
+    return Neighbours(*(tuple(name.key for each in found for name in getattr(each, kind)) for kind in _KINDS))
+
+
+_KINDS = ("before", "at", "after")
+
+
+def _of_latest_epoch(by_epoch: dict[int, _Around], offset: int | None) -> list[_Around]:
+    if not by_epoch:
+        return []
+    epochs = sorted(by_epoch)
+    begun = [each for each in epochs if offset is None or by_epoch[each].first.start <= offset]
+    later = [by_epoch[each].first for each in epochs[len(begun) :]]
+    if not begun:
+        return [_Around(later[0], after=later[:1])]
+    latest = by_epoch[begun[-1]]
+    before = next((by_epoch[each].before for each in reversed(begun) if by_epoch[each].before), [])
+    after = min([*latest.after, *later], key=lambda name: name.start, default=None)
+    return [_Around(latest.first, before, latest.at, [after] if after is not None else [])]

@@ -10,16 +10,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 from ingestd import __version__
 from ingestd.core.batch import Batch, EncodedBatch, RecordRef
-from ingestd.core.chain import ChainPolicy, ChainRules, Halt, PartitionState
+from ingestd.core.chain import ChainPolicy, ChainRules, Halt, LogTruncated, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
-from ingestd.core.records import LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochRecords, Position, TopicPartition
 from ingestd.core.validation import Validated
 from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.pipeline.chain_objects import ChainObjects, Dependencies
@@ -68,6 +68,7 @@ class PartitionWriter:
         self._metrics = dependencies.metrics
         self._dependencies = dependencies
         self._on_freed = on_freed
+        self._leader_epoch: int | None = None  # of the last record before the next batch to land
         self._changed = asyncio.Event()
         self._finishing = False
         self._restart: Callable[[], None] | None = None  # where the partition is still ours after this writer's end
@@ -79,13 +80,16 @@ class PartitionWriter:
         """Whether records that were fetched in this epoch are still wanted."""
         return self.buffer.epoch == epoch and self.buffer.position is not None
 
-    def add(self, chunk: Sequence[Record], validated: Validated, quarantine: bytes) -> None:
+    def add(self, chunk: EpochRecords, validated: Validated, quarantine: bytes) -> None:
         """Add consecutive records to the open batch. `quarantine` holds the lines of the rejected ones."""
+        records, leader_epoch = chunk
         is_first = self.buffer.first is None
-        batch = self.buffer.batch_for(chunk[0].offset)
-        batch.add(chunk, validated, quarantine, _now())
-        self.buffer.advance(RecordRef(chunk[0].offset, chunk[0].timestamp), batch.end)
-        self.last_timestamp = chunk[-1].timestamp
+        if self.buffer.open is not None and self.buffer.open.leader_epoch != leader_epoch:
+            self.flush(FlushReason.LEADER_EPOCH)
+        batch = self.buffer.batch_for(records[0].offset)
+        batch.add(records, validated, quarantine, _now(), leader_epoch)
+        self.buffer.advance(RecordRef(records[0].offset, records[0].timestamp, leader_epoch), batch.end)
+        self.last_timestamp = records[-1].timestamp
         self.note_progress(_now())
         if is_first:
             self._changed.set()
@@ -173,15 +177,23 @@ class PartitionWriter:
 
     async def run(self) -> None:
         try:
-            position = await self._load()
-            while True:
-                position = await self._run_from(position)
+            await self._follow_chain()
         except Halt as halt:
             self._halted(halt)
         except _OwnershipLost:
             self._lost()
         except _Finished:
             pass
+
+    async def _follow_chain(self) -> NoReturn:
+        position: Position | None = None
+        truncated: LogTruncated | None = None  # the chain forks here
+        while True:
+            try:
+                position = await (self._load() if position is None else self._run_from(position, truncated))
+                truncated = None
+            except LogTruncated as found:
+                position, truncated = await self._fork_at(found), found
 
     async def _load(self) -> Position:
         # Before anything that is asked by the topic's name: a topic that is created again from now on is noticed.
@@ -195,24 +207,32 @@ class PartitionWriter:
         if last is not None:
             position = self._rules.position_after(last)
         else:
-            position = Position(await self._source.resolve_start(self.partition))
+            position = self._rules.start(await self._source.resolve_start(self.partition))
         await self._commit(position)
         return position
 
-    async def _run_from(self, position: Position) -> Position:
-        """Extend the chain from a position. Returns the next position, where another writer got ahead."""
+    async def _run_from(self, position: Position, truncated: LogTruncated | None) -> Position:
+        """Extend the chain from a position. Returns the next position, where another writer got ahead.
+
+        After a truncation, the position is where the chain forks.
+        """
         start = position.offset
-        log_range = await self._objects.log_up_to(start)
-        self._rules.check_within_log(start, log_range)
+        log_range, self._leader_epoch = await self._objects.log_at(position)
         if start < log_range.start:
-            if (winner := await self._objects.at(start)) is not None:
+            if truncated is None and (winner := await self._objects.at(start)) is not None:
                 return await self._adopt(winner)
             self._rules.check_retention(start, log_range)
         self.state = PartitionState.PROBING
         self.buffer.position = resume_at = max(start, log_range.start)
-        self._source.seek(self.partition, resume_at)
+        # Offsets that retention removed are behind the records of that epoch.
+        self._source.seek(self.partition, resume_at, self._leader_epoch if resume_at == start else None)
         first = await self._first_record()
-        if self._keys.exactly_once and (winner := await self._probe(position, first, log_range)) is not None:
+        if truncated is not None:
+            self._rules.check_fork(truncated, first)
+            winner = await self._objects.next_after_truncation(start, first)
+        else:
+            winner = await self._objects.next(position, first, log_range)
+        if winner is not None:
             return await self._adopt(winner)
         if start < log_range.start:
             self.buffer.flushed.appendleft(Batch.hole(self.partition, start, log_range.start, first))
@@ -222,27 +242,9 @@ class PartitionWriter:
             self.state = PartitionState.UPLOADING
             if (winner := await self._land(batch)) is not None:
                 return await self._adopt(winner)
-            end = batch.end
+            end, self._leader_epoch = batch.end, batch.leader_epoch
             del batch  # it would stay in memory until the next one is flushed
-            await self._commit(self._rules.boundary(end))
-
-    async def _probe(self, position: Position, first: RecordRef, log_range: LogRange) -> ObjectMetadata | None:
-        """The object that holds `position` already, if there is one. Halts if the position is not a boundary."""
-        start = position.offset
-        key = self._keys.data_key(self.partition, start, first.timestamp, start)
-        info = await self._objects.head(key)
-        if info is not None:
-            return await self._objects.validate(info, key, first)
-        if self._rules.is_boundary(position) and start >= log_range.start:
-            return None
-        found = await self._objects.neighbours(start)
-        if found.at is not None:
-            return await self._objects.validated(found.at, first)
-        if found.before is not None:
-            before = await self._objects.validated(found.before)
-            self._rules.check_aligned(start, before.end)
-        self._rules.check_nothing_after(start, found.after)
-        return None
+            await self._commit(self._rules.boundary(end, self._leader_epoch))
 
     async def _land(self, batch: Batch) -> ObjectMetadata | None:
         """Upload the oldest batch. Returns the winner if another object, with another end, has its name."""
@@ -250,8 +252,8 @@ class PartitionWriter:
         existing = await self._objects.upload(encoded)
         if existing is not None:
             winner = await self._objects.validate(existing, encoded.data_key, batch.first)
-            # The same end: our own earlier attempt whose answer was lost, or a writer that cut at the same record.
-            if winner.end != batch.end:
+            # The same: our own earlier attempt whose answer was lost, or a writer that cut at the same record.
+            if (winner.end, winner.leader_epoch) != (batch.end, batch.leader_epoch):
                 return winner
         self.buffer.flushed.popleft()
         self.landed = batch.end
@@ -265,8 +267,18 @@ class PartitionWriter:
         self._metrics.adopted(self.partition, discarded)
         self._on_freed()
         log.info("another writer was first; resuming at the end of its object", extra=self._place(offset=winner.end))
-        position = self._rules.boundary(winner.end)
+        position = self._rules.boundary(winner.end, winner.leader_epoch)
         await self._commit(position)
+        return position
+
+    async def _fork_at(self, truncated: LogTruncated) -> Position:
+        """Kafka has truncated the log: go on from the first offset of its new history, or halt."""
+        position = await self._objects.fork_at(truncated)
+        self._metrics.forked(self.partition, self.buffer.reset())
+        self._on_freed()
+        log.warning(
+            "the log was truncated, the chain forks: %s", truncated.message, extra=self._place(offset=position.offset)
+        )
         return position
 
     async def _commit(self, position: Position) -> None:
@@ -298,8 +310,9 @@ class PartitionWriter:
 
     async def _encode(self, batch: Batch) -> EncodedBatch:
         await self._wait_for_compression()
-        keys, rules = self._keys, self._rules
-        encoded = await self._offload(batch.encode, keys, rules.source_id, __version__, rules.stream_id)
+        name = await self._objects.name(batch, self._leader_epoch)
+        rules = self._rules
+        encoded = await self._offload(batch.encode, self._keys, rules.source_id, __version__, rules.stream_id, name)
         self._free(len(encoded.data))
         return encoded
 

@@ -4,14 +4,14 @@ A source knows nothing of batches, objects or sinks. It reports which partitions
 A position is the number of the next record to read: an integer of any size that grows within a partition.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import msgspec
 
-from ingestd.core.records import LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, EpochRecords, LogRange, Position, TopicPartition
 
-Fetched = Mapping[TopicPartition, Sequence[Record]]
+Fetched = Mapping[TopicPartition, EpochRecords]
 
 
 class Capabilities(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class Listener(Protocol):
         ...
 
     def on_out_of_range(self, partition: TopicPartition) -> None:
-        """The log does not hold the next position, or no longer, or is the log of another stream than before.
+        """The log does not continue what was read: the next position is gone, or the log, or its history, is another.
 
         The partition is paused until `Source.seek`. Called from inside `Source.fetch`.
         """
@@ -88,8 +88,13 @@ class Source(Protocol):
         """End the stream: `fetch` returns None soon, and from then on. Membership and commits go on."""
         ...
 
-    def seek(self, partition: TopicPartition, offset: int) -> None:
-        """Continue at `offset` and end a pause; fetched records that were not handed out are forgotten."""
+    def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:
+        """Continue at `offset` and end a pause; fetched records that were not handed out are forgotten.
+
+        `leader_epoch` is that of the record before `offset`. Where it is known, the source hands out only records that
+        follow it in the log: if the log was truncated below `offset` and written again, it calls
+        `Listener.on_out_of_range`. The same holds from record to record.
+        """
         ...
 
     def pause(self, partition: TopicPartition) -> None:
@@ -111,8 +116,15 @@ class Source(Protocol):
         """The positions that the log holds now."""
         ...
 
-    async def resolve_start(self, partition: TopicPartition) -> int:
-        """The position to begin at where nothing was committed: the configured start policy, applied now."""
+    async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:
+        """Where a leader epoch ends in the log; None where the source cannot tell."""
+        ...
+
+    async def resolve_start(self, partition: TopicPartition) -> Position:
+        """The position to begin at where nothing was committed: the configured start policy, applied now.
+
+        Its leader epoch is one in which the log reached at least up to it; None where epochs are not known.
+        """
         ...
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:

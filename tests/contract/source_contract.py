@@ -72,7 +72,7 @@ class Reader:
         """One fetch; whether the stream goes on."""
         async with asyncio.timeout(LIMIT):
             fetched = await self.source.fetch()
-        for partition, records in (fetched or {}).items():
+        for partition, (records, _) in (fetched or {}).items():
             self.got.setdefault(partition, []).extend(records)
         return fetched is not None
 
@@ -272,7 +272,7 @@ class SourceContract:
     async def test_starts_a_group_without_position_at_the_first_record(self, world: World) -> None:
         await world.listener.wait_for(world.partitions)
         await world.append(world.partitions[0], [b"a"])
-        assert await world.source.resolve_start(world.partitions[0]) == 0
+        assert (await world.source.resolve_start(world.partitions[0])).offset == 0
 
     async def test_hands_out_nothing_of_a_topic_that_was_created_again(self, world: World) -> None:
         partition = world.partitions[0]

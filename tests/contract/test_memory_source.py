@@ -92,7 +92,7 @@ async def test_tells_where_retention_has_overtaken_it() -> None:
     source.seek(P0, 0)
     log.trim(P0, 2)
     assert await source.log_range(P0) == (2, 3)
-    assert await source.resolve_start(P0) == 2
+    assert (await source.resolve_start(P0)).offset == 2
     assert await source.fetch() == {}
     assert listener.heard[-1] == ("out of range", frozenset({P0}))
 

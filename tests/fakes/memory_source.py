@@ -7,8 +7,9 @@ from contextlib import suppress
 from operator import attrgetter
 
 from ingestd.core.errors import SourceError
-from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources.base import Capabilities, Listener
+from ingestd.core.records import EpochEnd, EpochRecords, LogRange, PlainRecord, Position, TopicPartition
+from ingestd.sources.base import Capabilities, Fetched, Listener
+from tests.fakes.leader_epochs import LeaderEpochs
 
 
 class MemoryLog:
@@ -23,6 +24,7 @@ class MemoryLog:
         self._records = {partition: list(some) for partition, some in records.items()}
         self._starts = {partition: some[0].offset if some else 0 for partition, some in self._records.items()}
         self._ends = {partition: some[-1].offset + 1 if some else 0 for partition, some in self._records.items()}
+        self._epochs = {partition: _epochs(some) for partition, some in self._records.items()}
         self._changed: set[asyncio.Event] = set()
 
     @property
@@ -39,6 +41,7 @@ class MemoryLog:
             if record.offset < end:
                 raise ValueError(f"offset {record.offset} of {partition} is below the log's end {end}")
             self._records[partition].append(record)
+            self._epochs[partition].append(end)
             self._ends[partition] = record.offset + 1
         for event in self._changed:
             event.set()
@@ -50,21 +53,38 @@ class MemoryLog:
         self._starts[partition] = start
         self._ends[partition] = max(self._ends[partition], start)
 
+    def elect(self, partition: TopicPartition, end: int | None = None) -> None:
+        """Elect another leader. Its log ends at `end`: later records are lost, as by an unclean election."""
+        if end is not None:
+            records = self._records[partition]
+            del records[bisect_left(records, end, key=attrgetter("offset")) :]
+            self._ends[partition] = end
+        self._epochs[partition].elect(self._ends[partition])
+
+    def epoch_end(self, partition: TopicPartition, epoch: int) -> EpochEnd:
+        return self._epochs[partition].end(epoch, self._ends[partition])
+
     def create_again(self) -> None:
         """Delete the stream and create it again under its name, with as many partitions."""
         self.stream_id = str(int(self.stream_id) + 1)
         self._records = {partition: [] for partition in self._records}
         self._starts, self._ends = dict.fromkeys(self._records, 0), dict.fromkeys(self._records, 0)
+        self._epochs = {partition: LeaderEpochs() for partition in self._records}
         self.commits.clear()
 
-    def read(self, partition: TopicPartition, offset: int, count: int) -> list[PlainRecord]:
-        """At most `count` records from `offset` on. ``SourceError`` where the log does not reach."""
+    def read(self, partition: TopicPartition, offset: int, count: int) -> EpochRecords:
+        """At most `count` records of one epoch from `offset` on. ``SourceError`` where the log does not reach."""
         start, end = self.range(partition)
         if not start <= offset <= end:
             raise SourceError(f"offset {offset} of {partition} is outside of the log, which holds [{start}, {end})")
         records = self._records[partition]
         first = bisect_left(records, offset, key=attrgetter("offset"))
-        return records[first : first + count]
+        if first == len(records):
+            return EpochRecords([])
+        epoch = self._epochs[partition].at(records[first].offset)
+        return EpochRecords(
+            [each for each in records[first : first + count] if self._epochs[partition].at(each.offset) == epoch], epoch
+        )
 
     def watch(self, event: asyncio.Event) -> None:
         self._changed.add(event)
@@ -97,6 +117,7 @@ class MemorySource:
         self._listener: Listener | None = None
         self._owned: set[TopicPartition] = set()
         self._next: dict[TopicPartition, int] = {}  # of partitions that are owned, sought and not paused
+        self._epochs: dict[TopicPartition, int | None] = {}  # of the record before
         self._stream_ids: dict[TopicPartition, str] = {}
         self._rebalancing = False
         self._finished = False
@@ -149,7 +170,7 @@ class MemorySource:
             self._owned.discard(partition)
             self._next.pop(partition, None)
 
-    async def fetch(self) -> dict[TopicPartition, list[PlainRecord]] | None:
+    async def fetch(self) -> Fetched | None:
         if not self._finished:
             self._wake.clear()
             if fetched := self._take():
@@ -159,30 +180,40 @@ class MemorySource:
                     await self._wake.wait()
         return None if self._finished else self._take()
 
-    def _take(self) -> dict[TopicPartition, list[PlainRecord]]:
-        fetched: dict[TopicPartition, list[PlainRecord]] = {}
+    def _take(self) -> Fetched:
+        fetched: dict[TopicPartition, EpochRecords] = {}
         if self._rebalancing:
             return fetched
         for partition, offset in list(self._next.items()):
             start, end = self.log.range(partition)
             another = self._stream_ids.get(partition, self.log.stream_id) != self.log.stream_id
-            if another or not start <= offset <= end:
+            if another or not start <= offset <= end or not self._follows(partition, offset):
                 self.pause(partition)
                 self._started().on_out_of_range(partition)
-            elif records := self.log.read(partition, offset, self._max_records):
-                fetched[partition] = records
-        for partition, records in fetched.items():
+            elif (found := self.log.read(partition, offset, self._max_records)).records:
+                fetched[partition] = found
+        for partition, (records, epoch) in fetched.items():
             self._next[partition] = records[-1].offset + 1
+            self._epochs[partition] = epoch
         return fetched
+
+    def _follows(self, partition: TopicPartition, offset: int) -> bool:
+        """Whether the log still has the record before `offset`."""
+        epoch = self._epochs.get(partition)
+        if epoch is None:
+            return True
+        found, end = self.log.epoch_end(partition, epoch)
+        return found == epoch and end >= offset
 
     def finish(self) -> None:
         self._finished = True
         self._wake.set()
 
-    def seek(self, partition: TopicPartition, offset: int) -> None:
+    def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:
         if partition not in self._owned:
             raise SourceError(f"{partition} is not ours to seek")
         self._next[partition] = offset
+        self._epochs[partition] = leader_epoch
         self._wake.set()
 
     def pause(self, partition: TopicPartition) -> None:
@@ -198,8 +229,11 @@ class MemorySource:
     async def log_range(self, partition: TopicPartition) -> LogRange:
         return self.log.range(partition)
 
-    async def resolve_start(self, partition: TopicPartition) -> int:
-        return self.log.range(partition).start
+    async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:
+        return self.log.epoch_end(partition, leader_epoch)
+
+    async def resolve_start(self, partition: TopicPartition) -> Position:
+        return Position(self.log.range(partition).start)
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
         if partition not in self._owned:
@@ -214,3 +248,10 @@ class MemorySource:
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self.log.range(partition).end
+
+
+def _epochs(records: Sequence[PlainRecord]) -> LeaderEpochs:
+    epochs = LeaderEpochs()
+    if records:
+        epochs.append(records[0].offset)
+    return epochs

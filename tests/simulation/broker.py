@@ -4,8 +4,9 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
+from ingestd.core.records import EpochEnd, EpochRecords, LogRange, PlainRecord, Position, TopicPartition
 from ingestd.sources.base import Capabilities, Fetched, Listener
+from tests.fakes.leader_epochs import LeaderEpochs
 
 REBALANCE_TIMEOUT = 4.0
 
@@ -19,6 +20,7 @@ class Broker:
         self.logs: dict[TopicPartition, list[PlainRecord]] = {partition: [] for partition in partitions}
         self.ends = dict.fromkeys(partitions, 0)
         self.starts = dict.fromkeys(partitions, 0)
+        self.epochs = {partition: LeaderEpochs() for partition in partitions}
         self.committed: dict[TopicPartition, Position] = {}
         self.members: list[Member] = []
         self.generation = 0
@@ -27,9 +29,21 @@ class Broker:
 
     def append(self, partition: TopicPartition, value: bytes | None, timestamp: int, gap: int = 0) -> None:
         """`gap` offsets before the record hold nothing that a consumer sees, as after control records."""
+        self.epochs[partition].append(self.ends[partition])
         offset = self.ends[partition] + gap
         self.logs[partition].append(PlainRecord(offset, timestamp, value))
         self.ends[partition] = offset + 1
+
+    def truncate(self, partition: TopicPartition, end: int) -> list[PlainRecord]:
+        """Elect a leader that lacks the records from `end` on. Returns them."""
+        gone = [record for record in self.logs[partition] if record.offset >= end]
+        self.logs[partition] = [record for record in self.logs[partition] if record.offset < end]
+        self.ends[partition] = end
+        self.epochs[partition].elect(end)
+        return gone
+
+    def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd:
+        return self.epochs[partition].end(leader_epoch, self.ends[partition])
 
     def retain_from(self, partition: TopicPartition, offset: int) -> list[PlainRecord]:
         """Remove the records before `offset`, as retention does. Returns them."""
@@ -73,6 +87,7 @@ class Member:
         self._broker = broker
         self._listener: Listener | None = None
         self._positions: dict[TopicPartition, int | None] = {}  # None: paused
+        self._leader_epochs: dict[TopicPartition, int | None] = {}  # of the record before the position
         self._generation = -1
         self._finished = False
         self._commits: dict[TopicPartition, int] = {}
@@ -138,31 +153,45 @@ class Member:
         await self._broker.latency()
         if self._finished:
             return None
-        found: dict[TopicPartition, list[PlainRecord]] = {}
+        found: dict[TopicPartition, EpochRecords] = {}
         for partition, position in self._positions.items():
             if position is None or self._broker.rng.random() < 0.3:
                 continue
-            if position < self._broker.starts[partition]:
+            if not self._follows(partition, position):
                 self._positions[partition] = None
                 assert self._listener is not None
                 self._listener.on_out_of_range(partition)
                 continue
-            log = self._broker.logs[partition]
+            log, epochs = self._broker.logs[partition], self._broker.epochs[partition]
             records = [record for record in log if record.offset >= position][: self._broker.rng.randint(1, 12)]
             if records:
-                found[partition] = records
+                epoch = epochs.at(records[0].offset)
+                records = [record for record in records if epochs.at(record.offset) == epoch]
+                found[partition] = EpochRecords(records, epoch)
                 self._positions[partition] = records[-1].offset + 1
+                self._leader_epochs[partition] = epoch
         if not found:
             await asyncio.sleep(0.2)
         return found
 
+    def _follows(self, partition: TopicPartition, position: int) -> bool:
+        """Whether the log has the position, and still the record before it."""
+        if not self._broker.starts[partition] <= position <= self._broker.ends[partition]:
+            return False
+        epoch = self._leader_epochs.get(partition)
+        if epoch is None:
+            return True
+        found, end = self._broker.epoch_end(partition, epoch)
+        return found == epoch and end >= position
+
     def finish(self) -> None:
         self._finished = True
 
-    def seek(self, partition: TopicPartition, offset: int) -> None:
+    def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:
         if partition not in self._positions:
             return
         self._positions[partition] = offset
+        self._leader_epochs[partition] = leader_epoch
 
     def pause(self, partition: TopicPartition) -> None:
         if partition in self._positions:
@@ -179,9 +208,13 @@ class Member:
         await self._broker.latency()
         return LogRange(self._broker.starts[partition], self._broker.ends[partition])
 
-    async def resolve_start(self, partition: TopicPartition) -> int:
+    async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:
         await self._broker.latency()
-        return self._broker.starts[partition]
+        return self._broker.epoch_end(partition, leader_epoch)
+
+    async def resolve_start(self, partition: TopicPartition) -> Position:
+        await self._broker.latency()
+        return Position(self._broker.starts[partition])
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self._broker.ends[partition]

@@ -49,9 +49,9 @@ def no_epoch(patch: pytest.MonkeyPatch) -> None:
 def no_seek_after_adopt(patch: pytest.MonkeyPatch) -> None:
     original = Member.seek
 
-    def seek(self: Member, partition: TopicPartition, offset: int) -> None:
+    def seek(self: Member, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:
         if self._positions.get(partition) is None:
-            original(self, partition, offset)
+            original(self, partition, offset, leader_epoch)
 
     patch.setattr(Member, "seek", seek)
 
@@ -109,7 +109,7 @@ def commit_before_the_put(patch: pytest.MonkeyPatch) -> None:
     original = PartitionWriter._land
 
     async def land(self: PartitionWriter, batch: Any) -> Any:
-        await self._commit(self._rules.boundary(batch.end))
+        await self._commit(self._rules.boundary(batch.end, batch.leader_epoch))
         return await original(self, batch)
 
     patch.setattr(PartitionWriter, "_land", land)
@@ -136,8 +136,10 @@ def start_of_the_first_record(patch: pytest.MonkeyPatch) -> None:
     def add(self: PartitionWriter, chunk: Any, validated: Any, quarantine: bytes) -> None:
         original(self, chunk, validated, quarantine)
         batch = self.buffer.open
-        if batch is not None and batch.first == RecordRef(chunk[0].offset, chunk[0].timestamp):
-            batch.start = chunk[0].offset
+        if batch is not None and batch.first == RecordRef(
+            chunk.records[0].offset, chunk.records[0].timestamp, chunk.leader_epoch
+        ):
+            batch.start = chunk.records[0].offset
 
     patch.setattr(PartitionWriter, "add", add)
 

@@ -10,7 +10,7 @@ from aiokafka import errors as kafka_errors
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
-from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.core.records import EpochEnd, EpochRecords, LogRange, Position, TopicPartition
 from ingestd.sources.base import Capabilities, Fetched, Listener
 from ingestd.sources.kafka import requests
 from ingestd.sources.kafka.auth import client_options
@@ -186,9 +186,9 @@ class KafkaSource:
             return None
         if consumer is not self._consumer:
             return {}
-        return {TopicPartition(*partition): records for partition, records in polled.items()}
+        return {TopicPartition(*partition): EpochRecords(records) for partition, records in polled.items()}
 
-    def seek(self, partition: TopicPartition, offset: int) -> None:
+    def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:  # noqa: ARG002
         """Ignored where the partition is not ours: a rebalance may come first."""
         if self._consumer is not None:
             self._consumer.seek(partition, offset)
@@ -215,13 +215,16 @@ class KafkaSource:
         """Up to the high watermark: the end of the log, not the end of what ``read_committed`` hands out."""
         return await self._ranges.get(partition)
 
-    async def resolve_start(self, partition: TopicPartition) -> int:
+    async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:  # noqa: ARG002
+        return None
+
+    async def resolve_start(self, partition: TopicPartition) -> Position:
         """``latest``, and a time after that of all records, are the end of what can be read now.
 
         A partition that was added since the group began is read from its beginning, whatever the policy is: records
         that were written to it before we knew of it would be skipped.
         """
-        return await self._starts.get(partition)
+        return Position(await self._starts.get(partition))
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
         """Of several positions of a partition that wait, the newest is sent, and its answer is that of all."""

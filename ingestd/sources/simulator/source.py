@@ -9,8 +9,8 @@ import msgspec
 
 from ingestd.config.model import SimulatorConfig
 from ingestd.core.errors import SourceError
-from ingestd.core.records import LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources.base import Capabilities, Listener
+from ingestd.core.records import EpochEnd, EpochRecords, LogRange, PlainRecord, Position, TopicPartition
+from ingestd.sources.base import Capabilities, Fetched, Listener
 from ingestd.sources.simulator.events import MAX_EVENTS, Message, Simulation, check, history
 
 Clock = Callable[[], float]
@@ -206,14 +206,14 @@ class SimulatorSource:
     async def stop(self) -> None:
         self.finish()
 
-    async def fetch(self) -> dict[TopicPartition, list[PlainRecord]] | None:
+    async def fetch(self) -> Fetched | None:
         if len(self._next) < len(self._partitions) and not self._stream.finished:
             await self._stream.sleep()
             return {}
         messages = await self._stream.next()
         return None if messages is None else self._records(messages)
 
-    def _records(self, messages: list[Message]) -> dict[TopicPartition, list[PlainRecord]]:
+    def _records(self, messages: list[Message]) -> Fetched:
         fetched: dict[TopicPartition, list[PlainRecord]] = {}
         for number, key, value, timestamp in messages:
             partition = self._partitions[number]
@@ -222,12 +222,12 @@ class SimulatorSource:
             offset = self._next[partition]
             self._next[partition] = offset + 1
             fetched.setdefault(partition, []).append(PlainRecord(offset, timestamp, value, key))
-        return fetched
+        return {partition: EpochRecords(records) for partition, records in fetched.items()}
 
     def finish(self) -> None:
         self._stream.finish()
 
-    def seek(self, partition: TopicPartition, offset: int) -> None:
+    def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:  # noqa: ARG002 (there are none)
         if partition not in self._partitions:
             raise SourceError(f"{partition} is not a partition of the simulated topic")
         self._next[partition] = offset
@@ -245,8 +245,11 @@ class SimulatorSource:
     async def log_range(self, partition: TopicPartition) -> LogRange:  # noqa: ARG002 (all are alike)
         return LogRange(0, _NO_END)
 
-    async def resolve_start(self, partition: TopicPartition) -> int:  # noqa: ARG002 (all are alike)
-        return 0
+    async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:  # noqa: ARG002 (there are none)
+        return None
+
+    async def resolve_start(self, partition: TopicPartition) -> Position:  # noqa: ARG002 (all are alike)
+        return Position(0)
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
         if partition not in self._partitions:
