@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 
 from aiokafka import AIOKafkaProducer
 
 from tests.e2e.events import Load, event_id, is_good
 
-_ABORT_EVERY = 3
+_ABORTED = 1 / 3  # of all transactions
 
 
 class TransactionalLoad(Load):
@@ -19,10 +20,11 @@ class TransactionalLoad(Load):
         self._offsets = {number: list(offsets) for number, offsets in former.records.items()}
         self.records, self.ids = dict(self._offsets), former.ids
         self.committed = self.aborted = 0
+        self._rng = Random(former.topic)
 
     async def write(self, total: int) -> None:
         """Write one transaction, into one partition."""
-        partition, lasting = next(self._turn), (self.committed + self.aborted + 1) % _ABORT_EVERY
+        partition, lasting = next(self._turn), self._rng.random() > _ABORTED
         await self._producer.begin_transaction()
         written = [next(self._events) for _ in range(total)]
         sent = [

@@ -2,15 +2,14 @@
 
 import asyncio
 import base64
-import fcntl
 import re
 import shutil
 import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,11 +20,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from cryptography.hazmat.primitives import serialization
 
+from tests.services.environment import CACHE, locked
 from tests.services.ports import HOST, free_port
 from tests.services.process import Process, ServiceError
 
 _POM = Path(__file__).with_name("kafka") / "pom.xml"
-_CACHE = Path(__file__).parents[2] / ".cache"
 _INSTALL = "apt-get install -y openjdk-17-jre-headless maven"
 _OLDEST_JAVA = 17
 
@@ -83,6 +82,7 @@ class KafkaBroker:
         self._cluster_id, self._voters = random_id(), [self.voter]
         self._sasl_port = free_port()
         self._process: Process | None = None
+        self._frozen = False
         self.username = "ingestd"
         self.password = "only-for-tests"
         self.ca_file = directory / "ca.pem"
@@ -101,6 +101,11 @@ class KafkaBroker:
     def running(self) -> bool:
         """Whether the broker's process is alive."""
         return self._process is not None and self._process.running
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is alive and not frozen."""
+        return self.running and not self._frozen
 
     @property
     def pid(self) -> int:
@@ -133,11 +138,13 @@ class KafkaBroker:
         """Stop the broker's clock (SIGSTOP)."""
         assert self._process is not None
         self._process.freeze()
+        self._frozen = True
 
     def thaw(self) -> None:
         """Let it go on (SIGCONT)."""
         assert self._process is not None
         self._process.thaw()
+        self._frozen = False
 
     def restart(self) -> None:
         """Shut the broker down, if it runs, and start it on the same data and ports."""
@@ -331,8 +338,8 @@ def kafka_version() -> str:
 def ensure_jars() -> Path:
     """Kafka's jars, fetched through Maven the first time."""
     _require_java()
-    libs = _CACHE / f"kafka-{kafka_version()}"
-    with _locked(libs.with_name(f"{libs.name}.lock")):
+    libs = CACHE / f"kafka-{kafka_version()}"
+    with locked(libs.with_name(f"{libs.name}.lock")):
         if not libs.exists():
             _download(libs)
     return libs
@@ -359,14 +366,6 @@ def _require_java() -> None:
     version = re.search(r'version "(\d+)', answer)
     if version is None or int(version[1]) < _OLDEST_JAVA:
         raise ServiceError(missing)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def random_id() -> str:

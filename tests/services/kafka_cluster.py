@@ -2,14 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, for_code
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest
+from aiokafka.protocol.coordination import FindCoordinatorRequest
+from aiokafka.protocol.metadata import MetadataRequest
 
 from tests.services.kafka import KafkaBroker, random_id, topic_admin
 from tests.services.kafka_requests import DescribeQuorum, ElectLeaders, IncrementalAlterConfigs, OffsetForLeaderEpoch
@@ -36,6 +39,10 @@ _PROPERTIES = {
     # How long a follower may lag behind before a record is acknowledged without it, 30 s by default.
     "replica.lag.time.max.ms": "5000",
 }
+
+
+#: Sends a request to a broker, and gets its answer.
+Send = Callable[[Any], Awaitable[Any]]
 
 
 class PartitionState(NamedTuple):
@@ -101,8 +108,8 @@ class KafkaCluster:
 
     async def partitions(self, topic: str) -> dict[int, PartitionState]:
         """What the cluster says of a topic's partitions."""
-        async with self._admin() as (admin, _):
-            (found,) = await admin.describe_topics([topic])
+        async with self._sender() as send:
+            (found,) = (await send(MetadataRequest([topic]))).to_object()["topics"]
         return {
             each["partition"]: PartitionState(each["leader"], each["replicas"], each["isr"])
             for each in found["partitions"]
@@ -114,35 +121,32 @@ class KafkaCluster:
 
     async def coordinator(self, name: str, *, transactions: bool = False) -> int:
         """The broker that coordinates a group, or the transactions of a writer."""
-        async with self._admin() as (admin, _), asyncio.timeout(_DEADLINE):
+        async with self._sender() as send, asyncio.timeout(_DEADLINE):
             while True:
-                with suppress(GroupCoordinatorNotAvailableError):  # its topic is made when somebody first asks
-                    return int(await admin.find_coordinator(name, int(transactions)))
-                await asyncio.sleep(_POLL)
+                found = await send(FindCoordinatorRequest(name, int(transactions)))
+                if not found.error_code:
+                    return int(found.coordinator_id)
+                await asyncio.sleep(_POLL)  # the topic for it is made when somebody first asks
 
     async def controller(self) -> int:
         """The active one."""
-        async with self._admin() as (_, send):
+        async with self._sender() as send:
             answer = await send(DescribeQuorum([(_QUORUM_TOPIC, [(0, {})], {})], {}))
         ((_name, ((_partition, code, leader, *_rest),), _tags),) = answer.topics
         _check(code)
         return int(leader)
 
-    async def epoch_end(self, topic: str, epoch: int, partition: int = 0) -> tuple[int, int]:
-        """The largest epoch of a partition's log that is not above `epoch`, and where it ends."""
-        leader = await self.leader(topic, partition)
-        async with self._admin(leader) as (_, send):
-            answer = await send(OffsetForLeaderEpoch(_CLIENT, [(topic, [(partition, _ANY_EPOCH, epoch)])]))
-        ((_name, ((code, _partition, found, end),)),) = answer.topics
-        _check(code)
-        return found, end
+    async def epochs(self, topic: str, partition: int = 0) -> dict[int, int]:
+        """Where each leader epoch of a partition's log ends; the last is the leader's, and ends where the log does."""
+        async with self._sender(await self.leader(topic, partition)) as send:
+            return await epochs(send, topic, partition)
 
     # -- changes
 
     async def configure(self, topic: str, config: Mapping[str, str]) -> None:
         """Set keys of a topic."""
         operations = [(key, IncrementalAlterConfigs.SET, value) for key, value in config.items()]
-        async with self._admin() as (_, send):
+        async with self._sender() as send:
             answer = await send(IncrementalAlterConfigs([(IncrementalAlterConfigs.TOPIC, topic, operations)], 0))
         for code, *_ in answer.resources:
             _check(code)
@@ -152,7 +156,7 @@ class KafkaCluster:
         moves: list[tuple[int, list[int], dict[int, bytes]]] = [
             (partition, brokers, {}) for partition, brokers in replicas.items()
         ]
-        async with self._admin() as (_, send):
+        async with self._sender() as send:
             answer = await send(AlterPartitionReassignmentsRequest(10_000, [(topic, moves, {})], {}))
         _check(answer.error_code)
         for _, results, _ in answer.responses:
@@ -169,7 +173,7 @@ class KafkaCluster:
     async def elect(self, topic: str, partitions: Iterable[int], *, unclean: bool = False) -> None:
         """Make the preferred replica the leader; `unclean`: any that runs, also where it lacks records."""
         kind = ElectLeaders.UNCLEAN if unclean else ElectLeaders.PREFERRED
-        async with self._admin() as (_, send):
+        async with self._sender() as send:
             answer = await send(ElectLeaders(kind, [(topic, list(partitions))], 10_000))
         _check(answer.error_code)
         for _, results in answer.topics:
@@ -197,11 +201,24 @@ class KafkaCluster:
         )
 
     @asynccontextmanager
-    async def _admin(self, number: int | None = None) -> AsyncIterator[tuple[Any, Any]]:
-        """A client and what sends a request by it to this broker, or to one that runs and passes it on."""
-        node = next(node for node in self.nodes.values() if node.running and number in {None, node.node_id})
+    async def _sender(self, number: int | None = None) -> AsyncIterator[Send]:
+        """What sends a request to this broker, or to one that answers and passes it on to whom it is for."""
+        node = next(node for node in self.nodes.values() if node.answers and number in {None, node.node_id})
         async with topic_admin(node.bootstrap) as admin:
-            yield admin, lambda request: admin._send_request_to_node(node.node_id, request)
+            yield lambda request: admin._send_request_to_node(node.node_id, request)
+
+
+async def epochs(send: Send, topic: str, partition: int) -> dict[int, int]:
+    """As a broker tells, who leads the partition and to whom `send` sends a request."""
+    ends: dict[int, int] = {}
+    for asked in count():
+        answer = await send(OffsetForLeaderEpoch(_CLIENT, [(topic, [(partition, _ANY_EPOCH, asked)])]))
+        ((_name, ((code, _partition, epoch, end),)),) = answer.topics
+        _check(code)
+        if epoch < 0:  # later than the leader's
+            break
+        ends[epoch] = end
+    return ends
 
 
 def _check(code: int) -> None:
