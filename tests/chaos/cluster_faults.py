@@ -5,6 +5,7 @@ from collections.abc import Collection
 from random import Random
 
 from tests.chaos.fault import fault
+from tests.chaos.kafka_faults import IMPATIENT
 from tests.chaos.process_faults import ADOPTED
 from tests.chaos.rig import Rig
 from tests.chaos.transactions import TransactionalLoad, transactions_after
@@ -15,7 +16,7 @@ _MINUTE = 60.0
 _MANY, _SOME = 30, 6  # daemons
 
 
-@fault(brokers=3, daemons=3, partitions=6)
+@fault(brokers=3, daemons=3, partitions=6, short=False)
 async def leader_killed(rig: Rig, rng: Random) -> str:
     """A broker that leads partitions is killed (kill -9) under load, and started again later."""
     for _ in range(_rounds(rig)):
@@ -39,7 +40,7 @@ async def controller_killed(rig: Rig, _: Random) -> str:
     return _went_on(rig)
 
 
-@fault(brokers=3, daemons=3, partitions=6)
+@fault(brokers=3, daemons=3, partitions=6, short=False)
 async def brokers_restarted(rig: Rig, _: Random) -> str:
     """All brokers are restarted (SIGTERM) one after the other, each when the one before has caught up."""
     for number in NODES * (3 if rig.long else 1):
@@ -74,7 +75,8 @@ async def replicas_reassigned(rig: Rig, _: Random) -> str:
     return _went_on(rig)
 
 
-@fault(brokers=3, daemons=3, partitions=6)
+# By default an answer is waited for as long as a broker may take for it, 70 s: so long nobody sees that it is frozen.
+@fault(brokers=3, daemons=3, partitions=6, settings=IMPATIENT)
 async def broker_frozen(rig: Rig, _: Random) -> str:
     """The broker that coordinates the group is frozen (SIGSTOP) for longer than its session, and continues."""
     for _number in range(_rounds(rig)):

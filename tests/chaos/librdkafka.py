@@ -1,8 +1,11 @@
 """The offsets of a topic's records as librdkafka reads them: a count that shares no code with ours."""
 
+import time
+
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-_WAIT = 30.0  # seconds without any record
+_LONGEST = 120.0  # seconds for all
+_POLL = 0.1  # it waits so long for as many records as are asked for
 
 
 def read_offsets(bootstrap: str, topic: str, partitions: int) -> dict[int, set[int]]:
@@ -17,12 +20,12 @@ def read_offsets(bootstrap: str, topic: str, partitions: int) -> dict[int, set[i
         }
     )
     found: dict[int, set[int]] = {partition: set() for partition in range(partitions)}
-    left = set(found)
+    left, limit = set(found), time.monotonic() + _LONGEST
     try:
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in found])
         while left:
-            messages = consumer.consume(1000, _WAIT if len(left) == len(found) else 1.0)
-            for message in messages:
+            assert time.monotonic() < limit, f"after {_LONGEST:g} s the partitions {left} are not read to their end"
+            for message in consumer.consume(10_000, _POLL):
                 partition, error = message.partition(), message.error()
                 if error is None:
                     found[partition].add(message.offset())

@@ -68,6 +68,7 @@ def victims(hurt: Services, bucket: str, tmp_path: Path) -> Iterator[dict[str, V
         victim.daemon.kill()
 
 
+@pytest.mark.skip(reason="The Kafka source does not tell leader epochs yet.")
 async def test_an_unclean_election_halts_its_partition_until_it_may_fork(
     hurt: Services, kafka_cluster: KafkaCluster, bucket: str, victims: dict[str, Victim]
 ) -> None:
