@@ -1,6 +1,14 @@
 """All faults, by name. Whoever imports this has the whole list."""
 
-from tests.chaos import cluster_faults, kafka_faults, offset_faults, process_faults, store_faults, topic_faults
+from tests.chaos import (
+    cluster_faults,
+    kafka_faults,
+    offset_faults,
+    process_faults,
+    store_faults,
+    topic_faults,
+    truncation_faults,
+)
 from tests.chaos.fault import FAULTS
 
 __all__ = [
@@ -11,4 +19,5 @@ __all__ = [
     "process_faults",
     "store_faults",
     "topic_faults",
+    "truncation_faults",
 ]

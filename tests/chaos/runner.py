@@ -126,8 +126,8 @@ async def _rig(services: Services, fault: Fault, directory: Path, long: bool) ->
                     daemon.kill()
                 if rig.recovery is not None:
                     rig.recovery.cancel()
-                await rig.until_end.aclose()
                 await asyncio.to_thread(_start, services)
+                await rig.until_end.aclose()
     finally:
         await asyncio.to_thread(store.delete_bucket, bucket_name(topic))
         async with topic_admin(broker) as admin:
