@@ -184,7 +184,7 @@ class ChainRules:
         """
         if first.leader_epoch is None or truncated.leader_epoch is None:
             return False
-        is_more_of_earlier = first.leader_epoch == truncated.log_epoch < truncated.leader_epoch
+        is_more_of_earlier = first.leader_epoch <= truncated.log_epoch < truncated.leader_epoch
         return first.leader_epoch > truncated.leader_epoch or is_more_of_earlier
 
     def no_common_epoch(self, truncated: LogTruncated) -> LogTruncated:

@@ -109,7 +109,7 @@ class ChainObjects:
         Its name has the offset at which its epoch begins; without an epoch in its name, it begins before `at`.
         """
         places = [await self._neighbours(offset + 1) for offset in (at, first.offset)]
-        found = await self._latest({key for place in places for key in place.before})
+        found = await self._latest(dict.fromkeys(key for place in places for key in place.before))
         if found is None or found[1].leader_epoch != first.leader_epoch or found[1].end <= first.offset:
             return None
         return await self._valid(found, first)
