@@ -11,7 +11,7 @@ from tests.chaos.rig import Rig
 from tests.chaos.transactions import TransactionalLoad, transactions_after
 from tests.services.kafka_cluster import NODES
 
-_ROUNDS = 5  # in the long form
+_ROUNDS = 3  # in the long form
 _MINUTE = 60.0
 _MANY, _SOME = 30, 6  # daemons
 
@@ -24,7 +24,7 @@ async def leader_killed(rig: Rig, rng: Random) -> str:
     return _went_on(rig)
 
 
-@fault(brokers=3, daemons=3, partitions=6)
+@fault(brokers=3, daemons=3, partitions=6, short=False)
 async def group_coordinator_killed(rig: Rig, _: Random) -> str:
     """The broker that coordinates the group is killed (kill -9), and started again later."""
     for _number in range(_rounds(rig)):
@@ -93,7 +93,7 @@ async def broker_frozen(rig: Rig, _: Random) -> str:
     return _went_on(rig)
 
 
-@fault(brokers=3, daemons=3, partitions=6)
+@fault(brokers=3, daemons=3, partitions=6, short=False)
 async def replica_wiped(rig: Rig, _: Random) -> str:
     """A broker is killed (kill -9), loses all that it has of the topic, fills its disk again, and leads."""
     for number in NODES if rig.long else NODES[:1]:
