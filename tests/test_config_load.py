@@ -51,6 +51,25 @@ def test_the_defaults_are_the_code_s() -> None:
     assert list(settings.origins) == list(KEYS)
 
 
+@pytest.mark.parametrize(
+    ("environ", "region", "origin"),
+    [
+        ({"AWS_REGION": "eu-west-1"}, "eu-west-1", "AWS_REGION"),
+        ({"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2", "AWS_DEFAULT_REGION"),
+        ({"AWS_DEFAULT_REGION": "eu-west-2", "AWS_REGION": "eu-west-1"}, "eu-west-1", "AWS_REGION"),
+        ({"AWS_DEFAULT_REGION": "eu-west-2", "AWS_REGION": ""}, "eu-west-2", "AWS_DEFAULT_REGION"),
+        ({"AWS_REGION": "eu-west-1", "INGESTD__S3__REGION": "us-east-2"}, "us-east-2", "environment"),
+    ],
+)
+def test_the_region_is_that_of_the_aws_variables_where_no_key_sets_it(
+    environ: dict[str, str], region: str, origin: str
+) -> None:
+    settings = load(environ=environ)
+    assert settings.config.s3.region == region
+    assert settings.origins["s3.region"] == origin
+    assert f'region = "{region}"  # {origin}' in as_toml(settings)
+
+
 def test_flags_go_before_environment_before_file_before_defaults(tmp_path: Path) -> None:
     path = toml(tmp_path, "grace = '1s'\n[batch]\ninterval = '2s'\nrecords = 2\n[log]\nlevel = 'DEBUG'")
     environ = {"INGESTD__BATCH__INTERVAL": "3s", "INGESTD__BATCH__RECORDS": "3"}

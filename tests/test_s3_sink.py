@@ -37,6 +37,8 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (
         "ACCESS_KEY_ID",
         "SECRET_ACCESS_KEY",
+        "REGION",
+        "DEFAULT_REGION",
         "SESSION_TOKEN",
         "PROFILE",
         "WEB_IDENTITY_TOKEN_FILE",
@@ -65,7 +67,7 @@ async def sink_at(
     endpoint: str, bucket: str = "bucket", *, conditional: bool = True, **options: Any
 ) -> AsyncIterator[Sink]:
     """A started sink for a server, closed at the end."""
-    settings = S3Config(endpoint_url=endpoint, region=REGION, addressing="path", **options)
+    settings = S3Config(**{"endpoint_url": endpoint, "region": REGION, "addressing": "path", **options})
     sink = S3Sink(f"s3://{bucket}/some/prefix", settings, connections=4, conditional=conditional)
     await sink.start()
     try:
@@ -119,6 +121,24 @@ class TestOnTheWire:
                 assert await sink.put_new(KEY, large, METADATA) is Stored.CREATED
             [put] = server.requests
             self.check(put, large)
+
+    @pytest.mark.parametrize(
+        ("given", "region"),
+        [
+            ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+            ({"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+            ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-1"),
+            ({"AWS_REGION": "", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+        ],
+    )
+    async def test_requests_are_signed_for_the_region_of_either_variable(
+        self, credentials: None, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], region: str
+    ) -> None:
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        async with ScriptedServer(stored()) as server, sink_at(server.url, region=None) as sink:
+            await sink.put_new("a.gz", b"", {})
+        assert f"/{region}/s3/aws4_request" in server.requests[0].headers["authorization"]
 
     @pytest.mark.parametrize(
         ("options", "algorithm", "key"),

@@ -1,6 +1,7 @@
 """`ingestd check`: tries everything that a run needs, with the settings of the run, and reports each finding."""
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -70,6 +71,7 @@ def run(settings: Settings, options: Options) -> int:
     if config.log.level != "DEBUG":
         logs.setup(replace(config.log, level="ERROR"))  # the report says what warnings would say
     report = CheckReport(json=options.json)
+    report.add(values.region(config, settings.origins["s3.region"], os.environ))
     wiring.run(_check(config, report, dry_run=options.dry_run))
     return report.end()
 

@@ -15,6 +15,7 @@ import msgspec
 from ingestd.config.model import Config
 from ingestd.config.types import Seconds, Secret, Size
 from ingestd.config.validate import KEYS, MOVED_KEYS, Problem, check, refusal, shown, value_of, variable
+from ingestd.core.aws_region import region_variable
 from ingestd.core.errors import ConfigError
 
 MAX_FILE_BYTES = 1 << 20
@@ -23,7 +24,10 @@ _TABLES = {key.rpartition(".")[0] for key in KEYS} - {""}
 
 
 class Settings(NamedTuple):
-    """A checked configuration, and the origin of every dotted key: "default", a file's path, "environment", a flag."""
+    """A checked configuration, and the origin of every dotted key.
+
+    An origin is "default", a file's path, "environment", the name of an AWS variable, or a flag.
+    """
 
     config: Config
     origins: Mapping[str, str]
@@ -45,6 +49,8 @@ class _Given(NamedTuple):
 def load(*, path: str | None = None, environ: Mapping[str, str], flags: Sequence[Flag] = ()) -> Settings:
     """The effective settings. The file is `path`, else INGESTD_CONFIG, else none. Raises ConfigError."""
     given: dict[str, _Given] = {}
+    if name := region_variable(environ):
+        given["s3.region"] = _Given(_utf8(name, environ[name]), name)
     if file := path or environ.get("INGESTD_CONFIG"):
         given.update(_from_file(file))
     given.update(_from_environment(environ))

@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 from botocore import exceptions as boto
 
 from ingestd.config.model import S3Config
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.stored import ObjectInfo, Stored
+from ingestd.ops.aws_session import new_session
 from ingestd.sinks.names import check_folder, check_key, check_metadata
 from ingestd.sinks.s3_errors import classify, http_status
 
@@ -202,7 +202,7 @@ class S3Sink:
 
     async def _open(self) -> _Connection:
         settings = self._settings
-        session = AioSession()
+        session = new_session()
         # Reading the description of the service is most of what a client costs, and it never changes.
         if self._loader is not None:
             session.register_component("data_loader", self._loader)
