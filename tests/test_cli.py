@@ -15,7 +15,8 @@ import pytest
 import ingestd
 from ingestd.cli import check, produce, requeue, verify
 from ingestd.cli import main as cli
-from ingestd.cli.commands import PROGRAM, CommandGroup
+from ingestd.cli.commands import COMMON_FLAGS, PROGRAM, CommandGroup
+from ingestd.cli.flags import SETTINGS
 from ingestd.config.load import Settings
 from ingestd.core.errors import BreakerOpen, ConfigError, DeadlineExceeded, IngestdError, SinkForbidden, SourceError
 from ingestd.core.rejections import Reason
@@ -79,7 +80,7 @@ def test_run_is_the_default_command(daemon: Daemon, argv: list[str]) -> None:
 def test_every_named_flag_of_run_sets_its_key(daemon: Daemon) -> None:
     argv = "--source simulator --sink s3://bucket/x --duration 5m --rate 100 --seed 3 --history 90d --log-level debug"
     assert cli.main(argv.split()) == 0
-    config, origins = daemon.calls[0][1]
+    config, origins, _ = daemon.calls[0][1]
     assert (config.source, config.sink.url, config.log.level) == ("simulator", "s3://bucket/x", "DEBUG")
     assert (config.simulator.rate, config.simulator.seed) == (100, 3)
     assert (str(config.duration), str(config.simulator.history)) == ("5m", "90d")
@@ -219,6 +220,52 @@ def test_a_usage_error_is_one_line_on_stderr_and_exit_code_2(
     assert expected in output.err
     assert not output.out
     assert not daemon.calls
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "--config config/demo.toml --set batch.records=5 check --log-level DEBUG",
+        "--set=batch.records=5 --config=config/demo.toml --log-level debug check",
+        "--set batch.records=4 check --set batch.records=5 --config config/demo.toml --log-level DEBUG",
+    ],
+)
+def test_the_flags_of_every_command_may_stand_before_it(daemon: Daemon, argv: str) -> None:
+    assert cli.main(argv.split()) == 0
+    [(command, settings)] = daemon.calls
+    assert command == "inspect"
+    assert settings.config.batch.records == 5
+    assert settings.config.log.level == "DEBUG"
+    assert settings.origins["source"] == "config/demo.toml"
+
+
+def test_they_may_stand_before_a_command_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    arn = "arn:aws:iam::123456789012:role/reads"
+    argv = f"--set snowflake.database=ELSEWHERE snowflake sql --set snowflake.aws_role_arn={arn}"
+    assert cli.main(argv.split()) == 0
+    assert "ELSEWHERE" in capsys.readouterr().out
+
+
+def test_the_flags_of_every_command_are_those_of_settings() -> None:
+    assert {name for flag in SETTINGS for name in flag.opts} == COMMON_FLAGS
+
+
+def test_several_errors_are_a_line_each(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--duration", "soon", "--set", "batch.rows=1"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("ingestd: unknown key batch.rows from --set")
+    assert second.startswith("ingestd: duration = soon from --duration")
+
+
+@pytest.mark.parametrize(("argv", "is_text"), [("run", False), ("check", True), ("run --set log.format=text", True)])
+def test_the_log_of_a_one_shot_command_is_text_where_there_is_no_terminal(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argv: str, is_text: bool
+) -> None:
+    monkeypatch.setenv("INGESTD_BATCH_INTERVAL", "3s")
+    daemon.outcome = SourceError("out of luck")
+    assert cli.main(argv.split()) == 1
+    for line in capsys.readouterr().err.splitlines():
+        assert line.startswith("{") is not is_text
 
 
 @pytest.mark.parametrize("argv", ["--version", "-V", "verify --version"])

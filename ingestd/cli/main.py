@@ -12,10 +12,12 @@ import msgspec
 from ingestd.cli.commands import PROGRAM, Invocation, parse_command_line
 from ingestd.cli.completion import VARIABLE, complete
 from ingestd.cli.output import discard_output
-from ingestd.core.errors import ConfigError, DeadlineExceeded, IngestdError
+from ingestd.core.errors import ConfigError, ConfigErrors, DeadlineExceeded, IngestdError
 from ingestd.core.formatting import clean
 
 CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and errors.EXIT_PROBLEMS
+
+_LONG_RUNNING = {"run", "produce"}  # their logs are collected, so they are JSON where nobody looks on
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         return _refuse(_explain(error))
     except ConfigError as error:
-        return _refuse(str(error))
+        return _refuse(*map(str, error.errors if isinstance(error, ConfigErrors) else [error]))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of the help has closed it
@@ -45,15 +47,16 @@ def _run(asked: Invocation) -> int:
 
     # Around the set-up of the log, which keeps the stream that it finds, and around the report of errors.
     with background_output() if asked.name == "run" else contextlib.nullcontext():
-        settings = prepare(asked.config, asked.flags)
+        settings = prepare(asked.config, asked.flags, is_daemon=asked.name in _LONG_RUNNING)
         try:
             return asked.module.run(settings, msgspec.convert(asked.options, asked.module.Options))
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - nobody else reports it
             return _report(error)
 
 
-def _refuse(message: str) -> int:
-    sys.stderr.write(f"ingestd: {clean(message)}\n")
+def _refuse(*messages: str) -> int:
+    for message in messages:
+        sys.stderr.write(f"ingestd: {clean(message)}\n")
     return USAGE
 
 

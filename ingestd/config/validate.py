@@ -1,6 +1,7 @@
 """Which values the configuration accepts: each key's type and range in words, and rules between keys."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from operator import attrgetter
@@ -12,7 +13,7 @@ from msgspec import inspect
 from ingestd.config.model import Config, KafkaConfig, SnowflakeConfig
 from ingestd.config.types import Seconds, Secret, Size
 from ingestd.core.errors import ConfigError
-from ingestd.core.sink_url import parse_sink_url
+from ingestd.core.sink_url import parse_sink_url, path_fault
 
 # Object keys contain them: a file system takes at most 255 bytes per name, S3 1024 bytes per key.
 TOPIC_MAX = 174
@@ -128,16 +129,12 @@ def shown(value: object) -> str:
             text = ",".join(map(str, value))
         case _:
             text = str(value)
-    text = re.sub(r"//\S*@", "//<redacted>@", text)  # to the last "@": a password may have one, or a "/"
+    # To the last "@": a password may have one, or a "/".
+    text = re.sub(r"//\S*@", "//<redacted>@", text)
+    text = re.sub(r"[^\s/:]*:(?!//)\S*@", "<redacted>@", text)
     text = re.sub(r"(://[^\s?]*)\?\S*", r"\1?<redacted>", text)
     quoted = repr(text) if not text or not text.isprintable() or " " in text else text
     return quoted if len(quoted) <= 200 else quoted[:200] + "…"
-
-
-def check(config: Config, origins: Mapping[str, str] | None = None) -> None:
-    """Raise ConfigError for the first key that is out of range or conflicts with another. `origins`: who set it."""
-    for problem in problems(config):
-        raise refusal(problem, value_of(config, problem.key), (origins or {}).get(problem.key, ""))
 
 
 def refusal(problem: Problem, value: object, origin: str) -> ConfigError:
@@ -146,6 +143,8 @@ def refusal(problem: Problem, value: object, origin: str) -> ConfigError:
     if value is None:
         return ConfigError(f"{key} {why}", hint=remedy)
     text = "<redacted>" if KEYS[key].is_secret else shown(value)
+    if "host" in KEYS[key].accepted():  # which has no user
+        text = re.sub(r"[^\s/]*@", "<redacted>@", text)
     source = {"": "", "default": " by default", "environment": f" from environment variable {variable(key)}"}
     return ConfigError(f"{key} = {text}{source.get(origin, f' from {origin}')} {why}", hint=remedy)
 
@@ -157,7 +156,7 @@ def variable(key: str) -> str:
 
 def problems(config: Config) -> Iterator[Problem]:
     """Everything that is wrong with `config` beyond the types of its values."""
-    yield from _ranges(config)
+    yield from ranges(config)
     yield from _kafka_times(config.kafka)
     yield from _start(config.kafka)
     yield from _topics(config)
@@ -171,7 +170,8 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _page(config)
 
 
-def _ranges(config: Config) -> Iterator[Problem]:
+def ranges(config: Config) -> Iterator[Problem]:
+    """The values that are out of the range of their key."""
     for name, key in KEYS.items():
         value = value_of(config, name)
         if isinstance(value, Seconds | Size) and key.low:
@@ -216,6 +216,8 @@ def _start(kafka: KafkaConfig) -> Iterator[Problem]:
 
 
 def _topics(config: Config) -> Iterator[Problem]:
+    if twice := [name for name, count in Counter(config.kafka.topics).items() if count > 1]:
+        yield Problem("kafka.topics", f"names {twice[0]} more than once", "name each topic once")
     for key, names in {"kafka.topics": config.kafka.topics, "simulator.topic": (config.simulator.topic,)}.items():
         if any(len(name) > TOPIC_MAX for name in names):
             why = f"has a name of more than {TOPIC_MAX} characters, which leaves no room in object keys"
@@ -295,6 +297,8 @@ def _sink(config: Config) -> Iterator[Problem]:
 
 
 def _warehouse(config: Config) -> Iterator[Problem]:
+    if why := path_fault(config.warehouse.path):
+        yield Problem("warehouse.path", why, "give the path of a file")
     if config.warehouse.queue_url and parse_sink_url(config.sink.url).kind != "s3":
         yield Problem(
             "warehouse.queue_url",
@@ -342,7 +346,7 @@ def snowflake_problems(snowflake: SnowflakeConfig, user: str = "a connection to 
 def _url_fault(url: str) -> str:
     """What is wrong with a sink's URL; "" if nothing is."""
     if "://" not in url:
-        return "" if url.isprintable() else "has characters that cannot be shown"
+        return path_fault(url)
     kind, bucket, folder, _ = parse_sink_url(url)
     prefix = folder.removesuffix("/")
     empty = url.endswith("//") or (folder and any(part in {"", ".", ".."} for part in prefix.split("/")))

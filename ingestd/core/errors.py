@@ -1,5 +1,7 @@
 """The errors of ingestd: the class tells the caller what to do, the hint tells an operator."""
 
+from collections.abc import Sequence
+
 
 class IngestdError(Exception):
     """Base class. `hint` tells an operator the next step; empty if there is none."""
@@ -15,6 +17,14 @@ class IngestdError(Exception):
 
 class ConfigError(IngestdError):
     """The configuration cannot be used; names the key and the value. Exit code 2."""
+
+
+class ConfigErrors(ConfigError):
+    """Several errors of one configuration, to be mended together."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.errors = tuple(errors)
 
 
 class SourceError(IngestdError):
