@@ -314,6 +314,14 @@ replace = msgspec.structs.replace
             for url in ("s3://bucket//x", "s3://bucket/../x", "s3://bucket/a?b")
         ),
         (Config(sink=SinkConfig(url="data\n")), "sink.url"),
+        *(
+            (Config(sink=SinkConfig(url="s3://bucket"), s3=S3Config(region=region)), "s3.region")
+            for region in ("us east", "us_east", "-eu", "12", "a/b", "eu-central-1\n")
+        ),
+        *(
+            (Config(s3=S3Config(endpoint_url=url)), "s3.endpoint_url")
+            for url in ("http://host:99999", "http://host:x", "http://host:0", "http://[::1")
+        ),
     ],
 )
 def test_keys_at_odds_with_another_are_refused(config: Config, key: str) -> None:
@@ -334,6 +342,8 @@ def test_keys_at_odds_with_another_are_refused(config: Config, key: str) -> None
         Config(s3=S3Config(encryption="aws:kms")),
         Config(s3=S3Config(encryption="aws:kms", kms_key_id="alias/x")),
         Config(sink=SinkConfig(url="s3://bucket")),
+        Config(sink=SinkConfig(url="s3://bucket"), s3=S3Config(region="eu-central-1")),
+        Config(s3=S3Config(region="not used", endpoint_url="http://[::1]:9000")),
         Config(sink=SinkConfig(url="s3://bucket/")),
         Config(sink=SinkConfig(url="s3://bucket/a/b_c-d.e/")),
         Config(sink=SinkConfig(url="/var/lib/ingestd data")),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import inspect
@@ -18,6 +19,7 @@ from ingestd.core.sink_url import parse_sink_url, path_fault
 # Object keys contain them: a file system takes at most 255 bytes per name, S3 1024 bytes per key.
 TOPIC_MAX = 174
 PREFIX_MAX = 400
+_REGION = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # what botocore takes
 
 
 class Problem(NamedTuple):
@@ -161,6 +163,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _start(config.kafka)
     yield from _topics(config)
     yield from _servers(config.kafka)
+    yield from _ports(config)
     yield from _tls(config.kafka)
     yield from _sasl(config.kafka)
     yield from _sizes(config)
@@ -231,6 +234,18 @@ def _servers(kafka: KafkaConfig) -> Iterator[Problem]:
             yield Problem("kafka.bootstrap_servers", f"has an invalid port in {server}", "give a port from 1 to 65535")
 
 
+def _ports(config: Config) -> Iterator[Problem]:
+    for name, key in KEYS.items():
+        url = value_of(config, name)
+        if key.words == "http(s)://host[:port]" and isinstance(url, str):
+            try:
+                wrong = urlsplit(url).port == 0
+            except ValueError:
+                wrong = True
+            if wrong:
+                yield Problem(name, "has an invalid host or port", "give http(s)://host[:port], a port from 1 to 65535")
+
+
 def _tls(kafka: KafkaConfig) -> Iterator[Problem]:
     if kafka.ssl_cert_file and not kafka.ssl_key_file:
         yield _missing("kafka.ssl_key_file", "the client certificate in kafka.ssl_cert_file")
@@ -283,6 +298,8 @@ def _sizes(config: Config) -> Iterator[Problem]:
 
 def _sink(config: Config) -> Iterator[Problem]:
     sink, s3 = config.sink, config.s3
+    if s3.region is not None and parse_sink_url(sink.url).kind == "s3" and not _REGION.fullmatch(s3.region):
+        yield Problem("s3.region", "is not the name of a region", "give one such as eu-central-1")
     if why := _url_fault(sink.url):
         yield Problem("sink.url", why, "give s3://bucket, s3://bucket/prefix or the path of a directory")
     if sink.retry_initial > sink.retry_max:
