@@ -15,7 +15,7 @@ from ingestd.config import secrets as secrets_module
 from ingestd.config.load import MAX_FILE_BYTES, Flag, Settings, as_json, as_toml, load
 from ingestd.config.model import BatchConfig, Config, KafkaConfig, S3Config, SinkConfig
 from ingestd.config.secrets import MAX_SECRET_BYTES, Redaction, read_secret
-from ingestd.config.types import Seconds, Secret, Size
+from ingestd.config.types import Rate, Seconds, Secret, Size
 from ingestd.config.validate import KEYS, MOVED_KEYS, problems, value_of, variable
 from ingestd.core.errors import ConfigError
 
@@ -184,7 +184,8 @@ def test_a_table_is_no_key(tmp_path: Path) -> None:
         ("batch.interval=30x", "a duration such as 250ms, 30s, 5m, 2h or 90d from 100ms to 1h"),
         ("batch.bytes=big", "a size such as 512KiB, 32MiB or 1GiB from 1KiB to 1GiB"),
         ("batch.records=0", "a whole number from 1 to 1000000000, or nothing"),
-        ("simulator.rate=nan", "a number from 0 to 1e+09"),
+        ("simulator.rate=nan", "a rate such as 600/min, 10/s or 36000/h from 0/min to 1000000000/min"),
+        ("breaker.max_share=nan", "a number from 0 to 1"),
         ("health.enabled=perhaps", "true or false"),
         ("source=carrier-pigeon", "one of kafka, simulator"),
         ("events.model=Event", "module:Name, or nothing"),
@@ -365,6 +366,26 @@ def test_a_missing_password_says_which_variable_to_set() -> None:
 @pytest.mark.parametrize("name", ["a/b", "..", ".", "a+b", "a\nb", "a" * 250, "é"])
 def test_what_becomes_part_of_an_object_s_name_has_safe_characters(key: str, name: str) -> None:
     assert refused(f"{key}={name}").startswith(f"{key} = ")
+
+
+@pytest.mark.parametrize(
+    ("text", "a_minute"), [("600", 600), ("600/min", 600), ("10/s", 600), ("36000/h", 600), ("0.5 / s", 30), ("0", 0)]
+)
+def test_a_rate_has_a_unit(text: str, a_minute: float) -> None:
+    assert Rate.parse(text) == Rate(a_minute)
+    assert with_flags(f"simulator.rate={text}").simulator.rate == Rate(a_minute)
+    assert str(Rate.parse(text)) == f"{a_minute}/min"
+
+
+@given(st.floats(0, 1e9))
+def test_a_rate_is_read_as_it_was_printed(value: float) -> None:
+    assert Rate.parse(str(Rate(value))) == pytest.approx(Rate(value), rel=1e-12, abs=1e-19)
+
+
+@pytest.mark.parametrize("text", ["", "/min", "600/d", "600min", "-1/s", "1e3/s", "inf", "10/s/s"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a rate"):
+        Rate.parse(text)
 
 
 @given(st.integers(0, 10**12))

@@ -18,7 +18,7 @@ examples:
   ingestd run --source simulator --history 90d --sink ./history
   ingestd run --set batch.interval=60s --set batch.bytes=64MiB
   ingestd config --config config/production.toml
-  ingestd produce --topic marketing_events --rate 1000 --duration 5m
+  ingestd produce --topic marketing_events --rate 1000/min --duration 5m
   ingestd check --config config/production.toml
   ingestd verify --config config/production.toml --since 2026-11-01
   ingestd requeue --config config/production.toml --reason unknown_type --dry-run

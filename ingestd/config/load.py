@@ -16,7 +16,7 @@ import msgspec
 
 from ingestd.config.model import Config
 from ingestd.config.toml_lines import key_lines
-from ingestd.config.types import Seconds, Secret, Size
+from ingestd.config.types import Rate, Seconds, Secret, Size
 from ingestd.config.validate import KEYS, MOVED_KEYS, Problem, problems, ranges, refusal, shown, value_of, variable
 from ingestd.core.aws_region import region_variable
 from ingestd.core.errors import ConfigError, ConfigErrors
@@ -261,7 +261,7 @@ def _key_of(message: str) -> str:
 
 def _decode(kind: type, value: object) -> object:
     if kind is not Secret:
-        return {Seconds: Seconds.parse, Size: Size.parse}[kind](str(value))
+        return {Rate: Rate.parse, Seconds: Seconds.parse, Size: Size.parse}[kind](str(value))
     if not isinstance(value, str):
         raise TypeError("not text")
     return Secret(value)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ingestd.config.types import Seconds, Secret, Size
+from ingestd.config.types import Rate, Seconds, Secret, Size
 
 
 def _within(low: str, high: str) -> Meta:
@@ -99,7 +99,7 @@ class SimulatorConfig(_Section, frozen=True, kw_only=True):
 
     topic: Name = "marketing_events"
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 2
-    rate: Annotated[float, Meta(ge=0, le=1e9)] = 600.0  # events per minute; 0 is as fast as possible
+    rate: Annotated[Rate, _within("0/min", "1000000000/min")] = Rate(600)  # of events; 0 is as fast as possible
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 7
     clients: Annotated[int, Meta(ge=1, le=10_000_000)] = 5000
     malformed: Share = 0.0

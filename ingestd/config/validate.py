@@ -12,7 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from ingestd.config.model import Config, KafkaConfig, SnowflakeConfig
-from ingestd.config.types import Seconds, Secret, Size
+from ingestd.config.types import Rate, Seconds, Secret, Size
 from ingestd.core.errors import ConfigError
 from ingestd.core.sink_url import parse_sink_url, path_fault
 
@@ -95,6 +95,7 @@ def _words(kind: inspect.Type) -> str:
 
 _CUSTOM_WORDS = {
     Seconds: "a duration such as 250ms, 30s, 5m, 2h or 90d",
+    Rate: "a rate such as 600/min, 10/s or 36000/h",
     Size: "a size such as 512KiB, 32MiB or 1GiB",
     Secret: "text",
 }
@@ -123,7 +124,7 @@ def value_of(config: Config, key: str) -> object:
 def shown(value: object) -> str:
     """A value for people: without secrets, a URL's user and query; at most 200 characters."""
     match value:
-        case Seconds() | Size() | Secret():
+        case Rate() | Seconds() | Size() | Secret():
             return str(value)
         case bool():
             return str(value).lower()
@@ -177,7 +178,7 @@ def ranges(config: Config) -> Iterator[Problem]:
     """The values that are out of the range of their key."""
     for name, key in KEYS.items():
         value = value_of(config, name)
-        if isinstance(value, Seconds | Size) and key.low:
+        if isinstance(value, Rate | Seconds | Size) and key.low:
             parse = type(value).parse
             if not parse(key.low) <= value <= parse(key.high):
                 yield Problem(name, "is out of range", f"give {key.accepted()}")
