@@ -82,7 +82,7 @@ class Archive:
         landed = ObjectMetadata(**{**fields, **changes})
         if rejected:
             self.put(self.layout.quarantine_key(partition, start, time, digest_of(bad)), bad, landed)
-        key = self.layout.data_key(partition, start, time, end)
+        key = self.layout.data_key(partition, start, time, end, landed.fork)
         self.put(key, body.data, landed)
         return key
 

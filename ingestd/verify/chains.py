@@ -1,23 +1,33 @@
 """Checks each partition's chain by the metadata of its objects, in any order and in bounded memory. Pure.
 
-For each partition it keeps the merged ranges of its objects, some counts, and the first problems of each kind. Objects
-that follow each other merge, whatever days they lie on: a year of them is one range.
+For each partition it keeps the merged ranges of its objects, their leader epochs, some counts, and the first problems
+of each kind. Objects that follow each other merge, whatever days they lie on: a year of them is one range.
 """
+
+from collections.abc import Mapping
 
 import msgspec
 
 from ingestd.core.errors import IngestdError
 from ingestd.core.object_keys import DataObjectName, ObjectKeys, QuarantineObjectName
 from ingestd.core.object_metadata import ObjectMetadata
-from ingestd.core.records import Position, TopicPartition
+from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.verify.branches import UNFORKED, Branches, Gap, fork_in
 from ingestd.verify.findings import ChainCounts, Findings, VerifyFinding
-from ingestd.verify.ranges import Range, Ranges
+from ingestd.verify.ranges import Range
+from ingestd.verify.samples import Sample, Samples
 
 MAX_RANGES = 500_000  # unmerged ranges of all partitions together
 MAX_PARTITIONS = 20_000
 MAX_CLUSTERS = 4  # cluster ids that are counted separately in one partition
+MAX_TOPIC_IDS = 4  # the same
+MAX_EPOCHS = 1000  # leader epochs that are remembered in one branch of a partition; of all partitions together:
+MAX_EPOCHS_IN_ALL = 500_000
+MAX_SAMPLES = 1000  # objects without a leader epoch that are compared with the log in one partition; in all together:
+MAX_SAMPLES_IN_ALL = 100_000
 
 _LAST_OFFSET = 2**63 - 1
+_LAST_EPOCH = 2**31 - 1
 
 
 class VerifyLimitError(IngestdError):
@@ -45,42 +55,69 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 class PartitionChain:
     """One partition's committed offset and the objects seen so far."""
 
-    def __init__(self, partition: TopicPartition, commit: Position | None) -> None:
+    def __init__(
+        self, partition: TopicPartition, commit: Position | None, log: LogRange | None, *, max_epochs: int, samples: int
+    ) -> None:
         self.partition = partition
         self.commit = commit
-        self.ranges = Ranges()
+        self.log = log  # before the scan
+        self.branches = Branches()
         self.counts = ChainCounts()
         self.clusters: dict[str, tuple[int, str]] = {}  # number of objects, and the key of the first
-        self.commit_at_boundary = False  # an object begins or ends at the committed offset
-        self.commit_inside: tuple[Range, str] | None = None  # the object that has the committed offset inside
+        self.topic_ids: dict[str, Range] = {}  # from the first object to the last
+        self.samples = Samples(samples)
+        self._max_epochs = max_epochs
+        # By branch: an object begins or ends at the committed offset, or has it inside.
+        self._commit_at_boundary: set[int] = set()
+        self._commit_inside: dict[int, tuple[Range, str]] = {}
         # Only where no object is in scope: the last object before the committed offset, the start of the next one.
         self.before_commit: Range | None = None
         self.next_start: int | None = None
 
     @property
     def extent(self) -> Range | None:
-        """From the first known object to the last one."""
-        return self.ranges.extent or self.before_commit
+        """From the first known object of the chain to the last one."""
+        return self.branches.extent or self.before_commit
 
     @property
     def commit_unplaced(self) -> bool:
         """Whether no object seen so far begins at, ends at or contains the committed offset."""
-        return self.commit is not None and not self.commit_at_boundary and self.commit_inside is None
+        return self.commit is not None and not self._commit_at_boundary and not self._commit_inside
 
-    def add_range(self, added: Range, key: str) -> list[Range]:
-        """Add an object's range; returns the parts of it that other objects have, too."""
-        self.note_commit(added, key)
-        return self.ranges.add(*added)
+    def commit_at_boundary(self, fork: int) -> bool:
+        """Whether an object of a branch begins or ends at the committed offset."""
+        return fork in self._commit_at_boundary
 
-    def note_commit(self, found: Range, key: str) -> None:
+    def commit_inside(self, fork: int) -> tuple[Range, str] | None:
+        """The object of a branch that has the committed offset inside."""
+        return self._commit_inside.get(fork)
+
+    def add_object(self, name: DataObjectName, metadata: ObjectMetadata) -> list[Range]:
+        """Add an object to its branch; returns the parts of it that other objects of the branch have, too."""
+        added, fork = Range(metadata.start, metadata.end), fork_in(name)
+        self.note_commit(added, name)
+        branch = self.branches.of(fork)
+        shared = branch.ranges.add(*added)
+        if metadata.leader_epoch is not None:
+            branch.add_epoch(metadata.leader_epoch, added, self._max_epochs)
+        elif self.log is not None and self.log.start <= metadata.first_offset < min(self.log.end, metadata.end):
+            self.samples.add(Sample(added, metadata.first_offset, metadata.first_timestamp, fork))
+        if metadata.topic_id is not None:
+            known = self.topic_ids.get(metadata.topic_id, added)
+            if metadata.topic_id in self.topic_ids or len(self.topic_ids) < MAX_TOPIC_IDS:
+                whole = Range(min(known.start, added.start), max(known.end, added.end))
+                self.topic_ids[metadata.topic_id] = whole
+        return shared
+
+    def note_commit(self, found: Range, name: DataObjectName) -> None:
         """Note whether an object begins at, ends at or contains the committed offset."""
         if self.commit is None:
             return
         offset = self.commit.offset
         if offset in found:  # a tuple of two: start and end
-            self.commit_at_boundary = True
+            self._commit_at_boundary.add(fork_in(name))
         elif found.start < offset < found.end:
-            self.commit_inside = (found, key)
+            self._commit_inside[fork_in(name)] = (found, name.key)
 
     def count(self, metadata: ObjectMetadata, size: int, key: str) -> None:
         """Count an object that is in scope."""
@@ -101,9 +138,15 @@ class PartitionChain:
 
 
 class ChainVerifier:
-    """The chains of all partitions. `commits` are the group's positions, read before the first listing."""
+    """The chains of all partitions. Commits and logs are the group's and Kafka's, read before the first listing."""
 
-    def __init__(self, layout: ObjectKeys, scope: Scope, commits: dict[TopicPartition, Position | None]) -> None:
+    def __init__(
+        self,
+        layout: ObjectKeys,
+        scope: Scope,
+        commits: Mapping[TopicPartition, Position | None],
+        logs: Mapping[TopicPartition, LogRange],
+    ) -> None:
         self.layout = layout
         self.scope = scope
         self.problems = Findings()
@@ -114,7 +157,10 @@ class ChainVerifier:
         self.partitions: dict[TopicPartition, PartitionChain] = {}
         self.overlaps: dict[TopicPartition, list[VerifyFinding]] = {}  # those that are in `problems.kept`
         self._commits = commits
+        self._logs = logs
         self._ranges = 0
+        self._max_epochs = min(MAX_EPOCHS, MAX_EPOCHS_IN_ALL // max(1, len(commits)))
+        self._max_samples = min(MAX_SAMPLES, MAX_SAMPLES_IN_ALL // max(1, len(commits)))
         for partition in commits:
             self.partition(partition)
 
@@ -127,7 +173,13 @@ class ChainVerifier:
                     f"the sink has objects of more than {MAX_PARTITIONS} partitions",
                     hint="verify one topic at a time: --topic",
                 )
-            chain = self.partitions[partition] = PartitionChain(partition, self._commits.get(partition))
+            chain = self.partitions[partition] = PartitionChain(
+                partition,
+                self._commits.get(partition),
+                self._logs.get(partition),
+                max_epochs=self._max_epochs,
+                samples=self._max_samples,
+            )
         return chain
 
     def selects(self, partition: TopicPartition) -> bool:
@@ -173,11 +225,31 @@ class ChainVerifier:
         counts.quarantine_objects += named
         counts.superseded += superseded
 
-    def add_gap(self, partition: TopicPartition, gap: Range, before: str | None, after: str | None) -> None:
+    def add_gap(self, partition: TopicPartition, gap: Gap, before: str | None, after: str | None) -> None:
         """Offsets in no object, with the keys of the objects before and after them."""
         between = f", between {before} and {after}" if before and after else ""
-        message = f"{gap} ({gap.end - gap.start} offsets) in no object{between}"
-        self.problems.add("gap", message, partition, key=before, other=after, offsets=gap)
+        offsets, fork = gap.offsets, gap.forks[0]
+        message = f"{offsets} ({offsets.end - offsets.start} offsets) in no object{of_fork(fork)}{between}"
+        self.problems.add(
+            "gap", message, partition, key=before, other=after, offsets=offsets, fork=fork if fork >= 0 else None
+        )
+
+    def compare_branches(self) -> None:
+        """Compare the branches of each chain, once all objects were added: note forks, find records in two of them."""
+        for partition, chain in sorted(self.partitions.items()):
+            for fork in chain.branches.forks():
+                text = f"{partition}: forked at {fork.at}, by leader epoch {fork.number}"
+                if fork.lost is not None:
+                    count = fork.lost.end - fork.lost.start
+                    chain.counts.lost_offsets += count
+                    text += f": Kafka lost offsets {fork.lost} ({count}); their rows are kept"
+                self.notes.add("forked", text, partition, offsets=fork.lost, fork=fork.number)
+            for number, shared in chain.branches.shared():
+                text = f"{partition}: {shared} of the same leader epoch are in objects of fork {number} and before it"
+                self.problems.add("overlap", text, partition, offsets=shared, fork=number)
+            if any(branch.newest_left_out >= 0 for branch in chain.branches):
+                text = f"{partition}: more than {self._max_epochs} leader epochs; the oldest were not compared"
+                self.notes.add("not_compared", text, partition)
 
     def _add(
         self, name: DataObjectName, metadata: ObjectMetadata, size: int, *, in_scope: bool, fills: bool = False
@@ -186,16 +258,18 @@ class ChainVerifier:
             self._add_range(name, metadata)
         if in_scope:
             self.partition(name.partition).count(metadata, size, name.key)
-            key = self.layout.data_key(name.partition, metadata.start, metadata.first_timestamp, metadata.end)
+            key = self.layout.data_key(
+                name.partition, metadata.start, metadata.first_timestamp, metadata.end, metadata.fork
+            )
             if name.key != key:
                 self.problems.add("mismatch", f"{name.key} should be {key}", name.partition, key=name.key, other=key)
         return in_scope
 
     def _add_range(self, name: DataObjectName, metadata: ObjectMetadata) -> None:
         chain = self.partition(name.partition)
-        before = len(chain.ranges)
-        shared = chain.add_range(Range(metadata.start, metadata.end), name.key)
-        self._ranges += len(chain.ranges) - before
+        before = chain.branches.size
+        shared = chain.add_object(name, metadata)
+        self._ranges += chain.branches.size - before
         if self._ranges > MAX_RANGES:
             raise VerifyLimitError(
                 f"more than {MAX_RANGES} ranges of offsets do not touch: the records' timestamps are in no order",
@@ -208,17 +282,15 @@ class ChainVerifier:
 
     def _add_overlap(self, name: DataObjectName, shared: Range) -> None:
         message = f"{name.key} has {shared} ({shared.end - shared.start} offsets), which another object also has"
-        kept = self.problems.add("overlap", message, name.partition, key=name.key, offsets=shared)
+        kept = self.problems.add("overlap", message, name.partition, key=name.key, offsets=shared, fork=name.fork)
         if kept is not None:
             self.overlaps.setdefault(name.partition, []).append(kept)
 
     def _invalid(self, name: DataObjectName, metadata: ObjectMetadata) -> str:
         """Why the metadata cannot be that of an object of this name; empty where it can."""
-        partition, offsets = TopicPartition(metadata.topic, metadata.partition), f"{metadata.start}-{metadata.end}"
-        if (partition, metadata.start) != (name.partition, name.start):
-            return f"its metadata says {partition} from {metadata.start}"
-        if not 0 <= metadata.start < metadata.end <= _LAST_OFFSET:
-            return f"its metadata says offsets {offsets}"
+        if wrong := _invalid_place(name, metadata):
+            return wrong
+        offsets = Range(metadata.start, metadata.end)
         records = metadata.rows + metadata.rejected
         if min(metadata.rows, metadata.rejected) < 0 or records > metadata.end - metadata.start:
             return f"{metadata.rows} rows and {metadata.rejected} rejected records do not fit into {offsets}"
@@ -233,3 +305,21 @@ class ChainVerifier:
         digest = metadata.quarantine or ""
         key = self.layout.quarantine_key(name.partition, name.start, metadata.first_timestamp, digest)
         return self.layout.parse_quarantine(key)
+
+
+def of_fork(fork: int | None) -> str:
+    """Names a fork at the end of a clause."""
+    return f" of fork {fork}" if fork is not None and fork != UNFORKED else ""
+
+
+def _invalid_place(name: DataObjectName, metadata: ObjectMetadata) -> str:
+    """Why the partition, offsets, fork or leader epoch cannot be those of an object of this name."""
+    partition, fork, epoch = TopicPartition(metadata.topic, metadata.partition), metadata.fork, metadata.leader_epoch
+    if (partition, metadata.start, fork) != (name.partition, name.start, name.fork):
+        return f"its metadata says {partition} from {metadata.start}{of_fork(fork)}"
+    if not 0 <= metadata.start < metadata.end <= _LAST_OFFSET:
+        return f"its metadata says offsets {metadata.start}-{metadata.end}"
+    # A fork begins with its leader epoch, and only later ones follow.
+    if epoch is not None and not (fork or 0) <= epoch <= _LAST_EPOCH:
+        return f"its metadata says leader epoch {epoch}{of_fork(fork)}"
+    return ""

@@ -15,6 +15,7 @@ from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.listing import FIRST_DAY, LAST_DAY, Listing
 from ingestd.verify.body_verifier import BodyVerifier
+from ingestd.verify.branches import UNFORKED, Branches, fork_in
 from ingestd.verify.chains import ChainVerifier, PartitionChain
 from ingestd.verify.gap_resolver import GapResolver
 from ingestd.verify.ranges import Range
@@ -187,20 +188,34 @@ class Scanner:
     # -- the recheck
 
     async def _resolve(self, chain: PartitionChain) -> None:
-        """Recheck a partition's gaps, and name both objects of each overlap, with the names of all days."""
-        gaps, overlaps = chain.ranges.gaps(), self._chains.overlaps.get(chain.partition, [])
-        if not gaps and not overlaps:
+        """Recheck a partition's gaps and forks, and name both objects of each overlap, with the names of all days."""
+        branches, overlaps = chain.branches, self._chains.overlaps.get(chain.partition, [])
+        gaps, forked = branches.gaps(), branches.forked
+        if not gaps and not overlaps and not forked:
             return
         resolver = GapResolver(gaps, overlaps)
         for day in await self._newest_days():
             async for name in self._names(day, chain.partition):
-                if resolver.add_name(name) and (found := await self._head(name)) is not None:
+                if resolver.add_name(name) | self._begins_before(branches, name) and (found := await self._head(name)):
                     self._chains.fill_gap(name, *found)
-            if not chain.ranges.gaps() and not overlaps:
+            if not branches.gaps() and not overlaps and not forked:
                 return
         resolver.complete_overlaps()
-        for gap in chain.ranges.gaps():
+        for gap in branches.gaps():
             self._chains.add_gap(chain.partition, gap, *resolver.neighbours(gap))
+
+    def _begins_before(self, branches: Branches, name: DataObjectName) -> bool:
+        """Whether an object before the first known one of a fork was missed: the fork begins there.
+
+        With a time range it may be out of it: then it is only noted.
+        """
+        fork = fork_in(name)
+        if fork == UNFORKED or fork not in branches or name.start >= branches.of(fork).start:
+            return False
+        if not self._chains.scope.all_times:
+            branches.of(fork).listed_start = name.start
+            return False
+        return True
 
     async def _place_commit(self, chain: PartitionChain) -> None:
         """Find the object that begins at, ends at or contains the committed offset, out of the time range.
@@ -208,20 +223,22 @@ class Scanner:
         It is most often the last object of all, so the newest day comes first and most days are not listed.
         """
         assert chain.commit is not None
-        offset = chain.commit.offset
+        commit = chain.commit
         best: DataObjectName | None = None
         for day in await self._newest_days():
             last: DataObjectName | None = None
             async for name in self._names(day, chain.partition):
-                if name.start > offset:
+                if commit.commit_tag and name.fork != commit.fork:
+                    continue
+                if name.start > commit.offset:
                     chain.next_start = min(name.start, chain.next_start or name.start)
-                elif last is None or name.start > last.start:
+                elif last is None or _place(name) > _place(last):
                     last = name
             if last is None:
                 continue
-            if best is None or last.start > best.start:
+            if best is None or _place(last) > _place(best):
                 best = last
-            if await self._add_if_reaches(chain, last, offset):
+            if await self._add_if_reaches(chain, last, commit.offset):
                 return
         if best is not None:
             await self._add_if_reaches(chain, best, -1)
@@ -232,11 +249,11 @@ class Scanner:
         if found is None or found[0].end < offset:
             return False
         offsets = Range(found[0].start, found[0].end)
-        chain.note_commit(offsets, name.key)
-        extent = chain.ranges.extent
-        if extent is None:
+        chain.note_commit(offsets, name)
+        end = chain.branches.end_of(fork_in(name))
+        if not chain.branches:
             chain.before_commit = offsets
-        elif offsets.start >= extent.end:
+        elif end is None or offsets.start >= end:
             # The chain continues after the time range; what is in between is rechecked with the gaps.
             self._chains.fill_gap(name, *found)
         return True
@@ -255,6 +272,11 @@ class Scanner:
         async for key in self._listing.keys(self._layout.day_prefix(day, partition)):
             if (name := self._layout.parse(key)) is not None:
                 yield name
+
+
+def _place(name: DataObjectName) -> tuple[int, int]:
+    """Orders names as their chain does."""
+    return fork_in(name), name.start
 
 
 def _batch_prefix(key: str) -> str:
