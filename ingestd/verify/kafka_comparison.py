@@ -96,8 +96,8 @@ def _truncation_problems(
             yield "recreated_topic", f"{lost} are in objects of a deleted topic of this name", lost
             continue
         if fork is not None and missing is not None:
-            text = f"{missing} ({missing.end - missing.start} offsets) in no object{of_fork(fork)}, which begins before"
-            yield "gap", text, missing
+            text = f"{missing} ({missing.end - missing.start} offsets) in no object{of_fork(fork)}"
+            yield "gap", f"{text}, whose first objects are missing", missing
             continue
         text = f"Kafka has lost offsets {lost} ({lost.end - lost.start}), whose rows are kept: {why}"
         if missing is not None:

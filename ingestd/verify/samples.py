@@ -35,7 +35,7 @@ class Samples:
         if self._last is None or sample.first_offset > self._last.first_offset:
             self._last = sample
         heapq.heappush(self._kept, (-(sample.first_offset * _GOLDEN & _MASK), sample))
-        if len(self._kept) >= self._limit and self._limit < self.seen:
+        if len(self._kept) > self._limit:
             heapq.heappop(self._kept)
 
     def newest_first(self) -> list[Sample]:
@@ -43,4 +43,4 @@ class Samples:
         kept = {sample for _, sample in self._kept}
         if self._last is not None:
             kept.add(self._last)
-        return sorted(kept, key=lambda sample: sample.first_offset, reverse=True)
+        return sorted(kept, key=lambda sample: sample.first_offset, reverse=True)[: self._limit]

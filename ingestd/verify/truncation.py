@@ -5,12 +5,12 @@ Where they do not, timestamps tell: the record at an object's first offset must 
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
 
 from ingestd.core.records import EpochEnd, LogRange, TopicPartition
-from ingestd.verify.branches import UNFORKED
 from ingestd.verify.chains import PartitionChain
 from ingestd.verify.ranges import Range
 
@@ -25,7 +25,7 @@ class LogEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Truncation(NamedTuple):
-    """Records ``lost`` of the log that are in objects, and the new records at the same offsets that are in none.
+    """Records that the log has lost and objects have, and the new ones at the same offsets, which are in no object.
 
     `why` is a clause. `fork`: the missing ones belong to this fork, whose first objects are missing.
     """
@@ -95,9 +95,9 @@ def _by_timestamps(chain: PartitionChain, evidence: LogEvidence, log: LogRange) 
 def _truncation(chain: PartitionChain, lost: Range, why: str, log: LogRange) -> Truncation:
     """What of the new history is in no object: the chain went on where the lost records ended."""
     missing = Range(max(lost.start, log.start), min(lost.end, log.end))
-    following = next((each.branch.fork for each in chain.branches.segments() if each.start == lost.end), UNFORKED)
-    fork = following if following != UNFORKED else None
-    return Truncation(lost, missing if missing.start < missing.end else None, why, fork)
+    segments = chain.branches.segments()
+    following = [later.branch.fork for each, later in pairwise(segments) if each.end == lost.end]
+    return Truncation(lost, missing if missing.start < missing.end else None, why, *following)
 
 
 def same_topic(chain: PartitionChain, offsets: Range, evidence: LogEvidence) -> bool | None:

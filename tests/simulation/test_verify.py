@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 from ingestd.config.load import Flag, load
 from ingestd.config.model import Config
 from ingestd.core.errors import SinkForbidden
-from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.core.records import EpochEnd, LogRange, Position, Record, TopicPartition
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify import run as verify_run
 from ingestd.verify.findings import VerifyReport
@@ -43,6 +43,22 @@ class SimulatedInspector:
     async def log_ranges(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, LogRange]:
         await asyncio.sleep(self._broker.rng.expovariate(20))
         return {each: LogRange(self._broker.starts[each], self._broker.ends[each]) for each in partitions}
+
+    async def topic_ids(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, str]:
+        await asyncio.sleep(self._broker.rng.expovariate(20))
+        return dict.fromkeys(partitions, "")
+
+    async def epoch_ends(
+        self, pairs: Collection[tuple[TopicPartition, int]]
+    ) -> dict[tuple[TopicPartition, int], EpochEnd | None]:
+        await asyncio.sleep(self._broker.rng.expovariate(20))
+        return {(partition, epoch): self._broker.epoch_end(partition, epoch) for partition, epoch in pairs}
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        raise AssertionError("every object has a leader epoch")
+
+    async def poll(self, wait_s: float, max_records: int) -> dict[TopicPartition, Sequence[Record]]:
+        raise AssertionError("every object has a leader epoch")
 
 
 class VerifiedWorld(World):
