@@ -8,6 +8,7 @@ import pytest
 
 from ingestd.config.model import SinkConfig
 from ingestd.config.types import Seconds
+from ingestd.core.chain import Neighbours
 from ingestd.core.errors import SinkUnavailable
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
@@ -131,8 +132,35 @@ async def test_neighbours_are_found_whatever_their_dates() -> None:
     await put(sink, ObjectKeys("other").data_key(TP, 22, DAY_MS, 0))
     listing = make_listing(sink)
     found = await find_neighbours(listing, layout, TP, 20)
-    assert found.before == layout.data_key(TP, 10, 2 * DAY_MS, 0)
-    assert found.at == layout.data_key(TP, 20, 400 * DAY_MS, 0)
-    assert found.after == layout.data_key(TP, 30, 3 * DAY_MS, 0)
+    assert found.before == (layout.data_key(TP, 10, 2 * DAY_MS, 0),)
+    assert found.at == (layout.data_key(TP, 20, 400 * DAY_MS, 0),)
+    assert found.after == (layout.data_key(TP, 30, 3 * DAY_MS, 0),)
     assert (await find_neighbours(listing, layout, TP, 2**63 - 1)).before == found.after
-    assert (await find_neighbours(listing, layout, TopicPartition("t", 2), 5)).before is None
+    assert (await find_neighbours(listing, layout, TopicPartition("t", 2), 5)).before == ()
+
+
+async def test_of_names_with_leader_epochs_the_latest_that_begins_before_the_offset_counts() -> None:
+    """What earlier epochs have from there on was lost by Kafka. A name without an epoch may be either."""
+    sink, layout = MemorySink(), ObjectKeys()
+
+    def name(start: int, epoch: int | None = None, timestamp: int = 0) -> str:
+        return layout.data_key(TP, start, timestamp, 0, epoch)
+
+    for key in (name(0, 1), name(10, 1), name(20, 1), name(30, 1), name(15, 4), name(25, 4), name(40, 6)):
+        await put(sink, key)
+    listing = make_listing(sink)
+
+    async def around(offset: int | None) -> Neighbours:
+        return await find_neighbours(listing, layout, TP, offset)
+
+    assert await around(12) == Neighbours(before=(name(10, 1),), after=(name(15, 4),))
+    assert await around(15) == Neighbours(before=(name(10, 1),), at=(name(15, 4),), after=(name(25, 4),))
+    assert await around(20) == Neighbours(before=(name(15, 4),), after=(name(25, 4),))
+    assert await around(30) == Neighbours(before=(name(25, 4),), after=(name(40, 6),))
+    assert await around(None) == Neighbours(before=(name(40, 6),))
+    for key in (name(20), name(20, timestamp=DAY_MS), name(35)):
+        await put(sink, key)
+    assert await around(20) == Neighbours(
+        before=(name(15, 4),), at=(name(20), name(20, timestamp=DAY_MS)), after=(name(25, 4), name(35))
+    )
+    assert await around(None) == Neighbours(before=(name(40, 6), name(35)))

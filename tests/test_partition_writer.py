@@ -98,11 +98,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     async def neighbours(listing: Any, _keys: object, _partition: object, offset: int) -> Any:
         return await listing._sink.ask("neighbours", offset)
 
-    async def fork(listing: Any, _keys: object, _partition: object, *around: int) -> Any:
-        return await listing._sink.ask("fork", *around)
-
     monkeypatch.setattr(chain_objects, "find_neighbours", neighbours)
-    monkeypatch.setattr(chain_objects, "find_fork", fork)
     monkeypatch.setattr(chain_objects, "LOG_END_INTERVAL_S", 0.0)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -323,7 +319,7 @@ def test_without_a_mark_the_neighbours_are_asked() -> None:
 
 def test_halts_inside_of_an_object_and_names_the_right_offset() -> None:
     play = Play().at(Position(10)).first(10)
-    play.answer("neighbours", Neighbours(before=key(5))).answer("head", thing(5, 17)).answer("log", LOG)
+    play.answer("neighbours", Neighbours(before=(key(5),))).answer("head", thing(5, 17)).answer("log", LOG)
     assert play.halted() == "misaligned"
     assert "to 17" in play.message()
 
@@ -331,15 +327,16 @@ def test_halts_inside_of_an_object_and_names_the_right_offset() -> None:
 def test_halts_past_the_end_of_the_chain_and_names_it() -> None:
     """Going on would leave out what is between, and nothing would tell of it."""
     play = Play().at(Position(20)).first(20)
-    play.answer("neighbours", Neighbours(before=key(5))).answer("head", thing(5, 17)).answer("log", LOG)
+    play.answer("neighbours", Neighbours(before=(key(5),))).answer("head", thing(5, 17)).answer("log", LOG)
     assert play.halted() == "misaligned"
     assert "reset the group's offset for this partition to 17" in play.message()
 
 
 def test_halts_before_objects_that_exist() -> None:
     play = Play().at(Position(10)).first(10)
-    play.answer("neighbours", Neighbours(after=key(12)))
+    play.answer("neighbours", Neighbours(after=(key(12),))).answer("head", thing(12, 17))
     assert play.halted() == "misaligned"
+    assert "an object that exists, 12-17" in play.message()
 
 
 def test_a_mark_of_another_place_counts_as_none() -> None:
@@ -349,7 +346,7 @@ def test_a_mark_of_another_place_counts_as_none() -> None:
 
 def without_offsets() -> Play:
     """At the probe of the chain's last object, 5 to 17."""
-    play = Play().answer("committed", None).answer("neighbours", Neighbours(before=key(5)))
+    play = Play().answer("committed", None).answer("neighbours", Neighbours(before=(key(5),)))
     play.answer("head", thing(5, 17)).answer("log", LOG)
     assert play.committing() == Position(5)
     play.answer("commit", True).answer("log", LOG)
@@ -359,19 +356,19 @@ def without_offsets() -> Play:
 
 def test_a_group_without_offsets_goes_on_at_the_end_of_the_chain() -> None:
     play = without_offsets().first(5)
-    play.answer("neighbours", Neighbours(at=key(5))).answer("head", thing(5, 17)).answer("log", LOG)
+    play.answer("neighbours", Neighbours(at=(key(5),))).answer("head", thing(5, 17)).answer("log", LOG)
     assert play.committing() == Position(17, TAG)
 
 
 def test_a_source_that_keeps_no_log_goes_on_at_the_end_of_the_chain_without_looking_back() -> None:
-    play = Play(replayable=False).answer("committed", None).answer("neighbours", Neighbours(before=key(5)))
+    play = Play(replayable=False).answer("committed", None).answer("neighbours", Neighbours(before=(key(5),)))
     play.answer("head", thing(5, 17)).answer("log", LOG)
     assert play.committing() == Position(17)
 
 
 def test_a_group_without_offsets_halts_at_a_topic_that_was_created_again_and_is_longer() -> None:
     play = without_offsets().first(5, NOON + 1)
-    play.answer("neighbours", Neighbours(at=key(5))).answer("head", thing(5, 17)).answer("log", LOG)
+    play.answer("neighbours", Neighbours(at=(key(5),))).answer("head", thing(5, 17)).answer("log", LOG)
     assert play.halted() == "recreated_topic"
 
 
@@ -402,13 +399,13 @@ def test_what_another_tool_commits_says_nothing_of_the_topic() -> None:
 
 
 def test_halts_where_the_tip_is_of_another_topic_of_that_name_whatever_its_records() -> None:
-    play = Play(topic_id="B").answer("committed", None).answer("neighbours", Neighbours(before=key(5)))
+    play = Play(topic_id="B").answer("committed", None).answer("neighbours", Neighbours(before=(key(5),)))
     play.answer("head", thing(5, 17, topic_id="A"))
     assert play.halted() == "recreated_topic"
 
 
 def test_an_object_without_a_topics_id_is_judged_by_its_records() -> None:
-    play = Play(topic_id="B").answer("committed", None).answer("neighbours", Neighbours(before=key(5)))
+    play = Play(topic_id="B").answer("committed", None).answer("neighbours", Neighbours(before=(key(5),)))
     play.answer("head", thing(5, 17)).answer("log", LOG)
     assert play.committing() == Position(5)
 
@@ -451,7 +448,7 @@ def test_seals_the_hole_where_loss_is_allowed() -> None:
 
 def test_adopts_what_it_had_written_before_retention_took_the_records() -> None:
     """The day in the name is that of a record which is gone: only a listing finds the object."""
-    play = Play().at(Position(10, TAG), LogRange(50, 1000)).answer("neighbours", Neighbours(at=key(10)))
+    play = Play().at(Position(10, TAG), LogRange(50, 1000)).answer("neighbours", Neighbours(at=(key(10),)))
     play.answer("head", thing(10, 60)).answer("log", LogRange(50, 1000))
     assert play.committing() == Position(60, TAG)
 

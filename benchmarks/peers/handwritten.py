@@ -81,7 +81,7 @@ def same(message: Message) -> bytes | None:
 
 def parsed(message: Message) -> bytes | None:
     try:
-        return json.dumps(json.loads(message.value()), separators=(",", ":"), ensure_ascii=False).encode()
+        return json.dumps(json.loads(message.value() or b""), separators=(",", ":"), ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:
         log.warning("skipped %s[%d]@%d: %s", message.topic(), message.partition(), message.offset(), error)
         return None
@@ -105,7 +105,10 @@ def run(row_of: Callable[[Message], bytes | None]) -> None:
         for message in consumer.consume(FETCH, timeout=0.1):
             if message.error():
                 raise SystemExit(str(message.error()))
-            files.add(message.partition(), message.offset(), row_of(message))
+            partition, offset = message.partition(), message.offset()
+            assert partition is not None
+            assert offset is not None
+            files.add(partition, offset, row_of(message))
         files.put_old()
     consumer.close()
 

@@ -1,6 +1,7 @@
 """One partition's batch: rows under compression, rejected records, and the two objects it becomes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +18,13 @@ class RecordRef(msgspec.Struct, frozen=True):
 
     offset: int
     timestamp: int
+    leader_epoch: int | None = None
+
+
+class ObjectName(NamedTuple):
+    """What of a batch is in the name of its data object: an offset, and the leader epoch where names have one."""
+
+    start: int
     leader_epoch: int | None = None
 
 
@@ -141,7 +149,12 @@ class Batch:
         self._body_bytes = self._gzip.size
 
     def encode(
-        self, layout: ObjectKeys, cluster: str, version: str, topic_id: str = "", fork: int | None = None
+        self,
+        layout: ObjectKeys,
+        cluster: str,
+        version: str,
+        topic_id: str = "",
+        name: ObjectName | None = None,
     ) -> EncodedBatch:
         """Close the gzip stream and name the objects. Slow; once, after the last ``write`` has returned."""
         if (rest := self.take_chunk()) is not None:
@@ -153,29 +166,20 @@ class Batch:
         self._quarantine.clear()
         self._encoded_bytes = len(body.data) + len(quarantine or b"")
         digest = digest_of(quarantine) if quarantine is not None else None
+        start, leader_epoch = name or ObjectName(self.start)
         return EncodedBatch(
-            data_key=layout.data_key(self.partition, self.start, first.timestamp, self.end, fork),
+            data_key=layout.data_key(self.partition, start, first.timestamp, self.end, leader_epoch),
             data=body.data,
-            metadata=self._metadata(
-                first, body, digest, cluster=cluster, version=version, topic_id=topic_id, fork=fork
-            ),
+            metadata=self._metadata(first, body, digest, cluster=cluster, version=version, topic_id=topic_id),
             row_bytes=body.row_bytes,
-            quarantine_key=layout.quarantine_key(self.partition, self.start, first.timestamp, digest)
+            quarantine_key=layout.quarantine_key(self.partition, start, first.timestamp, digest)
             if digest is not None
             else None,
             quarantine=quarantine,
         )
 
     def _metadata(
-        self,
-        first: RecordRef,
-        body: GzipBody,
-        quarantine: str | None,
-        *,
-        cluster: str,
-        version: str,
-        topic_id: str,
-        fork: int | None,
+        self, first: RecordRef, body: GzipBody, quarantine: str | None, *, cluster: str, version: str, topic_id: str
     ) -> ObjectMetadata:
         return ObjectMetadata(
             topic=self.partition.topic,
@@ -191,7 +195,6 @@ class Batch:
             cluster=cluster or None,
             topic_id=topic_id or None,
             leader_epoch=first.leader_epoch,
-            fork=fork,
             version=version,
             quarantine=quarantine,
         )

@@ -6,7 +6,7 @@ and do no I/O: ``pipeline.partition_writer`` asks them in the order in which thi
 
 An offset names a record only within a leader epoch: where Kafka truncates its log, as after an unclean leader election,
 new records take the offsets of those that are gone. Then the partition halts, or its chain forks: it goes on from the
-first offset of the new history, and the names of its objects carry the epoch in which that history begins.
+first offset of the new history. Objects of a chain that may fork have their records' epoch in their names.
 """
 
 from enum import StrEnum
@@ -65,11 +65,14 @@ class LogTruncated(Halt):
 
 
 class Neighbours(msgspec.Struct, frozen=True):
-    """The keys of the data objects around an offset: the last before it, the one at it, the first after it."""
+    """The keys of the data objects around an offset: the last before it, the one at it, the first after it.
 
-    before: str | None = None
-    at: str | None = None
-    after: str | None = None
+    Several where names do not tell which of them is in the chain: with a leader epoch and without, or of two days.
+    """
+
+    before: tuple[str, ...] = ()
+    at: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 class ChainPolicy(NamedTuple):
@@ -79,7 +82,7 @@ class ChainPolicy(NamedTuple):
     commit_tag: str  # in the metadata of our commits: this offset is a boundary of the chain in this sink
     skip_lost: bool = False
     replayable: bool = True  # False where a seek back does not bring the same records again
-    fork: bool = False  # go on after a truncation of the log, under other names
+    fork: bool = False  # go on after a truncation of the log; names have leader epochs
 
 
 class ChainRules:
@@ -91,9 +94,9 @@ class ChainRules:
         self.source_id = source_id
         self.stream_id = ""
 
-    def boundary(self, offset: int, leader_epoch: int | None, fork: int | None) -> Position:
+    def boundary(self, offset: int, leader_epoch: int | None) -> Position:
         """The position to commit where an object ends. The leader epoch is that of the object's records."""
-        return Position(offset, self.policy.commit_tag, self.stream_id, leader_epoch, fork)
+        return Position(offset, self.policy.commit_tag, self.stream_id, leader_epoch)
 
     def start(self, position: Position) -> Position:
         """The position to commit where the start policy begins: without the tag, since no object ends there."""
@@ -125,7 +128,7 @@ class ChainRules:
         the probe compares its first record with the log's: a topic that was created again has lost the group's
         offsets, too, and may be longer than the old one. A source that cannot replay has nothing to compare.
         """
-        return Position(last.start if self.policy.replayable else last.end, fork=last.fork)
+        return Position(last.start if self.policy.replayable else last.end)
 
     def check_epoch(self, position: Position, end: EpochEnd) -> None:
         """Halt if the log no longer holds the records before the position. `end` is where their last epoch ends now.
@@ -184,11 +187,10 @@ class ChainRules:
             raise LogTruncated(f"{self._older_history(at)}; {_RESET}")
         return Position(at, "", self.stream_id, epoch)
 
-    def fork_of(self, truncated: LogTruncated, first: RecordRef) -> int:
-        """The fork that begins with a record, which is the first one after the truncation."""
+    def check_fork(self, truncated: LogTruncated, first: RecordRef) -> None:
+        """Halt if the first record after a truncation is not of a later leader epoch than the records that are lost."""
         if first.leader_epoch is None or truncated.leader_epoch is None or first.leader_epoch <= truncated.leader_epoch:
             raise LogTruncated(f"{self._older_history(first.offset)}; {_RESET}")
-        return first.leader_epoch
 
     def _older_history(self, offset: int) -> str:
         return (
@@ -210,10 +212,9 @@ class ChainRules:
         metadata = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
         if metadata is None:
             raise Halt("foreign_object", f"{key} exists, but was not written by ingestd: it has no metadata of ours")
-        name = self.policy.keys.parse(key)
-        expected = (*self.partition, name.start if name else -1, self.source_id)
-        actual = (metadata.topic, metadata.partition, metadata.start, metadata.cluster or "")
-        if actual != expected or metadata.end <= metadata.start:
+        expected = (*self.partition, self.source_id)
+        actual = (metadata.topic, metadata.partition, metadata.cluster or "")
+        if actual != expected or not self._has_name(metadata, key) or metadata.end <= metadata.start:
             raise Halt(
                 "foreign_object",
                 f"{key} says it is {metadata.topic}[{metadata.partition}] {metadata.start}-{metadata.end} of cluster "
@@ -260,15 +261,23 @@ class ChainRules:
             f"to {end}, or use a new sink.lineage {purpose}",
         )
 
-    def check_nothing_after(self, start: int, after: str | None) -> None:
+    def check_nothing_after(self, start: int, after: ObjectMetadata | None) -> None:
         """Halt if the chain goes on after a position at which no object starts."""
         if after is not None:
             raise Halt(
                 "misaligned",
-                f"the committed offset {start} of {self.partition} is before objects that exist ({after}), and no "
-                f"object starts there; delete the group's offset for this partition to go on at the end of the chain, "
-                f"or use a new sink.lineage to ingest again on purpose",
+                f"the committed offset {start} of {self.partition} is before an object that exists, "
+                f"{after.start}-{after.end}, and no object starts there; delete the group's offset for this partition "
+                f"to go on at the end of the chain, or use a new sink.lineage to ingest again on purpose",
             )
+
+    def _has_name(self, metadata: ObjectMetadata, key: str) -> bool:
+        """Whether the name says what the metadata says. The first object of an epoch is named after its beginning."""
+        name = self.policy.keys.parse(key)
+        if name is None or name.leader_epoch is None:
+            return name is not None and name.start == metadata.start
+        in_gap = metadata.start <= name.start <= metadata.first_offset
+        return in_gap and name.leader_epoch == metadata.leader_epoch
 
     def _is_of_another_topic(self, topic_id: str | None) -> bool:
         """False where one of the two ids is not known."""

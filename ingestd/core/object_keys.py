@@ -1,14 +1,15 @@
 """Object keys: the names of data and quarantine objects.
 
-    events/[lineage/]year=YYYY/month=MM/day=DD/{topic}+{partition:05d}+{start:020d}[+fork{fork:010d}].jsonl.gz
+    events/[lineage/]year=YYYY/month=MM/day=DD/{topic}+{partition:05d}+{start:020d}[+epoch{leader_epoch:010d}].jsonl.gz
     quarantine/[lineage/]year=YYYY/month=MM/day=DD/{topic}+{partition:05d}+{start:020d}+{digest}.jsonl.gz
 
 A data object's name depends on the position where its batch opens and on the log from there, on nothing else: two
 writers of the same batch try the same name. The date is that of the first record at or after the
 start, by its Kafka timestamp, in UTC. The wall clock would differ between two attempts.
 
-Where Kafka truncated its log and the chain has forked, the names of the new history carry the leader epoch in which it
-began, so that none meets the name of an object with records that Kafka has lost.
+With ``kafka.on_truncation = "fork"`` the name has the leader epoch of the object's records, so that records of a new
+history of the log never meet the name of an object with records that Kafka has lost. The first object of an epoch is
+named after the offset at which the epoch begins in the log, wherever its writer comes from.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)
 _DAY = r"year=\d{4}/month=\d\d/day=\d\d/"
 _PLACE = r"(?P<topic>[A-Za-z0-9._-]{1,249})\+(?P<partition>\d{5,})\+(?P<start>\d{20})"
-_NAME = re.compile(rf"{_DAY}{_PLACE}(?:\+(?P<end>\d{{20}}))?(?:\+fork(?P<fork>\d{{10}}))?\.jsonl\.gz", re.ASCII)
+_NAME = re.compile(rf"{_DAY}{_PLACE}(?:\+(?P<end>\d{{20}}))?(?:\+epoch(?P<epoch>\d{{10}}))?\.jsonl\.gz", re.ASCII)
 _QUARANTINE_NAME = re.compile(rf"{_DAY}{_PLACE}\+(?P<digest>[0-9a-f]{{16}})\.jsonl\.gz", re.ASCII)
 
 
@@ -38,7 +39,7 @@ class DataObjectName(msgspec.Struct, frozen=True):
     partition: TopicPartition
     start: int
     key: str
-    fork: int | None = None
+    leader_epoch: int | None = None  # None: the name has none
 
 
 class QuarantineObjectName(msgspec.Struct, frozen=True):
@@ -60,11 +61,11 @@ class ObjectKeys:
         self.exactly_once = exactly_once
 
     def data_key(
-        self, partition: TopicPartition, start: int, first_timestamp: int, end: int, fork: int | None = None
+        self, partition: TopicPartition, start: int, first_timestamp: int, end: int, leader_epoch: int | None = None
     ) -> str:
         tail = "" if self.exactly_once else f"+{end:020d}"
-        if fork is not None:
-            tail += f"+fork{fork:010d}"
+        if leader_epoch is not None:
+            tail += f"+epoch{leader_epoch:010d}"
         return f"{self.events}{day_folder(first_timestamp)}{_prefix(partition)}{start:020d}{tail}.jsonl.gz"
 
     def quarantine_key(self, partition: TopicPartition, start: int, first_timestamp: int, digest: str) -> str:
@@ -80,8 +81,8 @@ class ObjectKeys:
         match = _NAME.fullmatch(key.removeprefix(self.events)) if key.startswith(self.events) else None
         if match is None:
             return None
-        fork = int(match["fork"]) if match["fork"] else None
-        return DataObjectName(TopicPartition(match["topic"], int(match["partition"])), int(match["start"]), key, fork)
+        epoch = int(match["epoch"]) if match["epoch"] else None
+        return DataObjectName(TopicPartition(match["topic"], int(match["partition"])), int(match["start"]), key, epoch)
 
     def parse_quarantine(self, key: str) -> QuarantineObjectName | None:
         """None if `key` is not the key of a quarantine object."""

@@ -21,7 +21,6 @@ class ObjectMetadata(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str | None = None  # None: the source has no id
     topic_id: str | None = None  # None: none was known
     leader_epoch: int | None = None  # of all its records; None: the broker or the log's format has no epochs
-    fork: int | None = None  # of the chain: see core.chain; None: the chain has not forked
     version: str
     quarantine: str | None = None  # digest in the name of the quarantine object with its rejects; None: there are none
 

@@ -61,14 +61,13 @@ class Position(NamedTuple):
 
     `commit_tag` says in which sink and lineage the offset is a boundary of the chain ("" if it is not our
     commit). `topic_id` tells a topic from a deleted one of the same name ("" if not known). `leader_epoch` is that of
-    the last record before the offset (None if not known). `fork` is the fork of the chain that the offset belongs to.
+    the last record before the offset (None if not known).
     """
 
     offset: int
     commit_tag: str = ""
     topic_id: str = ""
     leader_epoch: int | None = None
-    fork: int | None = None
 
 
 class EpochRecords(NamedTuple):

@@ -2,18 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 
 import msgspec
 
-from ingestd.core.batch import EncodedBatch, RecordRef
+from ingestd.core.batch import Batch, EncodedBatch, ObjectName, RecordRef
 from ingestd.core.chain import ChainRules, LogTruncated, Neighbours
+from ingestd.core.flush_policy import FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import LogRange, Position
 from ingestd.core.stored import ObjectInfo
 from ingestd.ops.metrics import Metrics
-from ingestd.pipeline.neighbours import find_fork, find_neighbours
+from ingestd.pipeline.neighbours import find_neighbours
 from ingestd.sinks.base import Sink
 from ingestd.sinks.create_only import create_or_find
 from ingestd.sinks.listing import Listing
@@ -22,6 +23,9 @@ from ingestd.sources.base import Source
 
 LOG_END_LOOKS = 5
 LOG_END_INTERVAL_S = 1.0
+
+
+_Found = tuple[str, ObjectMetadata]
 
 
 def _ignore(_key: str) -> None: ...
@@ -71,51 +75,116 @@ class ChainObjects:
         A group that expired or was deleted must not fall back to a start policy where the chain itself knows how far it
         has come: `latest` would skip records, `earliest` would walk through every object.
         """
-        if not self._keys.exactly_once:
-            return None
-        found = await self.neighbours(None)
-        return await self.validated(found.before) if found.before is not None else None
+        return await self._valid(await self._latest((await self._neighbours(None)).before))
 
     async def at(self, start: int) -> ObjectMetadata | None:
         """The object that starts at `start`, whatever its date: the log no longer tells what that would be."""
+        return await self._valid(await self._latest((await self._neighbours(start)).at))
+
+    async def next(self, position: Position, first: RecordRef, log_range: LogRange) -> ObjectMetadata | None:
+        """The object that goes on from a position, if there is one. Halts if the position is not a boundary.
+
+        `first` is the log's first record from there on.
+        """
         if not self._keys.exactly_once:
             return None
-        found = await self.neighbours(start)
-        return await self.validated(found.at) if found.at is not None else None
+        if self._rules.is_boundary(position) and position.offset >= log_range.start:
+            return await self._named(position, first)
+        found = await self._neighbours(position.offset)
+        before, at, after = [await self._latest(keys) for keys in (found.before, found.at, found.after)]
+        if at is None and after is not None and after[1].start <= position.offset:
+            at = after  # the first object of a leader epoch, which begins there
+        if at is not None:
+            return await self._valid(at, first)
+        if before is not None:
+            await self._valid(before)
+            self._rules.check_aligned(position.offset, before[1].end)
+        if after is not None and (before is None or _epoch(after) >= _epoch(before)):  # else its records are lost
+            self._rules.check_nothing_after(position.offset, after[1])
+        return None
 
-    async def validated(self, key: str, first: RecordRef | None = None) -> ObjectMetadata:
-        return await self.validate(await self.head(key), key, first)
+    async def next_after_truncation(self, at: int, first: RecordRef) -> ObjectMetadata | None:
+        """The object that holds the first record after a truncation of the log at an offset, if there is one.
 
-    async def validate(self, info: ObjectInfo | None, key: str, first: RecordRef | None) -> ObjectMetadata:
-        """What an object says, once it is certain that it belongs to this chain and this log. Otherwise halts."""
-        metadata = self._rules.read_object(info, key)
-        end = self._rules.boundary(metadata.end, metadata.leader_epoch, metadata.fork)
-        proven = await self._check_epoch(end) is not None
-        log_range = await (self._source.log_range(self._partition) if proven else self._log_up_to(metadata.end))
-        self._rules.check_same_log(metadata, key, log_range, first, proven=proven)
-        return metadata
-
-    async def head(self, key: str) -> ObjectInfo | None:
-        return await self._retrier.call(self._sink.head, key)
-
-    async def neighbours(self, offset: int | None) -> Neighbours:
-        return await find_neighbours(self._listing, self._keys, self._partition, offset)
-
-    async def fork_after(self, truncated: LogTruncated, first: RecordRef) -> ObjectMetadata | None:
-        """The first object of the fork that begins where the log was truncated, if there is one."""
-        if truncated.at is None or truncated.leader_epoch is None or not self._keys.exactly_once:
+        Its name has the offset at which its epoch begins; without an epoch in its name, it begins before `at`.
+        """
+        places = [await self._neighbours(offset + 1) for offset in (at, first.offset)]
+        found = await self._latest({key for place in places for key in place.before})
+        if found is None or found[1].leader_epoch != first.leader_epoch or found[1].end <= first.offset:
             return None
-        key = await find_fork(self._listing, self._keys, self._partition, truncated.at, truncated.leader_epoch)
-        return await self.validated(key, first) if key is not None else None
+        return await self._valid(found, first)
+
+    async def name(self, batch: Batch, leader_epoch: int | None) -> ObjectName:
+        """What the name of a batch's object says. `leader_epoch` is that of the record before the batch.
+
+        The first object of a leader epoch is named after the offset at which the epoch begins in the log: so all
+        writers try the same name, also one that comes from records which the log has lost.
+        """
+        if not self._rules.policy.fork:
+            return ObjectName(batch.start)
+        own = batch.leader_epoch
+        if own is None or leader_epoch is None or own <= leader_epoch or batch.flush_reason is FlushReason.HOLE:
+            return ObjectName(batch.start, own)
+        assert batch.first is not None
+        return ObjectName(
+            await self._beginning(own, Position(batch.start, leader_epoch=leader_epoch), batch.first), own
+        )
 
     async def fork_at(self, truncated: LogTruncated) -> Position:
         """Where the chain goes on after a truncation of the log. Halts where it must not."""
         covering = None
-        if truncated.at is not None and self._keys.exactly_once:
-            found = await self.neighbours(truncated.at)
-            if found.before is not None:
-                covering = self._rules.read_object(await self.head(found.before), found.before)
-        return self._rules.fork_at(truncated, covering)
+        if truncated.at is not None:
+            covering = await self._latest((await self._neighbours(truncated.at)).before)
+        return self._rules.fork_at(truncated, covering[1] if covering is not None else None)
+
+    async def validate(self, info: ObjectInfo | None, key: str, first: RecordRef | None) -> ObjectMetadata:
+        """What an object says, once it is certain that it belongs to this chain and this log. Otherwise halts."""
+        return await self._check(key, self._rules.read_object(info, key), first)
+
+    async def _check(self, key: str, metadata: ObjectMetadata, first: RecordRef | None) -> ObjectMetadata:
+        proven = await self._check_epoch(self._rules.boundary(metadata.end, metadata.leader_epoch)) is not None
+        log_range = await (self._source.log_range(self._partition) if proven else self._log_up_to(metadata.end))
+        self._rules.check_same_log(metadata, key, log_range, first, proven=proven)
+        return metadata
+
+    async def _named(self, position: Position, first: RecordRef) -> ObjectMetadata | None:
+        """The object with the name that a batch from this position has, now or where `kafka.on_truncation` was set."""
+        names = [ObjectName(position.offset)]
+        if (epoch := first.leader_epoch) is not None:
+            later = position.leader_epoch is not None and position.leader_epoch < epoch
+            begins_at = await self._beginning(epoch, position, first) if later else position.offset
+            names.append(ObjectName(begins_at, epoch))
+        for start, leader_epoch in names:
+            key = self._keys.data_key(self._partition, start, first.timestamp, start, leader_epoch)
+            if (info := await self._head(key)) is not None:
+                return await self.validate(info, key, first)
+        return None
+
+    async def _beginning(self, leader_epoch: int, position: Position, first: RecordRef) -> int:
+        """Where the leader epoch of `first` begins in the log, which is at or after a position in an earlier epoch."""
+        while True:
+            end = await self._source.epoch_end(self._partition, leader_epoch - 1)
+            if end is None or position.offset <= end.end <= first.offset:
+                return position.offset if end is None else end.end
+            await self._check_epoch(self._rules.boundary(position.offset, position.leader_epoch))
+            # A broker that does not know yet that another one is the leader.
+            await asyncio.sleep(LOG_END_INTERVAL_S)
+
+    async def _head(self, key: str) -> ObjectInfo | None:
+        return await self._retrier.call(self._sink.head, key)
+
+    async def _latest(self, keys: Iterable[str]) -> _Found | None:
+        """Of objects at one place, the one in the chain: that of the latest leader epoch. Not validated."""
+        found = [(key, self._rules.read_object(await self._head(key), key)) for key in keys]
+        return max(found, key=lambda each: (_epoch(each), each[1].start), default=None)
+
+    async def _valid(self, found: _Found | None, first: RecordRef | None = None) -> ObjectMetadata | None:
+        return await self._check(*found, first) if found is not None else None
+
+    async def _neighbours(self, offset: int | None) -> Neighbours:
+        if not self._keys.exactly_once:
+            return Neighbours()
+        return await find_neighbours(self._listing, self._keys, self._partition, offset)
 
     async def log_at(self, position: Position) -> tuple[LogRange, int | None]:
         """The log's range, once it holds what was read before the position, and the leader epoch there. Else halts."""
@@ -157,3 +226,7 @@ class ChainObjects:
             await asyncio.sleep(LOG_END_INTERVAL_S)
             log_range = await self._source.log_range(self._partition)
         return log_range
+
+
+def _epoch(found: _Found) -> int:
+    return -1 if found[1].leader_epoch is None else found[1].leader_epoch

@@ -1,87 +1,79 @@
 """Finds the data objects around an offset by listing, where a commit does not tell."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ingestd.core.chain import Neighbours
 from ingestd.core.object_keys import DataObjectName, ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.listing import Listing
 
-_UNFORKED = -1  # before every fork
-
 
 @dataclass
-class _Branch:
-    """The objects with one fork in their names: the first one, and those around the offset."""
+class _Around:
+    """The objects around an offset, of those whose names have one leader epoch, or none."""
 
     first: DataObjectName
-    before: DataObjectName | None = None
-    at: DataObjectName | None = None
-    after: DataObjectName | None = None
+    before: list[DataObjectName] = field(default_factory=list)  # several where they start at one offset
+    at: list[DataObjectName] = field(default_factory=list)
+    after: list[DataObjectName] = field(default_factory=list)
 
     def add(self, name: DataObjectName, offset: int | None) -> None:
         if name.start < self.first.start:
             self.first = name
         if offset is None or name.start < offset:
-            if self.before is None or name.start > self.before.start:
-                self.before = name
+            _keep(self.before, name, better=not self.before or name.start > self.before[0].start)
         elif name.start == offset:
-            self.at = name
-        elif self.after is None or name.start < self.after.start:
-            self.after = name
+            self.at.append(name)
+        else:
+            _keep(self.after, name, better=not self.after or name.start < self.after[0].start)
+
+
+def _keep(kept: list[DataObjectName], name: DataObjectName, *, better: bool) -> None:
+    if better:
+        kept[:] = [name]
+    elif name.start == kept[0].start:
+        kept.append(name)
 
 
 async def find_neighbours(
     listing: Listing, keys: ObjectKeys, partition: TopicPartition, offset: int | None
 ) -> Neighbours:
-    """The data objects around `offset` in the chain of `partition`; None stands behind all of them."""
-    return _in_chain(await _find_branches(listing, keys, partition, offset), offset)
-
-
-async def find_fork(
-    listing: Listing, keys: ObjectKeys, partition: TopicPartition, offset: int, leader_epoch: int
-) -> str | None:
-    """The first object of the chain's last fork, if it begins at `offset` and later than in this leader epoch.
-
-    The record that named it may be gone from the log since, by compaction, so that its name cannot be told.
-    """
-    branches = await _find_branches(listing, keys, partition, offset)
-    last = max(branches, default=_UNFORKED)
-    return _key(branches[last].at) if last > leader_epoch and branches[last].first.start == offset else None
-
-
-async def _find_branches(
-    listing: Listing, keys: ObjectKeys, partition: TopicPartition, offset: int | None
-) -> dict[int, _Branch]:
-    """The objects around an offset by the fork in their names.
+    """The data objects of `partition` around `offset`; None stands behind all of them.
 
     Every day is listed: Kafka timestamps may be a producer's, so neither the day of an offset nor the order of days
-    says where the object before it lies. One call a day (and a thousand objects); a few names of each fork are kept.
+    says where the object before it lies. One call a day (and a thousand objects); a few names of each leader epoch
+    are kept. Of names with epochs, those of the latest epoch count that begins at or before the offset.
     """
-    branches: dict[int, _Branch] = {}
+    by_epoch: dict[int, _Around] = {}
+    without: _Around | None = None
     for day in await listing.days(keys.events):
         async for key in listing.keys(keys.day_prefix(day, partition)):
-            if (name := keys.parse(key)) is not None:
-                number = _UNFORKED if name.fork is None else name.fork
-                branches.setdefault(number, _Branch(name)).add(name, offset)
-    return branches
+            name = keys.parse(key)
+            if name is None:
+                continue
+            if name.leader_epoch is None:
+                without = without or _Around(name)
+                without.add(name, offset)
+            else:
+                by_epoch.setdefault(name.leader_epoch, _Around(name)).add(name, offset)
+    found = _of_latest_epoch(by_epoch, offset)
+    if without is not None:
+        found = [*found, without]
+    return Neighbours(*(tuple(name.key for each in found for name in getattr(each, kind)) for kind in _KINDS))
 
 
-def _in_chain(branches: dict[int, _Branch], offset: int | None) -> Neighbours:
-    """The objects around an offset in the chain: from its first object on, a later fork replaces what was before."""
-    replaced_from: DataObjectName | None = None
-    for fork in sorted(branches, reverse=True):
-        branch = branches[fork]
-        if offset is None or offset >= branch.first.start:
-            earlier = [branches[each] for each in sorted(branches, reverse=True) if each <= fork]
-            before = next((each.before for each in earlier if each.before is not None), None)
-            after = branch.after
-            if replaced_from is not None and (after is None or after.start >= replaced_from.start):
-                after = replaced_from
-            return Neighbours(_key(before), _key(branch.at), _key(after))
-        replaced_from = branch.first
-    return Neighbours(after=_key(replaced_from))
+_KINDS = ("before", "at", "after")
 
 
-def _key(name: DataObjectName | None) -> str | None:
-    return name.key if name is not None else None
+def _of_latest_epoch(by_epoch: dict[int, _Around], offset: int | None) -> list[_Around]:
+    if not by_epoch:
+        return []
+    epochs = sorted(by_epoch)
+    begun = [each for each in epochs if offset is None or by_epoch[each].first.start <= offset]
+    later = [by_epoch[each].first for each in epochs[len(begun) :]]
+    if not begun:
+        return [_Around(later[0], after=later[:1])]
+    latest = by_epoch[begun[-1]]
+    before = next((by_epoch[each].before for each in reversed(begun) if by_epoch[each].before), [])
+    after = min([*latest.after, *later], key=lambda name: name.start, default=None)
+    return [_Around(latest.first, before, latest.at, [after] if after is not None else [])]

@@ -19,7 +19,7 @@ from ingestd.core.chain import ChainPolicy, ChainRules, Halt, LogTruncated, Part
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
-from ingestd.core.records import EpochRecords, LogRange, Position, TopicPartition
+from ingestd.core.records import EpochRecords, Position, TopicPartition
 from ingestd.core.validation import Validated
 from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.pipeline.chain_objects import ChainObjects, Dependencies
@@ -68,7 +68,7 @@ class PartitionWriter:
         self._metrics = dependencies.metrics
         self._dependencies = dependencies
         self._on_freed = on_freed
-        self._fork: int | None = None  # of the chain: in the names of its objects from now on
+        self._leader_epoch: int | None = None  # of the last record before the next batch to land
         self._changed = asyncio.Event()
         self._finishing = False
         self._restart: Callable[[], None] | None = None  # where the partition is still ours after this writer's end
@@ -216,8 +216,8 @@ class PartitionWriter:
 
         After a truncation, the position is where the chain forks.
         """
-        start, self._fork = position.offset, position.fork
-        log_range, leader_epoch = await self._objects.log_at(position)
+        start = position.offset
+        log_range, self._leader_epoch = await self._objects.log_at(position)
         if start < log_range.start:
             if truncated is None and (winner := await self._objects.at(start)) is not None:
                 return await self._adopt(winner)
@@ -225,13 +225,13 @@ class PartitionWriter:
         self.state = PartitionState.PROBING
         self.buffer.position = resume_at = max(start, log_range.start)
         # Offsets that retention removed are behind the records of that epoch.
-        self._source.seek(self.partition, resume_at, leader_epoch if resume_at == start else None)
+        self._source.seek(self.partition, resume_at, self._leader_epoch if resume_at == start else None)
         first = await self._first_record()
         if truncated is not None:
-            self._fork = self._rules.fork_of(truncated, first)
-            winner = await self._objects.fork_after(truncated, first)
+            self._rules.check_fork(truncated, first)
+            winner = await self._objects.next_after_truncation(start, first)
         else:
-            winner = await self._probe(position, first, log_range) if self._keys.exactly_once else None
+            winner = await self._objects.next(position, first, log_range)
         if winner is not None:
             return await self._adopt(winner)
         if start < log_range.start:
@@ -242,26 +242,9 @@ class PartitionWriter:
             self.state = PartitionState.UPLOADING
             if (winner := await self._land(batch)) is not None:
                 return await self._adopt(winner)
-            landed = self._rules.boundary(batch.end, batch.leader_epoch, self._fork)
+            end, self._leader_epoch = batch.end, batch.leader_epoch
             del batch  # it would stay in memory until the next one is flushed
-            await self._commit(landed)
-
-    async def _probe(self, position: Position, first: RecordRef, log_range: LogRange) -> ObjectMetadata | None:
-        """The object that holds `position` already, if there is one. Halts if the position is not a boundary."""
-        start = position.offset
-        if self._rules.is_boundary(position) and start >= log_range.start:
-            key = self._keys.data_key(self.partition, start, first.timestamp, start, self._fork)
-            info = await self._objects.head(key)
-            return await self._objects.validate(info, key, first) if info is not None else None
-        found = await self._objects.neighbours(start)
-        if found.at is not None:
-            return await self._objects.validated(found.at, first)
-        if found.before is not None:
-            before = await self._objects.validated(found.before)
-            self._rules.check_aligned(start, before.end)
-            self._fork = before.fork
-        self._rules.check_nothing_after(start, found.after)
-        return None
+            await self._commit(self._rules.boundary(end, self._leader_epoch))
 
     async def _land(self, batch: Batch) -> ObjectMetadata | None:
         """Upload the oldest batch. Returns the winner if another object, with another end, has its name."""
@@ -284,7 +267,7 @@ class PartitionWriter:
         self._metrics.adopted(self.partition, discarded)
         self._on_freed()
         log.info("another writer was first; resuming at the end of its object", extra=self._place(offset=winner.end))
-        position = self._rules.boundary(winner.end, winner.leader_epoch, winner.fork)
+        position = self._rules.boundary(winner.end, winner.leader_epoch)
         await self._commit(position)
         return position
 
@@ -327,8 +310,9 @@ class PartitionWriter:
 
     async def _encode(self, batch: Batch) -> EncodedBatch:
         await self._wait_for_compression()
-        keys, rules = self._keys, self._rules
-        encoded = await self._offload(batch.encode, keys, rules.source_id, __version__, rules.stream_id, self._fork)
+        name = await self._objects.name(batch, self._leader_epoch)
+        rules = self._rules
+        encoded = await self._offload(batch.encode, self._keys, rules.source_id, __version__, rules.stream_id, name)
         self._free(len(encoded.data))
         return encoded
 

@@ -15,10 +15,10 @@ class LeaderEpochs:
         self.current += 1
         self._starts = [(epoch, start) for epoch, start in self._starts if start < log_end]
 
-    def append(self, offset: int) -> None:
-        """A record is written at `offset`."""
+    def append(self, log_end: int) -> None:
+        """A batch is written at the log's end. Its first offsets may hold no record."""
         if not self._starts or self._starts[-1][0] != self.current:
-            self._starts.append((self.current, offset))
+            self._starts.append((self.current, log_end))
 
     def at(self, offset: int) -> int:
         """The epoch of the record at `offset`."""

@@ -41,7 +41,7 @@ class MemoryLog:
             if record.offset < end:
                 raise ValueError(f"offset {record.offset} of {partition} is below the log's end {end}")
             self._records[partition].append(record)
-            self._epochs[partition].append(record.offset)
+            self._epochs[partition].append(end)
             self._ends[partition] = record.offset + 1
         for event in self._changed:
             event.set()
@@ -252,6 +252,6 @@ class MemorySource:
 
 def _epochs(records: Sequence[PlainRecord]) -> LeaderEpochs:
     epochs = LeaderEpochs()
-    for record in records:
-        epochs.append(record.offset)
+    if records:
+        epochs.append(records[0].offset)
     return epochs

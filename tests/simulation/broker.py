@@ -29,9 +29,9 @@ class Broker:
 
     def append(self, partition: TopicPartition, value: bytes | None, timestamp: int, gap: int = 0) -> None:
         """`gap` offsets before the record hold nothing that a consumer sees, as after control records."""
+        self.epochs[partition].append(self.ends[partition])
         offset = self.ends[partition] + gap
         self.logs[partition].append(PlainRecord(offset, timestamp, value))
-        self.epochs[partition].append(offset)
         self.ends[partition] = offset + 1
 
     def truncate(self, partition: TopicPartition, end: int) -> list[PlainRecord]:

@@ -109,7 +109,7 @@ def commit_before_the_put(patch: pytest.MonkeyPatch) -> None:
     original = PartitionWriter._land
 
     async def land(self: PartitionWriter, batch: Any) -> Any:
-        await self._commit(self._rules.boundary(batch.end, batch.leader_epoch, self._fork))
+        await self._commit(self._rules.boundary(batch.end, batch.leader_epoch))
         return await original(self, batch)
 
     patch.setattr(PartitionWriter, "_land", land)

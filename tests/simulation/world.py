@@ -35,6 +35,10 @@ TIGHT = 8 << 10  # a budget of a few batches: the flow often waits for room
 NEVER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
 
 
+Identity = tuple[TopicPartition, int, int | None]
+"""Of a record: its partition, offset and leader epoch."""
+
+
 class Violation(AssertionError):
     """A promise was broken."""
 
@@ -42,10 +46,11 @@ class Violation(AssertionError):
 class Worker:
     """One daemon, without its process."""
 
-    def __init__(self, world: "World", *, strict: bool, interval: float) -> None:
+    def __init__(self, world: "World", *, strict: bool, interval: float, forks: bool) -> None:
         self.member = Member(world.broker)
         self.metrics = Metrics()
         self.world = world
+        self.forks = forks
         layout = ObjectKeys()
         config = SinkConfig(retry_initial=Seconds(0.1), retry_max=Seconds(2))
         sink = Connection(world.store)
@@ -60,7 +65,7 @@ class Worker:
         memory = Size(world.rng.choice([TIGHT, LIMITS.memory]))
         self.limits = msgspec.structs.replace(LIMITS, interval=Seconds(interval), memory=memory)
         events = EventsConfig(unknown_types="reject" if strict else "accept")
-        policy = ChainPolicy(layout, layout.commit_tag(sink.url), skip_lost=True)
+        policy = ChainPolicy(layout, layout.commit_tag(sink.url), skip_lost=True, fork=forks)
         self.pipeline = Pipeline(
             self.limits, dependencies, Validator(events, load_model(None)), Breaker(NEVER), policy, revoke_timeout=2.0
         )
@@ -81,8 +86,9 @@ class Worker:
         if self.pipeline.held_bytes > self.limits.memory + holes:
             raise Violation(f"I7: {self.pipeline.held_bytes} bytes are held, the budget is {self.limits.memory}")
         halted = {writer.partition: writer.halt for writer in self.pipeline.writers.values() if writer.halt}
-        if halted:
-            raise Violation(f"halted for no reason: {halted}")
+        for partition, halt in halted.items():
+            if halt.code != "log_truncated" or self.forks or not self.world.truncated[partition]:
+                raise Violation(f"halted for no reason: {partition} {halt.code}: {halt}")
 
     def crash(self) -> None:
         """SIGKILL: nothing is flushed, nobody is told; what was sent is on its way."""
@@ -98,8 +104,10 @@ class World:
         self.broker = Broker(self.rng, PARTITIONS)
         self.store = Store(self.rng)
         self.workers: list[Worker] = []
-        self.produced: dict[tuple[TopicPartition, int], PlainRecord] = {}
-        self.lost_upstream: set[tuple[TopicPartition, int]] = set()
+        self.forks = self.rng.random() < 0.7  # else partitions halt where their log was truncated, until the end
+        self.produced: set[Identity] = set()
+        self.lost_upstream: set[Identity] = set()  # to retention, or with a replica
+        self.truncated: Counter[TopicPartition] = Counter()
         self._extra: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float = 90) -> None:
@@ -117,8 +125,13 @@ class World:
 
     # -- what happens
 
-    def _spawn(self) -> Worker:
-        worker = Worker(self, strict=self.rng.random() < 0.5, interval=self.rng.choice([0.5, 3.0, 8.0]))
+    def _spawn(self, *, forks: bool | None = None) -> Worker:
+        worker = Worker(
+            self,
+            strict=self.rng.random() < 0.5,
+            interval=self.rng.choice([0.5, 3.0, 8.0]),
+            forks=self.forks if forks is None else forks,
+        )
         self.workers.append(worker)
         return worker
 
@@ -138,8 +151,7 @@ class World:
                 skew = self.rng.choice([0, 0, 0, -5, 3])
                 value = None if loop.time() < bad_until else self._value(number)
                 self.broker.append(partition, value, int((START + loop.time() + skew) * 1000), gap)
-                record = self.broker.logs[partition][-1]
-                self.produced[partition, record.offset] = record
+                self.produced.add(self._identity(partition, self.broker.logs[partition][-1]))
 
     def _value(self, number: int) -> bytes | None:
         kind = self.rng.random()
@@ -175,8 +187,10 @@ class World:
             self._roll_back()
         elif kind < 0.9:
             self.broker.committed.clear()  # the group is deleted, or expires
-        elif kind < 0.95:
+        elif kind < 0.93:
             self._retain()
+        elif kind < 0.97:
+            self._truncate()
         elif alive:
             self.rng.choice(alive).member.finish()  # an orderly stop
 
@@ -196,23 +210,52 @@ class World:
         self.store.forbidden = False
 
     def _roll_back(self) -> None:
-        """Somebody resets the group to an earlier boundary; a tool does not know our mark."""
-        boundaries = [(landed, partition) for partition, landed in self._chain()]
-        if boundaries:
-            landed, partition = self.rng.choice(boundaries)
-            mark = self.rng.choice(["", ObjectKeys().commit_tag(Connection.url)])
-            if self.broker.starts[partition] <= landed.start:
-                self.broker.committed[partition] = Position(landed.start, mark)
+        """Somebody resets the group to a boundary of the chain, or a commit of ours from some time ago comes late."""
+        objects = self._objects()
+        if not objects:
+            return
+        partition, landed = self.rng.choice(objects)
+        if self.rng.random() < 0.5:
+            tag = ObjectKeys().commit_tag(Connection.url)
+            position = Position(landed.end, tag, "sim", landed.leader_epoch)
+        else:
+            position = Position(landed.start)  # a tool does not know our mark
+            if landed not in self._chain(partition):
+                return
+        if self.broker.starts[partition] <= position.offset:
+            self.broker.committed[partition] = position
+
+    def _truncate(self) -> None:
+        """A leader is elected that lacks the last records, as by an unclean election."""
+        partition = self.rng.choice(PARTITIONS)
+        start, end = self.broker.starts[partition], self.broker.ends[partition]
+        cut = max(start, end - self.rng.choice([0, 1, 5, 20, 60]))
+        self.truncated[partition] += 1
+        epochs = self.broker.epochs[partition]
+        lost = [(partition, record.offset, epochs.at(record.offset)) for record in self.broker.logs[partition]]
+        self.broker.truncate(partition, cut)
+        self.lost_upstream.update(identity for identity in lost if identity[1] >= cut)
 
     def _retain(self) -> None:
         partition = self.rng.choice(PARTITIONS)
         end = self.broker.ends[partition]
-        committed = self.broker.committed.get(partition)
-        until = min(end, (committed.offset if committed else 0) + self.rng.choice([0, 0, 0, 4]))
-        if (committed is None or until > committed.offset) and self._somebody_holds(partition, until):
+        reached = self._read_up_to(partition)
+        until = min(end, (reached or 0) + self.rng.choice([0, 0, 0, 4]))
+        if (reached is None or until > reached) and self._somebody_holds(partition, until):
             return
-        for record in self.broker.retain_from(partition, until):
-            self.lost_upstream.add((partition, record.offset))
+        gone = [self._identity(partition, record) for record in self.broker.logs[partition] if record.offset < until]
+        self.broker.retain_from(partition, until)
+        self.lost_upstream.update(gone)
+
+    def _read_up_to(self, partition: TopicPartition) -> int | None:
+        """The committed offset; where the log was truncated below it, the offset at which the chain will fork."""
+        committed = self.broker.committed.get(partition)
+        if committed is None or committed.leader_epoch is None:
+            return committed.offset if committed else None
+        return min(committed.offset, self.broker.epoch_end(partition, committed.leader_epoch).end)
+
+    def _identity(self, partition: TopicPartition, record: PlainRecord) -> Identity:
+        return partition, record.offset, self.broker.epochs[partition].at(record.offset)
 
     def _somebody_holds(self, partition: TopicPartition, until: int) -> bool:
         """Whether records that retention is about to remove may still be written by somebody.
@@ -248,7 +291,7 @@ class World:
             if worker.member.alive:
                 worker.crash()
         await self.store.settle()
-        healthy = self._spawn()
+        healthy = self._spawn(forks=True)
         try:
             async with asyncio.timeout(300):
                 while any(not self._reached(partition) for partition in PARTITIONS):
@@ -263,9 +306,28 @@ class World:
     def _reached(self, partition: TopicPartition) -> bool:
         log = self.broker.logs[partition]
         committed = self.broker.committed.get(partition)
-        return not log or (committed is not None and committed.offset > log[-1].offset)
+        return not log or (committed is not None and (self._read_up_to(partition) or 0) > log[-1].offset)
 
-    def _chain(self) -> list[tuple[TopicPartition, ObjectMetadata]]:
+    def _chain(self, partition: TopicPartition) -> list[ObjectMetadata]:
+        """The objects in order, without those whose records are all lost: later epochs take the place of earlier."""
+        chain: list[ObjectMetadata] = []
+        objects = sorted((landed for each, landed in self._objects() if each == partition), key=lambda it: it.start)
+        for epoch in sorted({_epoch(landed) for landed in objects}):
+            begun = [landed for landed in objects if _epoch(landed) == epoch]
+            chain = [landed for landed in chain if landed.start < begun[0].start] + begun
+        return chain
+
+    def _ends(self, partition: TopicPartition) -> set[int]:
+        """Where the chain ends; each end of its last objects, where the log has lost them and has nothing new yet."""
+        ends = set()
+        for landed in reversed(self._chain(partition)):
+            ends.add(landed.end)
+            epoch, end = self.broker.epoch_end(partition, _epoch(landed))
+            if epoch == landed.leader_epoch and end >= landed.end:
+                break
+        return ends
+
+    def _objects(self) -> list[tuple[TopicPartition, ObjectMetadata]]:
         found = []
         for key, (_, metadata) in self.store.objects.items():
             if key.startswith("events/"):
@@ -282,34 +344,46 @@ class World:
         doubled = {where: count for where, count in rows.items() if count > 1}
         if doubled:
             raise Violation(f"doubled: {doubled}")
-        missing = set(self.produced) - set(rows) - set(quarantined) - self.lost_upstream
+        if unknown := (set(rows) | set(quarantined)) - self.produced:
+            raise Violation(f"never produced: {unknown}")
+        missing = self.produced - set(rows) - set(quarantined) - self.lost_upstream
         if missing:
             raise Violation(f"I2: lost {sorted(missing)}")
         for partition in PARTITIONS:
             self._check_chain(partition)
 
     def _check_chain(self, partition: TopicPartition) -> None:
-        chain = sorted((landed.start, landed.end) for tp, landed in self._chain() if tp == partition)
-        for (_, end), (start, _) in pairwise(chain):
-            if end != start:
+        chain = [(landed.start, landed.end, _epoch(landed)) for landed in self._chain(partition)]
+        for (_, end, epoch), (start, _, next_epoch) in pairwise(chain):
+            if end < start or (end > start and epoch == next_epoch):
                 raise Violation(f"{'I1: overlap' if start < end else 'I3: gap'} in {partition}: {chain}")
         committed = self.broker.committed.get(partition)
         if not self.broker.logs[partition] and (committed is None or not committed.commit_tag):
             return  # nothing was left to read, so the worker was stopped before it found or adopted the chain's end
-        if chain and (committed is None or committed.offset != chain[-1][1]):
-            raise Violation(f"I3: committed {committed}, the chain ends at {chain[-1][1]}")
+        ends = self._ends(partition)
+        if chain and (committed is None or committed.offset not in ends):
+            raise Violation(f"I3: committed {committed}, the chain ends at {ends}")
+        keys = ObjectKeys()
         for key, (_, metadata) in self.store.objects.items():
             landed = ObjectMetadata.from_metadata(metadata)
             if key.startswith("events/") and landed is not None and landed.partition == partition.partition:
                 day = datetime.fromtimestamp(landed.first_timestamp / 1000, UTC)
-                if f"day={day.day:02d}/" not in key or f"+{landed.start:020d}." not in key:
+                name = keys.parse(key)
+                starts = name is not None and landed.start <= name.start <= landed.first_offset
+                if f"day={day.day:02d}/" not in key or not starts:
                     raise Violation(f"I4: {key} holds {landed}")
 
-    def _rows(self, prefix: str, offset: str, partition: str) -> Counter[tuple[TopicPartition, int]]:
-        found: Counter[tuple[TopicPartition, int]] = Counter()
-        for key, (body, _) in self.store.objects.items():
-            if key.startswith(prefix):
+    def _rows(self, prefix: str, offset: str, partition: str) -> Counter[Identity]:
+        found: Counter[Identity] = Counter()
+        for key, (body, user_metadata) in self.store.objects.items():
+            metadata = ObjectMetadata.from_metadata(user_metadata)
+            if key.startswith(prefix) and metadata is not None:
                 for line in gzip.decompress(body).splitlines():
                     row = json.loads(line)
-                    found[TopicPartition("events", row[partition]), row[offset]] += 1
+                    found[TopicPartition("events", row[partition]), row[offset], metadata.leader_epoch] += 1
         return found
+
+
+def _epoch(landed: ObjectMetadata) -> int:
+    assert landed.leader_epoch is not None
+    return landed.leader_epoch
