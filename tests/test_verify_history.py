@@ -20,10 +20,9 @@ from tests.verify_world import TAG, found, look
 class Buffered:
     """Records that a writer has read and not landed: it may land them although Kafka has lost them since."""
 
-    start: int
+    position: Position
     end: int
     epoch: int
-    fork: int | None
 
 
 @dataclass
@@ -35,7 +34,7 @@ class History:
     end: int = 0
     position: Position = field(default_factory=lambda: Position(0))
     zombie: Buffered | None = None
-    spans: dict[str, tuple[int | None, int, int]] = field(default_factory=dict)  # by key: fork, start, end
+    spans: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # by key: leader epoch, start, end
 
     def append(self, count: int) -> None:
         for offset in range(self.end, self.end + count):
@@ -48,31 +47,27 @@ class History:
         self.end = max(0, end - back)
         if self._follows() and position.offset < end:
             epoch = self.epochs.at(position.offset)
-            last = self.epochs.end(epoch, end).end
-            self.zombie = Buffered(position.offset, last, epoch, position.fork)
+            self.zombie = Buffered(position, self.epochs.end(epoch, end).end, epoch)
         self.epochs.elect(self.end)
 
     def read(self, count: int) -> None:
-        """The writer lands the next records, in the chain or in a fork of it."""
-        at, fork = self.position.offset, self.position.fork
+        """The writer lands the next records, from where the log was truncated on."""
+        at = self.position.offset
         if not self._follows():
-            epoch = self.position.leader_epoch
-            assert epoch is not None
-            at = self.epochs.end(epoch, self.end).end
-            if at >= self.end:
-                return
-            fork = self.epochs.at(at)
+            assert self.position.leader_epoch is not None
+            at = self.epochs.end(self.position.leader_epoch, self.end).end
         if at < self.end:
             epoch = self.epochs.at(at)
-            self._add(at, min(at + count, self.epochs.end(epoch, self.end).end), epoch, fork)
+            self._add(at, min(at + count, self.epochs.end(epoch, self.end).end), epoch)
 
     def land(self, count: int) -> None:
-        """The zombie lands some of what it has, in its own branch, unless another writer was first."""
+        """The zombie lands some of what it has, unless another writer was first."""
         held, self.zombie = self.zombie, None
-        if held is not None and all((held.fork, held.start) != span[:2] for span in self.spans.values()):
+        start = held.position.offset if held is not None else 0
+        if held is not None and all((held.epoch, start) != span[:2] for span in self.spans.values()):
             before = self.position
-            self._add(held.start, min(held.start + count, held.end), held.epoch, held.fork)
-            if (before.fork, before.offset) != (held.fork, held.start):
+            self._add(start, min(start + count, held.end), held.epoch)
+            if before != held.position:
                 self.position = before
 
     def _follows(self) -> bool:
@@ -83,26 +78,24 @@ class History:
         known, end = self.epochs.end(epoch, self.end)
         return known == epoch and end >= self.position.offset
 
-    def _add(self, start: int, end: int, epoch: int, fork: int | None) -> None:
+    def _add(self, start: int, end: int, epoch: int) -> None:
         time = NOON + len(self.spans) % 3 * DAY
-        key = self.archive.add(P0, start, end, time, leader_epoch=epoch, fork=fork)
-        self.spans[key] = (fork, start, end)
-        self.position = Position(end, TAG, leader_epoch=epoch, fork=fork)
+        key = self.archive.add(P0, start, end, time, named=start, leader_epoch=epoch)
+        self.spans[key] = (epoch, start, end)
+        self.position = Position(end, TAG, leader_epoch=epoch)
 
     def look(self) -> VerifyReport:
         kafka = FakeInspector(({P0: self.position if self.spans else None}, {P0: LogRange(0, self.end)}))
         kafka.epochs[P0] = self.epochs
         return asyncio.run(look(self.archive, VerifyOptions(), kafka, kafka__start="latest"))
 
-    def chain(self) -> list[tuple[int | None, int, int]]:
-        """The parts of branches that are in the chain, by its definition."""
-        parts, cut = [], 2**62
-        for fork in sorted({span[0] for span in self.spans.values()}, key=lambda it: -1 if it is None else it)[::-1]:
-            begin = min(start for each, start, _ in self.spans.values() if each == fork)
-            if begin < cut:
-                parts.append((fork, begin, cut))
-                cut = begin
-        return parts
+    def in_chain(self) -> list[str]:
+        """The objects with records that no later leader epoch replaces, without the first one."""
+        return [
+            key
+            for key, (epoch, start, _) in self.spans.items()
+            if start and not any(other > epoch and begin <= start for other, begin, _ in self.spans.values())
+        ]
 
 
 STEPS = st.lists(
@@ -126,7 +119,7 @@ def test_whatever_happened_a_correct_writer_has_no_problem(steps: list[tuple[str
     report = history.look()
     assert report.ok, report.problems
     (it,) = report.partitions
-    assert (it.end, it.fork) == (history.position.offset, history.position.fork)
+    assert (it.end, it.leader_epoch) == (history.position.offset, history.position.leader_epoch)
 
 
 @given(STEPS, st.data())
@@ -134,12 +127,7 @@ def test_every_object_that_is_missing_from_the_chain_is_found(
     steps: list[tuple[str, int]], data: st.DataObject
 ) -> None:
     history = play(steps)
-    in_chain = [
-        key
-        for key, (fork, start, _) in history.spans.items()
-        if start and any(each == fork and begin <= start < cut for each, begin, cut in history.chain())
-    ]
-    if not in_chain:
+    if not (in_chain := history.in_chain()):
         return
     key = data.draw(st.sampled_from(in_chain))
     history.archive.delete(key)
@@ -150,9 +138,8 @@ def test_every_object_that_is_missing_from_the_chain_is_found(
 def test_every_object_that_is_there_twice_is_found(steps: list[tuple[str, int]], data: st.DataObject) -> None:
     history = play(steps)
     key = data.draw(st.sampled_from(sorted(history.spans)))
-    fork, start, end = history.spans[key]
-    epoch = history.archive.landed(key).leader_epoch
-    copy = history.archive.add(P0, start, end, NOON + 9 * DAY, leader_epoch=epoch, fork=fork)
+    epoch, start, end = history.spans[key]
+    copy = history.archive.add(P0, start, end, NOON + 9 * DAY, named=start, leader_epoch=epoch)
     report = history.look()
     assert found(report) == [("overlap", start, end)]
     assert {report.problems[0].key, report.problems[0].other} == {key, copy}
@@ -165,7 +152,7 @@ def test_a_writer_that_goes_on_behind_a_truncation_is_found(steps: list[tuple[st
     back = min(back, reached)
     history.truncate(history.end - reached + back)
     history.append(back + more)
-    history._add(reached, history.end, history.epochs.current, history.position.fork)
+    history._add(reached, history.end, history.epochs.current)
     report = history.look()
     assert found(report) == [("log_truncated", reached - back, reached)]
     assert f"the new records at {reached - back}-{reached} ({back} offsets) are in no object" in (

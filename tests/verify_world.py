@@ -37,8 +37,8 @@ def forked(archive: Archive) -> list[str]:
     return [
         archive.add(P0, 0, 900, leader_epoch=0),
         archive.add(P0, 900, 1500, leader_epoch=1),
-        archive.add(P0, 1000, 1700, NOON + DAY, fork=3, leader_epoch=3),
-        archive.add(P0, 1700, 1900, NOON + DAY, fork=3, leader_epoch=3),
+        archive.add(P0, 1000, 1400, NOON + DAY, named=1000, leader_epoch=3),
+        archive.add(P0, 1400, 1900, NOON + DAY, named=1400, leader_epoch=3),
     ]
 
 

@@ -1,63 +1,43 @@
-"""The branches of one partition's chain: one for each fork in the names of its objects. Pure.
+"""The objects of one partition by the leader epoch of their records: the chain, and what Kafka has lost. Pure.
 
-Where Kafka has truncated its log, a chain may fork: from there on, the objects with the new history carry the fork in
-their names. The chain is then the last branch from its first object on, below that the branch before it, and so on.
-What the older branches have above a fork are rows of records that Kafka has lost.
+Where Kafka has truncated its log, a later leader epoch has records at offsets of earlier ones. All that the earlier
+ones have from there on is lost for Kafka. So the chain is the last epoch from its first object on, below that the epoch
+before it, and so on. Of objects that do not know their epoch, none may overlap any other.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ingestd.core.object_keys import DataObjectName
 from ingestd.verify.ranges import Range, Ranges
 
-UNFORKED = -1  # the branch without a fork in its names: before all others
-
-
-def fork_in(name: DataObjectName) -> int:
-    """The branch that an object belongs to by its name."""
-    return UNFORKED if name.fork is None else name.fork
+UNKNOWN = -1  # in place of a leader epoch
 
 
 class Branch:
-    """The objects with one fork in their names: their ranges, and where each leader epoch begins and ends."""
+    """The objects of one leader epoch."""
 
-    def __init__(self, fork: int) -> None:
-        self.fork = fork
+    __slots__ = ("epoch", "listed_start", "ranges")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
         self.ranges = Ranges()
-        self.epochs: dict[int, Range] = {}  # from the first object to the last; the largest `max_epochs` of them
-        self.newest_left_out = -1  # the largest leader epoch that did not fit
         self.listed_start: int | None = None  # of the first object by its name, in the time range or not
 
     @property
-    def start(self) -> int:
-        """Where its first object starts."""
-        start = self._extent.start
-        return start if self.listed_start is None else min(start, self.listed_start)
-
-    @property
-    def end(self) -> int:
-        return self._extent.end
-
-    @property
-    def _extent(self) -> Range:
+    def extent(self) -> Range:
         extent = self.ranges.extent
         assert extent is not None, "a branch has an object"
         return extent
 
-    def add_epoch(self, epoch: int, added: Range, max_epochs: int) -> None:
-        """Extend a leader epoch. Where there are too many, the smallest ones are left out."""
-        if epoch <= self.newest_left_out:
-            return
-        known = self.epochs.get(epoch, added)
-        self.epochs[epoch] = Range(min(known.start, added.start), max(known.end, added.end))
-        if len(self.epochs) > max_epochs:
-            self.newest_left_out = min(self.epochs)
-            del self.epochs[self.newest_left_out]
+    @property
+    def start(self) -> int:
+        """Where the epoch begins in objects."""
+        start = self.extent.start
+        return start if self.listed_start is None else min(start, self.listed_start)
 
 
 class Segment(NamedTuple):
-    """The part ``[start, end)`` of a branch that is part of the chain."""
+    """The part ``[start, end)`` of a leader epoch that is part of the chain."""
 
     branch: Branch
     start: int
@@ -65,135 +45,152 @@ class Segment(NamedTuple):
 
 
 class Fork(NamedTuple):
-    """A fork: where it begins, and what it replaces of older branches (None: nothing)."""
+    """Where a later leader epoch replaces earlier ones, of which Kafka has lost `lost`."""
 
-    number: int
-    at: int
-    lost: Range | None
+    epoch: int
+    lost: Range
 
 
 class Gap(NamedTuple):
-    """Offsets in no object, with the branches whose objects may close the gap: one, or those that it is between."""
+    """Offsets in no object: of the chain, or of the lost part of a leader epoch. `epochs` are those around them."""
 
     offsets: Range
-    forks: tuple[int, ...]
+    epochs: tuple[int, ...]
+    lost_epoch: int | None = None
 
 
 class Branches:
-    """All branches of one partition."""
+    """The leader epochs of one partition: at most `max_epochs`. Above that, the oldest ones count as one."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_epochs: int) -> None:
         self._branches: dict[int, Branch] = {}
-
-    def __iter__(self) -> Iterator[Branch]:
-        """From the oldest to the newest."""
-        return iter([self._branches[fork] for fork in sorted(self._branches)])
+        self._max_epochs = max_epochs
+        self.size = 0  # ranges in memory, without the first one of each epoch
+        self.merged = UNKNOWN  # the newest of the leader epochs that count as one
 
     def __bool__(self) -> bool:
         return bool(self._branches)
 
-    def __contains__(self, fork: int) -> bool:
-        return fork in self._branches
-
-    @property
-    def forked(self) -> bool:
-        return any(fork != UNFORKED for fork in self._branches)
-
     @property
     def newest(self) -> int:
-        """The fork of the newest branch."""
-        return max(self._branches, default=UNFORKED)
-
-    @property
-    def size(self) -> int:
-        """The number of ranges that are kept in memory."""
-        return sum(len(branch.ranges) for branch in self._branches.values())
+        return max(self._branches, default=UNKNOWN)
 
     @property
     def extent(self) -> Range | None:
-        """From the chain's first object to its last one."""
-        segments = self.segments()
-        first = segments[0].branch.ranges.extent if segments else None
-        return Range(first.start, segments[-1].end) if first is not None else None
+        """From the chain's first object to its last one, in the time range."""
+        return self._chain().extent
 
-    def of(self, fork: int) -> Branch:
-        """The branch of a fork, created at the first call: an object must then be added to it."""
-        branch = self._branches.get(fork)
+    def add(self, epoch: int | None, added: Range) -> list[Range]:
+        """Add an object; returns the parts of it that another object has, too."""
+        number = UNKNOWN if epoch is None else max(epoch, self.merged)
+        shared: list[Range] = []
+        if epoch is None:
+            shared = [part for branch in self._known() for part in branch.ranges.shared(*added)]
+        elif (unknown := self._branches.get(UNKNOWN)) is not None:
+            shared = unknown.ranges.shared(*added)
+        branch = self._branches.get(number)
         if branch is None:
-            branch = self._branches[fork] = Branch(fork)
-        return branch
+            branch = self._branches[number] = Branch(number)
+            self.size -= 1
+        before = len(branch.ranges)
+        shared += branch.ranges.add(*added)
+        self.size += len(branch.ranges) - before
+        if len(self._branches) - (UNKNOWN in self._branches) > self._max_epochs:
+            self._merge_oldest()
+        return sorted(shared)
 
-    def end_of(self, fork: int) -> int | None:
-        """Where the last object of a branch ends; None where there is no such branch."""
-        return self._branches[fork].end if fork in self._branches else None
+    def has(self, epoch: int | None, offset: int) -> bool:
+        """Whether an object of the leader epoch has the offset."""
+        branch = self._branches.get(UNKNOWN if epoch is None else max(epoch, self.merged))
+        return branch is not None and bool(branch.ranges.shared(offset, offset + 1))
+
+    def note_name(self, epoch: int | None, start: int) -> None:
+        """Note where an object starts by its name: the epoch may begin with objects that are out of the time range."""
+        branch = self._branches.get(UNKNOWN if epoch is None else epoch)
+        if branch is not None and branch.epoch != UNKNOWN and start < branch.start:
+            branch.listed_start = start
 
     def at(self, offset: int) -> int:
-        """The fork of the part of the chain that an offset belongs to."""
-        return max((each.branch.fork for each in self.segments() if each.start <= offset), default=UNFORKED)
+        """The leader epoch that the chain has at an offset, or before it."""
+        return max((each.branch.epoch for each in self.segments() if each.start <= offset), default=UNKNOWN)
 
-    def segments(self) -> list[Segment]:
-        """The chain, in ascending order of offsets."""
+    def segments(self, up_to: int | None = None) -> list[Segment]:
+        """The leader epochs in the chain in ascending order, as it was before there were later ones than `up_to`."""
         segments: list[Segment] = []
-        for branch in self:
-            segments = [*_below(segments, branch.start), Segment(branch, branch.start, branch.end)]
+        for branch in self._known():
+            if up_to is None or branch.epoch <= up_to:
+                segments = [*_below(segments, branch.start), Segment(branch, branch.start, branch.extent.end)]
         return segments
 
     def forks(self) -> list[Fork]:
         """The forks, the oldest first."""
         forks: list[Fork] = []
         segments: list[Segment] = []
-        for branch in self:
+        for branch in self._known():
             at = branch.start
-            end = max((each.end for each in segments), default=at)
-            if branch.fork != UNFORKED:
-                forks.append(Fork(branch.fork, at, Range(at, end) if end > at else None))
-            segments = [*_below(segments, at), Segment(branch, at, branch.end)]
+            if (end := max((each.end for each in segments), default=at)) > at:
+                forks.append(Fork(branch.epoch, Range(at, end)))
+            segments = [*_below(segments, at), Segment(branch, at, branch.extent.end)]
         return forks
 
     def gaps(self) -> list[Gap]:
-        """The offsets that no object of a branch has, and those between a branch and the fork that continues it."""
-        inside = [Gap(offsets, (branch.fork,)) for branch in self for offsets in branch.ranges.gaps()]
-        joints: dict[int, Gap] = {}  # by the older branch: several forks may have begun behind its end
-        segments: list[Segment] = []
-        for branch in self:
-            segments = _below(segments, branch.start)
-            if segments and segments[-1].end < branch.start:
-                older = segments[-1].branch.fork
-                known = joints.get(older, Gap(Range(segments[-1].end, branch.start), (older,)))
-                offsets = Range(known.offsets.start, max(known.offsets.end, branch.start))
-                joints[older] = Gap(offsets, (*known.forks, branch.fork))
-            segments.append(Segment(branch, branch.start, branch.end))
-        return sorted([*inside, *joints.values()])
+        """The gaps of the chain, then those of what Kafka has lost."""
+        segments = self.segments()
+        chain = self._chain()
+        for branch, start, _ in segments:
+            if start < branch.extent.start:
+                chain.add(start, branch.extent.start)  # out of the time range
+        gaps = [Gap(gap, (self._before(segments, gap.start), self.at(gap.end))) for gap in chain.gaps()]
+        ends = {each.branch.epoch: each.end for each in segments}
+        for branch in self._known():
+            lost_from = ends.get(branch.epoch, branch.start)
+            lost = (Range(max(gap.start, lost_from), gap.end) for gap in branch.ranges.gaps() if gap.end > lost_from)
+            gaps += [Gap(gap, (branch.epoch,), branch.epoch) for gap in lost]
+        return gaps
+
+    def end_of_chain(self, up_to: int | None) -> int | None:
+        """Where the chain ended before there were later leader epochs than `up_to`."""
+        extent = self._chain(up_to).extent
+        return extent.end if extent is not None else None
 
     def epochs(self) -> list[tuple[int, Range]]:
-        """The leader epochs in the chain with their offsets, in ascending order of these."""
-        found: dict[int, Range] = {}
-        for branch, start, end in self.segments():
-            for epoch, offsets in branch.epochs.items():
-                part = Range(max(start, offsets.start), min(end, offsets.end))
-                if part.start < part.end:
-                    known = found.get(epoch, part)
-                    found[epoch] = Range(min(known.start, part.start), max(known.end, part.end))
-        return sorted(found.items(), key=lambda each: (each[1], each[0]))
-
-    def in_chain(self, fork: int, offset: int) -> bool:
-        """Whether the record that a branch has at an offset is part of the chain."""
-        return any(each.branch.fork == fork and each.start <= offset < each.end for each in self.segments())
-
-    def shared(self) -> list[tuple[int, Range]]:
-        """The records that two branches have: the same offsets of the same leader epoch. With the later branch."""
-        branches = list(self)
+        """The leader epochs in the chain that can be compared with the log's, in ascending order of offsets."""
         found = []
-        for number, later in enumerate(branches):
-            for earlier in branches[:number]:
-                for epoch in later.epochs.keys() & earlier.epochs.keys():
-                    one, other = earlier.epochs[epoch], later.epochs[epoch]
-                    both = Range(max(one.start, other.start), min(one.end, other.end))
-                    if both.start < both.end:
-                        found.append((later.fork, both))
+        for branch, start, end in self.segments():
+            part = Range(max(start, branch.extent.start), min(end, branch.extent.end))
+            if branch.epoch > self.merged and part.start < part.end:
+                found.append((branch.epoch, part))
         return found
+
+    def _known(self) -> Iterator[Branch]:
+        """The leader epochs, the oldest first."""
+        return iter([self._branches[epoch] for epoch in sorted(self._branches) if epoch != UNKNOWN])
+
+    def _before(self, segments: list[Segment], offset: int) -> int:
+        return max((each.branch.epoch for each in segments if each.start < offset), default=UNKNOWN)
+
+    def _chain(self, up_to: int | None = None) -> Ranges:
+        """The offsets of the chain."""
+        ranges = Ranges()
+        if (unknown := self._branches.get(UNKNOWN)) is not None:
+            for each in unknown.ranges:
+                ranges.add(*each)
+        for branch, _, end in self.segments(up_to):
+            for each in branch.ranges:
+                if each.start < end:
+                    ranges.add(each.start, min(each.end, end))
+        return ranges
+
+    def _merge_oldest(self) -> None:
+        older, newer = list(self._known())[:2]
+        self.size += 1 - len(older.ranges) - len(newer.ranges)
+        for each in older.ranges:
+            newer.ranges.add(*each)
+        self.size += len(newer.ranges)
+        del self._branches[older.epoch]
+        self.merged = newer.epoch
 
 
 def _below(segments: list[Segment], at: int) -> list[Segment]:
-    """What remains of a chain where it forks."""
+    """What remains of a chain where a later epoch replaces it."""
     return [each._replace(end=min(each.end, at)) for each in segments if each.start < at]

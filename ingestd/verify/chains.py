@@ -12,7 +12,7 @@ from ingestd.core.errors import IngestdError
 from ingestd.core.object_keys import DataObjectName, ObjectKeys, QuarantineObjectName
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import LogRange, Position, TopicPartition
-from ingestd.verify.branches import UNFORKED, Branches, Gap, fork_in
+from ingestd.verify.branches import UNKNOWN, Branches, Gap
 from ingestd.verify.findings import ChainCounts, Findings, VerifyFinding
 from ingestd.verify.ranges import Range
 from ingestd.verify.samples import Sample, Samples
@@ -21,7 +21,7 @@ MAX_RANGES = 500_000  # unmerged ranges of all partitions together
 MAX_PARTITIONS = 20_000
 MAX_CLUSTERS = 4  # cluster ids that are counted separately in one partition
 MAX_TOPIC_IDS = 4  # the same
-MAX_EPOCHS = 1000  # leader epochs that are remembered in one branch of a partition; of all partitions together:
+MAX_EPOCHS = 1000  # leader epochs that are told apart in one partition; in all together:
 MAX_EPOCHS_IN_ALL = 500_000
 MAX_SAMPLES = 1000  # objects without a leader epoch that are compared with the log in one partition; in all together:
 MAX_SAMPLES_IN_ALL = 100_000
@@ -61,15 +61,15 @@ class PartitionChain:
         self.partition = partition
         self.commit = commit
         self.log = log  # before the scan
-        self.branches = Branches()
+        self.branches = Branches(max_epochs)
         self.counts = ChainCounts()
         self.clusters: dict[str, tuple[int, str]] = {}  # number of objects, and the key of the first
         self.topic_ids: dict[str, Range] = {}  # from the first object to the last
         self.samples = Samples(samples)
-        self._max_epochs = max_epochs
-        # By branch: an object begins or ends at the committed offset, or has it inside.
-        self._commit_at_boundary: set[int] = set()
-        self._commit_inside: dict[int, tuple[Range, str]] = {}
+        # By leader epoch: an object begins at the committed offset, ends there, or has it inside.
+        self.commit_at_start: set[int] = set()
+        self.commit_at_end: set[int] = set()
+        self.commit_inside: dict[int, tuple[Range, str]] = {}
         # Only where no object is in scope: the last object before the committed offset, the start of the next one.
         self.before_commit: Range | None = None
         self.next_start: int | None = None
@@ -81,27 +81,21 @@ class PartitionChain:
 
     @property
     def commit_unplaced(self) -> bool:
-        """Whether no object seen so far begins at, ends at or contains the committed offset."""
-        return self.commit is not None and not self._commit_at_boundary and not self._commit_inside
-
-    def commit_at_boundary(self, fork: int) -> bool:
-        """Whether an object of a branch begins or ends at the committed offset."""
-        return fork in self._commit_at_boundary
-
-    def commit_inside(self, fork: int) -> tuple[Range, str] | None:
-        """The object of a branch that has the committed offset inside."""
-        return self._commit_inside.get(fork)
+        """Whether no object seen so far that may be of the commit begins at, ends at or contains its offset."""
+        if self.commit is None:
+            return False
+        at_boundary, epoch = self.commit_at_start | self.commit_at_end, self.commit.leader_epoch
+        if epoch is None:
+            return not at_boundary and not self.commit_inside
+        return at_boundary.isdisjoint({UNKNOWN, epoch}) and epoch not in self.commit_inside
 
     def add_object(self, name: DataObjectName, metadata: ObjectMetadata) -> list[Range]:
-        """Add an object to its branch; returns the parts of it that other objects of the branch have, too."""
-        added, fork = Range(metadata.start, metadata.end), fork_in(name)
-        self.note_commit(added, name)
-        branch = self.branches.of(fork)
-        shared = branch.ranges.add(*added)
-        if metadata.leader_epoch is not None:
-            branch.add_epoch(metadata.leader_epoch, added, self._max_epochs)
-        elif self.log is not None and self.log.start <= metadata.first_offset < min(self.log.end, metadata.end):
-            self.samples.add(Sample(added, metadata.first_offset, metadata.first_timestamp, fork))
+        """Add an object; returns the parts of it that another object has, too."""
+        added, epoch = Range(metadata.start, metadata.end), metadata.leader_epoch
+        self.note_commit(metadata, name.key)
+        shared = self.branches.add(epoch, added)
+        if epoch is None and self.log is not None and self.log.start <= metadata.first_offset < self.log.end:
+            self.samples.add(Sample(added, metadata.first_offset, metadata.first_timestamp))
         if metadata.topic_id is not None:
             known = self.topic_ids.get(metadata.topic_id, added)
             if metadata.topic_id in self.topic_ids or len(self.topic_ids) < MAX_TOPIC_IDS:
@@ -109,15 +103,17 @@ class PartitionChain:
                 self.topic_ids[metadata.topic_id] = whole
         return shared
 
-    def note_commit(self, found: Range, name: DataObjectName) -> None:
+    def note_commit(self, metadata: ObjectMetadata, key: str) -> None:
         """Note whether an object begins at, ends at or contains the committed offset."""
         if self.commit is None:
             return
-        offset = self.commit.offset
-        if offset in found:  # a tuple of two: start and end
-            self._commit_at_boundary.add(fork_in(name))
-        elif found.start < offset < found.end:
-            self._commit_inside[fork_in(name)] = (found, name.key)
+        offset, epoch = self.commit.offset, UNKNOWN if metadata.leader_epoch is None else metadata.leader_epoch
+        if offset == metadata.start:
+            self.commit_at_start.add(epoch)
+        elif offset == metadata.end:
+            self.commit_at_end.add(epoch)
+        elif metadata.start < offset < metadata.end:
+            self.commit_inside[epoch] = (Range(metadata.start, metadata.end), key)
 
     def count(self, metadata: ObjectMetadata, size: int, key: str) -> None:
         """Count an object that is in scope."""
@@ -211,7 +207,8 @@ class ChainVerifier:
 
     def fill_gap(self, name: DataObjectName, metadata: ObjectMetadata, size: int) -> None:
         """Add an object to its chain although it may be out of the time range: it closes a gap of those in range."""
-        if not self._invalid(name, metadata):
+        known = self.partition(name.partition).branches.has(metadata.leader_epoch, metadata.start)
+        if not known and not self._invalid(name, metadata):
             self._add(name, metadata, size, in_scope=self.scope.includes(metadata), fills=True)
 
     def add_content_problem(self, code: str, name: DataObjectName, key: str, wrong: str) -> None:
@@ -228,27 +225,26 @@ class ChainVerifier:
     def add_gap(self, partition: TopicPartition, gap: Gap, before: str | None, after: str | None) -> None:
         """Offsets in no object, with the keys of the objects before and after them."""
         between = f", between {before} and {after}" if before and after else ""
-        offsets, fork = gap.offsets, gap.forks[0]
-        message = f"{offsets} ({offsets.end - offsets.start} offsets) in no object{of_fork(fork)}{between}"
+        offsets, lost = gap.offsets, ""
+        if gap.lost_epoch is not None:
+            lost = f" of leader epoch {gap.lost_epoch}, and Kafka has lost their records"
+        message = f"{offsets} ({offsets.end - offsets.start} offsets) in no object{lost}{between}"
         self.problems.add(
-            "gap", message, partition, key=before, other=after, offsets=offsets, fork=fork if fork >= 0 else None
+            "gap", message, partition, key=before, other=after, offsets=offsets, leader_epoch=gap.lost_epoch
         )
 
-    def compare_branches(self) -> None:
-        """Compare the branches of each chain, once all objects were added: note forks, find records in two of them."""
+    def note_forks(self) -> None:
+        """Note and count what Kafka has lost of each chain, once all objects were added."""
         for partition, chain in sorted(self.partitions.items()):
             for fork in chain.branches.forks():
-                text = f"{partition}: forked at {fork.at}, by leader epoch {fork.number}"
-                if fork.lost is not None:
-                    count = fork.lost.end - fork.lost.start
-                    chain.counts.lost_offsets += count
-                    text += f": Kafka lost offsets {fork.lost} ({count}); their rows are kept"
-                self.notes.add("forked", text, partition, offsets=fork.lost, fork=fork.number)
-            for number, shared in chain.branches.shared():
-                text = f"{partition}: {shared} of the same leader epoch are in objects of fork {number} and before it"
-                self.problems.add("overlap", text, partition, offsets=shared, fork=number)
-            if any(branch.newest_left_out >= 0 for branch in chain.branches):
-                text = f"{partition}: more than {self._max_epochs} leader epochs; the oldest were not compared"
+                lost = fork.lost
+                count = lost.end - lost.start
+                chain.counts.lost_offsets += count
+                text = f"{partition}: forked at {lost.start}, by leader epoch {fork.epoch}: Kafka lost offsets {lost} "
+                text += f"({count}); their rows are kept"
+                self.notes.add("forked", text, partition, offsets=lost, leader_epoch=fork.epoch)
+            if chain.branches.merged != UNKNOWN:
+                text = f"{partition}: more than {self._max_epochs} leader epochs; the oldest ones count as one"
                 self.notes.add("not_compared", text, partition)
 
     def _add(
@@ -259,7 +255,7 @@ class ChainVerifier:
         if in_scope:
             self.partition(name.partition).count(metadata, size, name.key)
             key = self.layout.data_key(
-                name.partition, metadata.start, metadata.first_timestamp, metadata.end, metadata.fork
+                name.partition, name.start, metadata.first_timestamp, metadata.end, name.leader_epoch
             )
             if name.key != key:
                 self.problems.add("mismatch", f"{name.key} should be {key}", name.partition, key=name.key, other=key)
@@ -276,13 +272,13 @@ class ChainVerifier:
                 hint="verify less at a time: --topic, --since and --until",
             )
         if shared and self.layout.exactly_once:
-            self._add_overlap(name, Range(shared[0].start, shared[-1].end))
+            self._add_overlap(name, Range(shared[0].start, shared[-1].end), metadata.leader_epoch)
         elif shared:
             chain.counts.repeated_offsets += sum(each.end - each.start for each in shared)
 
-    def _add_overlap(self, name: DataObjectName, shared: Range) -> None:
+    def _add_overlap(self, name: DataObjectName, shared: Range, epoch: int | None) -> None:
         message = f"{name.key} has {shared} ({shared.end - shared.start} offsets), which another object also has"
-        kept = self.problems.add("overlap", message, name.partition, key=name.key, offsets=shared, fork=name.fork)
+        kept = self.problems.add("overlap", message, name.partition, key=name.key, offsets=shared, leader_epoch=epoch)
         if kept is not None:
             self.overlaps.setdefault(name.partition, []).append(kept)
 
@@ -307,19 +303,20 @@ class ChainVerifier:
         return self.layout.parse_quarantine(key)
 
 
-def of_fork(fork: int | None) -> str:
-    """Names a fork at the end of a clause."""
-    return f" of fork {fork}" if fork is not None and fork != UNFORKED else ""
-
-
 def _invalid_place(name: DataObjectName, metadata: ObjectMetadata) -> str:
-    """Why the partition, offsets, fork or leader epoch cannot be those of an object of this name."""
-    partition, fork, epoch = TopicPartition(metadata.topic, metadata.partition), metadata.fork, metadata.leader_epoch
-    if (partition, metadata.start, fork) != (name.partition, name.start, name.fork):
-        return f"its metadata says {partition} from {metadata.start}{of_fork(fork)}"
+    """Why the partition, the offsets or the leader epoch cannot be those of an object of this name."""
+    partition, epoch = TopicPartition(metadata.topic, metadata.partition), metadata.leader_epoch
+    if partition != name.partition or not _starts_as_named(name, metadata):
+        return f"its metadata says {partition} from {metadata.start}"
     if not 0 <= metadata.start < metadata.end <= _LAST_OFFSET:
         return f"its metadata says offsets {metadata.start}-{metadata.end}"
-    # A fork begins with its leader epoch, and only later ones follow.
-    if epoch is not None and not (fork or 0) <= epoch <= _LAST_EPOCH:
-        return f"its metadata says leader epoch {epoch}{of_fork(fork)}"
+    if name.leader_epoch not in {None, epoch} or (epoch is not None and not 0 <= epoch <= _LAST_EPOCH):
+        return f"its metadata says leader epoch {epoch}"
     return ""
+
+
+def _starts_as_named(name: DataObjectName, metadata: ObjectMetadata) -> bool:
+    """The first object of an epoch may be named after its first batch: no record is before it."""
+    if name.leader_epoch is None:
+        return name.start == metadata.start
+    return metadata.start <= name.start <= max(metadata.start, metadata.first_offset)

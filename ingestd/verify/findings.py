@@ -50,8 +50,8 @@ PROBLEMS: dict[str, str] = {
 }
 #: Codes of what is good to know and harmless.
 NOTES: dict[str, str] = {
-    "forked": "Kafka truncated its log, and the chain goes on from there with the new records, in objects with the "
-    "fork in their names. Rows of the records that Kafka has lost are kept: leave them out where they must not count.",
+    "forked": "Kafka truncated its log, and the chain goes on from there with the new records, of a later leader "
+    "epoch. Rows of the records that Kafka has lost are kept: leave them out where they must not count.",
     "not_compared": "Objects that were not compared with the log: a truncation there is not found.",
     "trails": "The committed offset is behind the end of the chain. A daemon that starts there continues after the "
     "existing objects.",
@@ -76,7 +76,7 @@ MAX_KEPT_IN_ALL = 2000
 class VerifyFinding(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A problem or a note about offsets ``[start, end)``, the object `key`, and the object `other` related to it.
 
-    `fork` is that of the offsets.
+    `leader_epoch` is that of the records at these offsets.
     """
 
     code: str
@@ -87,7 +87,7 @@ class VerifyFinding(msgspec.Struct, kw_only=True, omit_defaults=True):
     other: str | None = None
     start: int | None = None
     end: int | None = None
-    fork: int | None = None
+    leader_epoch: int | None = None
 
 
 class Findings:
@@ -108,7 +108,7 @@ class Findings:
         key: str | None = None,
         other: str | None = None,
         offsets: Range | None = None,
-        fork: int | None = None,
+        leader_epoch: int | None = None,
     ) -> VerifyFinding | None:
         """Count a finding; returns it if it is kept as one of the first."""
         topic, number = partition or (None, None)
@@ -127,7 +127,7 @@ class Findings:
             other=other,
             start=start,
             end=end,
-            fork=fork,
+            leader_epoch=leader_epoch,
         )
         self.kept.append(finding)
         return finding
@@ -171,11 +171,11 @@ class ChainCounts(msgspec.Struct, kw_only=True):
 
 
 class ForkReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a chain forked. Kafka has lost offsets ``[start, lost_end)``; None: no object has any of them."""
+    """A fork: a later leader epoch begins at `start`, and Kafka has lost what was there, up to `lost_end`."""
 
-    fork: int
+    leader_epoch: int
     start: int
-    lost_end: int | None
+    lost_end: int
 
 
 class PartitionReport(msgspec.Struct, kw_only=True):
@@ -185,10 +185,9 @@ class PartitionReport(msgspec.Struct, kw_only=True):
     partition: int
     start: int | None = None  # of the first object
     end: int | None = None  # of the last object of the chain
-    fork: int | None = None  # of that object
+    leader_epoch: int | None = None  # of that object
     forks: list[ForkReport] = []  # the oldest first
     committed: int | None = None
-    committed_fork: int | None = None
     committed_epoch: int | None = None  # the leader epoch of the record before it
     log_start: int | None = None
     log_end: int | None = None

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import msgspec
 
 from ingestd.core.records import LogRange, Position, TopicPartition
-from ingestd.verify.branches import UNFORKED
-from ingestd.verify.chains import ChainVerifier, PartitionChain, of_fork
+from ingestd.verify.branches import UNKNOWN
+from ingestd.verify.chains import ChainVerifier, PartitionChain
 from ingestd.verify.ranges import Range
 from ingestd.verify.truncation import LogEvidence, find_truncations, same_log, same_topic
 
@@ -90,13 +90,13 @@ def _truncation_problems(
 ) -> Iterator[CodeTextOffsets]:
     """Records in objects that the log does not have, although it has not removed them for their age."""
     explained = 0
-    for lost, missing, why, fork in find_truncations(chain, evidence) if evidence is not None else ():
+    for lost, missing, why, epoch in find_truncations(chain, evidence) if evidence is not None else ():
         explained = max(explained, lost.end)
         if evidence is not None and same_topic(chain, lost, evidence) is False:
             yield "recreated_topic", f"{lost} are in objects of a deleted topic of this name", lost
             continue
-        if fork is not None and missing is not None:
-            text = f"{missing} ({missing.end - missing.start} offsets) in no object{of_fork(fork)}"
+        if epoch is not None and missing is not None:
+            text = f"{missing} ({missing.end - missing.start} offsets) in no object of leader epoch {epoch}"
             yield "gap", f"{text}, whose first objects are missing", missing
             continue
         text = f"Kafka has lost offsets {lost} ({lost.end - lost.start}), whose rows are kept: {why}"
@@ -119,20 +119,23 @@ def _commit_problems(chain: PartitionChain, rules: ComparisonRules) -> Iterator[
     if commit is None:
         return
     offset, ours = commit.offset, commit.commit_tag == rules.commit_tag
-    fork = _fork_of_commit(chain, commit, rules)
-    end = chain.branches.end_of(fork) if chain.branches else extent.end if extent else None
+    epoch = commit.leader_epoch if ours else None  # another tool means the chain as it is
+    end = chain.branches.end_of_chain(epoch)
+    if end is None and extent is not None:
+        end = extent.end
+    at_boundary = _at_boundary(chain, commit, rules)
     if end is None:
         # Before its first object a daemon commits the offset it starts at, without the commit tag.
         if ours and chain.next_start is None:
-            yield "lost", f"{offset} was committed after its objects{of_fork(fork)} landed, and there are none", None
-    elif offset > end:
+            yield "lost", f"{offset} was committed after its objects landed, and there are none", None
+    elif offset > end and not at_boundary:
         by = "" if ours else "; it was not committed by a daemon that writes to this place"
-        text = f"{offset} is committed, the last object{of_fork(fork)} ends at {end}{by}"
+        text = f"{offset} is committed, the last object ends at {end}{by}"
         yield "lost", text, Range(end, offset)
         return
-    if not rules.exactly_once or chain.commit_at_boundary(fork):
+    if not rules.exactly_once or at_boundary:
         return
-    if (found := chain.commit_inside(fork)) is not None:
+    if (found := _inside(chain, commit)) is not None:
         inside, key = found
         text = f"{offset} is committed, which is inside {key}; reset it to {inside.end}"
         yield "misaligned", text, inside
@@ -144,17 +147,32 @@ def _commit_problems(chain: PartitionChain, rules: ComparisonRules) -> Iterator[
         yield "misaligned", text, None
 
 
-def _fork_of_commit(chain: PartitionChain, commit: Position, rules: ComparisonRules) -> int:
-    """The branch that the committed offset belongs to: a daemon says it, another tool means the chain as it is."""
-    if commit.commit_tag == rules.commit_tag:
-        return UNFORKED if commit.fork is None else commit.fork
-    return chain.branches.at(commit.offset)
+def _at_boundary(chain: PartitionChain, commit: Position, rules: ComparisonRules) -> bool:
+    """Whether an object begins or ends at the committed offset: in the chain, or of the commit's leader epoch."""
+    found, offset, at = chain.commit_at_start | chain.commit_at_end, commit.offset, chain.branches.at(commit.offset)
+    if at == UNKNOWN:
+        return bool(found)  # before the objects in the time range
+    epochs = {UNKNOWN, at, *(each.branch.epoch for each in chain.branches.segments() if each.end == offset)}
+    if commit.commit_tag == rules.commit_tag and commit.leader_epoch is not None:
+        epochs.add(commit.leader_epoch)
+    return bool(epochs & found)
+
+
+def _inside(chain: PartitionChain, commit: Position) -> tuple[Range, str] | None:
+    """The object of the chain that has the committed offset inside."""
+    found, at = chain.commit_inside, chain.branches.at(commit.offset)
+    return next(iter(found.values()), None) if at == UNKNOWN else found.get(at, found.get(UNKNOWN))
 
 
 def _behind(chain: PartitionChain, commit: Position, extent: Range) -> bool:
-    """Whether the chain goes on behind the committed offset, in its branch or in a later fork."""
-    fork = UNFORKED if commit.fork is None else commit.fork
-    return commit.offset < extent.end or (chain.branches.forked and fork < chain.branches.newest)
+    """Whether the chain goes on behind the committed offset, or has forked before it."""
+    return commit.offset < extent.end or _forked_before(chain, commit)
+
+
+def _forked_before(chain: PartitionChain, commit: Position) -> bool:
+    epoch = commit.leader_epoch
+    forks = chain.branches.forks() if epoch is not None else []
+    return any(epoch is not None and epoch < fork.epoch and fork.lost.start < commit.offset for fork in forks)
 
 
 def _notes(
@@ -177,11 +195,8 @@ def _notes(
     now = later.commits.get(chain.partition) if later is not None else None
     if now is None or not _behind(chain, now, extent):
         return
-    fork = _fork_of_commit(chain, commit, rules)
-    if chain.commit_at_boundary(fork) or not rules.exactly_once:
-        begin = min(now.offset, extent.end)
+    if _at_boundary(chain, commit, rules) or not rules.exactly_once:
         text = f"{now.offset} is committed, {extent.end - now.offset} offsets before the end of the chain"
-        if now.offset >= extent.end:
-            text = f"{now.offset} is committed, from before fork {chain.branches.newest}"
-            begin = next(each.start for each in reversed(chain.branches.segments()))
-        yield "trails", text, Range(begin, extent.end)
+        if _forked_before(chain, now):
+            text = f"{now.offset} is committed, from before the chain forked; its end is {extent.end}"
+        yield "trails", text, Range(min(now.offset, extent.end), extent.end)

@@ -8,6 +8,7 @@ import msgspec
 
 from ingestd import __version__
 from ingestd.core.formatting import clean, number, size, table
+from ingestd.verify.branches import UNKNOWN
 from ingestd.verify.chains import ChainVerifier, PartitionChain
 from ingestd.verify.findings import (
     NOTES,
@@ -41,7 +42,7 @@ class ReportHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportHeader) -> VerifyReport:
     """The report, once all objects were scanned."""
-    chains.compare_branches()
+    chains.note_forks()
     _check_clusters(chains, state.cluster if state is not None else None)
     totals = ChainCounts()
     partitions = []
@@ -55,10 +56,9 @@ def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportH
                 partition=partition.partition,
                 start=scanned.start if scanned else None,
                 end=scanned.end if scanned else None,
-                fork=chain.branches.newest if chain.branches.forked else None,
+                leader_epoch=chain.branches.newest if chain.branches.newest != UNKNOWN else None,
                 forks=_forks(chain),
                 committed=commit.offset if commit else None,
-                committed_fork=commit.fork if commit else None,
                 committed_epoch=commit.leader_epoch if commit else None,
                 log_start=log.start if log else None,
                 log_end=log.end if log else None,
@@ -90,10 +90,8 @@ def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportH
 
 
 def _forks(chain: PartitionChain) -> list[ForkReport]:
-    return [
-        ForkReport(fork=fork.number, start=fork.at, lost_end=fork.lost.end if fork.lost is not None else None)
-        for fork in chain.branches.forks()
-    ]
+    forks = chain.branches.forks()
+    return [ForkReport(leader_epoch=fork.epoch, start=fork.lost.start, lost_end=fork.lost.end) for fork in forks]
 
 
 def _check_clusters(chains: ChainVerifier, expected: str | None) -> None:
@@ -149,7 +147,7 @@ def summary(report: VerifyReport) -> str:
     chains = sum(partition.start is not None for partition in report.partitions)
     what = "an unbroken chain" if chains == 1 else f"{chains:,} unbroken chains"
     read = "; every row was read" if report.read else ""
-    forked = sum(partition.fork is not None for partition in report.partitions)
+    forked = sum(bool(partition.forks) for partition in report.partitions)
     forks = f", {'forked' if chains == 1 else f'{forked:,} of them forked'}" if forked else ""
     return f"Nothing wrong: {number(report.totals.objects, 'object')} in {what}{forks}{read}."
 
@@ -190,14 +188,14 @@ def _partitions(report: VerifyReport) -> list[str]:
     if not shown:
         return []
     compared = report.group is not None
-    forked = any(each.fork is not None for each in partitions)
-    rows = [["partition", "objects", "rows", "rejected", *(["fork"] if forked else []), "from", "to"]]
+    forked = any(each.forks for each in partitions)
+    rows = [["partition", "objects", "rows", "rejected", *(["epoch"] if forked else []), "from", "to"]]
     rows[0] += [*(["committed", "lag"] if compared else []), "problems"]
     for each in sorted(shown, key=lambda each: (each.topic, each.partition)):
         counts = each.counts
         offsets = [each.start, each.end, *([each.committed, each.lag] if compared else [])]
         if forked:
-            offsets.insert(0, each.fork)
+            offsets.insert(0, each.leader_epoch)
         row = [f"{each.topic}[{each.partition}]", f"{counts.objects:,}", f"{counts.rows:,}", f"{counts.rejected:,}"]
         rows.append([*row, *("-" if it is None else str(it) for it in offsets), f"{each.problems or '-'}"])
     rest = len(partitions) - len(shown)

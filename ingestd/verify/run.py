@@ -20,7 +20,7 @@ from ingestd.verify.kafka_comparison import ComparisonRules, KafkaState, compare
 from ingestd.verify.log_reader import FETCH_BYTES, KafkaInspector, ask_log
 from ingestd.verify.report import ReportHeader, make_report
 from ingestd.verify.scanner import MAX_HEADS, MAX_LISTINGS, Scanner
-from ingestd.verify.truncation import LogEvidence
+from ingestd.verify.truncation import LogEvidence, find_truncations
 
 PATIENCE_S = 60.0  # for one call to the sink, retries included
 RETRY_MAX_S = 5.0  # between two tries: a verification gives up after a minute
@@ -70,7 +70,12 @@ async def verify(
             exactly_once=layout.exactly_once,
             all_times=scope.all_times,
         )
-        compare(chains, state, *await _ask_again(config, open_inspector, chains, state), rules)
+        later, evidence = await _ask_again(config, open_inspector, chains, state)
+        if evidence is not None:
+            for chain in [chains.partitions[partition] for partition in evidence.logs]:
+                if any(find_truncations(chain, evidence)):
+                    await scanner.find_epochs(chain)
+        compare(chains, state, later, evidence, rules)
     header = ReportHeader(
         sink=sink.url,
         lineage=config.sink.lineage,

@@ -15,7 +15,6 @@ class Sample(NamedTuple):
     offsets: Range
     first_offset: int
     first_timestamp: int
-    fork: int
 
 
 class Samples:

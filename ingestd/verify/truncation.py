@@ -5,7 +5,6 @@ Where they do not, timestamps tell: the record at an object's first offset must 
 """
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -27,13 +26,13 @@ class LogEvidence(msgspec.Struct, frozen=True, kw_only=True):
 class Truncation(NamedTuple):
     """Records that the log has lost and objects have, and the new ones at the same offsets, which are in no object.
 
-    `why` is a clause. `fork`: the missing ones belong to this fork, whose first objects are missing.
+    `why` is a clause. `later`: the missing ones belong to this leader epoch, whose first objects are missing.
     """
 
     lost: Range
     missing: Range | None
     why: str
-    fork: int | None = None
+    later: int | None = None
 
 
 def epochs_to_ask(chain: PartitionChain) -> list[int]:
@@ -80,8 +79,8 @@ def _by_timestamps(chain: PartitionChain, evidence: LogEvidence, log: LogRange) 
     run: list[tuple[Range, str]] = []  # samples that follow each other and are not in the log
     for sample in reversed(chain.samples.newest_first()):
         found = evidence.timestamps.get((chain.partition, sample.first_offset))
-        if found is None or not chain.branches.in_chain(sample.fork, sample.first_offset):
-            continue  # compaction may have removed the record; an older branch has what Kafka has lost
+        if found is None:
+            continue  # compaction may have removed the record
         if found != sample.first_timestamp:
             why = f"the record at {sample.first_offset} has timestamp {found} and had {sample.first_timestamp}"
             run.append((sample.offsets, why))
@@ -95,9 +94,8 @@ def _by_timestamps(chain: PartitionChain, evidence: LogEvidence, log: LogRange) 
 def _truncation(chain: PartitionChain, lost: Range, why: str, log: LogRange) -> Truncation:
     """What of the new history is in no object: the chain went on where the lost records ended."""
     missing = Range(max(lost.start, log.start), min(lost.end, log.end))
-    segments = chain.branches.segments()
-    following = [later.branch.fork for each, later in pairwise(segments) if each.end == lost.end]
-    return Truncation(lost, missing if missing.start < missing.end else None, why, *following)
+    forks = [fork.epoch for fork in chain.branches.forks() if fork.lost.start == lost.end]
+    return Truncation(lost, missing if missing.start < missing.end else None, why, *forks[-1:])
 
 
 def same_topic(chain: PartitionChain, offsets: Range, evidence: LogEvidence) -> bool | None:

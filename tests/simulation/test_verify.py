@@ -24,8 +24,9 @@ from tests.simulation.world import PARTITIONS, World
 
 SETTINGS = load(environ={}, flags=[Flag("--topic", "kafka.topics", PARTITIONS[0].topic)])
 COST = 4  # of a seed, compared with one without verifications
-#: Retention overtakes the workers, which then write an empty object: verifying in between finds a true problem.
-TRUE_PROBLEMS = {"lost_upstream"}
+#: Found before a worker does what follows: it writes an empty object where retention has overtaken it, and the records
+#: that Kafka has written since it truncated its log.
+TRUE_PROBLEMS = {"lost_upstream", "log_truncated"}
 
 
 class SimulatedInspector:
@@ -105,7 +106,9 @@ def test_verifying_beside_failing_workers_gives_no_false_alarm(seeds: range, mon
         await world.run()
         assert world.verified
         report = await world.verify(VerifyOptions(read=True))
-        assert report.ok, report.problems
+        # At the end of the log Kafka may have lost records without having written others since.
+        assert set(report.problem_counts) <= {"log_truncated"}, report.problems
+        assert not any("new records" in problem.message for problem in report.problems), report.problems
         assert report.totals.rows == world._rows("events/", "source_offset", "source_partition").total()
 
     for seed in seeds:
