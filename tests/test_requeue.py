@@ -496,6 +496,7 @@ def test_reports_for_programs(
         "read": 2,
         "matched": 2,
         "already_requeued": 0,
+        "unclear": 0,
         "good": 1,
         "produced": 1,
         "failing": {"not_json": 1},
