@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ingestd.config.model import EventsConfig
 from ingestd.core.gzip import compress
+from ingestd.requeue.batches import SPAN
+from ingestd.requeue.receipts import _Offsets
 from tests.requeue_world import NOON, TOPIC, Killed, Life, World, event
 
 
@@ -46,6 +50,24 @@ async def test_the_same_offsets_of_two_epochs_have_a_receipt_each(world: World) 
     assert len([key for key in world.sink.objects if key.startswith("requeued/") and "identity" not in key]) == 3
     assert (await world.run()).produced == 0
     assert produced(world) == ["e1", "e2", "e3", "e4", "e5", "e6"]
+
+
+async def test_records_of_two_epochs_do_not_share_a_transaction(world: World) -> None:
+    world.attempt(0, 10, [event(1), event(2)], leader_epoch=1)
+    world.attempt(0, 12, [event(3), event(4)], leader_epoch=3)
+    await world.run()
+    assert world.log.transactions == [2, 2]
+    world.attempt(0, 12, [event(5), event(6)], time=NOON + 1, leader_epoch=1)
+    assert (await world.run()).produced == 2
+
+
+@given(st.lists(st.integers(0, SPAN - 1)))
+def test_a_set_of_offsets_has_those_that_were_added(added: list[int]) -> None:
+    found = _Offsets()
+    for offset in added:
+        found.add(offset)
+    near = {offset + step for offset in [0, SPAN, *added] for step in (-9, -8, -1, 0, 1, 8, 9)}
+    assert {offset for offset in near if found.has(offset)} == set(added)
 
 
 async def test_killed_at_any_moment_each_record_is_produced_once(monkeypatch: pytest.MonkeyPatch) -> None:
