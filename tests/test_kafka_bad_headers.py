@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords, TolerantRecords
+from ingestd.sources.kafka._aiokafka.leader_epochs import FetchPositions
 from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance
 from tests.test_kafka_prefetch_limit import open_fetcher
 
@@ -51,7 +52,9 @@ def raw_batch(records: Sequence[tuple[bytes | None, bytes | None, Headers]], cod
 
 def fetched(data: bytes, kind: type[Any] = FetchedRecords) -> list[PlainRecord]:
     """The records of a fetch, as our fetcher makes them."""
-    found = FastPartitionRecords(Allowance(), TP, kind(data), None, 0, None, None, True, READ_COMMITTED)
+    found = FastPartitionRecords(
+        Allowance(), FetchPositions(), TP, kind(data), None, 0, None, None, True, READ_COMMITTED
+    )
     flat: Any = chain.from_iterable(found)
     return [PlainRecord(it.offset, it.timestamp, it.value, it.key, tuple(it.headers)) for it in flat]
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords
+from ingestd.sources.kafka._aiokafka.leader_epochs import FetchPositions
 from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance
 
 TP = TopicPartition("t", 0)
@@ -105,7 +106,7 @@ def read(data: bytes, aborted: Sequence[tuple[int, int]], begin: int, wanted: in
     if wanted is None:
         part = fetcher.PartitionRecords(TP, fetcher.MemoryRecords(data), *rest)
     else:
-        part = FastPartitionRecords(Allowance(), TP, FetchedRecords(data), *rest)
+        part = FastPartitionRecords(Allowance(), FetchPositions(), TP, FetchedRecords(data), *rest)
     found: list[Any] = []
     error = None
     try:
@@ -114,7 +115,7 @@ def read(data: bytes, aborted: Sequence[tuple[int, int]], begin: int, wanted: in
         else:
             part.wanted = wanted
             for block in part:
-                assert 0 < len(block) <= wanted
+                assert len(block) <= wanted
                 found.append(block)
     except KafkaError as failure:
         error = type(failure)

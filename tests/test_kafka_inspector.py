@@ -13,7 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
-from ingestd.core.records import LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, LogRange, Position, Record, TopicPartition
 from ingestd.sources.kafka import Inspector, inspector, open_inspector
 from tests.conftest import MakeTopic
 from tests.e2e.group import reset
@@ -151,6 +151,19 @@ async def test_reads_from_where_it_is_told_and_no_more_at_once(kafka: Broker, ma
         assert await reader.poll(0.1, 100) == {}
         reader.assign({first: 19})
         assert [record.offset for record in (await take(reader, 1))[first]] == [19]
+
+
+async def test_tells_where_many_epochs_end(kafka: Broker, make_topic: MakeTopic) -> None:
+    topic = await make_topic(2)
+    await fill(kafka, topic, 3)
+    async with open_inspector(config(kafka, topic)) as reader:
+        first, second = reader.partitions
+        wanted = [(first, 0), (first, 98), (second, 0), (first, 99)]
+        none = EpochEnd(-1, -1)
+        assert await reader.epoch_ends(wanted) == dict(
+            zip(wanted, [EpochEnd(0, 3), none, EpochEnd(0, 0), none], strict=True)
+        )
+        assert await reader.epoch_ends([]) == {}
 
 
 async def test_does_not_hand_out_what_was_never_committed(kafka: Broker, make_topic: MakeTopic) -> None:

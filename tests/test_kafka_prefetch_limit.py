@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords
 from ingestd.sources.kafka._aiokafka.fetcher import Fetcher
+from ingestd.sources.kafka._aiokafka.leader_epochs import FetchPositions
 from ingestd.sources.kafka._aiokafka.prefetch_limit import BLOCK_RECORDS, Allowance, BoundedFetchResult
 
 TP = TopicPartition("t", 0)
@@ -60,7 +61,7 @@ def allowance(left: int) -> Allowance:
 def fetched(data: bytes, state: State, allowed: Allowance | None = None) -> BoundedFetchResult:
     """As our fetcher makes it of an answer."""
     rest = None, 0, None, None, True, "read_committed"
-    records = FastPartitionRecords(allowed or Allowance(), TP, FetchedRecords(data), *rest)
+    records = FastPartitionRecords(allowed or Allowance(), FetchPositions(), TP, FetchedRecords(data), *rest)
     assignment = SimpleNamespace(active=True, state_value=lambda _: state)
     return BoundedFetchResult(TP, assignment=assignment, partition_records=records, backoff=0.1)
 
@@ -70,7 +71,7 @@ async def open_fetcher(fetch_max_bytes: int = 1 << 20) -> AsyncIterator[Any]:
     """Our fetcher, without partitions."""
     loop = asyncio.get_running_loop()
     client, subscription = SimpleNamespace(_loop=loop, _metadata_max_age_ms=1000), SubscriptionState(loop=loop)
-    fetcher = Fetcher(client, subscription, topic_ids={}, fetch_max_bytes=fetch_max_bytes)
+    fetcher = Fetcher(client, subscription, topic_ids={}, positions=FetchPositions(), fetch_max_bytes=fetch_max_bytes)
     yield fetcher
     await fetcher.close()
 
@@ -127,7 +128,7 @@ def test_all_is_handed_out_in_order_and_never_much_at_once(sizes: list[int | Non
 
 def test_a_record_of_any_size_is_handed_out() -> None:
     result = fetched(batch(0, [5000]), State(), allowance(10))
-    assert [len(record.value) for record in result.getall(10)] == [5000]
+    assert [len(record.value or b"") for record in result.getall(10)] == [5000]
 
 
 def test_nothing_of_a_paused_partition_is_handed_out() -> None:

@@ -250,7 +250,7 @@ class Asked:
         self.failures = list(failures)
         self.asked: list[set[TopicPartition]] = []
         self.errors = ErrorState()
-        self.questions = RequestBatcher[int]("asking", self, self.errors)
+        self.questions = RequestBatcher[TopicPartition, int]("asking", self, self.errors)
 
     async def __call__(self, partitions: Collection[TopicPartition]) -> Answers[int]:
         self.asked.append(set(partitions))

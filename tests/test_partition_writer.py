@@ -14,12 +14,13 @@ from ingestd.core.chain import ChainPolicy, Neighbours, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
-from ingestd.core.records import EpochRecords, LogRange, PlainRecord, Position, TopicPartition
+from ingestd.core.records import EpochEnd, EpochRecords, LogRange, PlainRecord, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validated
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline import chain_objects
 from ingestd.pipeline.chain_objects import Dependencies
+from ingestd.pipeline.neighbours import History
 from ingestd.pipeline.partition_writer import PartitionWriter
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
@@ -50,6 +51,7 @@ class Ports:
         self.source_id = source_id
         self.question: tuple[str, tuple[object, ...]] | None = None
         self.seeks: list[int] = []
+        self.follows: int | None = None  # the leader epoch of the last seek
         self.paused = False
         self.asking = asyncio.Event()
         self._answer: asyncio.Future[Any] = asyncio.Future()
@@ -67,6 +69,7 @@ class Ports:
 
     def seek(self, _: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:
         self.seeks.append(offset)
+        self.follows = leader_epoch
 
     def pause(self, _: TopicPartition) -> None:
         self.paused = True
@@ -79,6 +82,9 @@ class Ports:
 
     async def resolve_start(self, _: TopicPartition) -> Any:
         return await self.ask("start")
+
+    async def epoch_end(self, _: TopicPartition, leader_epoch: int) -> Any:
+        return await self.ask("epoch end", leader_epoch)
 
     async def log_range(self, _: TopicPartition) -> Any:
         return await self.ask("log")
@@ -98,7 +104,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     async def neighbours(listing: Any, _keys: object, _partition: object, offset: int) -> Any:
         return await listing._sink.ask("neighbours", offset)
 
+    async def history(listing: Any, _keys: object, _partition: object, offset: int) -> Any:
+        return await listing._sink.ask("history", offset)
+
     monkeypatch.setattr(chain_objects, "find_neighbours", neighbours)
+    monkeypatch.setattr(chain_objects, "find_history", history)
     monkeypatch.setattr(chain_objects, "LOG_END_INTERVAL_S", 0.0)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -119,15 +129,16 @@ class Play:
         exactly_once: bool = True,
         skip_lost: bool = False,
         replayable: bool = True,
+        fork: bool = False,
         topic_id: str = "",
         cluster: str = "cluster",
     ) -> None:
         self.loop = asyncio.get_event_loop_policy().get_event_loop()
         self.ports, self.metrics = Ports(cluster), Metrics()
-        self.loop.run_until_complete(self._start(ObjectKeys(exactly_once=exactly_once), skip_lost, replayable))
+        self.loop.run_until_complete(self._start(ObjectKeys(exactly_once=exactly_once), skip_lost, replayable, fork))
         self.answer("topic id", topic_id)
 
-    async def _start(self, keys: ObjectKeys, skip_lost: bool, replayable: bool) -> None:
+    async def _start(self, keys: ObjectKeys, skip_lost: bool, replayable: bool, fork: bool) -> None:
         dependencies = Dependencies(
             source=cast("Source", self.ports),
             sink=cast("Sink", self.ports),
@@ -136,7 +147,7 @@ class Play:
             executor=Immediate(),
             wall_clock=lambda: 0.0,
         )
-        policy = ChainPolicy(keys, TAG, skip_lost, replayable)
+        policy = ChainPolicy(keys, TAG, skip_lost, replayable, fork)
         self.writer = PartitionWriter(TP, policy, FlushPolicy(BatchConfig()), dependencies, lambda: None)
         self.buffer = self.writer.buffer
         self.writer.task = asyncio.create_task(self.writer.run())
@@ -195,9 +206,9 @@ class Play:
     def at(self, committed: Position | None, log: LogRange = LOG) -> "Play":
         return self.answer("committed", committed).answer("log", log)
 
-    def first(self, offset: int, timestamp: int = NOON) -> "Play":
+    def first(self, offset: int, timestamp: int = NOON, leader_epoch: int | None = None) -> "Play":
         """The first record comes."""
-        self.buffer.first = RecordRef(offset, timestamp)
+        self.buffer.first = RecordRef(offset, timestamp, leader_epoch)
         self.writer._changed.set()
         return self.run()
 
@@ -205,12 +216,12 @@ class Play:
         """At the end of a probe that found nothing."""
         return self.at(Position(start, TAG)).first(start).answer("head", None)
 
-    def fill(self, *offsets: int) -> Batch:
+    def fill(self, *offsets: int, leader_epoch: int | None = None) -> Batch:
         records = [PlainRecord(offset, NOON, b"{}") for offset in offsets]
         validated = Validated(b"{}\n" * len(offsets), {"t": len(offsets)}, [])
 
         async def add() -> None:
-            self.writer.add(EpochRecords(records, None), validated, b"")
+            self.writer.add(EpochRecords(records, leader_epoch), validated, b"")
 
         self.loop.run_until_complete(add())
         self.metrics.consumed(TP, len(offsets))
@@ -224,9 +235,9 @@ class Play:
         self.loop.run_until_complete(flush())
         return self.run()
 
-    def uploading(self, *offsets: int) -> tuple[str, bytes, Mapping[str, str]]:
+    def uploading(self, *offsets: int, leader_epoch: int | None = None) -> tuple[str, bytes, Mapping[str, str]]:
         """Fill and flush a batch. Returns key, body and metadata of the PUT that the writer waits for."""
-        self.fill(*offsets)
+        self.fill(*offsets, leader_epoch=leader_epoch)
         self.flush()
         key, body, metadata = self.asked("put")
         return key, body, metadata
@@ -240,17 +251,21 @@ def thing(
     timestamp: int = NOON,
     first: int | None = None,
     topic_id: str | None = None,
+    leader_epoch: int | None = None,
+    named: tuple[int, int] | None = None,
 ) -> ObjectInfo:
+    """`named`: the offset and the leader epoch in its name."""
     landed = ObjectMetadata(
         topic="t", partition=0, start=start, end=end, rows=end - start, rejected=0, sha256="s", cluster=cluster,
-        topic_id=topic_id, version="1", first_offset=start if first is None else first,
+        topic_id=topic_id, leader_epoch=leader_epoch, version="1", first_offset=start if first is None else first,
         first_timestamp=timestamp, last_timestamp=timestamp,
     )  # fmt: skip
-    return ObjectInfo(KEYS.data_key(TP, start, timestamp, end), 1, landed.to_user_metadata())
+    name, epoch = named or (start, None)
+    return ObjectInfo(KEYS.data_key(TP, name, timestamp, end, epoch), 1, landed.to_user_metadata())
 
 
-def key(start: int) -> str:
-    return KEYS.data_key(TP, start, NOON, start)
+def key(start: int, leader_epoch: int | None = None) -> str:
+    return KEYS.data_key(TP, start, NOON, start, leader_epoch)
 
 
 def test_extends_the_chain_from_what_is_committed() -> None:
@@ -515,3 +530,151 @@ def test_flushing_nothing_makes_no_batch() -> None:
     play = Play().filling(10)
     assert play.buffer.flush(FlushReason.SHUTDOWN) is None
     assert not play.buffer.flushed
+
+
+# -- leader epochs
+
+
+def after_epoch_5(end: EpochEnd, *, fork: bool = False) -> Play:
+    """The committed position is 100, and the last record before it is of epoch 5, which ends there in today's log."""
+    play = Play(topic_id="A", fork=fork).answer("committed", Position(100, TAG, "A", 5))
+    assert play.asked("epoch end") == 5
+    return play.answer("epoch end", end)
+
+
+def test_goes_on_after_the_epoch_of_the_last_record_and_commits_that_of_the_next() -> None:
+    play = after_epoch_5(EpochEnd(5, 100)).answer("log", LOG)
+    assert (play.ports.seeks[-1], play.ports.follows) == (100, 5)
+    play.first(100, leader_epoch=5).answer("head", None).answer("head", None)
+    _, _, metadata = play.uploading(100, 101, leader_epoch=5)
+    assert metadata["leader-epoch"] == "5"
+    play.answer("put", Stored.CREATED)
+    assert play.committing() == Position(102, TAG, "A", 5)
+
+
+@pytest.mark.parametrize("end", [EpochEnd(5, 70), EpochEnd(4, 70), EpochEnd(4, 400)], ids=["cut", "lost", "longer"])
+def test_halts_where_the_log_has_lost_what_was_read(end: EpochEnd) -> None:
+    play = after_epoch_5(end)
+    assert play.halted() == "log_truncated"
+    assert f"truncated at {end.end}, and leader epoch 5 had reached 100" in play.message()
+    assert 'set kafka.on_truncation = "fork"' in play.message()
+
+
+def test_a_log_that_knows_no_such_epoch_is_asked_again_before_the_partition_halts() -> None:
+    """A broker that does not know yet that another one is the leader; or a cluster that was restored."""
+    play = after_epoch_5(EpochEnd(-1, -1))
+    play.wait()
+    assert play.asked("epoch end") == 5
+    while play.writer.halt is None:
+        play.answer("epoch end", EpochEnd(-1, -1))
+    assert play.halted() == "log_truncated"
+    assert "knows no leader epoch 5" in play.message()
+    assert "set a new sink.lineage" in play.message()
+
+
+def test_a_new_leader_that_reports_an_earlier_end_still_has_the_records() -> None:
+    """Below min.insync.replicas it does not advance the high watermark, which is the end that it reports."""
+    play = after_epoch_5(EpochEnd(5, 100)).answer("log", LogRange(0, 90))
+    assert play.ports.seeks[-1] == 100
+
+
+def test_flushes_where_the_leader_epoch_changes() -> None:
+    play = Play().filling(10)
+    play.fill(10, 11, leader_epoch=5)
+    batch = play.fill(12, leader_epoch=7)
+    assert [(each.start, each.end, each.flush_reason) for each in play.buffer.flushed] == [
+        (10, 12, FlushReason.LEADER_EPOCH)
+    ]
+    assert (batch.start, batch.leader_epoch) == (12, 7)
+
+
+def forked() -> Play:
+    """The log was truncated at 70; the first record of its new history is 72, in epoch 8."""
+    play = after_epoch_5(EpochEnd(5, 70), fork=True)
+    play.answer("epoch end", EpochEnd(5, 70)).answer("log", LOG)
+    assert (play.ports.seeks[-1], play.ports.follows) == (70, 5)
+    return play.first(72, leader_epoch=8)
+
+
+def test_a_fork_goes_on_where_the_log_was_truncated_under_a_name_with_its_epoch() -> None:
+    play = forked().answer("neighbours", Neighbours()).answer("neighbours", Neighbours())
+    play.fill(72, 73, leader_epoch=8)
+    play.flush()
+    assert play.asked("epoch end") == 7  # epoch 8 begins where it ends
+    play.answer("epoch end", EpochEnd(5, 71))
+    name, _, metadata = play.asked("put")
+    assert name == key(71, 8)
+    assert (metadata["start"], metadata["leader-epoch"]) == ("70", "8")
+    play.answer("put", Stored.CREATED)
+    assert play.committing() == Position(74, TAG, "A", 8)
+    play.answer("commit", True)
+    name, _, _ = play.uploading(74, leader_epoch=8)
+    assert name == key(74, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        (key(71, 8), thing(70, 90, first=72, leader_epoch=8, named=(71, 8), topic_id="A")),
+        (key(70), thing(70, 90, first=72, leader_epoch=8, topic_id="A")),
+    ],
+    ids=["by a fork", "by a daemon with halt"],
+)
+def test_a_fork_adopts_what_was_written_of_the_new_history(name: str, found: ObjectInfo) -> None:
+    play = forked().answer("neighbours", Neighbours(before=(name,))).answer("neighbours", Neighbours(before=(name,)))
+    play.answer("head", found).answer("epoch end", EpochEnd(8, 90)).answer("log", LOG)
+    assert play.committing() == Position(90, TAG, "A", 8)
+
+
+def test_a_log_that_got_the_lost_records_back_does_not_fork() -> None:
+    play = after_epoch_5(EpochEnd(5, 70), fork=True).answer("epoch end", EpochEnd(5, 70)).answer("log", LOG)
+    play.first(70, leader_epoch=5)
+    play.asked("topic id")  # it loads again
+
+
+def test_a_log_that_goes_back_to_an_earlier_epoch_is_read_on_from_where_that_was_read_last() -> None:
+    """Its records of epoch 4 from 60 on were never read: epoch 5 had begun there."""
+    play = after_epoch_5(EpochEnd(4, 400), fork=True)
+    play.answer("history", History(0, {4: (key(40, 4),), 5: (key(80, 5),)}, ()))
+    play.answer("head", thing(40, 60, leader_epoch=4, named=(40, 4), topic_id="A"))
+    play.answer("epoch end", EpochEnd(4, 400)).answer("log", LOG)
+    assert (play.ports.seeks[-1], play.ports.follows) == (60, 4)
+
+
+def test_halts_where_names_do_not_tell_up_to_where_the_log_is_the_same() -> None:
+    play = after_epoch_5(EpochEnd(4, 400), fork=True).answer("history", History(0, {}, (key(80),)))
+    play.answer("head", thing(80, 100, leader_epoch=5, topic_id="A"))
+    assert play.halted() == "log_truncated"
+    assert "set a new sink.lineage" in play.message()
+
+
+def test_a_winner_with_records_of_another_epoch_is_adopted_although_it_ends_at_the_same_offset() -> None:
+    play = Play().filling(10)
+    play.uploading(10, 11, leader_epoch=5)
+    play.answer("put", Stored.EXISTS).answer("head", thing(10, 12, leader_epoch=7))
+    play.answer("epoch end", EpochEnd(7, 90)).answer("log", LOG)
+    assert play.metrics.counters.totals().adopted == 1
+    assert play.committing() == Position(12, TAG, "", 7)
+
+
+def test_an_object_whose_records_the_log_has_lost_is_not_adopted() -> None:
+    play = Play().filling(10)
+    play.uploading(10, 11, leader_epoch=7)
+    play.answer("put", Stored.EXISTS).answer("head", thing(10, 30, leader_epoch=5)).answer("epoch end", EpochEnd(5, 10))
+    assert play.halted() == "log_truncated"
+
+
+def test_without_epochs_a_log_of_the_same_topic_that_ends_before_the_position_was_truncated() -> None:
+    play = Play(topic_id="A").answer("committed", Position(2000, TAG, "A"))
+    while play.writer.halt is None:
+        play.answer("log", LOG)
+    assert play.halted() == "log_truncated"
+
+
+def test_a_reset_past_the_end_of_the_log_is_told_from_a_truncation() -> None:
+    play = Play(topic_id="A").answer("committed", Position(2000))
+    while play.ports.question is not None and play.ports.question[0] == "log":
+        play.answer("log", LOG)
+    play.answer("neighbours", Neighbours(before=(key(5),))).answer("head", thing(5, 17)).answer("log", LOG)
+    assert play.halted() == "misaligned"
+    assert "ingestd did not commit it; reset the group's offset for this partition to 17" in play.message()

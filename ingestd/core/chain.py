@@ -173,29 +173,25 @@ class ChainRules:
             f"the committed offset {offset} of {self.partition} is past the log's end {log.end}", position.topic_id
         )
 
-    def fork_at(self, truncated: LogTruncated, covering: ObjectMetadata | None) -> Position:
-        """Where the chain goes on after a truncation. Halts where the new history cannot be told from the old one.
+    def fork(self, at: int, leader_epoch: int | None) -> Position:
+        """The position at which the chain goes on after a truncation of the log."""
+        return Position(at, "", self.stream_id, leader_epoch)
 
-        `covering` is the chain's last object that begins before the truncation; None where there is none. If the log
-        has lost an epoch in full, it may be the log of a replica that goes back to before that epoch, with records of
-        an earlier one that were never read. It is not if that object has records of the log's epoch.
+    def is_truncated_still(self, truncated: LogTruncated, first: RecordRef) -> bool:
+        """Whether the first record from a fork on is one that was not read before.
+
+        The log may have got the lost epoch back while nothing came, by the election of the leader that had it.
         """
-        at, epoch = truncated.at, truncated.log_epoch
-        if not self.policy.fork or at is None:
-            raise truncated
-        if epoch != truncated.leader_epoch and covering is not None and covering.leader_epoch != epoch:
-            raise LogTruncated(f"{self._older_history(at)}; {_RESET}")
-        return Position(at, "", self.stream_id, epoch)
+        if first.leader_epoch is None or truncated.leader_epoch is None:
+            return False
+        is_more_of_earlier = first.leader_epoch <= truncated.log_epoch < truncated.leader_epoch
+        return first.leader_epoch > truncated.leader_epoch or is_more_of_earlier
 
-    def check_fork(self, truncated: LogTruncated, first: RecordRef) -> None:
-        """Halt if the first record after a truncation is not of a later leader epoch than the records that are lost."""
-        if first.leader_epoch is None or truncated.leader_epoch is None or first.leader_epoch <= truncated.leader_epoch:
-            raise LogTruncated(f"{self._older_history(first.offset)}; {_RESET}")
-
-    def _older_history(self, offset: int) -> str:
-        return (
-            f"Kafka has gone back to an older history of {self.partition}: what its log holds from {offset} on was "
-            f"written before the records that are in objects, and may be in none"
+    def no_common_epoch(self, truncated: LogTruncated) -> LogTruncated:
+        """The halt where names do not tell up to where the log is the one that was read."""
+        return LogTruncated(
+            f"{truncated.message}; but the log goes back to leader epoch {truncated.log_epoch}, and no object before "
+            f"{truncated.at} is known to have records of it; {_RESET}"
         )
 
     def check_retention(self, start: int, log: LogRange) -> None:

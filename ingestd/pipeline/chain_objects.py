@@ -14,7 +14,7 @@ from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import LogRange, Position
 from ingestd.core.stored import ObjectInfo
 from ingestd.ops.metrics import Metrics
-from ingestd.pipeline.neighbours import find_neighbours
+from ingestd.pipeline.neighbours import History, find_history, find_neighbours
 from ingestd.sinks.base import Sink
 from ingestd.sinks.create_only import create_or_find
 from ingestd.sinks.listing import Listing
@@ -109,7 +109,7 @@ class ChainObjects:
         Its name has the offset at which its epoch begins; without an epoch in its name, it begins before `at`.
         """
         places = [await self._neighbours(offset + 1) for offset in (at, first.offset)]
-        found = await self._latest({key for place in places for key in place.before})
+        found = await self._latest(dict.fromkeys(key for place in places for key in place.before))
         if found is None or found[1].leader_epoch != first.leader_epoch or found[1].end <= first.offset:
             return None
         return await self._valid(found, first)
@@ -131,11 +131,36 @@ class ChainObjects:
         )
 
     async def fork_at(self, truncated: LogTruncated) -> Position:
-        """Where the chain goes on after a truncation of the log. Halts where it must not."""
-        covering = None
-        if truncated.at is not None:
-            covering = await self._latest((await self._neighbours(truncated.at)).before)
-        return self._rules.fork_at(truncated, covering[1] if covering is not None else None)
+        """Where the chain goes on after a truncation: where its history and the log's part. Halts where it must not.
+
+        The two agree up to the end of an epoch that both have, in the one that has less of it. If the log has lost the
+        last epoch in full, it may be the log of a replica that goes back to before it, with more records of an earlier
+        epoch than were ever read: then the last epoch is looked for that both have.
+        """
+        at, epoch = truncated.at, truncated.log_epoch
+        if not self._rules.policy.fork or at is None:
+            raise truncated
+        if epoch == truncated.leader_epoch:
+            return self._rules.fork(at, epoch)
+        history = await find_history(self._listing, self._keys, self._partition, at)
+        while (last := await self._last_of_epoch(epoch, history)) is None:
+            earlier = max((each for each in history.last_of if each < epoch), default=None)
+            if earlier is None:
+                if history.without:
+                    raise self._rules.no_common_epoch(truncated)
+                return self._rules.fork(min(at, history.start), None)
+            end = await self._source.epoch_end(self._partition, earlier)
+            if end is None or end.epoch < 0:
+                raise truncated
+            epoch, at = end.epoch, end.end
+        return self._rules.fork(min(at, last.end), epoch)
+
+    async def _last_of_epoch(self, leader_epoch: int, history: History) -> ObjectMetadata | None:
+        """The last object of a leader epoch; without an epoch in its name, the last before the truncation."""
+        keys = [*history.without, *history.last_of.get(leader_epoch, ())]
+        found = [self._rules.read_object(await self._head(key), key) for key in keys]
+        of_epoch = [metadata for metadata in found if metadata.leader_epoch == leader_epoch]
+        return max(of_epoch, key=lambda metadata: metadata.end, default=None)
 
     async def validate(self, info: ObjectInfo | None, key: str, first: RecordRef | None) -> ObjectMetadata:
         """What an object says, once it is certain that it belongs to this chain and this log. Otherwise halts."""

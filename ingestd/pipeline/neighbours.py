@@ -1,5 +1,6 @@
 """Finds the data objects around an offset by listing, where a commit does not tell."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from ingestd.core.chain import Neighbours
@@ -46,20 +47,50 @@ async def find_neighbours(
     """
     by_epoch: dict[int, _Around] = {}
     without: _Around | None = None
-    for day in await listing.days(keys.events):
-        async for key in listing.keys(keys.day_prefix(day, partition)):
-            name = keys.parse(key)
-            if name is None:
-                continue
-            if name.leader_epoch is None:
-                without = without or _Around(name)
-                without.add(name, offset)
-            else:
-                by_epoch.setdefault(name.leader_epoch, _Around(name)).add(name, offset)
+    async for name in _names(listing, keys, partition):
+        if name.leader_epoch is None:
+            without = without or _Around(name)
+            without.add(name, offset)
+        else:
+            by_epoch.setdefault(name.leader_epoch, _Around(name)).add(name, offset)
     found = _of_latest_epoch(by_epoch, offset)
     if without is not None:
         found = [*found, without]
     return Neighbours(*(tuple(name.key for each in found for name in getattr(each, kind)) for kind in _KINDS))
+
+
+@dataclass
+class History:
+    """The objects of a partition up to an offset, as far as their names tell of leader epochs."""
+
+    start: int  # of the first object; the offset where there is none
+    last_of: dict[int, tuple[str, ...]]  # for each epoch, the last object with that epoch in its name
+    without: tuple[str, ...]  # the last objects before the offset of those that have no epoch in their names
+
+
+async def find_history(listing: Listing, keys: ObjectKeys, partition: TopicPartition, offset: int) -> History:
+    """The history of `partition` up to an offset."""
+    start, without = offset, None
+    last_of: dict[int, DataObjectName] = {}
+    async for name in _names(listing, keys, partition):
+        start = min(start, name.start)
+        if name.leader_epoch is None:
+            without = without or _Around(name)
+            without.add(name, offset)
+        elif name.leader_epoch not in last_of or name.start > last_of[name.leader_epoch].start:
+            last_of[name.leader_epoch] = name
+    return History(
+        start,
+        {epoch: (name.key,) for epoch, name in last_of.items()},
+        tuple(name.key for name in without.before) if without is not None else (),
+    )
+
+
+async def _names(listing: Listing, keys: ObjectKeys, partition: TopicPartition) -> AsyncIterator[DataObjectName]:
+    for day in await listing.days(keys.events):
+        async for key in listing.keys(keys.day_prefix(day, partition)):
+            if (name := keys.parse(key)) is not None:
+                yield name
 
 
 _KINDS = ("before", "at", "after")

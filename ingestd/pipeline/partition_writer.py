@@ -227,8 +227,10 @@ class PartitionWriter:
         # Offsets that retention removed are behind the records of that epoch.
         self._source.seek(self.partition, resume_at, self._leader_epoch if resume_at == start else None)
         first = await self._first_record()
+        if truncated is not None and not self._rules.is_truncated_still(truncated, first):
+            self._metrics.released(self.partition, self.buffer.reset())
+            return await self._load()
         if truncated is not None:
-            self._rules.check_fork(truncated, first)
             winner = await self._objects.next_after_truncation(start, first)
         else:
             winner = await self._objects.next(position, first, log_range)

@@ -62,18 +62,20 @@ class World:
 
 
 class Reader:
-    """Fetches from a source and sorts what comes by partition."""
+    """Fetches from a source and sorts what comes by partition. `epochs` are those of offsets that were handed out."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.got: dict[TopicPartition, list[Record]] = {}
+        self.epochs: dict[TopicPartition, dict[int, int | None]] = {}
 
     async def fetch(self) -> bool:
         """One fetch; whether the stream goes on."""
         async with asyncio.timeout(LIMIT):
             fetched = await self.source.fetch()
-        for partition, (records, _) in (fetched or {}).items():
+        for partition, (records, epoch) in (fetched or {}).items():
             self.got.setdefault(partition, []).extend(records)
+            self.epochs.setdefault(partition, {}).update((record.offset, epoch) for record in records)
         return fetched is not None
 
     async def take(self, partition: TopicPartition, count: int) -> list[Record]:

@@ -6,7 +6,8 @@ import pytest
 
 from ingestd.core.errors import SourceError
 from ingestd.core.records import PlainRecord, Position, TopicPartition
-from tests.contract.source_contract import Reader, RecordingListener, SourceContract, World, offsets
+from tests.contract.leader_epoch_contract import EpochWorld, LeaderEpochContract
+from tests.contract.source_contract import Reader, RecordingListener, SourceContract, offsets
 from tests.fakes.memory_source import MemoryLog, MemorySource
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -16,9 +17,9 @@ def record(offset: int, value: bytes = b"{}") -> PlainRecord:
     return PlainRecord(offset=offset, timestamp=1_700_000_000_000 + offset, value=value)
 
 
-class TestMemorySource(SourceContract):
+class TestMemorySource(SourceContract, LeaderEpochContract):
     @pytest.fixture
-    async def world(self) -> AsyncIterator[World]:
+    async def world(self) -> AsyncIterator[EpochWorld]:
         log = MemoryLog({P0: [], P1: []})
         source, listener = MemorySource(log), RecordingListener()
 
@@ -29,8 +30,12 @@ class TestMemorySource(SourceContract):
         async def create_again() -> None:
             log.create_again()
 
+        async def elect(partition: TopicPartition, end: int | None, values: Sequence[bytes]) -> None:
+            log.elect(partition, end)
+            await append(partition, values)
+
         await source.start(listener)
-        yield World(source, listener, (P0, P1), append, create_again, lambda: MemorySource(log))
+        yield EpochWorld(source, listener, (P0, P1), append, create_again, lambda: MemorySource(log), elect)
         await source.stop()
 
 

@@ -84,6 +84,9 @@ async def test_reading_the_topic_and_the_group_is_enough(broker: KafkaBroker, tm
         await daemon.start_ready()
         await caught_up(broker.bootstrap, name, name, ends(written.records))
         assert await daemon.stop() == 0
+        # Asks where the leader epoch of the committed position ends.
+        await daemon.start_ready()
+        assert await daemon.stop() == 0
     finally:
         daemon.kill()
     assert sum(len(it.rows) for it in in_directory(tmp_path / "data")) == len(written.ids)

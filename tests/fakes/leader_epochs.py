@@ -15,6 +15,11 @@ class LeaderEpochs:
         self.current += 1
         self._starts = [(epoch, start) for epoch, start in self._starts if start < log_end]
 
+    def replace(self, other: "LeaderEpochs") -> None:
+        """A leader with the log of another replica is elected."""
+        self.current += 1
+        self._starts = list(other._starts)
+
     def append(self, log_end: int) -> None:
         """A batch is written at the log's end. Its first offsets may hold no record."""
         if not self._starts or self._starts[-1][0] != self.current:

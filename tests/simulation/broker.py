@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from copy import deepcopy
 
 from ingestd.core.records import EpochEnd, EpochRecords, LogRange, PlainRecord, Position, TopicPartition
 from ingestd.sources.base import Capabilities, Fetched, Listener
@@ -21,6 +22,7 @@ class Broker:
         self.ends = dict.fromkeys(partitions, 0)
         self.starts = dict.fromkeys(partitions, 0)
         self.epochs = {partition: LeaderEpochs() for partition in partitions}
+        self.replicas: dict[TopicPartition, tuple[list[PlainRecord], int, LeaderEpochs]] = {}  # the last leader's log
         self.committed: dict[TopicPartition, Position] = {}
         self.members: list[Member] = []
         self.generation = 0
@@ -34,13 +36,20 @@ class Broker:
         self.logs[partition].append(PlainRecord(offset, timestamp, value))
         self.ends[partition] = offset + 1
 
-    def truncate(self, partition: TopicPartition, end: int) -> list[PlainRecord]:
-        """Elect a leader that lacks the records from `end` on. Returns them."""
-        gone = [record for record in self.logs[partition] if record.offset >= end]
+    def truncate(self, partition: TopicPartition, end: int) -> None:
+        """Elect a leader that lacks the records from `end` on."""
+        self.replicas[partition] = (self.logs[partition], self.ends[partition], deepcopy(self.epochs[partition]))
         self.logs[partition] = [record for record in self.logs[partition] if record.offset < end]
         self.ends[partition] = end
         self.epochs[partition].elect(end)
-        return gone
+
+    def go_back(self, partition: TopicPartition) -> None:
+        """Elect the leader from before the last truncation: its log has what was lost, and lacks what came since."""
+        log, end, epochs = self.replicas.pop(partition)
+        start = self.starts[partition]
+        self.logs[partition] = [record for record in log if record.offset >= start]
+        self.ends[partition] = max(start, end)
+        self.epochs[partition].replace(epochs)
 
     def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd:
         return self.epochs[partition].end(leader_epoch, self.ends[partition])

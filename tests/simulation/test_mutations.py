@@ -4,13 +4,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from ingestd.core import object_keys as layout
 from ingestd.core.batch import RecordRef
+from ingestd.core.chain import ChainRules, LogTruncated
 from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
-from ingestd.core.records import Position, TopicPartition
+from ingestd.core.records import EpochEnd, Position, TopicPartition
 from ingestd.pipeline.chain_objects import ChainObjects
 from ingestd.pipeline.partition_writer import PartitionWriter
 from ingestd.sinks.create_only import create_or_find
@@ -21,6 +24,8 @@ from tests.simulation.world import START, World
 
 SEEDS = 60  # the rarest of these shows within the first dozens
 SECONDS = 75  # over a midnight
+TRUNCATIONS = 0.35  # their share of what goes wrong
+TRUNCATION_SEEDS = 100
 
 
 def unconditional_put(patch: pytest.MonkeyPatch) -> None:
@@ -144,6 +149,93 @@ def start_of_the_first_record(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PartitionWriter, "add", add)
 
 
+def fetch_follows_no_epoch(patch: pytest.MonkeyPatch) -> None:
+    """A source that only looks whether the log has the next offset goes on in another history."""
+
+    def follows(self: Member, partition: TopicPartition, position: int) -> bool:
+        return self._broker.starts[partition] <= position <= self._broker.ends[partition]
+
+    patch.setattr(Member, "_follows", follows)
+
+
+def epoch_not_checked_at_load(patch: pytest.MonkeyPatch) -> None:
+    """The position of a restart is taken for one of this log, and the fetch learns nothing of it."""
+
+    async def log_at(self: ChainObjects, position: Position) -> Any:
+        return await self._source.log_range(self._partition), None
+
+    patch.setattr(ChainObjects, "log_at", log_at)
+
+
+def epoch_not_committed(patch: pytest.MonkeyPatch) -> None:
+    original = ChainRules.boundary
+
+    def boundary(self: ChainRules, offset: int, leader_epoch: int | None) -> Position:
+        return original(self, offset, None)
+
+    patch.setattr(ChainRules, "boundary", boundary)
+
+
+def lost_epoch_taken_for_a_longer_one(patch: pytest.MonkeyPatch) -> None:
+    """Only where an epoch ends is looked at, not whether the log has it."""
+    original = ChainRules.check_epoch
+
+    def check_epoch(self: ChainRules, position: Position, end: EpochEnd) -> None:
+        if end.end < position.offset:
+            original(self, position, end)
+
+    patch.setattr(ChainRules, "check_epoch", check_epoch)
+
+
+def epoch_of_objects_not_checked(patch: pytest.MonkeyPatch) -> None:
+    """An object with records that the log has lost is adopted: another writer was first, from before."""
+    original = ChainObjects._check
+
+    async def check(self: ChainObjects, key: str, metadata: ObjectMetadata, first: Any) -> ObjectMetadata:
+        await original(self, key, msgspec.structs.replace(metadata, leader_epoch=None), None)
+        return metadata
+
+    patch.setattr(ChainObjects, "_check", check)
+
+
+def fork_without_epochs_in_names(patch: pytest.MonkeyPatch) -> None:
+    """A fork meets the names of objects with records that the log has lost."""
+    original = ObjectKeys.data_key
+
+    def data_key(self: ObjectKeys, *arguments: Any) -> str:
+        return original(self, *arguments[:4])
+
+    patch.setattr(ObjectKeys, "data_key", data_key)
+
+
+def fork_named_after_its_position(patch: pytest.MonkeyPatch) -> None:
+    """Writers that come to a new epoch from different positions try different names for the same records."""
+
+    async def beginning(_self: ChainObjects, _epoch: int, position: Position, _first: Any) -> int:
+        return position.offset
+
+    patch.setattr(ChainObjects, "_beginning", beginning)
+
+
+def fork_beside_an_object_without_an_epoch_in_its_name(patch: pytest.MonkeyPatch) -> None:
+    """What a daemon with `halt` wrote of the new history is written again."""
+
+    async def nothing(*_: Any) -> None: ...
+
+    patch.setattr(ChainObjects, "next_after_truncation", nothing)
+
+
+def older_history_taken_for_a_newer_one(patch: pytest.MonkeyPatch) -> None:
+    """The chain forks where the log has gone back, and skips what it never read of the older history."""
+
+    async def fork_at(self: ChainObjects, truncated: LogTruncated) -> Position:
+        if not self._rules.policy.fork or truncated.at is None:
+            raise truncated
+        return self._rules.fork(truncated.at, truncated.log_epoch)
+
+    patch.setattr(ChainObjects, "fork_at", fork_at)
+
+
 MUTATIONS = [
     unconditional_put,
     no_epoch,
@@ -157,12 +249,24 @@ MUTATIONS = [
     data_before_quarantine,
     start_of_the_first_record,
 ]
+TRUNCATION_MUTATIONS = [
+    fetch_follows_no_epoch,
+    epoch_not_checked_at_load,
+    epoch_not_committed,
+    lost_epoch_taken_for_a_longer_one,
+    epoch_of_objects_not_checked,
+    fork_without_epochs_in_names,
+    fork_named_after_its_position,
+    fork_beside_an_object_without_an_epoch_in_its_name,
+    older_history_taken_for_a_newer_one,
+]
 
 
-def noticed() -> bool:
-    for seed in range(SEEDS):
+def noticed(seeds: int = SEEDS, truncations: float | None = None) -> bool:
+    for seed in range(seeds):
+        world = World(seed) if truncations is None else World(seed, truncations)
         try:
-            virtual_time.run(World(seed).run(SECONDS))
+            virtual_time.run(world.run(SECONDS))
         except (AssertionError, ExceptionGroup):
             return True
     return False
@@ -174,6 +278,14 @@ def test_the_simulation_notices(
 ) -> None:
     mutation(monkeypatch)
     assert noticed(), f"{mutation.__name__} went unnoticed in {SEEDS} seeds"
+
+
+@pytest.mark.parametrize("mutation", TRUNCATION_MUTATIONS)
+def test_the_simulation_of_truncated_logs_notices(
+    mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutation(monkeypatch)
+    assert noticed(TRUNCATION_SEEDS, TRUNCATIONS), f"{mutation.__name__} went unnoticed in {TRUNCATION_SEEDS} seeds"
 
 
 def test_the_simulation_notices_nothing_where_nothing_is_wrong() -> None:

@@ -11,3 +11,12 @@ def test_nothing_is_lost_or_doubled_whatever_breaks(seeds: range) -> None:
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
+
+
+def test_nothing_is_lost_or_doubled_where_logs_are_truncated_again_and_again(seeds: range) -> None:
+    for seed in seeds:
+        try:
+            virtual_time.run(World(seed, truncations=0.35).run(75))
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise

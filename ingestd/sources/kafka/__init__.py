@@ -4,7 +4,8 @@ consumer            the port `Source`: fetching, recovery from failures, rebuild
 read_only           the port once more, for `ingestd check`: joins no group, commits nothing
 group_consumer      one consumer in the group: its partitions and their positions
 commits             one commit request at a time, in order
-requests            offsets and topic ids, asked for many partitions at once
+requests            offsets, epochs and topic ids, asked for many partitions at once
+epoch_ends          where leader epochs end
 coordinator_client  requests to leaders and to the group's coordinator
 bootstrap           finds the cluster and the topics; bootstrap_check does so server by server, for `ingestd check`
 auth                options, TLS, credentials, tokens for OAUTHBEARER

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition as KafkaPartition
@@ -10,12 +10,13 @@ from aiokafka import errors as kafka_errors
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
-from ingestd.core.records import EpochEnd, EpochRecords, LogRange, Position, TopicPartition
+from ingestd.core.records import EpochEnd, LogRange, Position, TopicPartition
 from ingestd.sources.base import Capabilities, Fetched, Listener
 from ingestd.sources.kafka import requests
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
 from ingestd.sources.kafka.commits import Commits
+from ingestd.sources.kafka.epoch_ends import EpochEnds
 from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import describe, log_level, permanent_error
 from ingestd.sources.kafka.group_consumer import GroupConsumer
@@ -55,6 +56,7 @@ class KafkaSource:
         self._topic_ids = RequestBatcher("reading topic ids", self._ask_topic_ids, self._errors)
         self._committed = RequestBatcher("reading committed offsets", self._ask_committed, self._errors)
         self._ranges = RequestBatcher("reading the range of the log", self._ask_ranges, self._errors)
+        self._epoch_ends = EpochEnds(self._current_consumer, self._errors)
         self._starts = RequestBatcher("finding the start offset", self._ask_starts, self._errors)
         self._membership_failures = 0  # in a row
         self._membership_backoff = Backoff()
@@ -107,7 +109,7 @@ class KafkaSource:
         self._stopped = True
         self.finish()
         await self._commits.close(CLOSE_S)
-        for batcher in (self._topic_ids, self._committed, self._ranges, self._starts):
+        for batcher in (self._topic_ids, self._committed, self._ranges, self._epoch_ends, self._starts):
             await batcher.close()
         await self._leave()
 
@@ -186,12 +188,12 @@ class KafkaSource:
             return None
         if consumer is not self._consumer:
             return {}
-        return {TopicPartition(*partition): EpochRecords(records) for partition, records in polled.items()}
+        return {TopicPartition(*partition): found for partition, found in polled.items()}
 
-    def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:  # noqa: ARG002
-        """Ignored where the partition is not ours: a rebalance may come first."""
+    def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:
+        """Ignored where the partition is not ours: a rebalance may come first. Kafka before 2.7 ignores the epoch."""
         if self._consumer is not None:
-            self._consumer.seek(partition, offset)
+            self._consumer.seek(partition, offset, leader_epoch)
 
     def pause(self, partition: TopicPartition) -> None:
         """Ignored where the partition is not ours: a rebalance may come first."""
@@ -215,8 +217,9 @@ class KafkaSource:
         """Up to the high watermark: the end of the log, not the end of what ``read_committed`` hands out."""
         return await self._ranges.get(partition)
 
-    async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:  # noqa: ARG002
-        return None
+    async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:
+        """None from brokers before Kafka 2.3. Takes some seconds where the log does not know the epoch."""
+        return await self._epoch_ends.get(partition, leader_epoch)
 
     async def resolve_start(self, partition: TopicPartition) -> Position:
         """``latest``, and a time after that of all records, are the end of what can be read now.
@@ -224,7 +227,7 @@ class KafkaSource:
         A partition that was added since the group began is read from its beginning, whatever the policy is: records
         that were written to it before we knew of it would be skipped.
         """
-        return Position(await self._starts.get(partition))
+        return await self._epoch_ends.with_records(partition, await self._starts.get(partition))
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
         """Of several positions of a partition that wait, the newest is sent, and its answer is that of all."""
@@ -239,13 +242,13 @@ class KafkaSource:
                 consumer.bind_topic_id(partition, answer)
         return answers
 
-    async def _ask_committed(self, partitions: Collection[TopicPartition]) -> Answers[Position | None]:
-        return await requests.committed(self._current_consumer(), self._config.group_id, partitions)
+    def _ask_committed(self, partitions: Collection[TopicPartition]) -> Awaitable[Answers[Position | None]]:
+        return requests.committed(self._current_consumer(), self._config.group_id, partitions)
 
-    async def _ask_ranges(self, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
-        return await requests.log_ranges(self._current_consumer(), partitions)
+    def _ask_ranges(self, partitions: Collection[TopicPartition]) -> Awaitable[Answers[LogRange]]:
+        return requests.log_ranges(self._current_consumer(), partitions)
 
-    async def _ask_starts(self, partitions: Collection[TopicPartition]) -> Answers[int]:
+    async def _ask_starts(self, partitions: Collection[TopicPartition]) -> Answers[Position]:
         consumer = self._current_consumer()
         added: set[TopicPartition] = set()
         if self._start != requests.EARLIEST:
@@ -322,11 +325,11 @@ class KafkaSource:
                 await self._decode_failed(consumer, undecodable, error)
 
     def _out_of_range(self, consumer: GroupConsumer, error: kafka_errors.OffsetOutOfRangeError) -> None:
-        """The log was checked before the seek: it was trimmed, truncated or created again since."""
+        """The log was trimmed, truncated or created again since the seek, or since the checks before it."""
         for (topic, number), offset in error.args[0].items():
             partition = TopicPartition(topic, number)
             if partition in consumer.positions:
-                log.warning("offset %d of %s is not in the log", offset, partition)
+                log.warning("the log of %s does not go on at offset %d after what was read", partition, offset)
                 consumer.out_of_range(partition)
 
     def _topic_denied(self, consumer: GroupConsumer, error: kafka_errors.TopicAuthorizationFailedError) -> None:
@@ -361,7 +364,7 @@ class KafkaSource:
     async def _decode_failed(self, consumer: GroupConsumer, partition: TopicPartition | None, error: Exception) -> None:
         """Pause the partition and fetch again: damage on the wire passes, damage on the broker's disk does not."""
         tries = self._decode_tries[partition] = self._decode_tries.get(partition, 0) + 1
-        where = f"{partition} from offset {consumer.positions[partition]} on" if partition else "one of our partitions"
+        where = f"{partition} from offset {consumer.positions[partition].offset} on" if partition else "some partition"
         if tries >= DECODE_TRIES:
             hint = "the log is damaged, or written with a codec that is not installed: repair or remove those records"
             raise SourceError(f"records of {where} cannot be decoded: {describe(error)}", hint=hint) from error

@@ -11,7 +11,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import KafkaTimeoutError
 
 from ingestd.config.model import KafkaConfig
-from ingestd.core.records import Record, TopicPartition
+from ingestd.core.records import EpochRecords, Position, TopicPartition
 from ingestd.sources.base import Listener
 from ingestd.sources.kafka._aiokafka import Consumer
 from ingestd.sources.kafka.coordinator_client import BrokerClient
@@ -45,7 +45,7 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         self._released = False
         self._revoking = asyncio.Lock()
         self.owned: set[TopicPartition] = set()
-        self.positions: dict[TopicPartition, int] = {}  # the next offset to hand out; without paused partitions
+        self.positions: dict[TopicPartition, Position] = {}  # behind what was handed out; without paused partitions
         self.failure: Exception | None = None  # what the listener raised: aiokafka would log and forget it
         self.generation = -1
         self.member_id = ""
@@ -148,7 +148,7 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
                 self._on_dropped(leaving)
 
     def out_of_range(self, partition: TopicPartition) -> None:
-        """Pause a partition whose next offset is not in the log, and tell the listener."""
+        """Pause a partition whose log does not go on at our position, and tell the listener."""
         self.pause(partition)
         try:
             self._listener.on_out_of_range(partition)
@@ -157,11 +157,11 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
 
     # -- reading
 
-    async def poll(self, wait_s: float) -> Mapping[KafkaPartition, list[Record]]:
+    async def poll(self, wait_s: float) -> Mapping[KafkaPartition, EpochRecords]:
         """The next records; waits for `wait_s`, and beyond it while a rebalance lasts. Must not be cancelled."""
         polled = await self._consumer.take(wait_s, self._config.max_records)
-        for partition, records in polled.items():
-            self.positions[TopicPartition(*partition)] = records[-1].offset + 1
+        for partition, (records, epoch) in polled.items():
+            self.positions[TopicPartition(*partition)] = Position(records[-1].offset + 1, leader_epoch=epoch)
         return polled
 
     def wake(self) -> None:
@@ -176,13 +176,13 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         """Read the next fetch of this partition although it has header names that are not UTF-8."""
         self._consumer.tolerate_bad_headers(partition)
 
-    def seek(self, partition: TopicPartition, offset: int) -> None:
+    def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None) -> None:
         """Ignored where the partition is not ours."""
         if partition in self.owned:
             target = KafkaPartition(*partition)
-            self._consumer.seek(target, offset)
+            self._consumer.seek(target, offset, leader_epoch)
             self._consumer.resume(target)
-            self.positions[partition] = offset
+            self.positions[partition] = Position(offset, leader_epoch=leader_epoch)
 
     def pause(self, partition: TopicPartition) -> None:
         """Ignored where the partition is not ours."""
@@ -208,8 +208,10 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         served before have moved on; their records were lost with the exception.
         """
         for partition in self._consumer.buffered_partitions():
-            state = self._consumer.state(partition)
-            if state is not None and state.has_valid_position and state.position == self.positions.get(partition):
+            state, position = self._consumer.state(partition), self.positions.get(partition)
+            if state is None or position is None:
+                continue
+            if state.has_valid_position and state.position == position.offset:
                 return partition
         return None
 
@@ -219,8 +221,8 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
 
     def rewind(self) -> None:
         """Seek back to what was handed out: a `poll` that fails has lost the records of other partitions."""
-        for partition, offset in self.positions.items():
-            self._consumer.seek(KafkaPartition(*partition), offset)
+        for partition, position in self.positions.items():
+            self._consumer.seek(KafkaPartition(*partition), position.offset, position.leader_epoch)
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The high watermark, or our position where all records below it were handed out.
@@ -233,7 +235,8 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
             return None
         caught_up = state.has_valid_position and state.lso is not None and 0 <= state.lso <= state.position
         highwater: int = state.highwater
-        return self.positions.get(partition, highwater) if caught_up else highwater
+        position = self.positions.get(partition)
+        return position.offset if caught_up and position is not None else highwater
 
     def answered_at(self) -> dict[TopicPartition, int | None]:
         """For each partition that is read, the time of the last answer of a broker."""

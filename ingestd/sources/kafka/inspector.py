@@ -11,7 +11,7 @@ from aiokafka import errors as kafka_errors
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
-from ingestd.core.records import GroupState, LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, GroupState, LogRange, Position, Record, TopicPartition
 from ingestd.sources.kafka import requests
 from ingestd.sources.kafka._aiokafka import Consumer, DescribeConfigsRequest, DescribeGroupsRequest, HeartbeatRequest
 from ingestd.sources.kafka.auth import client_options
@@ -19,7 +19,7 @@ from ingestd.sources.kafka.bootstrap import Cluster, connect
 from ingestd.sources.kafka.coordinator_client import CoordinatorClient
 from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, log_level, permanent_error
-from ingestd.sources.kafka.requests import Answers, RequestBatcher
+from ingestd.sources.kafka.requests import Answers, EpochEnds, PartitionEpoch, RequestBatcher
 from ingestd.sources.kafka.retry import retry
 
 ANSWER_TIMEOUT_S = 20.0  # a person or cron waits
@@ -33,6 +33,7 @@ _TRANSIENT = (
     kafka_errors.NotCoordinatorForGroupError,
 )
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 
@@ -131,10 +132,19 @@ class Inspector(CoordinatorClient):
     async def starts(self, partitions: Collection[TopicPartition], when: int) -> dict[TopicPartition, int]:
         """The first offsets at or after a time in milliseconds; the end where all records are older."""
 
-        async def ask(asked: Collection[TopicPartition]) -> Answers[int]:
+        async def ask(asked: Collection[TopicPartition]) -> Answers[Position]:
             return await requests.starts(self, asked, when)
 
-        return await self._answers("finding a time in the log", ask, partitions)
+        found = await self._answers("finding a time in the log", ask, partitions)
+        return {partition: position.offset for partition, position in found.items()}
+
+    async def epoch_ends(self, wanted: Collection[PartitionEpoch]) -> dict[PartitionEpoch, EpochEnd | None]:
+        """Where leader epochs, any number for a partition, end in the logs; None where the broker cannot tell."""
+
+        async def ask(asked: Collection[PartitionEpoch]) -> EpochEnds:
+            return await requests.epoch_ends(self, asked)
+
+        return await self._answers("reading the end of a leader epoch", ask, wanted)
 
     async def group(self) -> GroupState:
         """The state and the members of the group."""
@@ -207,19 +217,19 @@ class Inspector(CoordinatorClient):
             polled = await self._consumer.take(wait_s, max_records)
         except FAILURES as error:
             raise permanent_error(error) or SourceError(f"reading records failed: {describe(error)}") from error
-        return {TopicPartition(*partition): records for partition, records in polled.items()}
+        return {TopicPartition(*partition): records for partition, (records, _) in polled.items()}
 
     async def _answers(
         self,
         what: str,
-        ask: Callable[[Collection[TopicPartition]], Awaitable[Answers[V]]],
-        partitions: Collection[TopicPartition],
-    ) -> dict[TopicPartition, V]:
-        """The answers for these partitions. ``SourceError`` where they do not come in time."""
+        ask: Callable[[Collection[K]], Awaitable[Mapping[K, V | BaseException]]],
+        wanted: Collection[K],
+    ) -> dict[K, V]:
+        """The answers for these keys. ``SourceError`` where they do not come in time."""
         batcher = RequestBatcher(what, ask, self._errors)
         try:
             async with _within(self._errors, what):
-                return dict(zip(partitions, await asyncio.gather(*map(batcher.get, partitions)), strict=True))
+                return dict(zip(wanted, await asyncio.gather(*map(batcher.get, wanted)), strict=True))
         finally:
             await batcher.close()
 

@@ -1,4 +1,4 @@
-"""Requests for offsets and topic ids: many partitions' in one request, repeated until answered.
+"""Requests for offsets, leader epochs and topic ids: many partitions' in one request, repeated until answered.
 
 The requests are our own. Reading committed offsets, aiokafka's admin client ignores the error of a whole answer, and so
 takes "ask another broker" for "there is none"; its consumer does the same and drops the metadata. Asked for the end of
@@ -16,8 +16,8 @@ import msgspec
 from aiokafka import errors as kafka_errors
 
 from ingestd.core.errors import ConfigError
-from ingestd.core.records import LogRange, Position, TopicPartition
-from ingestd.sources.kafka._aiokafka import OffsetFetchRequest, OffsetRequest, TopicIdsRequest
+from ingestd.core.records import EpochEnd, LogRange, Position, TopicPartition
+from ingestd.sources.kafka._aiokafka import EpochEndRequest, ListOffsetsRequest, OffsetFetchRequest, TopicIdsRequest
 from ingestd.sources.kafka.coordinator_client import BrokerClient
 from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, log_level, permanent_error
@@ -26,29 +26,39 @@ from ingestd.sources.kafka.retry import Backoff
 EARLIEST, LATEST = -2, -1  # in place of a time
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 _NO_OFFSET = -1
-_METADATA = re.compile(r"(?P<mark>\S+) of (?P<topic_id>[A-Za-z0-9_-]{22})")
+_METADATA = re.compile(
+    r"(?P<tag>\S+)?"
+    r"(?:(?:^| )of (?P<topic_id>[A-Za-z0-9_-]{22}))?"
+    r"(?:(?:^| )in epoch (?P<epoch>[0-9]{1,10}))?"
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+K = TypeVar("K")
 V = TypeVar("V")
 Answers = Mapping[TopicPartition, V | BaseException]
+PartitionEpoch = tuple[TopicPartition, int]
+EpochEnds = Mapping[PartitionEpoch, EpochEnd | BaseException | None]
 
 
-class RequestBatcher(Generic[V]):
-    """Collects one kind of request. `ask` gets many partitions; those without a result are asked for again."""
+class RequestBatcher(Generic[K, V]):
+    """Collects one kind of request. `ask` gets many keys, as partitions; those without a result are asked for again."""
 
     def __init__(
-        self, what: str, ask: Callable[[Collection[TopicPartition]], Awaitable[Answers[V]]], errors: ErrorState
+        self,
+        what: str,
+        ask: Callable[[Collection[K]], Awaitable[Mapping[K, V | BaseException]]],
+        errors: ErrorState,
     ) -> None:
         self._what = what
         self._ask = ask
         self._errors = errors
-        self._waiting: dict[TopicPartition, list[asyncio.Future[V]]] = {}
+        self._waiting: dict[K, list[asyncio.Future[V]]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def get(self, partition: TopicPartition) -> V:
+    async def get(self, key: K) -> V:
         """The answer to a request that is sent after this call. ``SourceError`` where none can be expected."""
         future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(partition, []).append(future)
+        self._waiting.setdefault(key, []).append(future)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name=self._what)
         return await future
@@ -83,30 +93,30 @@ class RequestBatcher(Generic[V]):
                 continue
             await delay.wait()
 
-    def _take(self) -> dict[TopicPartition, list[asyncio.Future[V]]]:
-        """The partitions that somebody still waits for."""
+    def _take(self) -> dict[K, list[asyncio.Future[V]]]:
+        """The keys that somebody still waits for."""
         waiting, self._waiting = self._waiting, {}
-        live = {partition: [each for each in futures if not each.done()] for partition, futures in waiting.items()}
-        return {partition: futures for partition, futures in live.items() if futures}
+        live = {key: [each for each in futures if not each.done()] for key, futures in waiting.items()}
+        return {key: futures for key, futures in live.items() if futures}
 
-    def _answer(self, asked: Mapping[TopicPartition, list[asyncio.Future[V]]], answers: Answers[V]) -> bool:
+    def _answer(self, asked: Mapping[K, list[asyncio.Future[V]]], answers: Mapping[K, V | BaseException]) -> bool:
         """Give each caller its answer and keep the rest for the next try; true without a rest."""
         complete = True
-        for partition, futures in asked.items():
-            answer = answers.get(partition, kafka_errors.UnknownError(f"no answer for {partition}"))
+        for key, futures in asked.items():
+            answer = answers.get(key, kafka_errors.UnknownError(f"no answer for {key}"))
             if not isinstance(answer, BaseException):
                 for future in futures:
                     if not future.done():
                         future.set_result(answer)
             elif (final := permanent_error(answer)) is not None:
-                self._fail({partition: futures}, final)
+                self._fail({key: futures}, final)
             else:
                 complete = False
                 self._errors.begin(self._what, f"{self._what} failed: {describe(answer)}", level=log_level(answer))
-                self._waiting.setdefault(partition, [])[:0] = futures
+                self._waiting.setdefault(key, [])[:0] = futures
         return complete
 
-    def _fail(self, asked: Mapping[TopicPartition, list[asyncio.Future[V]]], error: Exception) -> None:
+    def _fail(self, asked: Mapping[K, list[asyncio.Future[V]]], error: Exception) -> None:
         for futures in asked.values():
             for future in futures:
                 if not future.done():
@@ -138,13 +148,23 @@ async def committed(
 
 
 def commit_metadata(position: Position) -> str:
-    """The text that is committed with an offset."""
-    return f"{position.commit_tag} of {position.topic_id}" if position.topic_id else position.commit_tag
+    """The text that is committed with an offset: ``TAG of TOPIC_ID in epoch 5``, without what is not known."""
+    topic_id, epoch = position.topic_id, position.leader_epoch
+    words = (
+        position.commit_tag,
+        f"of {topic_id}" if topic_id else "",
+        f"in epoch {epoch}" if epoch is not None else "",
+    )
+    return " ".join(word for word in words if word)
 
 
 def _position(offset: int, text: str) -> Position:
+    """What was committed. Any other text is a commit tag that is not ours."""
     match = _METADATA.fullmatch(text)
-    return Position(offset, match["mark"], match["topic_id"]) if match else Position(offset, text)
+    if match is None:
+        return Position(offset, text)
+    tag, topic_id, epoch = match.groups()
+    return Position(offset, tag or "", topic_id or "", int(epoch) if epoch else None)
 
 
 async def log_ranges(brokers: BrokerClient, partitions: Collection[TopicPartition]) -> Answers[LogRange]:
@@ -157,19 +177,19 @@ async def log_ranges(brokers: BrokerClient, partitions: Collection[TopicPartitio
     return {partition: _range(first[partition], last[partition]) for partition in first.keys() & last.keys()}
 
 
-def _range(start: int | BaseException, end: int | BaseException) -> LogRange | BaseException:
+def _range(start: Position | BaseException, end: Position | BaseException) -> LogRange | BaseException:
     if isinstance(start, BaseException):
         return start
-    return end if isinstance(end, BaseException) else LogRange(start, end)
+    return end if isinstance(end, BaseException) else LogRange(start.offset, end.offset)
 
 
-async def starts(brokers: BrokerClient, partitions: Collection[TopicPartition], when: int) -> Answers[int]:
+async def starts(brokers: BrokerClient, partitions: Collection[TopicPartition], when: int) -> Answers[Position]:
     """The first offset at or after a time in milliseconds, or at the end of the log that EARLIEST or LATEST names.
 
     Without such an offset it is the last stable offset: records of an open transaction come after it.
     """
     found = dict(await offsets_at(brokers, dict.fromkeys(partitions, when), READ_COMMITTED))
-    if none := [partition for partition, offset in found.items() if offset == _NO_OFFSET]:
+    if none := [each for each, at in found.items() if isinstance(at, Position) and at.offset == _NO_OFFSET]:
         found |= await offsets_at(brokers, dict.fromkeys(none, LATEST), READ_COMMITTED)
     return found
 
@@ -203,22 +223,47 @@ def time_of(start: str) -> int:
     return max(0, (when - _EPOCH) // timedelta(milliseconds=1))
 
 
-async def offsets_at(brokers: BrokerClient, times: Mapping[TopicPartition, int], isolation: int) -> Answers[int]:
-    """The first offset at or after a time, asked of each partition's leader; -1 where all records are older."""
+async def offsets_at(brokers: BrokerClient, times: Mapping[TopicPartition, int], isolation: int) -> Answers[Position]:
+    """The first offset at or after a time, asked of each partition's leader; -1 where all records are older.
 
-    async def ask(node: int, partitions: Collection[TopicPartition]) -> Answers[int]:
+    Its epoch is that of the record there, or the leader's own at the log's end; None from brokers that do not tell.
+    """
+
+    async def ask(node: int, partitions: Collection[TopicPartition]) -> Answers[Position]:
         topics: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for partition in partitions:
             topics[partition.topic].append((partition.partition, times[partition]))
-        response = await brokers.ask_broker(node, OffsetRequest(-1, isolation, list(topics.items())))
-        answers: dict[TopicPartition, int | BaseException] = {}
-        for topic, parts in response.topics:
-            for number, code, _, offset in parts:
-                error, partition = kafka_errors.for_code(code), TopicPartition(topic, number)
-                answers[partition] = offset if error is kafka_errors.NoError else error(str(partition))
-        return answers
+        answer = await brokers.ask_broker(node, ListOffsetsRequest(isolation, list(topics.items())))
+        return {
+            partition: found if isinstance(found, BaseException) else Position(found[0], leader_epoch=found[1])
+            for partition, found in ListOffsetsRequest.offsets(answer).items()
+        }
 
     return await _ask_leaders(brokers, times, ask)
+
+
+async def epoch_ends(brokers: BrokerClient, wanted: Collection[PartitionEpoch]) -> EpochEnds:
+    """Where leader epochs end, asked of each partition's leader; None from brokers that cannot tell."""
+
+    async def ask(node: int, partitions: Collection[TopicPartition]) -> Answers[EpochEnd | None]:
+        request = EpochEndRequest({partition: epochs[partition] for partition in partitions})
+        try:
+            found = EpochEndRequest.ends(await brokers.ask_broker(node, request))
+        except (NotImplementedError, kafka_errors.IncompatibleBrokerVersion):
+            return dict.fromkeys(partitions)
+        if any(isinstance(end, EpochEnd) and end.epoch < 0 for end in found.values()):
+            brokers.refresh_metadata()  # another broker may lead by now
+        return found
+
+    found: dict[PartitionEpoch, EpochEnd | BaseException | None] = {}
+    left = {*wanted}
+    while left:
+        # An answer does not repeat the epoch that was asked for, so a request has one for each partition.
+        epochs = dict(left)
+        answers = await _ask_leaders(brokers, epochs, ask)
+        found |= {(partition, epochs[partition]): answer for partition, answer in answers.items()}
+        left.difference_update(epochs.items())
+    return found
 
 
 async def topic_ids(brokers: BrokerClient, partitions: Collection[TopicPartition]) -> Answers[str]:

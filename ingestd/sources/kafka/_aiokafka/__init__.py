@@ -7,7 +7,10 @@ check           the version, and the signatures and attributes that the other fi
 connection      connections and clients that survive a lost connection on uvloop
 consumer        the consumer, with what aiokafka's public methods do not tell
 fast_records    records of a fetch in lists instead of one by one
+fetch_request   fetches by topic id and leader epoch
 fetcher         builds fetch requests and reads their answers
+fields          types of Kafka's protocol
+leader_epochs   of record batches and of fetch positions
 prefetch_limit  bounds the bytes that are fetched ahead and handed out at once
 producer        the producer, without reports of errors that were already raised
 protocol        requests of Kafka's protocol, some in versions that aiokafka does not have
@@ -20,11 +23,12 @@ from ingestd.sources.kafka._aiokafka.producer import Producer
 from ingestd.sources.kafka._aiokafka.protocol import (
     DescribeConfigsRequest,
     DescribeGroupsRequest,
+    EpochEndRequest,
     HeartbeatRequest,
+    ListOffsetsRequest,
     MetadataRequest,
     OffsetCommitRequest,
     OffsetFetchRequest,
-    OffsetRequest,
     StableOffsetRequest,
     TopicIdsRequest,
 )
@@ -36,11 +40,12 @@ __all__ = [
     "CoordinationType",
     "DescribeConfigsRequest",
     "DescribeGroupsRequest",
+    "EpochEndRequest",
     "HeartbeatRequest",
+    "ListOffsetsRequest",
     "MetadataRequest",
     "OffsetCommitRequest",
     "OffsetFetchRequest",
-    "OffsetRequest",
     "Producer",
     "StableOffsetRequest",
     "TopicIdsRequest",

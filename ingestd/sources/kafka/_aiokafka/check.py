@@ -40,6 +40,9 @@ SIGNATURES: Mapping[str, str] = {
     "consumer.group_coordinator:GroupCoordinator._stop_heartbeat_task": "self",
     "consumer.group_coordinator:GroupCoordinator._stop_commit_offsets_refresh_task": "self",
     "protocol.api:Request.prepare": "self versions",
+    "protocol.types:Schema.decode": "self data",
+    "protocol.types:Schema.encode": "self item",
+    "protocol.types:TaggedFields.decode": "cls data",
     "record.default_records:_DefaultRecordBatchPy._maybe_uncompress": "self",
     "record.memory_records:_MemoryRecordsPy.next_batch": "self _min_slice _magic_offset",
 }
@@ -84,6 +87,9 @@ FIELDS: Mapping[str, str] = {
     "protocol.fetch:FetchRequest_v11": "replica_id max_wait_time min_bytes max_bytes isolation_level session_id "
     "session_epoch topics forgotten_topics_data rack_id",
     "protocol.metadata:MetadataRequest_v5": "topics allow_auto_topic_creation",
+    "protocol.offset:OffsetRequest_v2": "replica_id isolation_level topics",
+    "protocol.offset:OffsetRequest_v3": "replica_id isolation_level topics",
+    "protocol.offset:OffsetResponse_v4": "throttle_time_ms topics",
 }
 
 

@@ -9,25 +9,28 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError
 
-from ingestd.core.records import Record, TopicPartition
+from ingestd.core.records import EpochRecords, TopicPartition
 from ingestd.sources.kafka._aiokafka import prefetch_limit
 from ingestd.sources.kafka._aiokafka.check import with_globals
 from ingestd.sources.kafka._aiokafka.connection import UvloopClient
 from ingestd.sources.kafka._aiokafka.fetcher import Fetcher
+from ingestd.sources.kafka._aiokafka.leader_epochs import EpochList, FetchPositions
 
 _init = with_globals(AIOKafkaConsumer.__init__, AIOKafkaClient=UvloopClient)
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
-    """A consumer that fetches within a bound of bytes, and by the ids in `topic_ids`."""
+    """A consumer that fetches within a bound of bytes, by the ids in `topic_ids`, and one history of each log."""
 
     def __init__(self, **options: Any) -> None:
         self.topic_ids: dict[TopicPartition, str] = {}
+        self._fetch_positions = FetchPositions()
         _init(self, **options)
 
     async def start(self) -> None:
         """Connect. Raises aiokafka's errors, with everything closed."""
-        start = with_globals(AIOKafkaConsumer.start, Fetcher=partial(Fetcher, topic_ids=self.topic_ids))
+        fetcher = partial(Fetcher, topic_ids=self.topic_ids, positions=self._fetch_positions)
+        start = with_globals(AIOKafkaConsumer.start, Fetcher=fetcher)
         try:
             await start(self)
         except BaseException:
@@ -39,13 +42,18 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         """The client that sends the consumer's requests."""
         return self._client
 
-    async def take(self, wait_s: float, max_records: int) -> Mapping[KafkaPartition, list[Record]]:
+    async def take(self, wait_s: float, max_records: int) -> Mapping[KafkaPartition, EpochRecords]:
         """At most `max_records` records and about ``HANDOUT_BYTES``; waits at most `wait_s` for the first."""
         self._fetcher.allowance.left = prefetch_limit.HANDOUT_BYTES
-        taken: Mapping[KafkaPartition, list[Record]] = await self.getmany(
+        taken: Mapping[KafkaPartition, EpochList] = await self.getmany(
             timeout_ms=int(wait_s * 1000), max_records=max_records
         )
-        return taken
+        return {partition: EpochRecords(records, records.leader_epoch) for partition, records in taken.items()}
+
+    def seek(self, partition: KafkaPartition, offset: int, leader_epoch: int | None = None) -> None:
+        """Go on at `offset`. `leader_epoch` is that of what lies before it in the log, None where it is not known."""
+        super().seek(partition, offset)
+        self._fetch_positions.set(TopicPartition(*partition), offset, leader_epoch)
 
     def wake(self) -> None:
         """Make a `take` that waits for a rebalance fail."""

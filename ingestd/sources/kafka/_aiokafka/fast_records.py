@@ -1,6 +1,7 @@
 """Hands out the records of a fetch in lists: one by one, and copied, they take most of the time that reading takes.
 
-For each record aiokafka steps through two generators and fills a ``ConsumerRecord`` of eleven fields.
+For each record aiokafka steps through two generators and fills a ``ConsumerRecord`` of eleven fields. Records of
+different leader epochs are in different lists.
 
 The name of a header that is not UTF-8, which no broker refuses, makes aiokafka fail for the whole fetch, again and
 again. Such a fetch is read once more by aiokafka's slow reader in Python, which is made to tolerate these names.
@@ -15,19 +16,27 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-from ingestd.core.records import PlainRecord, Record
+from ingestd.core.records import PlainRecord, Record, TopicPartition
+from ingestd.sources.kafka._aiokafka.leader_epochs import FetchPositions, batch_epochs
 from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance
 
 
 class FastPartitionRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
-    """One partition's records of a fetch, as lists of at most `wanted` records."""
+    """One partition's records of a fetch, as lists of at most `wanted` records.
+
+    All lists up to an empty one are of `leader_epoch`; after an empty one it is another. `passed_epoch` is that of the
+    last batch before `next_fetch_offset`, which may have been skipped.
+    """
 
     next_fetch_offset: int
 
-    def __init__(self, allowance: Allowance, *arguments: Any) -> None:
+    def __init__(self, allowance: Allowance, positions: FetchPositions, *arguments: Any) -> None:
         self.allowance = allowance
+        self.positions = positions
         self.wanted = 1
+        self.leader_epoch: int | None = None
         super().__init__(*arguments)
+        self.passed_epoch = positions.epoch_before(TopicPartition(*self._tp), self.next_fetch_offset)
 
     def _unpack_records(self) -> Iterator[list[Record]]:
         """The records of aiokafka's generator, in lists that go over the ends of batches.
@@ -35,13 +44,22 @@ class FastPartitionRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka 
         `next_fetch_offset` is, as there, where reading goes on after the records that were yielded.
         """
         block: list[Record] = []
+        epochs = batch_epochs(self._records.data)
         while self._records.has_next():
             batch = self._records.next_batch()
+            epoch = next(epochs, None)
             if self._check_crcs and not batch.validate_crc():
                 if block:
                     yield block
                 raise CorruptRecordException(f"Invalid CRC - {self._tp}")
             if not self._is_skipped(batch):
+                if epoch != self.leader_epoch:
+                    if block:
+                        yield block
+                        block = []
+                    yield []
+                    self.leader_epoch = epoch
+                self.passed_epoch = epoch
                 records = _records(batch, self.next_fetch_offset)
                 while True:
                     block += islice(records, self.wanted - len(block))
@@ -52,6 +70,7 @@ class FastPartitionRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka 
                     block = []
             # Beyond the last record: compaction may have removed the records behind it.
             self.next_fetch_offset = batch.next_offset
+            self.passed_epoch = epoch
         if block:
             yield block
 
@@ -94,6 +113,10 @@ class FetchedRecords(MemoryRecords):  # type: ignore[misc]
 
 class TolerantRecords(_MemoryRecordsPy):  # type: ignore[misc]
     """The same record batches with header names as they are: ``\\xff`` for a byte that is not UTF-8."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.data = data
 
     def next_batch(self) -> Any:
         part, batch = self._next_slice, super().next_batch()

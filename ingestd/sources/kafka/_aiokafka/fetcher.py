@@ -1,4 +1,4 @@
-"""Fetches by topic id, within a bound of bytes, and makes fast records of the answers."""
+"""Fetches by topic id and leader epoch, within a bound of bytes, and makes fast records of the answers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,9 @@ from aiokafka.consumer.fetcher import Fetcher as AIOKafkaFetcher
 from ingestd.core.records import TopicPartition
 from ingestd.sources.kafka._aiokafka.check import with_globals
 from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords, TolerantRecords
+from ingestd.sources.kafka._aiokafka.fetch_request import FetchRequest
+from ingestd.sources.kafka._aiokafka.leader_epochs import FetchPositions
 from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance, BoundedFetchResult, buffered_bytes
-from ingestd.sources.kafka._aiokafka.protocol import FetchByIdRequest
 
 
 class Fetcher(AIOKafkaFetcher):  # type: ignore[misc]  # aiokafka has no types
@@ -18,10 +19,13 @@ class Fetcher(AIOKafkaFetcher):  # type: ignore[misc]  # aiokafka has no types
     next_record = with_globals(AIOKafkaFetcher.next_record, FetchResult=BoundedFetchResult)
     fetched_records = with_globals(AIOKafkaFetcher.fetched_records, FetchResult=BoundedFetchResult)
 
-    def __init__(self, *arguments: Any, topic_ids: Mapping[TopicPartition, str], **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, topic_ids: Mapping[TopicPartition, str], positions: FetchPositions, **options: Any
+    ) -> None:
         self.allowance = Allowance()
         self.tolerant: set[TopicPartition] = set()  # partitions whose next fetch may have bad header names
         self._topic_ids = topic_ids
+        self._positions = positions
         self._fetch_and_parse = with_globals(
             AIOKafkaFetcher._proc_fetch_request,
             MemoryRecords=FetchedRecords,
@@ -38,11 +42,12 @@ class Fetcher(AIOKafkaFetcher):  # type: ignore[misc]  # aiokafka has no types
         if partition in self.tolerant:
             self.tolerant.discard(partition)
             found = TolerantRecords(records.data)
-        return FastPartitionRecords(self.allowance, partition, found, *rest)
+        return FastPartitionRecords(self.allowance, self._positions, partition, found, *rest)
 
     def _get_actions_per_node(self, assignment: Any) -> tuple[Any, ...]:
         """Asks no broker for more while enough is buffered. An answer of each may be on its way at that moment."""
         requests, *others = super()._get_actions_per_node(assignment)
         if buffered_bytes(self._records.values()) >= self._fetch_max_bytes:
             requests = []
-        return [(node, FetchByIdRequest(request, self._topic_ids)) for node, request in requests], *others
+        checked = [(node, FetchRequest(request, self._topic_ids, self._positions)) for node, request in requests]
+        return checked, *others

@@ -9,7 +9,8 @@ from typing import Any
 
 from aiokafka.consumer.fetcher import FetchResult
 
-from ingestd.core.records import value_bytes
+from ingestd.core.records import TopicPartition, value_bytes
+from ingestd.sources.kafka._aiokafka.leader_epochs import EpochList
 
 HANDOUT_BYTES = 4 << 20  # of all partitions together
 FIRST_RECORDS = 16  # handed out before their size is known
@@ -34,15 +35,17 @@ class BoundedFetchResult(FetchResult):  # type: ignore[misc]  # aiokafka has no 
 
     _partition_records: Any
 
-    def getall(self, max_records: int | None = None) -> list[Any]:
-        """At most `max_records` records; about as many bytes of values as are left: a few more, and one of any size."""
-        part = self._partition_records
+    def getall(self, max_records: int | None = None) -> EpochList:
+        """At most `max_records` records of one leader epoch.
+
+        Of about as many bytes of values as are left: a few more, and one of any size.
+        """
+        part, taken = self._partition_records, EpochList()
         if part is None:
-            return []
+            return taken
         allowance = part.allowance
         if not self.check_assignment(self._topic_partition) or allowance.left <= 0:
-            return []
-        taken: list[Any] = []
+            return taken
         wanted, size, most = FIRST_RECORDS, 0, max_records or sys.maxsize
         while allowance.left > 0 and len(taken) < most:
             part.wanted = min(wanted, most - len(taken))
@@ -51,7 +54,12 @@ class BoundedFetchResult(FetchResult):  # type: ignore[misc]  # aiokafka has no 
                 self._update_position()
                 self._partition_records = None
                 return taken
+            if not block:
+                if taken:
+                    break
+                continue
             taken += block
+            taken.leader_epoch = part.leader_epoch
             used = value_bytes(block)
             size += used
             allowance.left -= used
@@ -59,3 +67,8 @@ class BoundedFetchResult(FetchResult):  # type: ignore[misc]  # aiokafka has no 
             wanted = min(BLOCK_RECORDS, 1 + allowance.left * len(taken) // max(size, 1))
         self._update_position()
         return taken
+
+    def _update_position(self) -> None:
+        super()._update_position()
+        part = self._partition_records
+        part.positions.set(TopicPartition(*self._topic_partition), part.next_fetch_offset, part.passed_epoch)

@@ -1,87 +1,47 @@
-"""Requests of Kafka's protocol: those of aiokafka that we send, and versions of some that it does not have.
+"""Requests of Kafka's protocol: those of aiokafka that we send, and versions of some that it does not have."""
 
-A topic that was deleted and created again has the name of the former one, and another id. aiokafka fetches by name, and
-goes on at the same offset in another topic's log. The versions here have ids: a broker then answers for the topic with
-that id only. Brokers before Kafka 3.1, and topics without an id, are asked by name.
-"""
-
-import base64
-from collections import defaultdict
-from collections.abc import Collection, Mapping
-from io import BytesIO
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import errors as kafka_errors
 from aiokafka.protocol.admin import DescribeConfigsRequest, DescribeGroupsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
-from aiokafka.protocol.fetch import FetchRequest_v11
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest, MetadataRequest_v5
-from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.protocol.offset import OffsetRequest_v2, OffsetRequest_v3, OffsetResponse_v4
 from aiokafka.protocol.types import (
+    Array,
     Boolean,
     CompactArray,
-    CompactBytes,
     CompactString,
     Int8,
     Int16,
     Int32,
     Int64,
     Schema,
-    TaggedFields,
+    String,
 )
 
-from ingestd.core.records import TopicPartition
+from ingestd.core.records import EpochEnd, TopicPartition
+from ingestd.sources.kafka._aiokafka.fields import Fields, TopicId, array
 
 __all__ = [
     "DescribeConfigsRequest",
     "DescribeGroupsRequest",
-    "FetchByIdRequest",
+    "EpochEndRequest",
     "HeartbeatRequest",
+    "ListOffsetsRequest",
     "MetadataRequest",
     "OffsetCommitRequest",
     "OffsetFetchRequest",
-    "OffsetRequest",
     "StableOffsetRequest",
     "TopicIdsRequest",
 ]
 
-_NO_ID = bytes(16)
-_UNSTABLE_OFFSET, _UNKNOWN_TOPIC_ID, _INCONSISTENT_TOPIC_ID = 88, 100, 103  # codes that aiokafka does not know
-_NO_TAGS = b"\0"
-
-
-class _TopicId:
-    """A type of the protocol: 16 bytes, as text the way Kafka prints them; "" for no id."""
-
-    @staticmethod
-    def encode(value: str) -> bytes:
-        return base64.urlsafe_b64decode(f"{value}==") if value else _NO_ID
-
-    @staticmethod
-    def decode(data: BytesIO) -> str:
-        value = data.read(len(_NO_ID))
-        return "" if value == _NO_ID else base64.urlsafe_b64encode(value).decode().rstrip("=")
-
-    repr = repr
-
-
-class _Fields(Schema):  # type: ignore[misc]  # aiokafka has no types
-    """A structure of the protocol's flexible versions; its tags are skipped."""
-
-    def encode(self, item: Any) -> bytes:
-        encoded: bytes = super().encode(item)
-        return encoded + _NO_TAGS
-
-    def decode(self, data: BytesIO) -> tuple[Any, ...]:
-        decoded: tuple[Any, ...] = super().decode(data)
-        TaggedFields.decode(data)
-        return decoded
-
-
-def _array(*fields: tuple[str, Any]) -> CompactArray:
-    return CompactArray(_Fields(*fields))
+_UNSTABLE_OFFSET = 88  # a code that aiokafka does not know
+_CONSUMER = -1  # in the place of a broker's id
+_ANY_EPOCH = -1  # of the leader that is asked
 
 
 # -- metadata
@@ -90,24 +50,24 @@ def _array(*fields: tuple[str, Any]) -> CompactArray:
 class _MetadataResponse12(Response):  # type: ignore[misc]
     API_KEY = 3
     API_VERSION = 12
-    SCHEMA = _Fields(
+    SCHEMA = Fields(
         ("throttle_time_ms", Int32),
         (
             "brokers",
-            _array(("node_id", Int32), ("host", CompactString()), ("port", Int32), ("rack", CompactString())),
+            array(("node_id", Int32), ("host", CompactString()), ("port", Int32), ("rack", CompactString())),
         ),
         ("cluster_id", CompactString()),
         ("controller_id", Int32),
         (
             "topics",
-            _array(
+            array(
                 ("error_code", Int16),
                 ("topic", CompactString()),
-                ("topic_id", _TopicId),
+                ("topic_id", TopicId),
                 ("is_internal", Boolean),
                 (
                     "partitions",
-                    _array(
+                    array(
                         ("error_code", Int16),
                         ("partition", Int32),
                         ("leader", Int32),
@@ -128,8 +88,8 @@ class _MetadataRequest12(RequestStruct):  # type: ignore[misc]
     API_VERSION = 12
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _MetadataResponse12
-    SCHEMA = _Fields(
-        ("topics", _array(("topic_id", _TopicId), ("topic", CompactString()))),
+    SCHEMA = Fields(
+        ("topics", array(("topic_id", TopicId), ("topic", CompactString()))),
         ("allow_auto_topic_creation", Boolean),
         ("include_authorized_operations", Boolean),
     )
@@ -159,144 +119,168 @@ class TopicIdsRequest(Request[MetadataRequest_v5 | _MetadataRequest12]):  # type
         return found
 
 
-# -- fetches
+# -- offsets of the log
 
 
-class _FetchResponse13(Response):  # type: ignore[misc]
-    API_KEY = 1
-    API_VERSION = 13
-    SCHEMA = _Fields(
-        ("throttle_time_ms", Int32),
-        ("error_code", Int16),
-        ("session_id", Int32),
-        (
-            "topics",
-            _array(
-                ("topic_id", _TopicId),
-                (
-                    "partitions",
-                    _array(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("highwater_offset", Int64),
-                        ("last_stable_offset", Int64),
-                        ("log_start_offset", Int64),
-                        ("aborted_transactions", _array(("producer_id", Int64), ("first_offset", Int64))),
-                        ("preferred_read_replica", Int32),
-                        ("message_set", CompactBytes),
-                    ),
-                ),
-            ),
-        ),
-    )
+class _ListOffsetsRequest4(RequestStruct):  # type: ignore[misc]
+    """aiokafka has it with an epoch of 8 bytes, and does not send it."""
 
-
-class _FetchRequest13(RequestStruct):  # type: ignore[misc]
-    API_KEY = 1
-    API_VERSION = 13
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _FetchResponse13
-    SCHEMA = _Fields(
+    API_KEY = 2
+    API_VERSION = 4
+    RESPONSE_TYPE = OffsetResponse_v4
+    SCHEMA = Schema(
         ("replica_id", Int32),
-        ("max_wait_time", Int32),
-        ("min_bytes", Int32),
-        ("max_bytes", Int32),
         ("isolation_level", Int8),
-        ("session_id", Int32),
-        ("session_epoch", Int32),
         (
             "topics",
-            _array(
-                ("topic_id", _TopicId),
+            Array(
+                ("topic", String()),
                 (
                     "partitions",
-                    _array(
-                        ("partition", Int32),
-                        ("current_leader_epoch", Int32),
-                        ("fetch_offset", Int64),
-                        ("last_fetched_epoch", Int32),
-                        ("log_start_offset", Int64),
-                        ("max_bytes", Int32),
-                    ),
+                    Array(("partition", Int32), ("current_leader_epoch", Int32), ("timestamp", Int64)),
                 ),
             ),
         ),
-        ("forgotten_topics_data", _array(("topic_id", _TopicId), ("partitions", CompactArray(Int32)))),
-        ("rack_id", CompactString()),
     )
 
 
-class FetchByIdRequest(Request[FetchRequest_v11 | _FetchRequest13]):  # type: ignore[misc]
-    """A fetch request of aiokafka's, sent by id where an id is known for each of its topics."""
+class ListOffsetsRequest(Request[OffsetRequest_v2 | OffsetRequest_v3 | _ListOffsetsRequest4]):  # type: ignore[misc]
+    """Asks for the first offset at or after a time. `offsets` reads the answer."""
 
-    API_KEY = 1
+    API_KEY = 2
 
-    def __init__(self, request: Any, ids: Mapping[TopicPartition, str]) -> None:
-        self._request = request
-        self._ids = {
-            each: ids.get(each, "")
-            for topic, partitions in request.topics
-            for each in (TopicPartition(topic, partition) for partition, *_ in partitions)
-        }
-
-    @property
-    def topics(self) -> Any:
-        return self._request.topics
-
-    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
-        low, high = versions.get(self.API_KEY, (0, 0))
-        if low <= _FetchRequest13.API_VERSION <= high and all(self._ids.values()):
-            return self.build(_FetchRequest13)
-        return self._request.prepare(versions)
+    def __init__(self, isolation_level: int, topics: Sequence[tuple[str, Sequence[tuple[int, int]]]]) -> None:
+        self._isolation_level = isolation_level
+        self._topics = topics
 
     def build(self, request_struct_class: type[Any]) -> Any:
-        by_name = self._request.build(FetchRequest_v11)
-        topics: dict[str, list[tuple[int, ...]]] = defaultdict(list)
-        for topic, partitions in by_name.topics:
-            for partition, epoch, offset, log_start, max_bytes in partitions:
-                no_epoch_yet = -1
-                asked = (partition, epoch, offset, no_epoch_yet, log_start, max_bytes)
-                topics[self._ids[TopicPartition(topic, partition)]].append(asked)
-        request = request_struct_class(
-            by_name.replica_id,
-            by_name.max_wait_time,
-            by_name.min_bytes,
-            by_name.max_bytes,
-            by_name.isolation_level,
-            by_name.session_id,
-            by_name.session_epoch,
-            list(topics.items()),
-            [],
-            by_name.rack_id,
-        )
-        request.RESPONSE_TYPE = _ResponseByName({topic_id: each.topic for each, topic_id in self._ids.items()})
-        return request
+        topics: Any = self._topics
+        if request_struct_class is _ListOffsetsRequest4:
+            topics = [(topic, [(number, _ANY_EPOCH, when) for number, when in parts]) for topic, parts in topics]
+        return request_struct_class(_CONSUMER, self._isolation_level, topics)
+
+    @staticmethod
+    def offsets(answer: Any) -> dict[TopicPartition, tuple[int, int | None] | kafka_errors.KafkaError]:
+        """The offset (-1: none) and its leader epoch (None: not known) of each partition, or its error."""
+        found: dict[TopicPartition, tuple[int, int | None] | kafka_errors.KafkaError] = {}
+        for topic, parts in answer.topics:
+            for number, code, _, offset, *epoch in parts:
+                error, partition = kafka_errors.for_code(code), TopicPartition(topic, number)
+                known = epoch[0] if epoch and epoch[0] >= 0 else None
+                found[partition] = (offset, known) if error is kafka_errors.NoError else error(str(partition))
+        return found
 
 
-class _ResponseByName:
-    """Decodes an answer, with names in the place of ids, as the fetcher expects."""
+class _EpochEndResponse3(Response):  # type: ignore[misc]
+    API_KEY = 23
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            Array(
+                ("topic", String()),
+                (
+                    "partitions",
+                    Array(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader_epoch", Int32),
+                        ("end_offset", Int64),
+                    ),
+                ),
+            ),
+        ),
+    )
 
-    def __init__(self, names: Mapping[str, str]) -> None:
-        self._names = names
 
-    def decode(self, data: BytesIO) -> Any:
-        response: Any = _FetchResponse13.decode(data)
-        response.topics = [
-            (
-                self._names[topic_id],
-                [(number, _known_code(code), *rest, records or b"") for number, code, *rest, records in partitions],
-            )
-            for topic_id, partitions in response.topics
-        ]
-        return response
+class _EpochEndRequest3(RequestStruct):  # type: ignore[misc]
+    API_KEY = 23
+    API_VERSION = 3
+    RESPONSE_TYPE = _EpochEndResponse3
+    SCHEMA = Schema(
+        ("replica_id", Int32),
+        (
+            "topics",
+            Array(
+                ("topic", String()),
+                (
+                    "partitions",
+                    Array(("partition", Int32), ("current_leader_epoch", Int32), ("leader_epoch", Int32)),
+                ),
+            ),
+        ),
+    )
 
 
-def _known_code(code: int) -> int:
-    """Errors of ids as out of range: aiokafka does not know their codes, and would ask again at once and for ever."""
-    if code in {_UNKNOWN_TOPIC_ID, _INCONSISTENT_TOPIC_ID}:
-        out_of_range: int = kafka_errors.OffsetOutOfRangeError.errno
-        return out_of_range
-    return code
+class _EpochEndResponse4(Response):  # type: ignore[misc]
+    API_KEY = 23
+    API_VERSION = 4
+    SCHEMA = Fields(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            array(
+                ("topic", CompactString()),
+                (
+                    "partitions",
+                    array(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader_epoch", Int32),
+                        ("end_offset", Int64),
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+class _EpochEndRequest4(RequestStruct):  # type: ignore[misc]
+    API_KEY = 23
+    API_VERSION = 4
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _EpochEndResponse4
+    SCHEMA = Fields(
+        ("replica_id", Int32),
+        (
+            "topics",
+            array(
+                ("topic", CompactString()),
+                (
+                    "partitions",
+                    array(("partition", Int32), ("current_leader_epoch", Int32), ("leader_epoch", Int32)),
+                ),
+            ),
+        ),
+    )
+
+
+class EpochEndRequest(Request[_EpochEndRequest3 | _EpochEndRequest4]):  # type: ignore[misc]
+    """Asks where leader epochs end: Kafka's OffsetForLeaderEpoch. `ends` reads the answer.
+
+    Brokers before Kafka 2.3, which have older versions only, want rights to the cluster for it.
+    """
+
+    API_KEY = 23
+
+    def __init__(self, epochs: Mapping[TopicPartition, int]) -> None:
+        self._topics: dict[str, list[tuple[int, int, int]]] = {}
+        for (topic, number), epoch in epochs.items():
+            self._topics.setdefault(topic, []).append((number, _ANY_EPOCH, epoch))
+
+    def build(self, request_struct_class: type[Any]) -> Any:
+        return request_struct_class(_CONSUMER, list(self._topics.items()))
+
+    @staticmethod
+    def ends(answer: Any) -> dict[TopicPartition, EpochEnd | kafka_errors.KafkaError]:
+        """The end of each partition's epoch, or the partition's error."""
+        found: dict[TopicPartition, EpochEnd | kafka_errors.KafkaError] = {}
+        for topic, parts in answer.topics:
+            for code, number, epoch, end in parts:
+                error, partition = kafka_errors.for_code(code), TopicPartition(topic, number)
+                found[partition] = EpochEnd(epoch, end) if error is kafka_errors.NoError else error(str(partition))
+        return found
 
 
 # -- offsets of transactions
@@ -305,15 +289,15 @@ def _known_code(code: int) -> int:
 class _OffsetFetchResponse7(Response):  # type: ignore[misc]
     API_KEY = 9
     API_VERSION = 7
-    SCHEMA = _Fields(
+    SCHEMA = Fields(
         ("throttle_time_ms", Int32),
         (
             "topics",
-            _array(
+            array(
                 ("topic", CompactString()),
                 (
                     "partitions",
-                    _array(
+                    array(
                         ("partition", Int32),
                         ("offset", Int64),
                         ("leader_epoch", Int32),
@@ -332,9 +316,9 @@ class _OffsetFetchRequest7(RequestStruct):  # type: ignore[misc]
     API_VERSION = 7
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _OffsetFetchResponse7
-    SCHEMA = _Fields(
+    SCHEMA = Fields(
         ("group", CompactString()),
-        ("topics", _array(("topic", CompactString()), ("partitions", CompactArray(Int32)))),
+        ("topics", array(("topic", CompactString()), ("partitions", CompactArray(Int32)))),
         ("require_stable", Boolean),
     )
 
