@@ -71,13 +71,22 @@ class PartitionChain:
         self.commit_at_end: set[int] = set()
         self.commit_inside: dict[int, tuple[Range, str]] = {}
         # Only where no object is in scope: the last object before the committed offset, the start of the next one.
-        self.before_commit: Range | None = None
+        self.before_commit: ObjectMetadata | None = None
         self.next_start: int | None = None
 
     @property
     def extent(self) -> Range | None:
         """From the first known object of the chain to the last one."""
-        return self.branches.extent or self.before_commit
+        before = self.before_commit
+        return self.branches.extent or (Range(before.start, before.end) if before is not None else None)
+
+    @property
+    def epochs(self) -> list[tuple[int, Range]]:
+        """The leader epochs that can be compared with the log's, in ascending order of offsets."""
+        before = self.before_commit
+        if self.branches or before is None or before.leader_epoch is None:
+            return self.branches.epochs()
+        return [(before.leader_epoch, Range(before.start, before.end))]
 
     @property
     def commit_unplaced(self) -> bool:
@@ -96,12 +105,13 @@ class PartitionChain:
         shared = self.branches.add(epoch, added)
         if epoch is None and self.log is not None and self.log.start <= metadata.first_offset < self.log.end:
             self.samples.add(Sample(added, metadata.first_offset, metadata.first_timestamp))
-        if metadata.topic_id is not None:
-            known = self.topic_ids.get(metadata.topic_id, added)
-            if metadata.topic_id in self.topic_ids or len(self.topic_ids) < MAX_TOPIC_IDS:
-                whole = Range(min(known.start, added.start), max(known.end, added.end))
-                self.topic_ids[metadata.topic_id] = whole
+        self._note_topic_id(metadata)
         return shared
+
+    def add_before_commit(self, metadata: ObjectMetadata) -> None:
+        """Take an object as the last one before the committed offset, where none is in scope."""
+        self.before_commit = metadata
+        self._note_topic_id(metadata)
 
     def note_commit(self, metadata: ObjectMetadata, key: str) -> None:
         """Note whether an object begins at, ends at or contains the committed offset."""
@@ -114,6 +124,13 @@ class PartitionChain:
             self.commit_at_end.add(epoch)
         elif metadata.start < offset < metadata.end:
             self.commit_inside[epoch] = (Range(metadata.start, metadata.end), key)
+
+    def _note_topic_id(self, metadata: ObjectMetadata) -> None:
+        if (topic_id := metadata.topic_id) is None:
+            return
+        known = self.topic_ids.get(topic_id, Range(metadata.start, metadata.end))
+        if topic_id in self.topic_ids or len(self.topic_ids) < MAX_TOPIC_IDS:
+            self.topic_ids[topic_id] = Range(min(known.start, metadata.start), max(known.end, metadata.end))
 
     def count(self, metadata: ObjectMetadata, size: int, key: str) -> None:
         """Count an object that is in scope."""

@@ -134,7 +134,7 @@ async def _ask_again(
 
     The state is None where it is not needed, too.
     """
-    if not any(chain.branches for chain in chains.partitions.values()) and not needs_second_state(chains, state):
+    if not any(chain.extent for chain in chains.partitions.values()) and not needs_second_state(chains, state):
         return None, None
     fetch = Size(min(config.kafka.partition_fetch_bytes, FETCH_BYTES))
     reading = msgspec.structs.replace(config, kafka=msgspec.structs.replace(config.kafka, partition_fetch_bytes=fetch))

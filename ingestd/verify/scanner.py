@@ -17,7 +17,6 @@ from ingestd.sinks.listing import FIRST_DAY, LAST_DAY, Listing
 from ingestd.verify.body_verifier import BodyVerifier
 from ingestd.verify.chains import ChainVerifier, PartitionChain
 from ingestd.verify.gap_resolver import GapResolver
-from ingestd.verify.ranges import Range
 
 MAX_HEADS = 32  # objects that are checked at once
 MAX_LISTINGS = 4  # days that are listed at once
@@ -247,12 +246,11 @@ class Scanner:
         found = await self._head(name)
         if found is None or found[0].end < offset:
             return False
-        offsets = Range(found[0].start, found[0].end)
         chain.note_commit(found[0], name.key)
         extent = chain.branches.extent
         if extent is None:
-            chain.before_commit = offsets
-        elif offsets.start >= extent.end:
+            chain.add_before_commit(found[0])
+        elif found[0].start >= extent.end:
             # The chain continues after the time range; what is in between is rechecked with the gaps.
             self._chains.fill_gap(name, *found)
         return not chain.commit_unplaced or offset < 0

@@ -38,7 +38,7 @@ class Truncation(NamedTuple):
 def epochs_to_ask(chain: PartitionChain) -> list[int]:
     """The leader epochs that the log may know: those that do not end before it begins."""
     start = chain.log.start if chain.log is not None else 0
-    return [epoch for epoch, offsets in chain.branches.epochs() if offsets.end > start]
+    return [epoch for epoch, offsets in chain.epochs if offsets.end > start]
 
 
 def find_truncations(chain: PartitionChain, evidence: LogEvidence) -> Iterator[Truncation]:
@@ -50,7 +50,7 @@ def find_truncations(chain: PartitionChain, evidence: LogEvidence) -> Iterator[T
 
 def _by_epochs(chain: PartitionChain, evidence: LogEvidence, log: LogRange) -> Iterator[Truncation]:
     run: list[tuple[int, Range, EpochEnd]] = []  # epochs that follow each other and that the log has lost
-    for epoch, offsets in chain.branches.epochs():
+    for epoch, offsets in chain.epochs:
         end = evidence.epoch_ends.get((chain.partition, epoch))
         if end is not None and not (end.epoch == epoch and end.end >= offsets.end):
             run.append((epoch, offsets, end))
@@ -112,5 +112,5 @@ def same_log(chain: PartitionChain, evidence: LogEvidence) -> bool:
         for sample in chain.samples.newest_first()
     ) or any(
         (end := evidence.epoch_ends.get((chain.partition, epoch))) is not None and end.epoch == epoch
-        for epoch, _ in chain.branches.epochs()
+        for epoch, _ in chain.epochs
     )
