@@ -6,7 +6,7 @@ from ingestd.core.records import LogRange, Position
 from ingestd.verify.report import text
 from ingestd.verify.run import VerifyOptions
 from tests.archive import DAY, NOON, P0, Archive
-from tests.verify_world import TAG, after_truncation, forked, found, look, notes
+from tests.verify_world import TAG, after_truncation, forked, found, look, notes, with_epochs
 
 
 @pytest.fixture
@@ -22,11 +22,14 @@ async def test_a_fork_is_a_note_and_no_overlap(archive: Archive) -> None:
     report = await look(archive, VerifyOptions(objects_only=True, read=True))
     assert report.ok, report.problems
     (note,) = report.notes
-    assert (note.code, note.start, note.end, note.leader_epoch) == ("forked", 1000, 1500, 3)
-    assert "forked at 1000, by leader epoch 3: Kafka lost offsets 1000-1500 (500); their rows are kept" in note.message
+    assert (note.code, note.start, note.end, note.leader_epoch) == ("forked", 1000, 1500, 1)
+    assert note.message == (
+        "marketing_events[0]: forked at 1000, by leader epoch 3: Kafka lost offsets 1000-1500 (500) of leader epoch 1; "
+        "their rows are kept"
+    )
     (it,) = report.partitions
     assert (it.start, it.end, it.leader_epoch) == (0, 1900, 3)
-    assert [(fork.leader_epoch, fork.start, fork.lost_end) for fork in it.forks] == [(3, 1000, 1500)]
+    assert [(fork.leader_epoch, fork.start, fork.end, fork.later_epoch) for fork in it.forks] == [(1, 1000, 1500, 3)]
     assert (report.totals.rows, report.totals.lost_offsets) == (2400, 500)
 
 
@@ -93,9 +96,21 @@ async def test_a_second_fork_below_the_first_replaces_it(archive: Archive) -> No
     archive.add(P0, 700, 1200, NOON + 2 * DAY, named=700, leader_epoch=5)
     report = await look(archive)
     assert report.ok, report.problems
-    assert [(note.leader_epoch, note.start, note.end) for note in report.notes] == [(3, 1000, 1500), (5, 700, 1900)]
+    lost = [(note.leader_epoch, note.start, note.end) for note in report.notes]
+    assert lost == [(0, 700, 900), (1, 900, 1500), (3, 1000, 1900)]
     (it,) = report.partitions
     assert (it.start, it.end, it.leader_epoch) == (0, 1200, 5)
+
+
+async def test_an_epoch_that_kafka_has_lost_in_full_is_no_gap(archive: Archive) -> None:
+    """A replica became the leader that never had it, and that had all of the epoch before it."""
+    archive.chain(P0, 0, 1000, 1500, leader_epoch=0)
+    archive.add(P0, 1000, 1200, named=1000, leader_epoch=1)
+    archive.add(P0, 1500, 1600, named=1500, leader_epoch=2)
+    kafka = with_epochs({0: 0, 2: 1500}, LogRange(0, 1600))
+    report = await look(archive, VerifyOptions(), kafka)
+    assert report.ok, report.problems
+    assert [(note.leader_epoch, note.start, note.end) for note in report.notes] == [(1, 1000, 1200)]
 
 
 async def test_a_chain_may_begin_with_a_fork(archive: Archive) -> None:

@@ -1,8 +1,9 @@
 """The objects of one partition by the leader epoch of their records: the chain, and what Kafka has lost. Pure.
 
 Where Kafka has truncated its log, a later leader epoch has records at offsets of earlier ones. All that the earlier
-ones have from there on is lost for Kafka. So the chain is the last epoch from its first object on, below that the epoch
-before it, and so on. Of objects that do not know their epoch, none may overlap any other.
+ones have from there on is lost for Kafka. So the chain is the last epoch from its first object on, below that the last
+one before it that reaches it, and so on: Kafka may have lost a whole epoch in between, where a replica became the
+leader that never had it. Of objects that do not know their epoch, none may overlap any other.
 """
 
 from collections.abc import Iterator
@@ -44,11 +45,12 @@ class Segment(NamedTuple):
     end: int
 
 
-class Fork(NamedTuple):
-    """Where a later leader epoch replaces earlier ones, of which Kafka has lost `lost`."""
+class Lost(NamedTuple):
+    """What objects have of a leader epoch and Kafka has lost; the chain has epoch `later` from its start on."""
 
     epoch: int
-    lost: Range
+    offsets: Range
+    later: int
 
 
 class Gap(NamedTuple):
@@ -116,22 +118,34 @@ class Branches:
 
     def segments(self, up_to: int | None = None) -> list[Segment]:
         """The leader epochs in the chain in ascending order, as it was before there were later ones than `up_to`."""
+        rest = [branch for branch in self._known() if up_to is None or branch.epoch <= up_to]
         segments: list[Segment] = []
-        for branch in self._known():
-            if up_to is None or branch.epoch <= up_to:
-                segments = [*_below(segments, branch.start), Segment(branch, branch.start, branch.extent.end)]
+        end: int | None = None
+        while rest:
+            before = [branch for branch in rest if end is None or branch.start < end]
+            reaching = [branch for branch in before if end is None or branch.extent.end >= end]
+            if not before:
+                break
+            branch = (reaching or before)[-1]
+            last = branch.extent.end
+            segments.insert(0, Segment(branch, branch.start, last if end is None else min(last, end)))
+            end = branch.start
+            rest = [each for each in rest if each.epoch < branch.epoch]
         return segments
 
-    def forks(self) -> list[Fork]:
-        """The forks, the oldest first."""
-        forks: list[Fork] = []
-        segments: list[Segment] = []
+    def lost(self) -> list[Lost]:
+        """What Kafka has lost, the oldest epoch first."""
+        ends = {each.branch.epoch: each.end for each in self.segments()}
+        found = []
         for branch in self._known():
-            at = branch.start
-            if (end := max((each.end for each in segments), default=at)) > at:
-                forks.append(Fork(branch.epoch, Range(at, end)))
-            segments = [*_below(segments, at), Segment(branch, at, branch.extent.end)]
-        return forks
+            start, end = max(ends.get(branch.epoch, 0), branch.extent.start), branch.extent.end
+            if start < end:
+                found.append(Lost(branch.epoch, Range(start, end), self.at(start)))
+        return found
+
+    def replaced(self, epoch: int, offset: int) -> bool:
+        """Whether Kafka has lost the record of the epoch before an offset."""
+        return any(lost.epoch == epoch and lost.offsets.start < offset for lost in self.lost())
 
     def gaps(self) -> list[Gap]:
         """The gaps of the chain, then those of what Kafka has lost."""
@@ -189,8 +203,3 @@ class Branches:
         self.size += len(newer.ranges)
         del self._branches[older.epoch]
         self.merged = newer.epoch
-
-
-def _below(segments: list[Segment], at: int) -> list[Segment]:
-    """What remains of a chain where a later epoch replaces it."""
-    return [each._replace(end=min(each.end, at)) for each in segments if each.start < at]

@@ -250,16 +250,15 @@ class ChainVerifier:
             "gap", message, partition, key=before, other=after, offsets=offsets, leader_epoch=gap.lost_epoch
         )
 
-    def note_forks(self) -> None:
+    def note_lost(self) -> None:
         """Note and count what Kafka has lost of each chain, once all objects were added."""
         for partition, chain in sorted(self.partitions.items()):
-            for fork in chain.branches.forks():
-                lost = fork.lost
-                count = lost.end - lost.start
+            for epoch, offsets, later in chain.branches.lost():
+                count = offsets.end - offsets.start
                 chain.counts.lost_offsets += count
-                text = f"{partition}: forked at {lost.start}, by leader epoch {fork.epoch}: Kafka lost offsets {lost} "
-                text += f"({count}); their rows are kept"
-                self.notes.add("forked", text, partition, offsets=lost, leader_epoch=fork.epoch)
+                text = f"{partition}: forked at {offsets.start}, by leader epoch {later}: Kafka lost offsets {offsets} "
+                text += f"({count}) of leader epoch {epoch}; their rows are kept"
+                self.notes.add("forked", text, partition, offsets=offsets, leader_epoch=epoch)
             if chain.branches.merged != UNKNOWN:
                 text = f"{partition}: more than {self._max_epochs} leader epochs; the oldest ones count as one"
                 self.notes.add("not_compared", text, partition)

@@ -171,11 +171,12 @@ class ChainCounts(msgspec.Struct, kw_only=True):
 
 
 class ForkReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A fork: a later leader epoch begins at `start`, and Kafka has lost what was there, up to `lost_end`."""
+    """Offsets ``[start, end)`` of a leader epoch that Kafka has lost; the chain goes on at `start` with a later one."""
 
     leader_epoch: int
     start: int
-    lost_end: int
+    end: int
+    later_epoch: int
 
 
 class PartitionReport(msgspec.Struct, kw_only=True):
@@ -186,7 +187,7 @@ class PartitionReport(msgspec.Struct, kw_only=True):
     start: int | None = None  # of the first object
     end: int | None = None  # of the last object of the chain
     leader_epoch: int | None = None  # of that object
-    forks: list[ForkReport] = []  # the oldest first
+    forks: list[ForkReport] = []  # what Kafka has lost, the oldest leader epoch first
     committed: int | None = None
     committed_epoch: int | None = None  # the leader epoch of the record before it
     log_start: int | None = None

@@ -170,9 +170,7 @@ def _behind(chain: PartitionChain, commit: Position, extent: Range) -> bool:
 
 
 def _forked_before(chain: PartitionChain, commit: Position) -> bool:
-    epoch = commit.leader_epoch
-    forks = chain.branches.forks() if epoch is not None else []
-    return any(epoch is not None and epoch < fork.epoch and fork.lost.start < commit.offset for fork in forks)
+    return commit.leader_epoch is not None and chain.branches.replaced(commit.leader_epoch, commit.offset)
 
 
 def _notes(

@@ -42,7 +42,7 @@ class ReportHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportHeader) -> VerifyReport:
     """The report, once all objects were scanned."""
-    chains.note_forks()
+    chains.note_lost()
     _check_clusters(chains, state.cluster if state is not None else None)
     totals = ChainCounts()
     partitions = []
@@ -90,8 +90,10 @@ def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportH
 
 
 def _forks(chain: PartitionChain) -> list[ForkReport]:
-    forks = chain.branches.forks()
-    return [ForkReport(leader_epoch=fork.epoch, start=fork.lost.start, lost_end=fork.lost.end) for fork in forks]
+    return [
+        ForkReport(leader_epoch=lost.epoch, start=lost.offsets.start, end=lost.offsets.end, later_epoch=lost.later)
+        for lost in chain.branches.lost()
+    ]
 
 
 def _check_clusters(chains: ChainVerifier, expected: str | None) -> None:

@@ -188,7 +188,7 @@ class Scanner:
     async def _resolve(self, chain: PartitionChain) -> None:
         """Recheck a partition's gaps and forks, and name both objects of each overlap, with the names of all days."""
         branches, overlaps = chain.branches, self._chains.overlaps.get(chain.partition, [])
-        gaps, forked = branches.gaps(), bool(branches.forks())
+        gaps, forked = branches.gaps(), bool(branches.lost())
         if not gaps and not overlaps and not forked:
             return
         resolver = GapResolver(gaps, overlaps)

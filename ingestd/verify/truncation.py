@@ -94,8 +94,8 @@ def _by_timestamps(chain: PartitionChain, evidence: LogEvidence, log: LogRange) 
 def _truncation(chain: PartitionChain, lost: Range, why: str, log: LogRange) -> Truncation:
     """What of the new history is in no object: the chain went on where the lost records ended."""
     missing = Range(max(lost.start, log.start), min(lost.end, log.end))
-    forks = [fork.epoch for fork in chain.branches.forks() if fork.lost.start == lost.end]
-    return Truncation(lost, missing if missing.start < missing.end else None, why, *forks[-1:])
+    later = [each.later for each in chain.branches.lost() if each.offsets.start == lost.end]
+    return Truncation(lost, missing if missing.start < missing.end else None, why, *later[:1])
 
 
 def same_topic(chain: PartitionChain, offsets: Range, evidence: LogEvidence) -> bool | None:
