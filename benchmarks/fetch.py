@@ -70,7 +70,7 @@ async def by_ingestd(bootstrap: str, topic: str) -> AsyncGenerator[int, None]:
     await source.start(_Everything(source))
     try:
         while (fetched := await source.fetch()) is not None:
-            yield sum(map(len, fetched.values()))
+            yield sum(len(found.records) for found in fetched.values())
     finally:
         await source.stop()
 

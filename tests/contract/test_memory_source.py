@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 import pytest
 
 from ingestd.core.errors import SourceError
-from ingestd.core.records import PlainRecord, Position, TopicPartition
+from ingestd.core.records import EpochEnd, PlainRecord, Position, TopicPartition
 from tests.contract.leader_epoch_contract import EpochWorld, LeaderEpochContract
 from tests.contract.source_contract import Reader, RecordingListener, SourceContract, offsets
 from tests.fakes.memory_source import MemoryLog, MemorySource
@@ -106,3 +106,16 @@ def test_the_log_only_grows_at_its_end() -> None:
     log = MemoryLog({P0: [record(3)]})
     with pytest.raises(ValueError, match="below the log's end 4"):
         log.append(P0, record(3))
+
+
+@pytest.mark.parametrize(
+    ("start", "ends"), [(1, [2, 4, 6]), (2, [2, 4, 6]), (3, [3, 4, 6]), (5, [5, 5, 6]), (6, [6, 6, 6])]
+)
+def test_an_epoch_that_retention_has_removed_ends_where_the_log_begins(start: int, ends: list[int]) -> None:
+    """As a broker says: it has forgotten where the epoch ended."""
+    log = MemoryLog({P0: [record(0), record(1)]})
+    for offset in (2, 4):
+        log.elect(P0)
+        log.append(P0, record(offset), record(offset + 1))
+    log.trim(P0, start)
+    assert [log.epoch_end(P0, epoch) for epoch in range(3)] == [EpochEnd(epoch, end) for epoch, end in enumerate(ends)]

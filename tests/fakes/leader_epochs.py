@@ -25,6 +25,12 @@ class LeaderEpochs:
         if not self._starts or self._starts[-1][0] != self.current:
             self._starts.append((self.current, log_end))
 
+    def trim(self, log_start: int) -> None:
+        """Retention has removed the records before `log_start`, and with them the epochs that ended there."""
+        gone = [epoch for epoch, start in self._starts if start <= log_start]
+        if gone:
+            self._starts = [(gone[-1], log_start), *self._starts[len(gone) :]]
+
     def at(self, offset: int) -> int:
         """The epoch of the record at `offset`."""
         return max(epoch for epoch, start in self._starts if start <= offset)

@@ -51,6 +51,7 @@ class MemoryLog:
         records = self._records[partition]
         del records[: bisect_left(records, start, key=attrgetter("offset"))]
         self._starts[partition] = start
+        self._epochs[partition].trim(start)
         self._ends[partition] = max(self._ends[partition], start)
 
     def elect(self, partition: TopicPartition, end: int | None = None) -> None:

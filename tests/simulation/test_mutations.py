@@ -20,7 +20,8 @@ from ingestd.sinks.create_only import create_or_find
 from tests.simulation import virtual_time
 from tests.simulation.broker import Member
 from tests.simulation.store import Store
-from tests.simulation.world import START, World
+from tests.simulation.worker import START
+from tests.simulation.world import World
 
 SEEDS = 60  # the rarest of these shows within the first dozens
 SECONDS = 75  # over a midnight
@@ -217,14 +218,6 @@ def fork_named_after_its_position(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChainObjects, "_beginning", beginning)
 
 
-def fork_beside_an_object_without_an_epoch_in_its_name(patch: pytest.MonkeyPatch) -> None:
-    """What a daemon with `halt` wrote of the new history is written again."""
-
-    async def nothing(*_: Any) -> None: ...
-
-    patch.setattr(ChainObjects, "next_after_truncation", nothing)
-
-
 def older_history_taken_for_a_newer_one(patch: pytest.MonkeyPatch) -> None:
     """The chain forks where the log has gone back, and skips what it never read of the older history."""
 
@@ -257,7 +250,6 @@ TRUNCATION_MUTATIONS = [
     epoch_of_objects_not_checked,
     fork_without_epochs_in_names,
     fork_named_after_its_position,
-    fork_beside_an_object_without_an_epoch_in_its_name,
     older_history_taken_for_a_newer_one,
 ]
 

@@ -20,7 +20,8 @@ from ingestd.verify.run import VerifyOptions, verify
 from tests.simulation import virtual_time
 from tests.simulation.broker import Broker
 from tests.simulation.store import Connection
-from tests.simulation.world import PARTITIONS, World
+from tests.simulation.worker import PARTITIONS
+from tests.simulation.world import World
 
 SETTINGS = load(environ={}, flags=[Flag("--topic", "kafka.topics", PARTITIONS[0].topic)])
 COST = 4  # of a seed, compared with one without verifications

@@ -8,94 +8,15 @@ from collections import Counter
 from datetime import UTC, datetime
 from itertools import pairwise
 
-import msgspec
-
-from ingestd.config.model import BatchConfig, BreakerConfig, EventsConfig, SinkConfig
-from ingestd.config.types import Seconds, Size
-from ingestd.core.batch import Batch
-from ingestd.core.breaker import Breaker
-from ingestd.core.chain import ChainPolicy
-from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord, Position, TopicPartition
-from ingestd.core.validation import Validator
-from ingestd.ops.metrics import Metrics
-from ingestd.pipeline.chain_objects import Dependencies
-from ingestd.pipeline.ingest import Pipeline
-from ingestd.sinks.retry import SinkRetrier
-from tests.simulation.broker import Broker, Member
+from tests.simulation.broker import Broker
 from tests.simulation.store import Connection, Store
-from tests.simulation.virtual_time import SlowExecutor
-
-START = datetime(2026, 11, 22, 23, 59, 0, tzinfo=UTC).timestamp()  # a minute before midnight: dates matter
-PARTITIONS = [TopicPartition("events", number) for number in range(3)]
-LIMITS = BatchConfig(interval=Seconds(3), records=15, bytes=Size(1 << 20), memory=Size(1 << 20))
-TIGHT = 8 << 10  # a budget of a few batches: the flow often waits for room
-NEVER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
-
+from tests.simulation.worker import PARTITIONS, START, Violation, Worker
 
 Identity = tuple[TopicPartition, int, int | None]
 """Of a record: its partition, offset and leader epoch."""
-
-
-class Violation(AssertionError):
-    """A promise was broken."""
-
-
-class Worker:
-    """One daemon, without its process."""
-
-    def __init__(self, world: "World", *, strict: bool, interval: float, forks: bool) -> None:
-        self.member = Member(world.broker)
-        self.metrics = Metrics()
-        self.world = world
-        self.forks = forks
-        layout = ObjectKeys()
-        config = SinkConfig(retry_initial=Seconds(0.1), retry_max=Seconds(2))
-        sink = Connection(world.store)
-        dependencies = Dependencies(
-            source=self.member,
-            sink=sink,
-            retrier=SinkRetrier(config, self.metrics.upload_retried, random.Random(world.rng.random())),
-            metrics=self.metrics,
-            executor=SlowExecutor(lambda: world.rng.expovariate(30)),
-            wall_clock=lambda: START + world.rng.uniform(-1e5, 1e5),
-        )
-        memory = Size(world.rng.choice([TIGHT, LIMITS.memory]))
-        self.limits = msgspec.structs.replace(LIMITS, interval=Seconds(interval), memory=memory)
-        events = EventsConfig(unknown_types="reject" if strict else "accept")
-        policy = ChainPolicy(layout, layout.commit_tag(sink.url), skip_lost=True, fork=forks)
-        self.pipeline = Pipeline(
-            self.limits, dependencies, Validator(events, load_model(None)), Breaker(NEVER), policy, revoke_timeout=2.0
-        )
-        self.task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        await self.pipeline.run()
-        await self.member.stop()
-
-    def check(self) -> None:
-        """I7 and I9: what it holds, and where every record that it took is."""
-        totals = self.metrics.counters.totals()
-        in_flight = self.pipeline.held_records
-        accounted = totals.landed + totals.quarantined + totals.released + in_flight
-        if totals.consumed != accounted:
-            raise Violation(f"I9: consumed {totals.consumed} is not {accounted}: {totals}, in flight {in_flight}")
-        holes = len(PARTITIONS) * 2 * Batch.overhead_bytes  # a hole's batch holds nothing, and waits for no room
-        if self.pipeline.held_bytes > self.limits.memory + holes:
-            raise Violation(f"I7: {self.pipeline.held_bytes} bytes are held, the budget is {self.limits.memory}")
-        halted = {writer.partition: writer.halt for writer in self.pipeline.writers.values() if writer.halt}
-        for partition, halt in halted.items():
-            expected = self.world.truncated[partition] and (not self.world.forks or halt.code == "misaligned")
-            # A tool may have reset the group to a boundary that was lost meanwhile.
-            if halt.code not in {"log_truncated", "misaligned"} or not expected:
-                raise Violation(f"halted for no reason: {partition} {halt.code}: {halt}")
-
-    def crash(self) -> None:
-        """SIGKILL: nothing is flushed, nobody is told; what was sent is on its way."""
-        self.member.die()
-        self.task.cancel()
 
 
 class World:
@@ -245,6 +166,17 @@ class World:
             self.broker.truncate(partition, max(start, end - self.rng.choice([0, 1, 5, 20, 60])))
         self.lost_upstream |= before
         self.lost_upstream -= self._in_log(partition)
+        if self.rng.random() < 0.5:
+            self._later(self._commit_late(partition))
+
+    async def _commit_late(self, partition: TopicPartition) -> None:
+        """The commit of a paused worker comes: of what it read last before the truncation."""
+        read = [landed for each, landed in self._objects() if each == partition]
+        await asyncio.sleep(self.rng.uniform(0, 15))
+        if read and not self.broker.calm:
+            last = self.rng.choice(read[-3:])
+            tag = ObjectKeys().commit_tag(Connection.url)
+            self.broker.committed[partition] = Position(last.end, tag, "sim", last.leader_epoch)
 
     def _retain(self) -> None:
         partition = self.rng.choice(PARTITIONS)
@@ -395,9 +327,9 @@ class World:
             if (end < start or (end > start and epoch == next_epoch)) and partition not in self.went_back:
                 raise Violation(f"{'I1: overlap' if start < end else 'I3: gap'} in {partition}: {chain}")
         committed = self.broker.committed.get(partition)
-        if self._awaits_fork(partition) or (
-            not self.broker.logs[partition] and (committed is None or not committed.commit_tag)
-        ):
+        untagged = committed is None or not committed.commit_tag
+        is_empty = not self.broker.logs[partition]
+        if self._awaits_fork(partition) or (is_empty and (untagged or self.truncated[partition])):
             return  # nothing was left to read, so the worker was stopped before it found or adopted the chain's end
         ends = self._ends(partition)
         if partition in self.went_back:
