@@ -40,6 +40,7 @@ def exercised() -> Metrics:
     it.upload_retried("SlowDown")
     landed(it, A0, rows=4, rejected=1)
     it.adopted(A0, 3)
+    it.forked(A0, 0)
     it.released(A0, 1)
     it.committed(A0, 0.01)
     it.commit_refused(A0)

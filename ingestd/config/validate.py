@@ -15,7 +15,7 @@ from ingestd.core.errors import ConfigError
 from ingestd.core.sink_url import parse_sink_url
 
 # Object keys contain them: a file system takes at most 255 bytes per name, S3 1024 bytes per key.
-TOPIC_MAX = 190
+TOPIC_MAX = 174
 PREFIX_MAX = 400
 
 

@@ -238,6 +238,13 @@ PIPELINE = {
         "Retention has removed 7 records of t before they were read.",
         [{of("ingestd_records_lost_upstream_total", topic="t"): "7x60"}],
     ),
+    "IngestdLogTruncated": Case(
+        15,
+        {of("ingestd_partition_forks_total", topic="t"): "0x10 2x60"},
+        TOPIC,
+        "Kafka has lost records of t; chains have gone on after it 2 times.",
+        [{of("ingestd_partition_forks_total", topic="t"): "2x60"}],
+    ),
     "IngestdUnaccounted": Case(
         6,
         ledger(in_flight=2),

@@ -59,6 +59,7 @@ class Broker:
         gone = [record for record in self.logs[partition] if record.offset < offset]
         self.logs[partition] = [record for record in self.logs[partition] if record.offset >= offset]
         self.starts[partition] = max(self.starts[partition], offset)
+        self.epochs[partition].trim(self.starts[partition])
         return gone
 
     async def latency(self) -> None:
