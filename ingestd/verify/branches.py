@@ -6,7 +6,7 @@ one before it that reaches it, and so on: Kafka may have lost a whole epoch in b
 leader that never had it. Of objects that do not know their epoch, none may overlap any other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ingestd.verify.ranges import Range, Ranges
@@ -175,6 +175,19 @@ class Branches:
             if branch.epoch > self.merged and part.start < part.end:
                 found.append((branch.epoch, part))
         return found
+
+    def all_epochs(self) -> list[tuple[int, Range]]:
+        """The leader epochs that can be compared with the log's, in the chain or not."""
+        return [(branch.epoch, branch.extent) for branch in self._known() if branch.epoch > self.merged]
+
+    def in_log(self, ends: Mapping[int, int]) -> Ranges:
+        """The offsets of all objects with records that the log has: of these epochs, up to where each ends."""
+        ranges = Ranges()
+        for branch in self._known():
+            for each in branch.ranges:
+                if (end := min(each.end, ends.get(branch.epoch, 0))) > each.start:
+                    ranges.add(each.start, end)
+        return ranges
 
     def _known(self) -> Iterator[Branch]:
         """The leader epochs, the oldest first."""

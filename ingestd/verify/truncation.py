@@ -11,7 +11,7 @@ import msgspec
 
 from ingestd.core.records import EpochEnd, LogRange, TopicPartition
 from ingestd.verify.chains import PartitionChain
-from ingestd.verify.ranges import Range
+from ingestd.verify.ranges import Range, Ranges
 
 
 class LogEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,14 +38,28 @@ class Truncation(NamedTuple):
 def epochs_to_ask(chain: PartitionChain) -> list[int]:
     """The leader epochs that the log may know: those that do not end before it begins."""
     start = chain.log.start if chain.log is not None else 0
-    return [epoch for epoch, offsets in chain.epochs if offsets.end > start]
+    known = chain.branches.all_epochs() if chain.branches else chain.epochs
+    return [epoch for epoch, offsets in known if offsets.end > start]
 
 
 def find_truncations(chain: PartitionChain, evidence: LogEvidence) -> Iterator[Truncation]:
     """The truncations of a partition's log, in the order of offsets: by leader epochs, then by timestamps."""
     log = evidence.logs[chain.partition]
-    yield from _by_epochs(chain, evidence, log)
-    yield from _by_timestamps(chain, evidence, log)
+    known = {epoch: evidence.epoch_ends.get((chain.partition, epoch)) for epoch in epochs_to_ask(chain)}
+    ends = {epoch: end.end for epoch, end in known.items() if end is not None and end.epoch == epoch}
+    landed = chain.branches.in_log(ends)
+    for found in (*_by_epochs(chain, evidence, log), *_by_timestamps(chain, evidence, log)):
+        if (missing := found.missing) is None:
+            yield found
+            continue
+        # Where Kafka went back to an older history, objects of an earlier epoch may have what a later one replaced.
+        rest = Ranges()
+        rest.add(missing.start - 1, missing.start)
+        rest.add(missing.end, missing.end + 1)
+        for part in landed.shared(*missing):
+            rest.add(*part)
+        if gaps := rest.gaps():
+            yield found._replace(missing=Range(gaps[0].start, gaps[-1].end))
 
 
 def _by_epochs(chain: PartitionChain, evidence: LogEvidence, log: LogRange) -> Iterator[Truncation]:
