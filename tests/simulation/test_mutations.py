@@ -26,7 +26,7 @@ from tests.simulation.world import World
 SEEDS = 60  # the rarest of these shows within the first dozens
 SECONDS = 75  # over a midnight
 TRUNCATIONS = 0.35  # their share of what goes wrong
-TRUNCATION_SEEDS = 100
+TRUNCATION_SEEDS = 250
 
 
 def unconditional_put(patch: pytest.MonkeyPatch) -> None:
