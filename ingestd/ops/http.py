@@ -13,7 +13,8 @@ from ingestd.core.errors import ConfigError
 
 MAX_CONNECTIONS = 64
 MAX_STREAMS = 8  # responses without an end, beside the connections above
-MAX_LINE_BYTES = 2048  # of the request line, and of one header
+MAX_LINE_BYTES = 2048  # of the request line
+MAX_HEADER_BYTES = 8 << 10  # of one: a browser sends the cookies that other programs on this host have set, too
 MAX_HEADERS = 64
 DEADLINE_S = 10.0  # for a whole connection: connect, one request, the response; for each event of a stream
 STOP_WAIT_S = 1.0  # for handlers that still run when the server stops
@@ -171,7 +172,7 @@ class _Connection(web.RequestHandler):
             access_log=_http_log,
             logger=_http_log,
             max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
             lingering_time=0,
         )

@@ -43,7 +43,7 @@ _LOAD = {
     FILE_ROW_NUMBER: (_INTEGER, "Row in that object, from 1"),
     LOADED_AT: (_TIME, "When the load of the object began, UTC"),
 }
-# Words that Snowflake accepts as a column's name only in quotes.
+# Words that Snowflake accepts as a name only in quotes.
 _RESERVED = frozenset(
     re.findall(
         r"\w+",
@@ -119,7 +119,12 @@ def definition(column: Column) -> str:
 
 def qualified(snowflake: SnowflakeConfig, name: str) -> str:
     """`name` with its database and schema."""
-    return f"{snowflake.database}.{snowflake.schema}.{name}"
+    return ".".join(map(object_name, (snowflake.database, snowflake.schema, name)))
+
+
+def object_name(name: str) -> str:
+    """The name of a configured object: as it was given; quoted in upper case, the same object, if it is reserved."""
+    return f'"{name.upper()}"' if name.lower() in _RESERVED else name
 
 
 def identifier(name: str) -> str:
