@@ -269,6 +269,23 @@ def test_the_log_of_a_one_shot_command_is_text_where_there_is_no_terminal(
         assert line.startswith("{") is not is_text
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604, 0o644])
+@pytest.mark.parametrize("where", ["kafka.sasl_password_file", "configuration"])
+def test_a_secret_that_every_user_can_read_is_told(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], tmp_path: Path, mode: int, where: str
+) -> None:
+    file = tmp_path / "file"
+    argv = ["check", "--set", f"{where}={file}"]
+    file.write_text("secret")
+    if where == "configuration":
+        file.write_text('[kafka]\nsasl_password = "correct-horse"\n')
+        argv = ["check", "--config", str(file)]
+    file.chmod(mode)
+    assert cli.main(argv) == 0
+    told = f"every user of this machine can read {file}, which has kafka.sasl_password" in capsys.readouterr().err
+    assert told is bool(mode & 0o004)
+
+
 @pytest.mark.parametrize("argv", ["--version", "-V", "verify --version"])
 def test_version(capsys: pytest.CaptureFixture[str], argv: str) -> None:
     assert cli.main(argv.split()) == 0

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ingestd.config.load import Flag, Settings, load
 from ingestd.config.model import LogConfig
-from ingestd.config.secrets import REDACTION
+from ingestd.config.secrets import REDACTION, exposed_files
 from ingestd.config.types import Secret
 from ingestd.config.validate import KEYS, value_of
 from ingestd.ops import logs
@@ -28,7 +28,7 @@ def prepare(path: str | None, flags: Sequence[Flag], *, is_daemon: bool) -> Sett
             REDACTION.hide(value.reveal(), fixed=True)
     for name in _AWS_SECRETS:
         REDACTION.hide(os.environ.get(name), fixed=True)
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *exposed_files(settings.config, settings.origins)):
         _log.warning("%s", warning)
     return settings
 
