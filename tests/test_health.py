@@ -192,6 +192,40 @@ async def test_an_occupied_port_is_a_configuration_error() -> None:
             await _server(port=port).start()
 
 
+async def _status(host: str, port: int) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    line = await reader.readline()
+    writer.close()
+    return line
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this host has no IPv6")
+async def test_the_host_of_both_families_serves_both() -> None:
+    server = _server(host="::", port=0)
+    port = await server.start()
+    try:
+        for host in ("127.0.0.1", "::1"):
+            assert b" 200 " in await _status(host, port)
+        with pytest.raises(ConfigError, match=rf"cannot listen on \[::\]:{port}, the port is in use"):
+            await _server(host="::", port=port).start()
+    finally:
+        await server.stop()
+
+
+async def test_a_host_without_ipv6_serves_ipv4_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    server = _server(host="::", port=0)
+    port = await server.start()
+    try:
+        assert b" 200 " in await _status("127.0.0.1", port)
+    finally:
+        await server.stop()
+    assert "listens on 0.0.0.0 only" in caplog.text
+
+
 async def test_an_unusable_host_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"health\.host = '192\.0\.2\.1'"):
         await _server(host="192.0.2.1", port=0).start()

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from ingestd.core.errors import ConfigError
+from ingestd.core.formatting import address
 
 MAX_CONNECTIONS = 64
 MAX_STREAMS = 8  # responses without an end, beside the connections above
@@ -95,8 +97,11 @@ class HttpServer:
         assert server is not None
         try:
             # Not one of aiohttp's sites: they have no bound on connections and none on the time of a request.
+            where: dict[str, Any] = {"host": self._host, "port": self._port}
+            if self._host == "::":
+                where = {"sock": _both_families(self._port)}
             self._listener = await asyncio.get_running_loop().create_server(
-                lambda: _Connection(self._connections, self._streams, server), self._host, self._port, backlog=BACKLOG
+                lambda: _Connection(self._connections, self._streams, server), backlog=BACKLOG, **where
             )
         except OSError as error:
             await self._runner.cleanup()
@@ -146,8 +151,16 @@ async def _ignore_expect(_: web.Request) -> None:
     """No "100 Continue": bodies are not read."""
 
 
+def _both_families(port: int) -> socket.socket:
+    """A socket that takes IPv4 and IPv6, which asyncio's own for "::" does not; IPv4 alone where there is no IPv6."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+    log.warning("this host has no IPv6: health.host = :: listens on 0.0.0.0 only")
+    return socket.create_server(("0.0.0.0", port), backlog=BACKLOG)  # noqa: S104 - it was asked for
+
+
 def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
-    where = f"cannot listen on {host}:{port}"
+    where = f"cannot listen on {address(host, port)}"
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
             f"health.port = {port}: {where}, the port is in use",
