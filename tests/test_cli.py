@@ -72,10 +72,22 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
     return fake
 
 
-@pytest.mark.parametrize("argv", [[], ["run"], ["--log-level", "info"], ["run", "--set", "grace=60s"]])
+@pytest.mark.parametrize("argv", [["run"], ["--log-level", "info"], ["run", "--set", "grace=60s"]])
 def test_run_is_the_default_command(daemon: Daemon, argv: list[str]) -> None:
     assert cli.main(argv) == 0
     assert [command for command, _ in daemon.calls] == ["run"]
+
+
+def test_without_any_word_it_prints_the_help(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert not daemon.calls
+    assert "Usage: ingestd [COMMAND] [FLAGS]" in capsys.readouterr().out
+
+
+def test_a_setting_in_the_environment_is_enough_to_run(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGESTD__SOURCE", "simulator")
+    assert cli.main([]) == 0
+    assert [settings.config.source for _, settings in daemon.calls] == ["simulator"]
 
 
 def test_every_named_flag_of_run_sets_its_key(daemon: Daemon) -> None:
@@ -118,14 +130,14 @@ def test_the_last_flag_for_a_key_wins(daemon: Daemon) -> None:
 def test_the_configuration_file_is_read(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     cli.main(["--config", "config/demo.toml"])
     monkeypatch.setenv("INGESTD_CONFIG", "config/demo.toml")
-    cli.main([])
+    cli.main(["run"])
     assert [settings.origins["source"] for _, settings in daemon.calls] == ["config/demo.toml"] * 2
 
 
 @pytest.mark.parametrize("outcome", [0, 1, 3])
 def test_the_exit_code_of_the_daemon_is_the_exit_code(daemon: Daemon, outcome: int) -> None:
     daemon.outcome = outcome
-    assert cli.main([]) == outcome
+    assert cli.main(["run"]) == outcome
 
 
 @pytest.mark.parametrize(
@@ -146,7 +158,7 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(
     for _ in range(depth):
         outcome = ExceptionGroup("unhandled errors in a TaskGroup", [outcome])
     daemon.outcome = outcome
-    assert cli.main([]) == code
+    assert cli.main(["run"]) == code
     (line,) = capsys.readouterr().err.splitlines()
     fields = json.loads(line)
     assert (fields["level"], fields["message"]) == ("ERROR", "no (do)")
@@ -156,7 +168,7 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(
 def test_an_unexpected_error_is_logged_with_its_traceback(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     for outcome in (KeyError("x"), BaseExceptionGroup("g", [SourceError("known"), KeyError("x")])):
         daemon.outcome = outcome
-        assert cli.main([]) == 1
+        assert cli.main(["run"]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert json.loads(line)["level"] == "ERROR"
         assert "KeyError: 'x'" in json.loads(line)["exception"]
@@ -166,7 +178,7 @@ def test_an_interrupt_before_the_daemon_listens_ends_quietly(
     daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     daemon.outcome = KeyboardInterrupt()
-    assert cli.main([]) == 130
+    assert cli.main(["run"]) == 130
     assert not capsys.readouterr().err
 
 
@@ -175,7 +187,7 @@ def test_a_configured_secret_is_removed_from_the_log(
 ) -> None:
     monkeypatch.setenv("INGESTD__KAFKA__SASL_PASSWORD", "correct-horse")
     daemon.outcome = RuntimeError("sent correct-horse")
-    assert cli.main([]) == 1
+    assert cli.main(["run"]) == 1
     assert "correct-horse" not in capsys.readouterr().err
 
 
@@ -193,6 +205,7 @@ def test_a_configured_secret_is_removed_from_the_log(
         (["run", "--source"], "ingestd: option '--source' requires an argument (give --source kafka|simulator)"),
         (["run", "--demo=yes"], "ingestd: option '--demo' does not take a value (give --demo)"),
         (["run", "twice"], "ingestd: got unexpected extra argument (twice) (`ingestd run --help` lists what is accept"),
+        (["--source", "kafka", "check"], "(check) (put the command first: `ingestd check ...`)"),
         (["query"], "ingestd: missing argument 'SQL' (`ingestd query --help` lists what is accepted)"),
         (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
         (["requeue", "--reason", "x"], "ingestd: --reason 'x' is not accepted (give one of null_value, empty_value, "),
@@ -353,7 +366,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixtur
     monkeypatch.setenv("_INGESTD_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
-    assert cli.main([]) == 0
+    assert cli.main(["run"]) == 0
     return [found.removeprefix("plain,") for found in capfdbinary.readouterr().out.decode().splitlines()]
 
 

@@ -1,5 +1,6 @@
 """Lists the commands and parses a command line. The file of a command is imported only when the command is named."""
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import chain
@@ -24,6 +25,7 @@ examples:
   ingestd requeue --config config/production.toml --reason unknown_type --dry-run
 
 Without a command, ingestd runs the daemon: `ingestd --source simulator` is `ingestd run --source simulator`.
+Without any flag or INGESTD_ variable it prints this help.
 The flags --config, --set and --log-level may stand before the command, too.
 `ingestd help COMMAND` lists the flags of a command. `ingestd completion --help` says how a shell completes them.
 
@@ -135,6 +137,10 @@ class Program(CommandGroup):
     """`ingestd` itself: runs the daemon where the first word is a flag, or there is none."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing and not any(name.startswith("INGESTD_") for name in os.environ):
+            # Nobody has said what to read and where to write: defaults would try a broker on this machine for ever.
+            say(f"{ctx.get_help()}\n")
+            ctx.exit(2)
         args = self._command_first(args)
         own = {"-h", "--help", "-V", "--version"}
         if (args and args[0].startswith("-") and args[0] not in own) or not (args or ctx.resilient_parsing):

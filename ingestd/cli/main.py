@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +18,7 @@ from ingestd.core.formatting import clean
 
 CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and errors.EXIT_PROBLEMS
 
+_EXTRA = re.compile(r"unexpected extra arguments? \((\S+?)[ )]")
 _LONG_RUNNING = {"run", "produce"}  # their logs are collected, so they are JSON where nobody looks on
 
 _log = logging.getLogger(__name__)
@@ -67,6 +69,8 @@ def _explain(error: click.UsageError) -> str:
     hint = f"`{context.command_path} --help` lists what is accepted"
     if isinstance(command, click.Group):
         hint = f"give one of {', '.join(command.commands)}"
+    if (extra := _EXTRA.search(message)) and extra[1] in PROGRAM.commands:
+        hint = f"put the command first: `ingestd {extra[1]} ...`"
     match error:
         case click.NoSuchOption() | click.exceptions.NoSuchCommand():
             message = error.message.rstrip(".")
