@@ -199,6 +199,7 @@ def test_a_key_that_is_not_an_identifier_is_quoted() -> None:
     )
     assert '$1:"a b"::STRING' in found
     assert '    "ORDER",\n' in found
+    assert '$1:"order"::STRING' in copy(SnowflakeConfig(), columns(model), "select")
     assert "$1:amount::NUMBER(38,0)" in found
 
 

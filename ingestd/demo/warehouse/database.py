@@ -19,9 +19,9 @@ import msgspec
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import ConfigError, WarehouseError
-from ingestd.demo.warehouse.dialect import Dialect
+from ingestd.demo.warehouse.dialect import Dialect, duckdb_name
 from ingestd.snowflake.features import NOW, SCORE, relations
-from ingestd.snowflake.table import Column, create_table, deduplicated, identifier
+from ingestd.snowflake.table import Column, create_table, deduplicated
 
 MAX_ROWS = 1000  # of a result, unless the caller asks for another number
 PAGE_TIMEOUT_S = 5.0  # of a query that the page waits for
@@ -157,7 +157,7 @@ class Warehouse:
         for column in columns:
             if column.name not in existing:
                 kind = self.dialect.type(column.type)
-                connection.execute(f"ALTER TABLE {self.table} ADD COLUMN {identifier(column.name)} {kind}")
+                connection.execute(f"ALTER TABLE {self.table} ADD COLUMN {duckdb_name(column.name)} {kind}")
         connection.execute(_HISTORY)
         self._create_view(connection, self._deduplicated, deduplicated(self.table, columns))
         arguments = ", ".join(name for name, _ in SCORE.arguments)

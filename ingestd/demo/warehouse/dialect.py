@@ -100,6 +100,11 @@ class Dialect:
             raise WarehouseError("the statement is nested too deeply") from None
 
 
+def duckdb_name(name: str) -> str:
+    """A column's name in DuckDB's own SQL, which reserves other words than Snowflake's; case does not matter to it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _has_zone(node: exp.Expr) -> bool:
     return isinstance(node.parent, exp.ConvertTimezone)
 
