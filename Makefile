@@ -19,6 +19,7 @@ PEERS ?=
 PEER_ROUNDS ?= 2
 CONNECT_PLUGINS ?=
 VECTOR ?=
+TESTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -44,11 +45,11 @@ setup: $(DEV) ## Create .venv with everything that development needs
 demo: $(RUNTIME) ## Run the daemon on simulated events, with a live page (DURATION=5m); needs Python 3.11+ only
 	$(BIN)/ingestd --config config/demo.toml --source simulator --duration $(DURATION) --demo
 
-test: ## Lint, check types, then run every test of the product against real Kafka and S3; gets Java and Maven with apt
+test: ## Lint, check types, then run every test of the product against real Kafka and S3; gets Java and Maven with apt (TESTS=tests/test_batch.py: a part)
 	$(NEEDS) test --install
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m tests.services --check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 test-deploy: ## Test deploy/, releases, the live page and the benchmarks; needs Debian or Ubuntu, and root
 	$(NEEDS) test-deploy --install
