@@ -1,10 +1,10 @@
 """Tries the two commands on bare machines: ``python3 tests/fresh_machine.py bookworm trixie sid``, as root on Debian.
 
-Each is a root directory that debootstrap makes, with Python, make and git and nothing else. The last commit is cloned into
-a path with a space, and run without a terminal: `make demo` by an ordinary user, `make test` by root. The report has the
-seconds, the sizes, and what is left behind: processes, and files outside of the clone.
+Each is a root directory that debootstrap makes, with Python, make and git and nothing else. The last commit is cloned
+into a path with a space, and run without a terminal: `make demo` by an ordinary user, `make test` by root. The report
+has the seconds, the sizes, and what is left behind: processes, and files outside of the clone.
 
-It stands on the standard library. --tests names a part of the tests; --folder is where the roots are kept for the next time.
+It stands on the standard library. --tests names a part of the tests; --folder is where bare roots and logs stay.
 """
 
 import argparse
@@ -178,7 +178,7 @@ def run(root: Path, user: str, directory: str, command: str) -> "subprocess.Comp
         "GIT_CONFIG_VALUE_0": "*",
         **{key: value for key, value in os.environ.items() if _OURS.match(key)},
     }
-    mounts = 'for name in dev sys; do mount --rbind /$name "$0/$name"; done; mount -t proc proc "$0/proc"; exec chroot "$0" "$@"'
+    mounts = 'mount --rbind /dev "$0/dev"; mount -t proc proc "$0/proc"; exec chroot "$0" "$@"'
     become = [] if user == "root" else ["setpriv", "--reuid=newcomer", "--regid=newcomer", "--init-groups"]
     init = ["/bin/bash", "-c", _INIT, "init", directory, *become, "/bin/bash", "-c", command]
     return subprocess.run(
