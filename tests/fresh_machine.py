@@ -61,6 +61,7 @@ class Outcome(NamedTuple):
     seconds: float
     clone_mb: int
     left: str
+    said: str
 
 
 def steps(tests: str) -> list[Step]:
@@ -70,7 +71,7 @@ def steps(tests: str) -> list[Step]:
         Step(
             "demo without venv", "newcomer", "make demo DURATION=20s", succeeds=False, says="needs Python's module venv"
         ),
-        Step("(install venv)", "root", "apt-get install -y -qq python3-venv", succeeds=True),
+        Step("(install venv)", "root", "apt-get install -y -qq python3-venv > /dev/null", succeeds=True),
         Step("demo", "newcomer", "make demo DURATION=20s", succeeds=True, says="verified"),
         Step("demo again", "newcomer", "make demo DURATION=20s", succeeds=True, says="verified"),
         Step("test without Java", "newcomer", "make test", succeeds=False, says="needs Java 17 or newer, Maven"),
@@ -101,22 +102,20 @@ def tried(folder: Path, suite: str, mirror: str, tests: str) -> bool:
     with machine(folder, suite, mirror) as root:
         python = run(root, "root", "/", "python3 --version").stdout.strip()
         print(f"\n{suite}, {python}\n", flush=True)
-        print("| Step | Good | Seconds | Clone, MB | Left behind |\n|---|---|---:|---:|---|", flush=True)
+        print("| Step | Good | Seconds | Clone, MB | Says | Left behind |\n|---|---|---:|---:|---|---|", flush=True)
         outcomes = []
         for step in steps(tests):
             outcome = done(root, step, folder / f"{suite}.log")
             outcomes.append(outcome)
             sign = "yes" if outcome.good else "NO"
-            print(f"| {step.what} | {sign} | {outcome.seconds:.0f} | {outcome.clone_mb} | {outcome.left} |", flush=True)
-            if step.user == "newcomer" and not step.succeeds:
-                print(f"  {last_words(folder / f'{suite}.log')}", flush=True)
+            numbers = f"{outcome.seconds:.0f} | {outcome.clone_mb}"
+            print(f"| {step.what} | {sign} | {numbers} | {outcome.said} | {outcome.left} |", flush=True)
     return all(outcome.good for outcome in outcomes)
 
 
 def done(root: Path, step: Step, log: Path) -> Outcome:
     """Take one step."""
-    if step.user == "root":  # what the user has made is not root's to write
-        run(root, "root", "/", f"chown -R root:root '{CLONE}'")
+    run(root, "root", "/", f"chown -R {step.user}: '{CLONE}'")
     stamp = root / "stamp"
     stamp.touch()
     began = time.monotonic()
@@ -128,13 +127,8 @@ def done(root: Path, step: Step, log: Path) -> Outcome:
     processes = (root / LEFT[1:]).read_text().strip()
     files = [str(it) for it in outside(root, stamp.stat().st_mtime)]
     left = "; ".join([*([processes] if processes else []), *files[:5]])
-    return Outcome(step, good and not processes, seconds, megabytes(root / CLONE[1:]), left)
-
-
-def last_words(log: Path) -> str:
-    """The sentence that a newcomer reads; make adds its own."""
-    lines = [line for line in log.read_text().splitlines() if line and not line.startswith("make")]
-    return lines[-1]
+    said = next((line for line in reversed(finished.stdout.splitlines()) if step.says and step.says in line), "")
+    return Outcome(step, good and not processes, seconds, megabytes(root / CLONE[1:]), left, said)
 
 
 @contextmanager
@@ -158,7 +152,6 @@ def machine(folder: Path, suite: str, mirror: str) -> Iterator[Path]:
         shutil.copy(authority, root / "usr/local/share/ca-certificates")
     run(root, "root", "/", "update-ca-certificates && apt-get update -qq && useradd --create-home newcomer")
     subprocess.run(["git", "clone", "--quiet", REPOSITORY, root / CLONE[1:]], check=True)
-    run(root, "root", "/", f"chown -R newcomer:newcomer '{HOME}'")
     try:
         yield root
     finally:
