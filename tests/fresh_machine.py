@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
     said: str
 
 
-def steps(tests: str) -> list[Step]:
+def steps(tests: str, *, deploy: bool) -> list[Step]:
     """In this order, on one machine."""
     part = f" TESTS='{tests}'" if tests else ""
     return [
@@ -77,6 +77,7 @@ def steps(tests: str) -> list[Step]:
         Step("test without Java", "newcomer", "make test", succeeds=False, says="needs Java 17 or newer, Maven"),
         Step("test-deploy without root", "newcomer", "make test-deploy", succeeds=False, says="needs root"),
         Step("test", "root", f"make test{part}", succeeds=True, says=" passed"),
+        *([Step("test-deploy", "root", "make test-deploy", succeeds=True, says=" passed")] if deploy else []),
     ]
 
 
@@ -85,6 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="+", help="releases of Debian")
     parser.add_argument("--tests", default="", help="arguments of pytest: a part of the tests")
+    parser.add_argument("--deploy", action="store_true", help="make test-deploy as well")
     parser.add_argument("--folder", type=Path, help="keeps the bare roots and the logs")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     options = parser.parse_args()
@@ -93,18 +95,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fresh-") as scratch:
         folder = (options.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        good = [tried(folder, suite, options.mirror, options.tests) for suite in options.suites]
+        good = [tried(folder, suite, options) for suite in options.suites]
     sys.exit(not all(good))
 
 
-def tried(folder: Path, suite: str, mirror: str, tests: str) -> bool:
+def tried(folder: Path, suite: str, options: argparse.Namespace) -> bool:
     """One machine: whether all of it was good."""
-    with machine(folder, suite, mirror) as root:
+    with machine(folder, suite, options.mirror) as root:
         python = run(root, "root", "/", "python3 --version").stdout.strip()
         print(f"\n{suite}, {python}\n", flush=True)
         print("| Step | Good | Seconds | Clone, MB | Says | Left behind |\n|---|---|---:|---:|---|---|", flush=True)
         outcomes = []
-        for step in steps(tests):
+        for step in steps(options.tests, deploy=options.deploy):
             outcome = done(root, step, folder / f"{suite}.log")
             outcomes.append(outcome)
             sign = "yes" if outcome.good else "NO"
@@ -171,7 +173,8 @@ def run(root: Path, user: str, directory: str, command: str) -> "subprocess.Comp
         "GIT_CONFIG_VALUE_0": "*",
         **{key: value for key, value in os.environ.items() if _OURS.match(key)},
     }
-    mounts = 'mount --rbind /dev "$0/dev"; mount -t proc proc "$0/proc"; exec chroot "$0" "$@"'
+    # A mount of its own, so that programs in it may make namespaces.
+    mounts = 'mount --bind "$0" "$0"; mount --rbind /dev "$0/dev"; mount -t proc proc "$0/proc"; exec chroot "$0" "$@"'
     become = [] if user == "root" else ["setpriv", "--reuid=newcomer", "--regid=newcomer", "--init-groups"]
     init = ["/bin/bash", "-c", _INIT, "init", directory, *become, "/bin/bash", "-c", command]
     return subprocess.run(
