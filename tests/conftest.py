@@ -22,7 +22,7 @@ from tests.services.seaweed import S3Store, SeaweedFS
 from tests.services.snowflake import Snowflake
 
 DEPLOY = Path(__file__).parent / "deploy"
-SERVICE_FIXTURES = {"kafka", "kafka_tls", "kafka_cluster", "s3", "ministack", "snowflake"}
+SERVICE_FIXTURES = {"broker", "kafka", "kafka_tls", "kafka_cluster", "s3", "ministack", "snowflake"}
 
 
 class MakeTopic(Protocol):
