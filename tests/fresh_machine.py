@@ -60,6 +60,7 @@ class Outcome(NamedTuple):
     good: bool
     seconds: float
     clone_mb: int
+    venv_mb: int
     left: str
     said: str
 
@@ -104,13 +105,16 @@ def tried(folder: Path, suite: str, options: argparse.Namespace) -> bool:
     with machine(folder, suite, options.mirror) as root:
         python = run(root, "root", "/", "python3 --version").stdout.strip()
         print(f"\n{suite}, {python}\n", flush=True)
-        print("| Step | Good | Seconds | Clone, MB | Says | Left behind |\n|---|---|---:|---:|---|---|", flush=True)
+        print(
+            "| Step | Good | Seconds | Clone, MB | .venv, MB | Says | Left behind |\n|---|---|---:|---:|---:|---|---|",
+            flush=True,
+        )
         outcomes = []
         for step in steps(options.tests, deploy=options.deploy):
             outcome = done(root, step, folder / f"{suite}.log")
             outcomes.append(outcome)
             sign = "yes" if outcome.good else "NO"
-            numbers = f"{outcome.seconds:.0f} | {outcome.clone_mb}"
+            numbers = f"{outcome.seconds:.0f} | {outcome.clone_mb} | {outcome.venv_mb}"
             print(f"| {step.what} | {sign} | {numbers} | {outcome.said} | {outcome.left} |", flush=True)
     return all(outcome.good for outcome in outcomes)
 
@@ -130,7 +134,8 @@ def done(root: Path, step: Step, log: Path) -> Outcome:
     files = [str(it) for it in outside(root, stamp.stat().st_mtime)]
     left = "; ".join([*([processes] if processes else []), *files[:5]])
     said = next((line for line in reversed(finished.stdout.splitlines()) if step.says and step.says in line), "")
-    return Outcome(step, good and not processes, seconds, megabytes(root / CLONE[1:]), left, said)
+    sizes = megabytes(root / CLONE[1:]), megabytes(root / CLONE[1:] / ".venv")
+    return Outcome(step, good and not processes, seconds, *sizes, left, said)
 
 
 @contextmanager
@@ -200,6 +205,8 @@ def outside(root: Path, since: float) -> Iterator[Path]:
 
 
 def megabytes(folder: Path) -> int:
+    if not folder.exists():
+        return 0
     told = subprocess.run(["du", "-sm", folder], capture_output=True, text=True, check=True).stdout
     return int(told.split()[0])
 
