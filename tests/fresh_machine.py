@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BARE = "ca-certificates,python3,make,git"
+BARE = "ca-certificates,python3,make,git,passwd"
 AUTHORITIES = Path("/usr/local/share/ca-certificates")
 HOME = "/home/newcomer"
 CLONE = f"{HOME}/my clone"
@@ -157,7 +157,9 @@ def machine(folder: Path, suite: str, mirror: str) -> Iterator[Path]:
         shutil.copyfile(Path("/etc", name), root / "etc" / name)
     for authority in AUTHORITIES.glob("*.crt"):
         shutil.copy(authority, root / "usr/local/share/ca-certificates")
-    run(root, "root", "/", "update-ca-certificates && apt-get update -qq && useradd --create-home newcomer")
+    prepared = run(root, "root", "/", "update-ca-certificates && apt-get update -qq && useradd --create-home newcomer")
+    if prepared.returncode:
+        sys.exit(f"{suite} cannot be prepared:\n{prepared.stdout}")
     subprocess.run(["git", "clone", "--quiet", REPOSITORY, root / CLONE[1:]], check=True)
     try:
         yield root
