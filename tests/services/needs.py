@@ -159,13 +159,13 @@ def _install(prefix: list[str], missing: list[Need]) -> None:
     packages = [need.packages["apt-get"] for need in missing]
     print(f"Installing with apt: {' '.join(packages)} ...", flush=True)
     quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+    # Without newer lists those that are here may do, so only the second must succeed.
     for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         done = subprocess.run(
             [*prefix, *quiet, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
-        if done.returncode:
-            print(f"{done.stdout}{done.stderr}", file=sys.stderr)
-            return
+    if done.returncode:
+        print(f"{done.stdout}{done.stderr}".strip(), file=sys.stderr)
 
 
 if __name__ == "__main__":
