@@ -29,6 +29,8 @@ RELEASE := $(VENV)/.release.stamp
 BENCH := $(VENV)/.bench.stamp
 DEPLOY := $(VENV)/.deploy.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The files in order: those that wait for services come first, so that the quick ones fill the end.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # One sentence that names all that is missing, before anything is fetched.
 NEEDS := @command -v "$(PYTHON)" >/dev/null || { echo 'ingestd needs Python 3.11 or newer, and there is no "$(PYTHON)".' >&2; exit 1; }; \
   "$(PYTHON)" tests/services/needs.py
@@ -49,14 +51,14 @@ test: ## Lint, check types, then run every test of the product against real Kafk
 	$(NEEDS) test --install
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m tests.services --check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-deploy: ## Test deploy/, releases, the live page and the benchmarks; needs Debian or Ubuntu, and root
 	$(NEEDS) test-deploy --install
 	@$(MAKE) --no-print-directory $(DEPLOY)
 	$(BIN)/python -m tests.services --check
 	$(BIN)/python -m tests.deploy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/deploy
+	$(PYTEST) tests/deploy
 
 lint: setup ## Check style, format and types
 	$(BIN)/ruff check
