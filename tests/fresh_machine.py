@@ -1,9 +1,9 @@
 """Tries the two commands on bare machines: ``python3 tests/fresh_machine.py bookworm trixie sid``, as root on Debian.
 
 Each is a root directory that debootstrap makes, with Python, make and git and nothing else. The last commit is cloned
-into a path with a space, and run without a terminal: `make demo` by an ordinary user, a part of `make test` by root, which gets
-Java, then `make test` by the user. The report
-has the seconds, the sizes, and what is left behind: processes, and files outside of the clone.
+into a path with a space, and run without a terminal: `make demo` by an ordinary user, a part of `make test` by root,
+which gets Java, then `make test` by the user. The report has the seconds, the sizes, and what is left behind:
+processes, and files outside of the clone.
 
 It stands on the standard library. --tests names a part of the tests; --folder is where bare roots and logs stay.
 """
