@@ -369,6 +369,7 @@ class TestRealStore:
                 assert await sink.put_new(KEY, body, METADATA) is Stored.CREATED
                 assert await sink.get(KEY) == body
 
+    @pytest.mark.services
     async def test_the_same_client_goes_on_after_the_store_was_dead(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
