@@ -5,16 +5,19 @@ A request and its response are one line of JSON each.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from ingestd.core.errors import ConfigError, WarehouseError
-from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, MAX_QUERIES, MAX_ROWS, QueryResult, Warehouse
+from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, MAX_ROWS, QueryResult
+from ingestd.demo.warehouse.process import MAX_QUERIES, WarehouseProcess
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ def socket_path(path: Path) -> Path:
 class QueryServer:
     """Serves queries on the socket of a warehouse."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: WarehouseProcess) -> None:
         self._warehouse = warehouse
         self._path = socket_path(warehouse.path)
         self._writers: set[asyncio.StreamWriter] = set()
@@ -66,7 +69,7 @@ class QueryServer:
         listener = socket.socket(socket.AF_UNIX)
         try:
             # We hold the lock on the DuckDB file, so an existing socket was left by a dead process.
-            self._path.unlink(missing_ok=True)
+            _remove_socket(self._path)
             listener.bind(str(self._path))
             self._path.chmod(0o600)  # before it listens, so that nobody has connected
         except OSError as error:
@@ -82,7 +85,8 @@ class QueryServer:
             server.close()
             for writer in self._writers:
                 writer.transport.abort()
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                _remove_socket(self._path)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -105,6 +109,14 @@ class QueryServer:
             return QueryResponse(result=result)
         except (WarehouseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             return QueryResponse(error=str(error))
+
+
+def _remove_socket(path: Path) -> None:
+    """Removes the socket if there is one. OSError if something else is in its place, which is not ours."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "it is not a socket", str(path))
+        path.unlink()
 
 
 def query_daemon(path: Path, request: QueryRequest) -> QueryResult | None:
