@@ -13,8 +13,9 @@ import pytest
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import WarehouseError
-from ingestd.demo.warehouse.process import MAX_QUERIES, WarehouseProcess
+from ingestd.demo.warehouse.process import WarehouseProcess
 from ingestd.demo.warehouse.query_server import (
+    MAX_CONNECTIONS,
     MAX_REQUEST_BYTES,
     QueryRequest,
     QueryResponse,
@@ -108,7 +109,7 @@ async def test_an_endless_request_is_not_read(warehouse: WarehouseProcess, caplo
 
 
 async def test_the_number_of_connections_is_limited(warehouse: WarehouseProcess) -> None:
-    idle = [await asyncio.open_unix_connection(str(socket_path(warehouse.path))) for _ in range(2 * MAX_QUERIES)]
+    idle = [await asyncio.open_unix_connection(str(socket_path(warehouse.path))) for _ in range(MAX_CONNECTIONS)]
     assert await send_line(warehouse, b'{"sql": "SELECT 1"}\n') == b""
     for _, writer in idle:
         await closed(writer)

@@ -17,12 +17,14 @@ import msgspec
 
 from ingestd.core.errors import ConfigError, WarehouseError
 from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, MAX_ROWS, QueryResult
-from ingestd.demo.warehouse.process import MAX_QUERIES, WarehouseProcess
+from ingestd.demo.warehouse.process import WarehouseProcess
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 1 << 20
 MAX_LIMIT = 10_000  # rows of a result
+MAX_ACTIVE = 2  # queries at the same time; the page has the others
+MAX_CONNECTIONS = 8
 
 _CONNECTION_TIMEOUT_S = COMMAND_TIMEOUT_S + 10.0
 _MAX_PATH_BYTES = 100  # of a socket; systems allow 103 to 107
@@ -62,6 +64,7 @@ class QueryServer:
         self._warehouse = warehouse
         self._path = socket_path(warehouse.path)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._active = asyncio.Semaphore(MAX_ACTIVE)
         self._is_closed = False  # asyncio may still hand over a connection after the server closed
 
     async def run(self) -> None:
@@ -91,7 +94,7 @@ class QueryServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            if len(self._writers) <= 2 * MAX_QUERIES and not self._is_closed:
+            if len(self._writers) <= MAX_CONNECTIONS and not self._is_closed:
                 with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                     async with asyncio.timeout(_CONNECTION_TIMEOUT_S):
                         response = await self._respond(await reader.readuntil(b"\n"))
@@ -105,7 +108,8 @@ class QueryServer:
         try:
             request = msgspec.json.decode(line, type=QueryRequest)
             limit = max(1, min(request.limit, MAX_LIMIT))
-            result = await asyncio.to_thread(self._warehouse.query, request.sql, limit, COMMAND_TIMEOUT_S)
+            async with self._active:
+                result = await asyncio.to_thread(self._warehouse.query, request.sql, limit, COMMAND_TIMEOUT_S)
             return QueryResponse(result=result)
         except (WarehouseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             return QueryResponse(error=str(error))
