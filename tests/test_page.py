@@ -5,7 +5,7 @@ import contextlib
 import gzip
 import random
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -305,6 +305,7 @@ async def test_viewers_on_other_hosts_do_not_keep_the_presenter_from_objects(
         return await head(key)
 
     monkeypatch.setattr(served.demo.sink, "head", slow)
+    monkeypatch.setattr(routes, "STORE_TIMEOUT_S", DEADLINE)
     path = f"/page/object?key={quote(OBJECT)}"
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(routes.MAX_VIEWERS + 2):
@@ -314,7 +315,8 @@ async def test_viewers_on_other_hosts_do_not_keep_the_presenter_from_objects(
         for _ in range(routes.MAX_VIEWERS):
             await waiting.acquire()
         presenter = asyncio.create_task(served.request(path))
-        await waiting.acquire()
+        async with asyncio.timeout(DEADLINE / 10):
+            await waiting.acquire()
         go.set()
         assert (await presenter)[0] == 200
 
@@ -484,6 +486,14 @@ class Stuck(Table):
         self.begun, self.release = threading.Semaphore(0), threading.Event()
         self.timeouts: list[float] = []
 
+    @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Ends the query after the test, though that failed."""
+        try:
+            yield
+        finally:
+            self.release.set()
+
     def query(self, sql: str, limit: int = 1000, timeout_s: float = 5.0) -> QueryResult:
         self.timeouts.append(timeout_s)
         if "stuck" in sql:
@@ -497,30 +507,30 @@ async def test_visitors_delay_neither_the_presenter_nor_the_verification() -> No
     queries = PageQueries(table, "EVENTS")
     visitors = [asyncio.create_task(queries.client("stuck", Lane.VISITOR)) for _ in range(10)]
     await asyncio.to_thread(table.begun.acquire)
-    async with asyncio.timeout(DEADLINE):
-        assert (await queries.run("SELECT 1", Lane.PRESENTER)).error is None
-        assert (await queries.guide()).error is None
-        assert await queries.count_rows() == (7, 7)
-    assert table.timeouts[-1] == COUNT_TIMEOUT_S
-    refused = await queries.run("SELECT 1", Lane.VISITOR)
-    assert refused.error == "too many queries are waiting; try again"
-    table.release.set()
+    with table.released():
+        async with asyncio.timeout(DEADLINE / 10):
+            assert (await queries.run("SELECT 1", Lane.PRESENTER)).error is None
+            assert (await queries.guide()).error is None
+            assert await queries.count_rows() == (7, 7)
+        assert table.timeouts[-1] == COUNT_TIMEOUT_S
+        refused = await queries.run("SELECT 1", Lane.VISITOR)
+        assert refused.error == "too many queries are waiting; try again"
     await asyncio.gather(*visitors)
 
 
 async def test_a_visitor_who_leaves_gets_no_second_query_at_the_same_time() -> None:
     table = Stuck()
     queries = PageQueries(table, "EVENTS")
-    for number in range(20):
-        visitor = asyncio.create_task(queries.run(f"SELECT stuck {number}", Lane.VISITOR))
-        if number == 0:
-            await asyncio.to_thread(table.begun.acquire)
-        await asyncio.sleep(0)
-        visitor.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await visitor
-    assert len(table.timeouts) == 1
-    table.release.set()
+    with table.released():
+        for number in range(20):
+            visitor = asyncio.create_task(queries.run(f"SELECT stuck {number}", Lane.VISITOR))
+            if number == 0:
+                await asyncio.to_thread(table.begun.acquire)
+            await asyncio.sleep(0)
+            visitor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await visitor
+        assert len(table.timeouts) == 1
     assert (await queries.run("SELECT 1", Lane.VISITOR)).error is None
     assert len(table.timeouts) == 2
 

@@ -166,7 +166,8 @@ async def test_only_a_socket_is_replaced(tmp_path: Path, caplog: pytest.LogCaptu
         case "fifo":
             os.mkfifo(path)
     before = path.lstat()
-    await QueryServer(warehouse).run()
+    async with asyncio.timeout(10):
+        await QueryServer(warehouse).run()
     assert "it is not a socket" in caplog.text
     assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
     warehouse.close()
