@@ -215,6 +215,19 @@ async def test_an_occupied_port_is_a_configuration_error() -> None:
             await _server(port=port).start()
 
 
+async def test_a_demo_takes_the_next_port_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    first = _server(port=0)
+    port = await first.start()
+    second = _server(port=port)
+    try:
+        taken = await second.start(take_next=True)
+        assert port < taken <= port + http.NEXT_PORTS
+        assert f"port {port} is in use; listening on port {taken}" in caplog.text
+    finally:
+        await first.stop()
+        await second.stop()
+
+
 async def test_an_unusable_host_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match=r"health\.host = '192\.0\.2\.1'"):
         await _server(host="192.0.2.1", port=0).start()

@@ -39,7 +39,7 @@ from ingestd.demo.warehouse.database import QueryResult
 from ingestd.demo.warehouse.local_loader import LoaderState
 from ingestd.ops import http
 from ingestd.ops.health import HealthServer
-from ingestd.ops.readiness import Status
+from ingestd.ops.readiness import PartitionStatus, Status
 from ingestd.sources.simulator.source import EventControls
 from ingestd.verify.findings import ChainCounts, VerifyFinding, VerifyReport
 from ingestd.verify.run import VerifyOptions, verify
@@ -563,8 +563,32 @@ def report(*problems: VerifyFinding, rows: int = 10) -> VerifyReport:
 COMPLETE = Totals(consumed=11, landed=10, quarantined=1)
 
 
+def after(totals: Totals, **fields: Any) -> Status:
+    return msgspec.structs.replace(RUNNING, totals=totals, **fields)
+
+
+@pytest.mark.parametrize("table", [(0, 0), None])
+def test_nothing_taken_is_not_verified(table: tuple[int, int] | None) -> None:
+    found = conclude(report(rows=0), after(Totals()), table)
+    assert not found.ok
+    assert found.problems == ["nothing was read, so there is nothing to verify"]
+
+
+def test_a_halted_partition_is_not_verified_and_says_why() -> None:
+    halted = PartitionStatus(topic="t", partition=1, state="halted", halted="objects of another cluster")
+    for totals in (Totals(), COMPLETE):
+        found = conclude(report(), after(totals, partitions=[halted]), (10, 10))
+        assert not found.ok
+        assert "t[1] was halted: objects of another cluster" in found.problems
+
+
+def test_a_sink_or_source_that_fails_is_named() -> None:
+    found = conclude(report(), after(Totals(), sink_error="access denied", source_error="no broker"), (10, 10))
+    assert found.problems[1:] == ["sink: access denied", "source: no broker"]
+
+
 def test_a_complete_run_is_verified() -> None:
-    found = conclude(report(), COMPLETE, (10, 10))
+    found = conclude(report(), after(COMPLETE), (10, 10))
     assert found.ok
     assert found.facts == [
         "11 records consumed = 10 landed + 1 quarantined",
@@ -586,7 +610,7 @@ def test_a_complete_run_is_verified() -> None:
 def test_whatever_is_missing_or_double_fails_the_verification(
     found: VerifyReport, totals: Totals, table: tuple[int, int], words: str
 ) -> None:
-    concluded = conclude(found, totals, table)
+    concluded = conclude(found, after(totals), table)
     assert not concluded.ok
     assert [problem for problem in concluded.problems if words in problem]
     assert "PROBLEMS" in concluded.text()
@@ -597,7 +621,7 @@ async def test_a_verification_that_takes_too_long_fails(monkeypatch: pytest.Monk
     served = Served()
     served.demo.page_state.controls.actions["outage"]()
     found = await served.demo.verify(
-        partial(verify, SETTINGS, VerifyOptions(), served.demo.sink, wiring.open_inspector), COMPLETE
+        partial(verify, SETTINGS, VerifyOptions(), served.demo.sink, wiring.open_inspector), after(COMPLETE)
     )
     assert found.problems == ["verification failed: it took longer than 0.2 s"]
 
@@ -608,7 +632,7 @@ async def test_a_verification_that_the_store_refuses_fails() -> None:
             raise SinkForbidden("no such bucket", code="NoSuchBucket")
 
     found = await verification.verify_run(
-        partial(verify, SETTINGS, VerifyOptions(), Refusing(), wiring.open_inspector), COMPLETE, None
+        partial(verify, SETTINGS, VerifyOptions(), Refusing(), wiring.open_inspector), after(COMPLETE), None
     )
     assert found.problems == ["verification failed: no such bucket"]
     assert "no such bucket" in found.text()

@@ -198,7 +198,8 @@ class WarehouseConfig(_Section, frozen=True, kw_only=True):
     """The local warehouse, a stand-in for Snowflake: loads landed objects into a table in a file."""
 
     kind: Literal["none", "local"] = "none"
-    path: Text = "./data/warehouse.duckdb"
+    # The database file; None: one for each sink, in a local sink's directory or in ./data.
+    path: Text | None = None
     poll: Annotated[Seconds, _within("100ms", "1h")] = Seconds(1)  # between two listings of the sink
     queue_url: Url | None = None  # an SQS queue that the bucket notifies; None: the sink is listed
 

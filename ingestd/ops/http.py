@@ -22,6 +22,7 @@ MAX_HEADERS = 64
 DEADLINE_S = 10.0  # for a whole connection: connect, one request, the response; for each event of a stream
 STOP_WAIT_S = 1.0  # for handlers that still run when the server stops
 BACKLOG = 64
+NEXT_PORTS = 20  # that are tried where the port is in use
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -127,21 +128,34 @@ class HttpServer:
     def paths(self) -> list[str]:
         return list(self._methods)
 
-    async def start(self) -> int:
-        """Listen. Returns the port, which matters where 0 is configured. ConfigError where it cannot listen."""
+    async def start(self, *, take_next: bool = False) -> int:
+        """Listen. Returns the port, which matters where 0 is configured. ConfigError where it cannot listen.
+
+        With `take_next` one of the next ports is used, and logged, where the port is in use.
+        """
         await self._runner.setup()
+        last = min(self._port + NEXT_PORTS, 65535) if take_next and self._port else self._port
+        for port in range(self._port, last + 1):
+            try:
+                self._listener = await self._listen(port)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or port == last:
+                    await self._runner.cleanup()
+                    raise _cannot_listen(self._host, self._port, error) from error
+        assert self._listener is not None
+        taken: int = self._listener.sockets[0].getsockname()[1]
+        if self._port not in {0, taken}:
+            log.warning("port %d is in use; listening on port %d", self._port, taken)
+        return taken
+
+    async def _listen(self, port: int) -> asyncio.Server:
         server = self._runner.server
         assert server is not None
-        try:
-            # Not one of aiohttp's sites: they have no bound on connections and none on the time of a request.
-            self._listener = await asyncio.get_running_loop().create_server(
-                lambda: _Connection(self._connections, self._streams, server), self._host, self._port, backlog=BACKLOG
-            )
-        except OSError as error:
-            await self._runner.cleanup()
-            raise _cannot_listen(self._host, self._port, error) from error
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return port
+        # Not one of aiohttp's sites: they have no bound on connections and none on the time of a request.
+        return await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self._connections, self._streams, server), self._host, port, backlog=BACKLOG
+        )
 
     async def stop(self) -> None:
         """Close the port and all connections. Without effect when it was not started."""
@@ -190,7 +204,8 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
             f"health.port = {port}: {where}, the port is in use",
-            hint="choose another, or 0 for any free one, or set health.enabled = false",
+            hint="choose another, or any free one with --set health.port=0 or INGESTD__HEALTH__PORT=0, "
+            "or set health.enabled = false",
         )
     if error.errno in {errno.EACCES, errno.EPERM}:
         return ConfigError(f"health.port = {port}: {where}: {error.strerror}", hint="choose a port above 1023")

@@ -67,7 +67,10 @@ class Warehouse:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"warehouse.path = {self.path}: cannot create its folder: {error.strerror}") from error
+            raise ConfigError(
+                f"warehouse.path = {self.path}: cannot create its folder: {error.strerror}",
+                hint="choose a file elsewhere with --warehouse-file",
+            ) from error
         self._connection = _connect(self.path, read_only=False)
         _remove_all_temporary(self.path)
         try:
@@ -233,15 +236,19 @@ def _interrupt(cursor: duckdb.DuckDBPyConnection) -> None:
 def _locked(path: Path, error: Exception) -> ConfigError:
     return ConfigError(
         f"warehouse.path = {path}: the file is open in another process: {first_line(error)}",
-        hint="stop that process, or give each daemon its own file",
+        hint="stop that process, or give this one a sink of its own, as with --sink ./data2",
     )
 
 
 def _unusable(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"warehouse.path = {path}: cannot use the file: {first_line(error)}",
-        hint="move the file away: a new one is filled from the objects in the sink",
-    )
+    hint = "move the file away: a new one is filled from the objects in the sink"
+    if isinstance(error, duckdb.IOException) and not _is_writable(path):
+        hint = f"{path.parent} or the file is read-only: choose a file elsewhere with --warehouse-file"
+    return ConfigError(f"warehouse.path = {path}: cannot use the file: {first_line(error)}", hint=hint)
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
 
 
 def first_line(error: Exception) -> str:
