@@ -36,6 +36,7 @@ _LOCK_TIMEOUT_S = 5.0  # another process may have the file open for a moment to 
 _MEMORY = "512MB"
 _DISK = "4GB"  # of temporary files
 _THREADS = 2
+_ELSEWHERE = "write elsewhere with --sink, or set warehouse.path to another file"
 
 # sqlglot logs what it also raises.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
@@ -69,7 +70,7 @@ class Warehouse:
         except OSError as error:
             raise ConfigError(
                 f"warehouse.path = {self.path}: cannot create its folder: {error.strerror}",
-                hint="choose a file elsewhere with --warehouse-file",
+                hint=_ELSEWHERE,
             ) from error
         self._connection = _connect(self.path, read_only=False)
         _remove_all_temporary(self.path)
@@ -203,7 +204,7 @@ def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
             if "lock" not in str(error).lower():
                 raise _unusable(path, error) from error
             if time.monotonic() > deadline:
-                raise _locked(path, error) from error
+                raise _locked(path) from error
         time.sleep(0.1)
     # Not in `config`: time zones are an extension that the first connection loads.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -233,17 +234,18 @@ def _interrupt(cursor: duckdb.DuckDBPyConnection) -> None:
         cursor.interrupt()
 
 
-def _locked(path: Path, error: Exception) -> ConfigError:
+def _locked(path: Path) -> ConfigError:
+    # DuckDB names a process, but not the daemon, which would start it again.
     return ConfigError(
-        f"warehouse.path = {path}: the file is open in another process: {first_line(error)}",
-        hint="stop that process, or give this one a sink of its own, as with --sink ./data2",
+        f"warehouse.path = {path}: another daemon has the file open, or a query reads it",
+        hint="wait until it has ended, or give this one a sink of its own, as with --sink ./data2",
     )
 
 
 def _unusable(path: Path, error: Exception) -> ConfigError:
     hint = "move the file away: a new one is filled from the objects in the sink"
     if isinstance(error, duckdb.IOException) and not _is_writable(path):
-        hint = f"{path.parent} or the file is read-only: choose a file elsewhere with --warehouse-file"
+        hint = f"it is read-only for this user: {_ELSEWHERE}"
     return ConfigError(f"warehouse.path = {path}: cannot use the file: {first_line(error)}", hint=hint)
 
 
