@@ -13,11 +13,12 @@ from typing import Protocol
 import pytest
 
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
+from tests.services.kafka_cluster import KafkaCluster
 from tests.services.ministack import Ministack, Queue
 from tests.services.seaweed import S3Store, SeaweedFS
 from tests.services.snowflake import Snowflake
 
-SERVICE_FIXTURES = {"kafka", "kafka_tls", "s3", "ministack", "snowflake"}
+SERVICE_FIXTURES = {"kafka", "kafka_tls", "kafka_cluster", "s3", "ministack", "snowflake"}
 
 
 class MakeTopic(Protocol):
@@ -68,6 +69,13 @@ def kafka(request: pytest.FixtureRequest) -> KafkaAddress | KafkaBroker:
         return KafkaAddress(address)
     broker: KafkaBroker = request.getfixturevalue("kafka_tls")
     return broker
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """The session's three brokers. Whoever hurts one leaves all of them running."""
+    with KafkaCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestd.config.validate import TOPIC_MAX
 from ingestd.core.object_keys import DataObjectName, ObjectKeys, QuarantineObjectName, digest_of
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
@@ -14,11 +15,25 @@ OFFSETS = st.integers(0, 2**63 - 1)
 NOON = int(datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp() * 1000)
 
 
-@given(TOPICS, st.integers(0, 99_999), OFFSETS, st.integers(-1, 2**63 - 1))
-def test_a_name_says_what_it_was_made_of(topic: str, partition: int, start: int, timestamp: int) -> None:
-    layout, tp = ObjectKeys("spring"), TopicPartition(topic, partition)
-    key = layout.data_key(tp, start, timestamp, start + 1)
-    assert layout.parse(key) == DataObjectName(tp, start, key)
+@given(
+    topic=TOPICS,
+    partition=st.integers(0, 99_999),
+    start=OFFSETS,
+    timestamp=st.integers(-1, 2**63 - 1),
+    leader_epoch=st.none() | st.integers(0, 2**31 - 1),
+    exactly_once=st.booleans(),
+)
+def test_a_name_says_what_it_was_made_of(
+    topic: str, partition: int, start: int, timestamp: int, leader_epoch: int | None, *, exactly_once: bool
+) -> None:
+    layout, tp = ObjectKeys("spring", exactly_once=exactly_once), TopicPartition(topic, partition)
+    key = layout.data_key(tp, start, timestamp, start + 1, leader_epoch)
+    assert layout.parse(key) == DataObjectName(tp, start, key, leader_epoch)
+
+
+def test_the_longest_name_is_one_that_a_file_may_have() -> None:
+    longest = ObjectKeys(exactly_once=False).data_key(TopicPartition("t" * TOPIC_MAX, 99_999), 0, 0, 0, 2**31 - 1)
+    assert len(longest.rsplit("/", 1)[1]) <= 255 - len(".partial")
 
 
 @given(TOPICS, st.integers(0, 99_999), OFFSETS, st.integers(-1, 2**63 - 1), st.binary())

@@ -27,7 +27,7 @@ from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, Sou
 from ingestd.core.events import load_model
 from ingestd.core.gzip import compress
 from ingestd.core.object_keys import ObjectKeys
-from ingestd.core.records import GroupState, LogRange, PlainRecord, Position, TopicPartition
+from ingestd.core.records import EpochEnd, GroupState, LogRange, PlainRecord, Position, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.preflight import CheckFinding, Verdict, cluster, records, store, values, volume
 
@@ -197,6 +197,26 @@ def test_offsets_that_a_run_would_halt_at_are_wrong(log: LogRange, committed: in
     assert "halts" in finding.todo
 
 
+def truncated(end: EpochEnd | None, *, fork: bool = False, mark: str = MARK) -> list[CheckFinding]:
+    """The group has read up to 40, the last record in epoch 5."""
+    return list(cluster.truncations({P0: Position(40, mark, "", 5), P1: None}, {(P0, 5): end}, MARK, fork=fork))
+
+
+@pytest.mark.parametrize("end", [EpochEnd(5, 30), EpochEnd(4, 90), EpochEnd(-1, -1)], ids=["cut", "lost", "unknown"])
+def test_a_log_that_has_lost_what_was_read_is_wrong(end: EpochEnd) -> None:
+    finding = only(truncated(end), WRONG)
+    assert "t[0]" in finding.seen
+    assert 'kafka.on_truncation = "fork"' in finding.todo
+    assert only(truncated(end, fork=True), NOTE).seen == finding.seen
+
+
+def test_a_log_that_has_what_was_read_is_no_finding() -> None:
+    """Nor is one that cannot tell, or a start in an epoch that has no record."""
+    assert not truncated(EpochEnd(5, 40))
+    assert not truncated(None)
+    assert not truncated(EpochEnd(4, 40), mark="")
+
+
 def test_a_hole_that_may_be_skipped_is_noted() -> None:
     assert "kafka.skip_lost" in only(offsets(LogRange(5, 10), 4, skip_lost=True), NOTE).seen
 
@@ -281,6 +301,7 @@ def test_one_failed_question_leaves_the_others_answered() -> None:
         may_join=True,
         logs={P0: LogRange(0, 1), P1: LogRange(0, 1)},
         committed={P0: None, P1: None},
+        epoch_ends={},
         starts={P0: 0, P1: 0},
         settings={"t": SETTINGS},
     )

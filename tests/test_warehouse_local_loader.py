@@ -86,6 +86,16 @@ async def test_loads_existing_and_new_objects(path: Path, sink: MemorySink) -> N
         assert count(loader) == 5
 
 
+async def test_loads_objects_with_a_leader_epoch_in_their_names(path: Path, sink: MemorySink) -> None:
+    """Those with records that Kafka has lost, too: the file's name tells their rows apart."""
+    for epoch in (1, 3):
+        name = key(0).replace(".jsonl.gz", f"+epoch{epoch:010d}.jsonl.gz")
+        sink.objects[name] = batch(0, 3), {}
+    async with running(path, sink) as loader:
+        state = await until(loader, lambda state: state.files_loaded == 2)
+        assert (state.rows_loaded, state.failed) == (6, [])
+
+
 async def test_a_hint_loads_without_a_listing(path: Path, sink: MemorySink) -> None:
     async with running(path, sink, SLOW) as loader:
         await loader.settled()

@@ -155,7 +155,7 @@ class Pipeline:
             size = self._chunk_size(writer.buffer.open, records)
             chunk, records = records[:size], records[size:]
             validated = self._validator.chunk(writer.partition, chunk)
-            quarantine = encode(writer.partition, validated.rejected) if validated.rejected else b""
+            quarantine = encode(writer.partition, validated.rejected, found.leader_epoch) if validated.rejected else b""
             # Whether a batch will be open after the wait is not known yet, so each chunk counts a new one's overhead.
             await self.budget.wait_for(len(validated.rows) + len(quarantine) + Batch.overhead_bytes)
             if not writer.accepts(epoch):

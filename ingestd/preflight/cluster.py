@@ -10,7 +10,7 @@ from ingestd.config.model import Config, KafkaConfig
 from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError, IngestdError, SourceError
 from ingestd.core.formatting import number
-from ingestd.core.records import GroupState, LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, GroupState, LogRange, Position, Record, TopicPartition
 from ingestd.preflight import CheckFinding, failed, not_tried, note, ok, some, wrong
 
 OUTAGE_S = Seconds(3 * 86400)  # a weekend without staff: a log should bridge it
@@ -35,6 +35,7 @@ class Facts(msgspec.Struct):
     may_join: bool | SourceError | None = None
     logs: Mapping[TopicPartition, LogRange] | SourceError | None = None
     committed: Mapping[TopicPartition, Position | None] | SourceError | None = None
+    epoch_ends: Mapping[tuple[TopicPartition, int], EpochEnd | None] | SourceError | None = None  # of committed epochs
     starts: Mapping[TopicPartition, int] | SourceError | None = None  # where no position is committed
     settings: Mapping[str, Mapping[str, str]] | SourceError | None = None
     traffic: Mapping[TopicPartition, Traffic] | SourceError | None = None
@@ -76,6 +77,12 @@ def findings(facts: Facts, config: Config, commit_tag: str, *, in_sink: bool | N
     else:
         yield from judged(
             "kafka.offsets", facts.committed, lambda it: offsets(logs, it, commit_tag, skip_lost=kafka.skip_lost)
+        )
+        committed = facts.committed if isinstance(facts.committed, Mapping) else {}
+        yield from judged(
+            "kafka.epochs",
+            facts.epoch_ends,
+            lambda it: truncations(committed, it, commit_tag, fork=kafka.on_truncation == "fork"),
         )
         if not isinstance(facts.starts, Mapping) or facts.starts:
             yield from judged("kafka.start", facts.starts, lambda it: [start(kafka.start, logs, it, in_sink=in_sink)])
@@ -193,6 +200,29 @@ def offsets(
     if strange := [it for it, position in at.items() if position.commit_tag != commit_tag]:
         seen = f"committed by something else than ingestd with this sink and lineage in {some(strange)}"
         yield note("kafka.offsets", seen, "a run looks in the sink whether it can go on from there; --dry-run tells")
+
+
+def truncations(
+    committed: Mapping[TopicPartition, Position | None],
+    ends: Mapping[tuple[TopicPartition, int], EpochEnd | None],
+    commit_tag: str,
+    *,
+    fork: bool,
+) -> Iterator[CheckFinding]:
+    """The partitions whose log has lost records that were read. `ends`: where the committed epochs end in the logs."""
+    lost = []
+    for partition, position in committed.items():
+        if position is None or position.leader_epoch is None:
+            continue
+        end = ends.get((partition, position.leader_epoch))
+        missing = end is not None and end.epoch != position.leader_epoch and position.commit_tag == commit_tag
+        if missing or (end is not None and end.end < position.offset):
+            lost.append(partition)
+    seen = f"Kafka has lost records of {some(lost)} that were read: its log was truncated"
+    if lost and fork:
+        yield note("kafka.epochs", seen, "a run ingests what was written there since, under names of its own")
+    elif lost:
+        yield wrong("kafka.epochs", seen, 'a run halts these: set kafka.on_truncation = "fork" to go on')
 
 
 def start(

@@ -67,7 +67,10 @@ async def _ask(facts: Facts, config: Config, reader: Inspector) -> None:
     if isinstance(logs, SourceError):
         return
     missing = [] if isinstance(committed, SourceError) else [each for each, at in committed.items() if at is None]
-    facts.starts, facts.traffic, facts.records = await asyncio.gather(
+    positions = {} if isinstance(committed, SourceError) else committed
+    epochs = [(each, at.leader_epoch) for each, at in positions.items() if at and at.leader_epoch is not None]
+    facts.epoch_ends, facts.starts, facts.traffic, facts.records = await asyncio.gather(
+        _caught(reader.epoch_ends(epochs)),
         _caught(reader.starts(missing, time_of(config.kafka.start))),
         _caught(_traffic(reader, logs)),
         _caught(sample(wiring.make_read_only_source(config), logs)),

@@ -35,7 +35,7 @@ _COMMENTS = {
 _ORIGIN = {
     "source_topic": (_ID, "Kafka topic of the record"),
     "source_partition": (_INTEGER, "Kafka partition of the record"),
-    "source_offset": (_INTEGER, "Kafka offset; with topic and partition it names the record"),
+    "source_offset": (_INTEGER, "Kafka offset; names the record within its partition, as long as Kafka keeps it"),
     "received_at": (_TIME, "Kafka timestamp of the record, UTC"),
 }
 _LOAD = {

@@ -2,18 +2,21 @@
 
 import argparse
 import asyncio
+import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 
 from tests.chaos.all_faults import FAULTS
 from tests.chaos.kills import Bulk, kill_in_bulk
 from tests.chaos.report import RESULTS, in_words, save, summary, table
 from tests.chaos.runner import Result, run
-from tests.chaos.services import Services, services
+from tests.chaos.services import Services, cluster_services, services
+from tests.services.kafka_cluster import KafkaCluster
 from tests.services.process import ServiceError
 
 _INTERRUPTED = 130  # exit code
@@ -23,16 +26,19 @@ _SHOWN = 10.0  # seconds between two lines of progress
 def main() -> None:
     """Run, report, and exit with 1 where anything was lost, doubled, or did not recover."""
     options = _options()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients warn of what is broken on purpose
     directory = Path(tempfile.mkdtemp(prefix="ingestd-chaos-"))
     results: list[Result] = []
     interrupted = False
     bulk = Bulk(options.kills, options.seed) if options.kills else None
     try:
-        with services(directory) as both:
-            if bulk is not None:
+        if bulk is not None:
+            with services(directory) as both:
                 asyncio.run(_kill(both, directory, bulk))
-            else:
-                _inject(both, directory, options.faults, options.seed, results)
+        else:
+            for brokers, names in groupby(options.faults, lambda name: FAULTS[name].brokers):
+                with _services(directory, brokers) as both:
+                    _inject(both, directory, list(names), options.seed, results)
     except KeyboardInterrupt:
         interrupted = True
         print(f"\nInterrupted. {bulk or 'The report so far:'}")
@@ -45,6 +51,16 @@ def main() -> None:
     shutil.rmtree(directory)
     if interrupted:
         sys.exit(_INTERRUPTED)
+
+
+@contextmanager
+def _services(directory: Path, brokers: int) -> Iterator[Services]:
+    if brokers == 1:
+        with services(directory) as both:
+            yield both
+    else:
+        with KafkaCluster(directory) as cluster, cluster_services(directory, cluster) as both:
+            yield both
 
 
 def _options() -> argparse.Namespace:

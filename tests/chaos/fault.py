@@ -21,13 +21,21 @@ class Fault:
     partitions: int = 4
     settings: Mapping[str, str] = field(default_factory=dict)  # of the daemons, beyond those of every run
     started: bool = True  # False where `inject` makes and starts the daemons itself
+    brokers: int = 1  # or three
+    short: bool = True  # whether its short form is worth its time in every run of the tests
 
 
 FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    *, daemons: int = 1, partitions: int = 4, settings: Mapping[str, str] | None = None, started: bool = True
+    *,
+    daemons: int = 1,
+    partitions: int = 4,
+    settings: Mapping[str, str] | None = None,
+    started: bool = True,
+    brokers: int = 1,
+    short: bool = True,
 ) -> Callable[[Inject], Inject]:
     """Put a function on the list. The first line of its docstring says what breaks.
 
@@ -40,7 +48,7 @@ def fault(
         about = (inject.__doc__ or "").partition("\n")[0].rstrip(".")
         assert name not in FAULTS
         assert about, f"{name} does not say what breaks"
-        FAULTS[name] = Fault(name, about, inject, daemons, partitions, settings or {}, started)
+        FAULTS[name] = Fault(name, about, inject, daemons, partitions, settings or {}, started, brokers, short)
         return inject
 
     return put

@@ -13,7 +13,7 @@ from tests.e2e.group import until_group_is
 _MINUTES = 180.0  # seconds without a broker, in the long form
 _ENOUGH = 3  # answers of one kind that are cut, in the short form
 
-_IMPATIENT = {
+IMPATIENT = {
     "kafka.session_timeout": "3s",
     "kafka.rebalance_timeout": "3s",
     "kafka.request_timeout": "4s",
@@ -34,7 +34,7 @@ async def broker_killed(rig: Rig, rng: Random) -> str:
     return await _went_on(rig)
 
 
-@fault(daemons=2, settings=_IMPATIENT)
+@fault(daemons=2, settings=IMPATIENT)
 async def broker_refuses(rig: Rig, _: Random) -> str:
     """Connections to the broker are reset, and refused for longer than the session time-out."""
     rig.kafka_proxy.refuse()
@@ -44,7 +44,7 @@ async def broker_refuses(rig: Rig, _: Random) -> str:
     return f"not ready (source_unavailable); {await _went_on(rig)}"
 
 
-@fault(daemons=2, settings=_IMPATIENT)
+@fault(daemons=2, settings=IMPATIENT)
 async def broker_silent(rig: Rig, _: Random) -> str:
     """Nothing passes to or from the broker for longer than the session time-out; then what was kept back arrives."""
     rig.kafka_proxy.black_hole()
@@ -54,7 +54,7 @@ async def broker_silent(rig: Rig, _: Random) -> str:
     return await _went_on(rig)
 
 
-@fault(daemons=2, settings=_IMPATIENT)
+@fault(daemons=2, settings=IMPATIENT)
 async def broker_answers_lost(rig: Rig, _: Random) -> str:
     """The broker gets requests, and its answers are lost for longer than the session time-out."""
     rig.kafka_proxy.black_hole(answers_only=True)

@@ -1,9 +1,9 @@
-"""What a fault may hurt: running daemons, the proxies before their broker and their store, and the writer of events."""
+"""What a fault may hurt: running daemons, their broker and store or the proxies before them, the writer of events."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from aiokafka.errors import KafkaError
@@ -16,10 +16,12 @@ from tests.e2e.daemon import DEADLINE, Daemon, credentials, settings
 from tests.e2e.events import Load
 from tests.e2e.group import committed, ends
 from tests.e2e.ledger import Ledger, read, read_directory
+from tests.services.kafka_cluster import KafkaCluster
 
 RATE = 2000  # events a second that are written throughout
 _PIECES = 20  # writes a second
 _POLL = 0.1
+_ANSWER = 2.0  # seconds for one answer; a broker that is frozen gives none
 
 # Small batches, so that a fault comes between two steps of many, and little patience, so that it ends soon.
 _QUICK = {
@@ -42,7 +44,7 @@ class Rig:
     def __init__(
         self,
         services: Services,
-        proxies: tuple[KafkaProxy, S3Proxy],
+        proxies: tuple[KafkaProxy | None, S3Proxy],
         load: Load,
         *,
         topic: str,
@@ -51,7 +53,7 @@ class Rig:
         long: bool,
     ) -> None:
         self.kafka, self.store = services.kafka, services.store
-        self.kafka_proxy, self.s3 = proxies
+        self._wire, self.s3 = proxies
         self.load = load
         self.topic = topic
         self.bucket = bucket_name(topic)
@@ -63,7 +65,7 @@ class Rig:
         self.writing = asyncio.Lock()  # whoever holds it, nobody writes meanwhile
         self.forgiven: dict[int, set[int]] = {}
         self.recovery: asyncio.Task[float] | None = None
-        self.until_end = ExitStack()  # what is to be undone when everything has been counted
+        self.until_end = AsyncExitStack()  # what is to be undone when everything has been counted
         self._environment = credentials(services.store)
         self.settings = {
             **settings(services.proxied_bootstrap, services.proxied_store, self.bucket, topic),
@@ -71,6 +73,18 @@ class Rig:
             **({} if long else _SHORT_SESSION),
             **more,
         }
+
+    @property
+    def kafka_proxy(self) -> KafkaProxy:
+        """Before the only broker."""
+        assert self._wire is not None
+        return self._wire
+
+    @property
+    def cluster(self) -> KafkaCluster:
+        """The three brokers, where there are three."""
+        assert isinstance(self.kafka, KafkaCluster)
+        return self.kafka
 
     # -- daemons
 
@@ -154,6 +168,17 @@ class Rig:
         if self.recovery is None:
             self.recovery = asyncio.create_task(self._recover(ends(self.load.records)), name="recovery")
 
+    async def outlived(self) -> None:
+        """The fault has come, and the group has to live with it: what follows is recovery, until that is done.
+
+        Of several the longest counts.
+        """
+        wanted = {partition: end + 1 for partition, end in ends(self.load.records).items()}
+        task = asyncio.create_task(self._recover(wanted), name="recovery")
+        seconds = await task
+        if self.recovery is None or self.recovery.result() < seconds:
+            self.recovery = task
+
     async def _recover(self, wanted: Mapping[int, int]) -> float:
         """Seconds until all of `wanted` is committed, and so has landed, and all running daemons are ready."""
         began = time.monotonic()
@@ -204,7 +229,8 @@ async def _reached(wanted: Mapping[int, int], look: Callable[[], Awaitable[Mappi
         assert time.monotonic() < limit, f"after {2 * DEADLINE:g} s {found} is {what}, not {dict(wanted)}"
         await asyncio.sleep(_POLL)
         with suppress(OSError, KafkaError):  # who is asked may be hurt
-            found = await look()
+            async with asyncio.timeout(_ANSWER):
+                found = await look()
 
 
 def bucket_name(topic: str) -> str:

@@ -1,4 +1,4 @@
-"""The short form of every fault: no row is lost, none is doubled, and the daemons recover."""
+"""The short form of every fault but those of three brokers: no row is lost or doubled, and the daemons recover."""
 
 from pathlib import Path
 
@@ -14,7 +14,10 @@ pytestmark = pytest.mark.services
 SEED = 7
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+ONE_BROKER = [fault for fault in FAULTS.values() if fault.brokers == 1]
+
+
+@pytest.mark.parametrize("fault", ONE_BROKER, ids=lambda fault: fault.name)
 async def test_loses_nothing_and_doubles_nothing(hurt: Services, tmp_path: Path, fault: Fault) -> None:
     result = await run(hurt, fault, tmp_path, seed=SEED, long=False)
 

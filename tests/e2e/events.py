@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count, cycle
 from typing import Any
@@ -52,13 +52,13 @@ class Load:
 
     def __init__(self, producer: Any, topic: str, partitions: int, first: int = 0) -> None:
         self._producer = producer
-        self._topic = topic
+        self.topic = topic
         self._events = events(first)
         self._turn = cycle(range(partitions))
         self._underway: deque[tuple[int, int, Any]] = deque()
         self._malformed = cycle(MALFORMATIONS.values())
         self._to_spoil = 0
-        self.records: dict[int, range] = {number: range(0) for number in range(partitions)}
+        self.records: dict[int, Sequence[int]] = {number: range(0) for number in range(partitions)}
         self.ids: set[str] = set()
 
     @property
@@ -83,7 +83,7 @@ class Load:
 
     def again(self, first: int) -> "Load":
         """A writer into the topic that was created again, with as many partitions."""
-        return Load(self._producer, self._topic, len(self.records), first)
+        return Load(self._producer, self.topic, len(self.records), first)
 
     async def write(self, total: int) -> None:
         """Write so many events, in batches to each partition in turn; they are acknowledged when this returns."""
@@ -109,7 +109,7 @@ class Load:
             if good:
                 self.ids.add(event_id(number))
         partition = next(self._turn)
-        sent = await self._producer.send_batch(builder, self._topic, partition=partition)
+        sent = await self._producer.send_batch(builder, self.topic, partition=partition)
         self._underway.append((partition, written, sent))
         if len(self._underway) >= _UNDERWAY:
             await self._acknowledged()
@@ -119,7 +119,7 @@ class Load:
         partition, written, sent = self._underway.popleft()
         base = (await sent).offset
         before = self.records[partition]
-        assert base == before.stop, f"partition {partition} has other records than ours, or ours twice"
+        assert base == len(before), f"partition {partition} has other records than ours, or ours twice"
         self.records[partition] = range(base + written)
 
 

@@ -2,34 +2,34 @@
 
 import asyncio
 import base64
-import fcntl
 import re
 import shutil
 import socket
 import struct
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import trustme
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from cryptography.hazmat.primitives import serialization
 
+from tests.services.environment import CACHE, locked
 from tests.services.ports import HOST, free_port
 from tests.services.process import Process, ServiceError
 
 _POM = Path(__file__).with_name("kafka") / "pom.xml"
-_CACHE = Path(__file__).parents[2] / ".cache"
 _INSTALL = "apt-get install -y openjdk-17-jre-headless maven"
 _OLDEST_JAVA = 17
 
 # A short start matters more here than the last of the throughput.
-_JVM = ("-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,22 @@ class KafkaAddress:
     bootstrap: str
 
 
+class Voter(NamedTuple):
+    """A controller, as all controllers of its cluster know it from the beginning."""
+
+    node_id: int
+    address: str
+    directory_id: str
+
+    def __str__(self) -> str:
+        return f"{self.node_id}@{self.address}:{self.directory_id}"
+
+
 class KafkaBroker:
     """A broker of our own. It keeps its data and its ports from one start to the next.
 
     `proxy_port` is where somebody passes connections on to `proxied_port`: clients that come that way are sent back
-    there, as a broker tells each client where to find it.
+    there, as a broker tells each client where to find it. It is a cluster of its own until it joins others.
     """
 
     def __init__(
@@ -54,17 +65,24 @@ class KafkaBroker:
         port: int | None = None,
         proxy_port: int | None = None,
         properties: Mapping[str, str] | None = None,
+        node_id: int = 1,
+        heap: str = "512m",
     ) -> None:
+        self.node_id = node_id
         self._directory = directory
+        self._data = directory / "data"
+        self._heap = heap
         self._tls = tls
         self._proxy_port = proxy_port
         self.proxied_port = free_port()
         self._extra = dict(properties or {})
         self._config = directory / "server.properties"
         self._port = port or free_port()
-        self._controller_port = free_port()
+        self.voter = Voter(node_id, f"{HOST}:{free_port()}", random_id())
+        self._cluster_id, self._voters = random_id(), [self.voter]
         self._sasl_port = free_port()
         self._process: Process | None = None
+        self._frozen = False
         self.username = "ingestd"
         self.password = "only-for-tests"
         self.ca_file = directory / "ca.pem"
@@ -85,10 +103,20 @@ class KafkaBroker:
         return self._process is not None and self._process.running
 
     @property
+    def answers(self) -> bool:
+        """Whether it is alive and not frozen."""
+        return self.running and not self._frozen
+
+    @property
     def pid(self) -> int:
         """Of the broker's process, which was started once."""
         assert self._process is not None
         return self._process.pid
+
+    def join(self, cluster_id: str, voters: Iterable[Voter]) -> None:
+        """Be one broker and controller of several. Before the first start."""
+        assert self._process is None
+        self._cluster_id, self._voters = cluster_id, list(voters)
 
     def start(self) -> None:
         """Start the broker and wait until it tells clients about itself."""
@@ -105,6 +133,18 @@ class KafkaBroker:
         """End the broker with SIGKILL."""
         if self._process is not None:
             self._process.kill()
+
+    def freeze(self) -> None:
+        """Stop the broker's clock (SIGSTOP)."""
+        assert self._process is not None
+        self._process.freeze()
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Let it go on (SIGCONT)."""
+        assert self._process is not None
+        self._process.thaw()
+        self._frozen = False
 
     def restart(self) -> None:
         """Shut the broker down, if it runs, and start it on the same data and ports."""
@@ -125,10 +165,32 @@ class KafkaBroker:
     def remove(self) -> None:
         """End it with SIGKILL and remove its data; the log stays."""
         self.kill()
-        shutil.rmtree(self._directory / "data", ignore_errors=True)
+        shutil.rmtree(self._data, ignore_errors=True)
+
+    # -- its disk, while it is down
+
+    def wipe(self, topic: str) -> None:
+        """Remove all that it has of a topic, as a new disk in place of a broken one."""
+        assert not self.running
+        for log in self._data.glob(f"{topic}-*"):
+            shutil.rmtree(log)
+
+    def save(self, topic: str, partition: int = 0) -> Path:
+        """Copy the log of a partition; where the copy is."""
+        assert not self.running
+        copy = self._directory / f"{topic}-{partition}.saved"
+        shutil.rmtree(copy, ignore_errors=True)
+        return Path(shutil.copytree(self._data / f"{topic}-{partition}", copy))
+
+    def restore(self, copy: Path) -> None:
+        """Put the copy of a partition's log in place of the log, as a disk that is restored from a backup has it."""
+        assert not self.running
+        log = self._data / copy.stem
+        shutil.rmtree(log)
+        shutil.copytree(copy, log)
 
     def _prepare(self) -> Process:
-        java = ["java", *_JVM, "-cp", f"{ensure_jars()}/*"]
+        java = ["java", f"-Xmx{self._heap}", *_JVM, "-cp", f"{ensure_jars()}/*"]
         if self._tls:
             self._write_certificates()
         properties = {**self._base_properties(), **self._listeners(), **self._extra}
@@ -137,9 +199,9 @@ class KafkaBroker:
         return Process("Kafka", [*java, "kafka.Kafka", str(self._config)], self._directory / "kafka.log")
 
     def _format(self, java: list[str]) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # In one word: the id may begin with a hyphen.
-        arguments = ["--standalone", f"--cluster-id={cluster_id}", "-c", str(self._config)]
+        arguments = [f"--cluster-id={self._cluster_id}", "-c", str(self._config)]
+        arguments += ["--initial-controllers", ",".join(map(str, self._voters))]
         if self._tls:
             arguments += ["--add-scram", f"SCRAM-SHA-512=[name={self.username},password={self.password}]"]
         command = [*java, "kafka.tools.StorageTool", "format", *arguments]
@@ -148,12 +210,11 @@ class KafkaBroker:
             raise ServiceError(f"Kafka's storage cannot be formatted:\n{done.stdout}{done.stderr}")
 
     def _base_properties(self) -> dict[str, str]:
-        controller = f"{HOST}:{self._controller_port}"
         return {
             "process.roles": "broker,controller",
-            "node.id": "1",
-            "log.dirs": str(self._directory / "data"),
-            "controller.quorum.bootstrap.servers": controller,
+            "node.id": str(self.node_id),
+            "log.dirs": str(self._data),
+            "controller.quorum.bootstrap.servers": ",".join(voter.address for voter in self._voters),
             "controller.listener.names": "CONTROLLER",
             # After SIGKILL the broker comes back only when the session of its former self has run out, 9 s by default.
             "broker.session.timeout.ms": "3000",
@@ -176,7 +237,7 @@ class KafkaBroker:
 
     def _listeners(self) -> dict[str, str]:
         advertised = {"PLAINTEXT": self.bootstrap}
-        bound = {"PLAINTEXT": self.bootstrap, "CONTROLLER": f"{HOST}:{self._controller_port}"}
+        bound = {"PLAINTEXT": self.bootstrap, "CONTROLLER": self.voter.address}
         if self._tls:
             advertised["SASL_SSL"] = bound["SASL_SSL"] = self.sasl_bootstrap
         if self._proxy_port is not None:
@@ -215,7 +276,7 @@ class KafkaBroker:
     def _answers(self) -> bool:
         """Whether the broker names itself in its metadata: it does so only once it serves requests."""
         try:
-            return _count_brokers(HOST, self._port) > 0
+            return self.node_id in _broker_ids(HOST, self._port)
         except OSError:
             return False
 
@@ -231,9 +292,19 @@ async def topic_admin(bootstrap: str) -> AsyncIterator[Any]:
         await admin.close()
 
 
-async def create_topic(admin: Any, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
-    """Create a topic and wait until all of its partitions have a leader."""
-    topic = NewTopic(name, num_partitions=partitions, replication_factor=1, topic_configs=dict(config or {}))
+async def create_topic(
+    admin: Any,
+    name: str,
+    partitions: int,
+    config: Mapping[str, str] | None = None,
+    replicas: Mapping[int, list[int]] | None = None,
+) -> None:
+    """Create a topic and wait until all of its partitions have a leader.
+
+    `replicas` are the brokers of each partition, the preferred leader first; by default they are the cluster's choice.
+    """
+    layout = (-1, -1, dict(replicas)) if replicas else (partitions, -1, {})
+    topic = NewTopic(name, *layout, dict(config or {}))
     response = await admin.create_topics([topic])
     for _, code, *_ in response.topic_errors:
         if code:
@@ -267,8 +338,8 @@ def kafka_version() -> str:
 def ensure_jars() -> Path:
     """Kafka's jars, fetched through Maven the first time."""
     _require_java()
-    libs = _CACHE / f"kafka-{kafka_version()}"
-    with _locked(libs.with_name(f"{libs.name}.lock")):
+    libs = CACHE / f"kafka-{kafka_version()}"
+    with locked(libs.with_name(f"{libs.name}.lock")):
         if not libs.exists():
             _download(libs)
     return libs
@@ -297,22 +368,27 @@ def _require_java() -> None:
         raise ServiceError(missing)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def random_id() -> str:
+    """An id as Kafka has it for clusters and directories."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
-def _count_brokers(host: str, port: int) -> int:
+def _broker_ids(host: str, port: int) -> set[int]:
     """Ask for metadata without topics. By hand: the clients need an event loop, and a test may have one running."""
     api_key, version, correlation_id, no_client_id, no_topics, auto_create = 3, 4, 1, -1, 0, False
     request = struct.pack(">hhihi?", api_key, version, correlation_id, no_client_id, no_topics, auto_create)
     with socket.create_connection((host, port), timeout=5) as sock, sock.makefile("rb") as answers:
         sock.sendall(struct.pack(">i", len(request)) + request)
-        head = answers.read(struct.calcsize(">iiii"))
-    if len(head) < struct.calcsize(">iiii"):
-        return 0
-    _size, _correlation_id, _throttle_ms, brokers = struct.unpack(">iiii", head)
-    return int(brokers)
+        answer = BytesIO(answers.read(int.from_bytes(answers.read(4))))
+    if not answer.getvalue():
+        return set()
+    _correlation_id, _throttle_ms, brokers = struct.unpack(">iii", answer.read(12))
+    found = set()
+    for _ in range(brokers):
+        found.add(int.from_bytes(answer.read(4)))
+        _host, _port, _rack = _string(answer), answer.read(4), _string(answer)
+    return found
+
+
+def _string(answer: BytesIO) -> bytes:
+    return answer.read(max(0, int.from_bytes(answer.read(2), signed=True)))

@@ -1,6 +1,7 @@
 """A service as a child process: started until it answers, stopped, killed, never left behind."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,14 @@ class Process:
             return
         self._child.kill()
         self._child.wait()
+
+    def freeze(self) -> None:
+        """Stop its clock (SIGSTOP), as a long pause of its host would."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on (SIGCONT)."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from tests.conftest import MakeTopic
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
+from tests.services.kafka_cluster import epochs
 from tests.services.seaweed import S3Store, SeaweedFS
 
 
@@ -96,6 +97,35 @@ async def test_kafka_keeps_records_across_sigkill(tmp_path: Path) -> None:
 
         await produce(broker.bootstrap, "kept", [b"two"], acks="all")
         assert await consume(broker.bootstrap, "kept", 2) == [b"one", b"two"]
+
+
+@pytest.mark.services
+async def test_kafka_goes_back_to_an_older_disk(tmp_path: Path) -> None:
+    with KafkaBroker(tmp_path) as broker:
+        async with topic_admin(broker.bootstrap) as admin:
+            await create_topic(admin, "cut", 1)
+        await produce(broker.bootstrap, "cut", [b"kept"] * 10, acks="all")
+        broker.stop()
+        copy = broker.save("cut")
+        broker.start()
+        await produce(broker.bootstrap, "cut", [b"lost"] * 5, acks="all")
+        before = await _epochs(broker, "cut")
+        broker.stop()
+        broker.restore(copy)
+        broker.start()
+        await produce(broker.bootstrap, "cut", [b"new"] * 9, acks="all")
+        after = await _epochs(broker, "cut")
+
+        assert await consume(broker.bootstrap, "cut", 19) == [b"kept"] * 10 + [b"new"] * 9
+        kept, lost = before
+        assert before == {kept: 10, lost: 15}
+        assert after == {kept: 10, max(after): 19}
+        assert max(after) > lost
+
+
+async def _epochs(broker: KafkaBroker, topic: str) -> dict[int, int]:
+    async with topic_admin(broker.bootstrap) as admin:
+        return await epochs(lambda request: admin._send_request_to_node(broker.node_id, request), topic, 0)
 
 
 def test_s3_creates_an_object_only_once(s3_client: Any, bucket: str) -> None:
