@@ -10,7 +10,6 @@ import pytest
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import ConfigError, WarehouseError
-from ingestd.demo.warehouse import database
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.snowflake.table import Column
 from tests.warehouse_world import COLUMNS, ago, batch, body, key, loader, only, opened, row
@@ -204,7 +203,7 @@ def test_a_read_only_file_is_not_to_be_moved_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool, hint: str
 ) -> None:
     (tmp_path / "w.duckdb").mkdir()  # fails to open for root, too
-    monkeypatch.setattr(database.os, "access", lambda *_: writable)
+    monkeypatch.setattr("os.access", lambda *_: writable)
     with pytest.raises(ConfigError, match="cannot use the file") as caught:
         opened(tmp_path / "w.duckdb")
     assert caught.value.hint.startswith(hint)
