@@ -228,6 +228,19 @@ async def test_reopens_the_file_after_an_error(path: Path, sink: MemorySink) -> 
         assert loader.state().error is None
 
 
+async def test_goes_on_when_the_warehouse_s_process_was_killed(path: Path, sink: MemorySink) -> None:
+    async with running(path, sink) as loader:
+        put(sink, 0, 3)
+        await loader.settled()
+        child = loader.warehouse._child
+        assert child is not None
+        child._process.kill()
+        put(sink, 3, 5)
+        await loader.settled()
+        assert (loader.state().files_loaded, loader.state().rows_loaded, count(loader)) == (2, 5, 5)
+        assert loader.state().error is None
+
+
 async def test_loads_everything_again_when_the_file_was_deleted(path: Path, sink: MemorySink) -> None:
     put(sink, 0, 3)
     async with running(path, sink) as loader:

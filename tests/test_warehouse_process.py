@@ -128,9 +128,15 @@ def test_cells_and_rows_are_capped(warehouse: WarehouseProcess) -> None:
 def test_a_process_that_dies_is_started_again(warehouse: WarehouseProcess) -> None:
     os.kill(pid(warehouse), signal.SIGKILL)
     assert only(warehouse, COUNT) == 30
+
+
+def test_a_load_is_not_repeated_when_its_process_dies_because_it_may_be_committed(warehouse: WarehouseProcess) -> None:
     os.kill(pid(warehouse), signal.SIGKILL)
-    loaded = warehouse.load(key(30), batch(30, 40))
-    assert loaded is not None
+    with pytest.raises(WarehouseError, match="process ended"):
+        warehouse.load(key(30), batch(30, 40))
+    history = warehouse.open(COLUMNS, 10)
+    assert (history.files, history.rows) == (1, 30)
+    assert warehouse.load(key(30), batch(30, 40)) is not None
     assert only(warehouse, COUNT) == 40
 
 

@@ -88,20 +88,26 @@ class WarehouseProcess:
     def _open(self, columns: tuple[Column, ...] | None, failures: int) -> bytes:
         names = self._snowflake
         request = Open(str(self.path), names.database, names.schema, names.table, columns, failures)
+        self.close()
         with self._lock:
             self._child, answer = _start(request)
             self._request = request
         return answer
 
     def _ask(self, request: Request, body: bytes | None = None, timeout_s: float | None = None) -> bytes:
-        """Sends a request; once more where the process ended because of another one."""
-        with suppress(EOFError):
-            return self._running().ask(request, body, timeout_s)
+        """Sends a request; a query once more where the process ended because of another one.
+
+        A load is not repeated here: it may have been committed, and only the history tells.
+        """
+        if isinstance(request, Query):
+            with suppress(EOFError):
+                return self._running().ask(request, body, timeout_s)
         try:
             return self._running().ask(request, body, timeout_s)
         except EOFError:
-            self._running()  # raises if it was closed
-            raise WarehouseError("the warehouse's process ended during the query", hint="query fewer rows") from None
+            if self._request is None:
+                raise WarehouseError("the warehouse is closed") from None
+            raise WarehouseError("the warehouse's process ended", hint="if a query did it, query fewer rows") from None
 
     def _running(self) -> "_Child":
         with self._lock:

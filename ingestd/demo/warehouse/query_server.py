@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from ingestd.core.errors import ConfigError, WarehouseError
+from ingestd.core.errors import ConfigError, IngestdError, WarehouseError
 from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, MAX_ROWS, QueryResult
 from ingestd.demo.warehouse.process import WarehouseProcess
 
@@ -111,7 +111,7 @@ class QueryServer:
             async with self._active:
                 result = await asyncio.to_thread(self._warehouse.query, request.sql, limit, COMMAND_TIMEOUT_S)
             return QueryResponse(result=result)
-        except (WarehouseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (IngestdError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             return QueryResponse(error=str(error))
 
 
