@@ -101,7 +101,7 @@ class Daemon:
             if config.health.enabled:
                 routes = demo.routes if demo is not None else []
                 health = HealthServer(config.health, self._status.take, self._metrics.exposition, routes)
-                port = await health.start()
+                port = await health.start(take_next=config.page.controls)
                 stack.push_async_callback(health.stop)
                 log.info("health and metrics at http://%s", address(config.health.host, port))
                 if demo is not None:
@@ -117,7 +117,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if demo is not None and config.page.controls:
-                        verification = await demo.verify(self._verify, self._metrics.counters.totals())
+                        verification = await demo.verify(self._verify, self._status.take())
             except TimeoutError:
                 if not deadline.expired():
                     raise

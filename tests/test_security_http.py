@@ -11,7 +11,7 @@ from ingestd.ops import http
 from ingestd.ops.http import MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS
 from tests.test_health import Daemon
 
-HOST = b"Host: x\r\n"
+HOST = b"Host: localhost\r\n"
 GET = b"GET /livez HTTP/1.1\r\n" + HOST
 ALIVE = (200, "alive\n")
 

@@ -27,6 +27,7 @@ Server = Annotated[
     str,
     Meta(pattern=r"^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?\Z", description="host:port"),
 ]
+HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}\Z", description="host name without a port")]
 Url = Annotated[
     str,  # without a user or a query, which may be secrets: URLs are shown
     Meta(pattern=r"^https?://[^\s/?#@]{1,255}(/[^\s?#@]{0,1024})?\Z", description="http(s)://host[:port]"),
@@ -197,7 +198,8 @@ class WarehouseConfig(_Section, frozen=True, kw_only=True):
     """The local warehouse, a stand-in for Snowflake: loads landed objects into a table in a file."""
 
     kind: Literal["none", "local"] = "none"
-    path: Text = "./data/warehouse.duckdb"
+    # The database file; None: one for each sink, in a local sink's directory or in ./data.
+    path: Text | None = None
     poll: Annotated[Seconds, _within("100ms", "1h")] = Seconds(1)  # between two listings of the sink
     queue_url: Url | None = None  # an SQS queue that the bucket notifies; None: the sink is listed
 
@@ -215,6 +217,8 @@ class HealthConfig(_Section, frozen=True, kw_only=True):
     enabled: bool = True
     host: Text = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 9464  # 0 picks a free one
+    # Names in the Host header that /metrics and /status answer to, beside IP addresses and localhost.
+    allowed_hosts: Annotated[tuple[HostName, ...], Meta(min_length=0, max_length=100)] = ()
     # Not ready when the oldest unlanded record is older than this plus the batch interval.
     stall: Annotated[Seconds, _within("1s", "1d")] = Seconds(120)
     no_partition: Annotated[Seconds, _within("1s", "1h")] = Seconds(60)  # not ready without a partition for longer

@@ -315,7 +315,7 @@ def _sink(config: Config) -> Iterator[Problem]:
 
 
 def _warehouse(config: Config) -> Iterator[Problem]:
-    if why := path_fault(config.warehouse.path):
+    if config.warehouse.path is not None and (why := path_fault(config.warehouse.path)):
         yield Problem("warehouse.path", why, "give the path of a file")
     if config.warehouse.queue_url and parse_sink_url(config.sink.url).kind != "s3":
         yield Problem(
