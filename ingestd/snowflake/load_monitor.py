@@ -110,6 +110,11 @@ class LoadMonitor:
             if self._submit is not None:
                 group.create_task(self._submit_objects(self._submit), name="submit files")
 
+    @property
+    def unprocessed(self) -> str:
+        """Nothing: the daemon's work is done with the objects, and `close` logs what the next start submits."""
+        return ""
+
     async def settled(self) -> None:
         """Wait a short time until everything is submitted: the partitions are still ours; the next start can do it."""
         with contextlib.suppress(TimeoutError):
