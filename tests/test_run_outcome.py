@@ -33,7 +33,7 @@ def test_the_exit_code(more: dict[str, object], code: int) -> None:
         ({"began": False, "trouble": "x"}, "stopped before the stream began: x (nothing was read)"),
         ({"consumed": 0, "trouble": "x"}, "stopped without having read a record: x (nothing is lost)"),
         ({"uncommitted": 1}, "stopped with objects of 1 partition not committed (the next run continues after them)"),
-        ({"unprocessed": "2 objects left"}, "stopped before everything was loaded: 2 objects left (the next run loads them)"),
+        ({"unprocessed": "2 left"}, "stopped before everything was loaded: 2 left (the next run loads them)"),
     ],
 )
 def test_what_is_left_undone_is_told(more: dict[str, object], said: str) -> None:

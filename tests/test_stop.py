@@ -109,6 +109,19 @@ def test_a_duration_in_which_nothing_was_reached_is_not_clean(tmp_path: Path, un
     assert {"kafka": "cannot be used", "store": "s3://bucket"}[unreachable] in last
 
 
+def test_produce_ends_its_duration_while_no_broker_answers(tmp_path: Path) -> None:
+    code = "import sys; from ingestd.__main__ import main; sys.exit(main())"
+    ended = program(code, "produce", "--topic", "t", "--bootstrap-servers", NOTHING, "--duration", "1s", cwd=tmp_path)
+    assert ended.returncode == 3, ended.stderr
+    assert "stopped before Kafka had acknowledged all events" in ended.stderr
+
+
+def test_produce_can_be_stopped_while_no_broker_answers(tmp_path: Path) -> None:
+    code = AT.format(module="ingestd.sources.simulator.source", number="SIGTERM")
+    ended = program(code, "produce", "--topic", "t", "--bootstrap-servers", NOTHING, cwd=tmp_path)
+    assert ended.returncode == 130, ended.stderr
+
+
 # -- a daemon in this process
 
 
