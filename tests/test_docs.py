@@ -20,7 +20,7 @@ from ingestd.config.load import load
 from ingestd.config.model import Config, EventsConfig, HealthConfig
 from ingestd.config.validate import KEYS, variable
 from ingestd.core import chain
-from ingestd.core.errors import EXIT_PROBLEMS
+from ingestd.core.errors import EXIT_INTERRUPTED, EXIT_PROBLEMS
 from ingestd.core.events import Event, make_model
 from ingestd.core.flush_policy import FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
@@ -76,7 +76,7 @@ def codes(page: str, line: str) -> list[str]:
 
 
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
-    named = [main.CLEAN, main.FAILED, main.USAGE, main.UNDELIVERED, EXIT_PROBLEMS, main.INTERRUPTED]
+    named = [main.CLEAN, main.FAILED, main.USAGE, main.UNDELIVERED, EXIT_PROBLEMS, EXIT_INTERRUPTED]
     assert codes("operations.md", "## Exit codes") == [str(code) for code in named]
     told = re.search(r"exit codes: (.*)\Z", str(PROGRAM.epilog), re.DOTALL)
     assert told is not None

@@ -75,4 +75,5 @@ class SnowflakeRefused(SnowflakeError):
     """Credentials, rights, a missing object, a wrong statement: an operator must act."""
 
 
+EXIT_INTERRUPTED = 130  # a signal came before anything had begun
 EXIT_PROBLEMS = 4  # a command has inspected something and found it wrong

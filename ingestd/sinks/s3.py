@@ -18,7 +18,7 @@ from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.ops.aws_session import new_session
 from ingestd.sinks.names import check_folder, check_key, check_metadata
-from ingestd.sinks.s3_errors import classify, http_status
+from ingestd.sinks.s3_errors import classify, http_status, readable_settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -181,7 +181,8 @@ class S3Sink:
         try:
             with _mapped(action):
                 async with asyncio.timeout(self._settings.put_timeout):
-                    connection = await self._connect()
+                    with readable_settings(action):
+                        connection = await self._connect()
                     connection.users += 1
                     yield connection.client
         except SinkForbidden:

@@ -1,6 +1,8 @@
 """What an error of the S3 client means to a sink: try again, or an operator must act, and how."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
@@ -24,6 +26,7 @@ _CREDENTIALS_HINT = (
 _FILE_HINT = (
     "correct the path or the rights; AWS_WEB_IDENTITY_TOKEN_FILE, AWS_CA_BUNDLE or AWS' configuration names the file"
 )
+_SETTINGS_HINT = "correct s3.endpoint_url, this process's AWS_* variables, or AWS' configuration file"
 KMS_HINT = "check s3.kms_key_id, that the key is enabled, and grant kms:GenerateDataKey and kms:Decrypt on it"
 _REGION_HINT = "set s3.region to the region of the bucket"
 _BAD_REGION_HINT = "set s3.region, AWS_REGION or AWS_DEFAULT_REGION to the name of a region, such as eu-central-1"
@@ -80,13 +83,25 @@ def classify(error: Exception, action: str) -> SinkError | None:
     return _from_elsewhere(error, failed)
 
 
+@contextmanager
+def readable_settings(action: str) -> Iterator[None]:
+    """Map what a new client raises that is not an error of botocore: a setting of AWS on this machine is malformed."""
+    try:
+        yield
+    except Exception as error:
+        if classify(error, action) is not None:
+            raise
+        said = f"AWS' settings cannot be used: {type(error).__name__}: {_short(str(error))}"
+        raise SinkForbidden(f"cannot {action}: {said}", code=type(error).__name__, hint=_SETTINGS_HINT) from None
+
+
 def _from_elsewhere(error: Exception, failed: str) -> SinkError | None:
     """An error that is not botocore's own: a deadline, a file, or what it lets through."""
     code = type(error).__name__
     match error:
         case TimeoutError():
             return SinkUnavailable(f"{failed}: no answer before the deadline", code="Timeout")
-        case FileNotFoundError() | PermissionError():
+        case OSError() if _is_of_a_file(error):
             return _unreadable(error, failed)
         case ResponseParserError():
             return SinkUnavailable(f"{failed}: the answer is not S3's", code=code)
@@ -167,7 +182,7 @@ def _from_client(error: boto.BotoCoreError, failed: str) -> SinkError:
         case boto.SSLError():
             hint = "make the certificate trusted (AWS_CA_BUNDLE names a file of authorities)"
             return SinkForbidden(f"{failed}: {said}", code=code, hint=hint)
-        case boto.HTTPClientError() if isinstance(error.__context__, FileNotFoundError | PermissionError):
+        case boto.HTTPClientError() if isinstance(error.__context__, OSError) and _is_of_a_file(error.__context__):
             return _unreadable(error.__context__, failed)
         case (
             boto.HTTPClientError()
@@ -182,6 +197,11 @@ def _from_client(error: boto.BotoCoreError, failed: str) -> SinkError:
             provider = error.kwargs.get("provider")
             return SinkForbidden(f"{failed}: no credentials from {provider}", code=code, hint=_CREDENTIALS_HINT)
     return SinkForbidden(f"{failed}: {said}", code=code, hint=_client_hint(error))
+
+
+def _is_of_a_file(error: OSError) -> bool:
+    """Whether a file on this machine failed, not the network."""
+    return isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "filename", None) is not None
 
 
 def _unreadable(error: OSError, failed: str) -> SinkError:

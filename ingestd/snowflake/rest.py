@@ -36,7 +36,8 @@ class PipeEndpoint:
         self._clock = clock
         self._token = ""
         self._renew_at = 0.0
-        host = settings.host or f"{settings.account}.snowflakecomputing.com"
+        # Host names have no underscore: Snowflake's certificate is for the name with hyphens.
+        host = settings.host or f"{settings.account}.snowflakecomputing.com".replace("_", "-")
         # The path is case-sensitive; names that were created without quotes are upper case.
         pipe = f"{settings.database}.{settings.schema}.{settings.pipe}".upper()
         self._url = f"{settings.protocol}://{host}/v1/data/pipes/{pipe}/insertFiles"

@@ -19,6 +19,7 @@ from ingestd.config.model import WarehouseConfig
 from ingestd.config.secrets import REDACTION
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import ConfigError, SinkError, SinkUnavailable, WarehouseError
+from ingestd.core.formatting import number
 from ingestd.core.object_keys import EVENTS
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.demo.warehouse.object_loader import LoadResult
@@ -101,6 +102,10 @@ class LocalLoader:
         """Closes the warehouse. An unfinished load is rolled back; the next run repeats it."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._close)
+
+    @property
+    def unprocessed(self) -> str:
+        return f"{number(len(self._pending), 'object')} not in the local warehouse" if self._pending else ""
 
     def state(self) -> LoaderState:
         return msgspec.structs.replace(self._state, pending=len(self._pending))
