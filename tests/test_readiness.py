@@ -86,6 +86,11 @@ def test_a_snapshot_without_an_evaluation_is_not_ready() -> None:
             {"partitions": [partition(oldest_unlanded=150.1)]},
             "stalled",
         ),
+        (
+            {"partitions": [partition(waiting=150.0, waiting_offsets=6)]},
+            {"partitions": [partition(waiting=150.1, waiting_offsets=6)]},
+            "waiting_for_transaction",
+        ),
         ({"partitions": [partition(starved=150.0)]}, {"partitions": [partition(starved=150.1)]}, "stalled"),
     ],
 )
@@ -116,6 +121,15 @@ def test_one_stall_is_reported_however_many_partitions_stall() -> None:
     it = status(partitions=[partition(partition=n, oldest_unlanded=1000.0 + n) for n in range(200)])
     [reason] = reasons(it, CONFIG)
     assert reason.message == "events[199] (and 199 more): no progress for 1199 s, the limit is 150 s"
+
+
+def test_an_open_transaction_is_one_reason_that_says_how_much_waits() -> None:
+    it = status(partitions=[partition(partition=n, waiting=200.0 + n, waiting_offsets=6) for n in range(3)])
+    [reason] = reasons(it, CONFIG)
+    assert reason.message == (
+        "events[2] (and 2 more): 6 offsets wait for the end of a transaction that has been open for 202 s, "
+        "the limit is 150 s"
+    )
 
 
 AGES = st.none() | st.floats(0, 1e7)

@@ -3,6 +3,7 @@
 ``/status`` is this snapshot as JSON; metrics, terminal and page show the same one. Ages and durations are in seconds.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -24,6 +25,8 @@ REASONS: dict[str, str] = {
     "itself; check the brokers and the network.",
     "partition_halted": "Continuing could lose or duplicate records of this partition, so it is paused; the others "
     "continue. Do what the message says, then restart.",
+    "waiting_for_transaction": "A transaction has been open for longer than `batch.interval` + `health.stall`, and "
+    "nothing behind its first record can be read. Find its producer, or abort it.",
     "stalled": "No progress for longer than `batch.interval` + `health.stall`: a buffered record does not land, or the "
     "log has more records and none arrive. Look at the errors of the sink and the source, then at the load.",
     "loop_lagging": "The event loop was blocked for longer than `health.loop_lag`: the group may revoke our "
@@ -59,6 +62,8 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     sealed_batches: int = 0
     oldest_unlanded: float | None = None  # how long the oldest record that has not landed has been buffered
     starved: float | None = None  # how long no record has arrived although the log has more; None at its end
+    waiting_offsets: int | None = None  # behind an open transaction: high watermark minus last stable offset
+    waiting: float | None = None  # how long they have waited, where all before them was read
     halted: str | None = None  # the reason, and what to do
 
     @property
@@ -131,8 +136,7 @@ def reasons(status: Status, config: Config) -> list[NotReadyReason]:
         for it in status.partitions
         if it.halted is not None
     ]
-    if stalled := _stalled(status, config):
-        found.append(stalled)
+    found += [it for it in (_waiting(status, config), _stalled(status, config)) if it is not None]
     if status.loop_lag > config.health.loop_lag:
         found.append(NotReadyReason("loop_lagging", f"the event loop was blocked for {status.loop_lag:.1f} s"))
     return found
@@ -152,6 +156,20 @@ def _external(status: Status, config: Config) -> list[NotReadyReason]:
     return found
 
 
+def _waiting(status: Status, config: Config) -> NotReadyReason | None:
+    """One reason for all partitions whose records wait for the end of a transaction; it names the worst."""
+    limit = config.batch.interval + config.health.stall
+    late = [(it.waiting, it.name, it.waiting_offsets) for it in status.partitions if (it.waiting or 0.0) > limit]
+    if not late:
+        return None
+    seconds, worst, offsets = max(late)
+    return NotReadyReason(
+        "waiting_for_transaction",
+        f"{worst}{_others(late)}: {offsets} offsets wait for the end of a transaction that has been open for "
+        f"{seconds:.0f} s, the limit is {limit:.0f} s",
+    )
+
+
 def _stalled(status: Status, config: Config) -> NotReadyReason | None:
     """One reason for all stalled partitions, which names the worst: there may be hundreds."""
     limit = config.batch.interval + config.health.stall
@@ -162,5 +180,10 @@ def _stalled(status: Status, config: Config) -> NotReadyReason | None:
     if not late:
         return None
     seconds, worst = max(late)
-    others = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
-    return NotReadyReason("stalled", f"{worst}{others}: no progress for {seconds:.0f} s, the limit is {limit:.0f} s")
+    return NotReadyReason(
+        "stalled", f"{worst}{_others(late)}: no progress for {seconds:.0f} s, the limit is {limit:.0f} s"
+    )
+
+
+def _others(late: Sequence[object]) -> str:
+    return f" (and {len(late) - 1} more)" if len(late) > 1 else ""

@@ -11,7 +11,7 @@ from aiokafka import errors as kafka_errors
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import EpochEnd, LogRange, Position, TopicPartition
-from ingestd.sources.base import Capabilities, Fetched, Listener
+from ingestd.sources.base import Capabilities, Fetched, Listener, OpenTransaction
 from ingestd.sources.kafka import requests
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
@@ -203,6 +203,9 @@ class KafkaSource:
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The high watermark, or our position where all records below it were handed out."""
         return self._consumer.end_offset(partition) if self._consumer is not None else None
+
+    def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
+        return self._consumer.open_transaction(partition) if self._consumer is not None else None
 
     # -- offsets
 

@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaTimeoutError
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.records import EpochRecords, Position, TopicPartition
-from ingestd.sources.base import Listener
+from ingestd.sources.base import Listener, OpenTransaction
 from ingestd.sources.kafka._aiokafka import Consumer
 from ingestd.sources.kafka.coordinator_client import BrokerClient
 
@@ -237,6 +237,10 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         highwater: int = state.highwater
         position = self.positions.get(partition)
         return position.offset if caught_up and position is not None else highwater
+
+    def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
+        """The transaction that ends what can be read; None without one."""
+        return self._consumer.open_transaction(partition)
 
     def answered_at(self) -> dict[TopicPartition, int | None]:
         """For each partition that is read, the time of the last answer of a broker."""
