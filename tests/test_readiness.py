@@ -99,6 +99,19 @@ def test_not_ready_from_the_limit_on(within: dict[str, Any], beyond: dict[str, A
     assert codes(status(**beyond)) == [code]
 
 
+def test_a_source_that_fails_before_any_partition_is_assigned_is_unavailable_within_seconds() -> None:
+    fields: dict[str, Any] = {"assigned": False, "partitions": [], "source_error": "no coordinator"}
+    assert codes(status(**fields, source_error_age=5.0, unassigned_age=5.0)) == []
+    assert codes(status(**fields, source_error_age=5.1, unassigned_age=5.1)) == ["source_unavailable"]
+
+
+def test_no_assignment_which_may_be_harmless_is_not_told_where_the_source_fails() -> None:
+    it = status(
+        assigned=False, partitions=[], source_error="no coordinator", source_error_age=70.0, unassigned_age=70.0
+    )
+    assert codes(it) == ["source_unavailable"]
+
+
 def test_a_denied_access_is_not_ready_at_once() -> None:
     it = status(sink_error="NoSuchBucket", sink_error_age=0.0, sink_forbidden=True)
     assert [(reason.code, reason.message) for reason in reasons(it, CONFIG)] == [("sink_forbidden", "NoSuchBucket")]

@@ -21,7 +21,8 @@ REASONS: dict[str, str] = {
     "buffered and uploads retried. Correct what the message says; the daemon then continues by itself.",
     "sink_unavailable": "The sink has not responded for longer than `sink.retry_max`. Records are buffered and uploads "
     "retried, and the daemon continues by itself; check the network and the store.",
-    "source_unavailable": "The source has failed for longer than `health.source_unavailable`. The daemon continues by "
+    "source_unavailable": "The source has failed for longer than `health.source_unavailable`, or for 5 s without a "
+    "partition. The daemon continues by "
     "itself; check the brokers and the network.",
     "partition_halted": "Continuing could lose or duplicate records of this partition, so it is paused; the others "
     "continue. Do what the message says, then restart.",
@@ -32,6 +33,10 @@ REASONS: dict[str, str] = {
     "loop_lagging": "The event loop was blocked for longer than `health.loop_lag`: the group may revoke our "
     "partitions. Provide more CPU, or lower `kafka.max_records`.",
 }
+
+
+#: How long the source may fail while no partition is assigned: nothing that was read before can still land.
+IDLE_LIMIT_S = 5.0
 
 
 class NotReadyReason(msgspec.Struct, frozen=True):
@@ -127,7 +132,8 @@ def reasons(status: Status, config: Config) -> list[NotReadyReason]:
     if status.phase in {"draining", "stopped"}:
         return [NotReadyReason("draining", f"the daemon is {status.phase}"), *_external(status, config)]
     found = _external(status, config)
-    if not status.assigned and (status.unassigned_age or 0.0) > config.health.no_partition:
+    failing = any(it.code == "source_unavailable" for it in found)
+    if not failing and not status.assigned and (status.unassigned_age or 0.0) > config.health.no_partition:
         found.append(
             NotReadyReason("no_assignment", f"no partition has been assigned for {status.unassigned_age:.0f} s")
         )
@@ -149,7 +155,8 @@ def _external(status: Status, config: Config) -> list[NotReadyReason]:
         found.append(NotReadyReason("sink_forbidden", status.sink_error))
     elif status.sink_error is not None and (status.sink_error_age or 0.0) > config.sink.retry_max:
         found.append(NotReadyReason("sink_unavailable", f"for {status.sink_error_age:.0f} s: {status.sink_error}"))
-    if status.source_error is not None and (status.source_error_age or 0.0) > config.health.source_unavailable:
+    limit = config.health.source_unavailable if status.assigned else min(config.health.source_unavailable, IDLE_LIMIT_S)
+    if status.source_error is not None and (status.source_error_age or 0.0) > limit:
         found.append(
             NotReadyReason("source_unavailable", f"for {status.source_error_age:.0f} s: {status.source_error}")
         )

@@ -158,7 +158,7 @@ class KafkaSource:
         self._partitions_at_start = self._partitions_at_start or cluster.partitions
 
     def _new_consumer(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> GroupConsumer:  # noqa: ARG002
-        return GroupConsumer(self._config, options, listener, self._commits.drop)
+        return GroupConsumer(self._config, options, listener, self._commits.drop, self._errors)
 
     # -- reading
 
@@ -296,8 +296,10 @@ class KafkaSource:
         if self._quiet_since is not None:
             silent = [each for each, time in answered_at.items() if self._answered_at.get(each, ...) == time]
             if silent:
-                count = f"{len(silent)} of {len(answered_at)} partitions"
-                self._errors.begin("silence", f"no broker has answered for {count} for {SILENCE_S:.0f} s")
+                silence = (
+                    f"no broker has answered for {len(silent)} of {len(answered_at)} partitions for {SILENCE_S:.0f} s"
+                )
+                self._errors.begin("silence", silence, since=self._quiet_since)
             else:
                 self._errors.end("silence")
         self._quiet_since, self._answered_at = now, answered_at
