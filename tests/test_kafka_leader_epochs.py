@@ -194,7 +194,7 @@ async def test_a_seek_back_to_what_was_handed_out_names_its_epoch() -> None:
 
         def resume(self, partition: KafkaPartition) -> None: ...
 
-    consumer = GroupConsumer(KafkaConfig(), {}, RecordingListener(), lambda _: None)
+    consumer = GroupConsumer(KafkaConfig(), {}, RecordingListener(), lambda _: None, ErrorState())
     await consumer._consumer.stop()  # it was not started
     seeks: Any = Seeks()
     consumer._consumer = seeks

@@ -347,6 +347,38 @@ async def test_the_range_of_the_log_reaches_beyond_an_open_transaction_but_lates
         await producer.abort_transaction()
 
 
+async def test_an_open_transaction_is_reported_with_what_waits_behind_it_until_it_ends(
+    kafka: Broker, make_topic: MakeTopic, send: Send
+) -> None:
+    topic = await make_topic(1)
+    (only,) = partitions_of(topic, 1)
+    await send(only, [b"a"])
+    listener = RecordingListener()
+
+    def seen() -> tuple[int, int] | None:
+        found = source.open_transaction(only)
+        return (found.first, found.waiting) if found is not None else None
+
+    async with (
+        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, transactional_id=uuid.uuid4().hex) as producer,
+        running(kafka_config(kafka, topic), listener) as source,
+    ):
+        await listener.wait_for([only])
+        source.seek(only, 0)
+        reader = Reader(source)
+        await reader.take(only, 1)
+        assert seen() is None
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic, b"open", partition=0)
+        await send(only, [b"behind", b"it"])
+        await until(lambda: seen() == (1, 3), source.fetch)
+        assert source.end_offset(only) == 1
+        await until(lambda: getattr(source.open_transaction(only), "age", 0.0) > 0.5, source.fetch)
+        await producer.commit_transaction()
+        assert values(await reader.take(only, 3)) == [b"open", b"behind", b"it"]
+        await until(lambda: seen() is None, source.fetch)
+
+
 @pytest.mark.parametrize(
     ("start", "expected"),
     [

@@ -121,7 +121,7 @@ def test_the_exposition_is_the_table_and_the_process() -> None:
 
 def test_every_metric_carries_the_labels_of_the_table() -> None:
     it = exercised()
-    partition = partition_status(A0, position=1, committed=1, landed=1, log_end=1, lag=0)
+    partition = partition_status(A0, position=1, committed=1, landed=1, log_end=1, lag=0, waiting_offsets=0)
     it.bind(lambda: status(partition, loading=loading()))
     found = families(it)
     for name, _, labels, _ in table():
@@ -190,6 +190,12 @@ def test_what_is_not_known_yet_has_no_sample() -> None:
     for name in ("landed_offset", "committed_offset", "log_end_offset", "lag_records"):
         assert samples(it, f"ingestd_partition_{name}") == {}
     assert samples(it, "ingestd_partition_oldest_unlanded_seconds") == {("a", "0"): 0.0}
+
+
+def test_what_waits_behind_an_open_transaction_is_shown() -> None:
+    it = Metrics()
+    it.bind(lambda: status(partition_status(A0, waiting_offsets=6), partition_status(A1)))
+    assert samples(it, "ingestd_partition_waiting_for_transaction_offsets") == {("a", "0"): 6.0}
 
 
 def test_readiness_is_shown_by_reason() -> None:

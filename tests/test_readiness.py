@@ -86,12 +86,30 @@ def test_a_snapshot_without_an_evaluation_is_not_ready() -> None:
             {"partitions": [partition(oldest_unlanded=150.1)]},
             "stalled",
         ),
+        (
+            {"partitions": [partition(waiting=150.0, waiting_offsets=6)]},
+            {"partitions": [partition(waiting=150.1, waiting_offsets=6)]},
+            "waiting_for_transaction",
+        ),
         ({"partitions": [partition(starved=150.0)]}, {"partitions": [partition(starved=150.1)]}, "stalled"),
     ],
 )
 def test_not_ready_from_the_limit_on(within: dict[str, Any], beyond: dict[str, Any], code: str) -> None:
     assert codes(status(**within)) == []
     assert codes(status(**beyond)) == [code]
+
+
+def test_a_source_that_fails_before_any_partition_is_assigned_is_unavailable_within_seconds() -> None:
+    fields: dict[str, Any] = {"assigned": False, "partitions": [], "source_error": "no coordinator"}
+    assert codes(status(**fields, source_error_age=5.0, unassigned_age=5.0)) == []
+    assert codes(status(**fields, source_error_age=5.1, unassigned_age=5.1)) == ["source_unavailable"]
+
+
+def test_no_assignment_which_may_be_harmless_is_not_told_where_the_source_fails() -> None:
+    it = status(
+        assigned=False, partitions=[], source_error="no coordinator", source_error_age=70.0, unassigned_age=70.0
+    )
+    assert codes(it) == ["source_unavailable"]
 
 
 def test_a_denied_access_is_not_ready_at_once() -> None:
@@ -116,6 +134,15 @@ def test_one_stall_is_reported_however_many_partitions_stall() -> None:
     it = status(partitions=[partition(partition=n, oldest_unlanded=1000.0 + n) for n in range(200)])
     [reason] = reasons(it, CONFIG)
     assert reason.message == "events[199] (and 199 more): no progress for 1199 s, the limit is 150 s"
+
+
+def test_an_open_transaction_is_one_reason_that_says_how_much_waits() -> None:
+    it = status(partitions=[partition(partition=n, waiting=200.0 + n, waiting_offsets=6) for n in range(3)])
+    [reason] = reasons(it, CONFIG)
+    assert reason.message == (
+        "events[2] (and 2 more): 6 offsets wait for the end of a transaction that has been open for 202 s, "
+        "the limit is 150 s"
+    )
 
 
 AGES = st.none() | st.floats(0, 1e7)

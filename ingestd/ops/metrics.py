@@ -112,6 +112,10 @@ class M(Enum):
     COMMITTED = _gauge("partition_committed_offset", "Committed offset.", "topic", "partition")
     LOG_END = _gauge("partition_log_end_offset", "End of the log.", "topic", "partition")
     LAG = _gauge("partition_lag_records", "Offsets that have not landed, up to the log's end.", "topic", "partition")
+    WAITING = _gauge(
+        "partition_waiting_for_transaction_offsets",
+        "Offsets behind an open transaction: high watermark minus last stable offset.", "topic", "partition",
+    )  # fmt: skip
     OLDEST = _gauge(
         "partition_oldest_unlanded_seconds", "How long the oldest unlanded record has been buffered; 0 without one.",
         "topic", "partition",
@@ -330,6 +334,7 @@ def _gauges(status: Status) -> dict[M, Samples]:
         M.COMMITTED: per_partition(lambda it: it.committed),
         M.LOG_END: per_partition(lambda it: it.log_end),
         M.LAG: per_partition(lambda it: it.lag),
+        M.WAITING: per_partition(lambda it: it.waiting_offsets),
         M.OLDEST: per_partition(lambda it: it.oldest_unlanded or 0.0),
         M.HALTED: per_partition(lambda it: it.halted is not None),
         M.BUFFERED: [((), status.buffered_bytes)],

@@ -3,6 +3,7 @@
 ``/status`` is this snapshot as JSON; metrics, terminal and page show the same one. Ages and durations are in seconds.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -20,15 +21,22 @@ REASONS: dict[str, str] = {
     "buffered and uploads retried. Correct what the message says; the daemon then continues by itself.",
     "sink_unavailable": "The sink has not responded for longer than `sink.retry_max`. Records are buffered and uploads "
     "retried, and the daemon continues by itself; check the network and the store.",
-    "source_unavailable": "The source has failed for longer than `health.source_unavailable`. The daemon continues by "
+    "source_unavailable": "The source has failed for longer than `health.source_unavailable`, or for 5 s without a "
+    "partition. The daemon continues by "
     "itself; check the brokers and the network.",
     "partition_halted": "Continuing could lose or duplicate records of this partition, so it is paused; the others "
     "continue. Do what the message says, then restart.",
+    "waiting_for_transaction": "A transaction has been open for longer than `batch.interval` + `health.stall`, and "
+    "nothing behind its first record can be read. Find its producer, or abort it.",
     "stalled": "No progress for longer than `batch.interval` + `health.stall`: a buffered record does not land, or the "
     "log has more records and none arrive. Look at the errors of the sink and the source, then at the load.",
     "loop_lagging": "The event loop was blocked for longer than `health.loop_lag`: the group may revoke our "
     "partitions. Provide more CPU, or lower `kafka.max_records`.",
 }
+
+
+#: How long the source may fail while no partition is assigned: nothing that was read before can still land.
+IDLE_LIMIT_S = 5.0
 
 
 class NotReadyReason(msgspec.Struct, frozen=True):
@@ -59,6 +67,8 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     sealed_batches: int = 0
     oldest_unlanded: float | None = None  # how long the oldest record that has not landed has been buffered
     starved: float | None = None  # how long no record has arrived although the log has more; None at its end
+    waiting_offsets: int | None = None  # behind an open transaction: high watermark minus last stable offset
+    waiting: float | None = None  # how long they have waited, where all before them was read
     halted: str | None = None  # the reason, and what to do
 
     @property
@@ -122,7 +132,8 @@ def reasons(status: Status, config: Config) -> list[NotReadyReason]:
     if status.phase in {"draining", "stopped"}:
         return [NotReadyReason("draining", f"the daemon is {status.phase}"), *_external(status, config)]
     found = _external(status, config)
-    if not status.assigned and (status.unassigned_age or 0.0) > config.health.no_partition:
+    failing = any(it.code == "source_unavailable" for it in found)
+    if not failing and not status.assigned and (status.unassigned_age or 0.0) > config.health.no_partition:
         found.append(
             NotReadyReason("no_assignment", f"no partition has been assigned for {status.unassigned_age:.0f} s")
         )
@@ -131,8 +142,7 @@ def reasons(status: Status, config: Config) -> list[NotReadyReason]:
         for it in status.partitions
         if it.halted is not None
     ]
-    if stalled := _stalled(status, config):
-        found.append(stalled)
+    found += [it for it in (_waiting(status, config), _stalled(status, config)) if it is not None]
     if status.loop_lag > config.health.loop_lag:
         found.append(NotReadyReason("loop_lagging", f"the event loop was blocked for {status.loop_lag:.1f} s"))
     return found
@@ -145,11 +155,26 @@ def _external(status: Status, config: Config) -> list[NotReadyReason]:
         found.append(NotReadyReason("sink_forbidden", status.sink_error))
     elif status.sink_error is not None and (status.sink_error_age or 0.0) > config.sink.retry_max:
         found.append(NotReadyReason("sink_unavailable", f"for {status.sink_error_age:.0f} s: {status.sink_error}"))
-    if status.source_error is not None and (status.source_error_age or 0.0) > config.health.source_unavailable:
+    limit = config.health.source_unavailable if status.assigned else min(config.health.source_unavailable, IDLE_LIMIT_S)
+    if status.source_error is not None and (status.source_error_age or 0.0) > limit:
         found.append(
             NotReadyReason("source_unavailable", f"for {status.source_error_age:.0f} s: {status.source_error}")
         )
     return found
+
+
+def _waiting(status: Status, config: Config) -> NotReadyReason | None:
+    """One reason for all partitions whose records wait for the end of a transaction; it names the worst."""
+    limit = config.batch.interval + config.health.stall
+    late = [(it.waiting, it.name, it.waiting_offsets) for it in status.partitions if (it.waiting or 0.0) > limit]
+    if not late:
+        return None
+    seconds, worst, offsets = max(late)
+    return NotReadyReason(
+        "waiting_for_transaction",
+        f"{worst}{_others(late)}: {offsets} offsets wait for the end of a transaction that has been open for "
+        f"{seconds:.0f} s, the limit is {limit:.0f} s",
+    )
 
 
 def _stalled(status: Status, config: Config) -> NotReadyReason | None:
@@ -162,5 +187,10 @@ def _stalled(status: Status, config: Config) -> NotReadyReason | None:
     if not late:
         return None
     seconds, worst = max(late)
-    others = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
-    return NotReadyReason("stalled", f"{worst}{others}: no progress for {seconds:.0f} s, the limit is {limit:.0f} s")
+    return NotReadyReason(
+        "stalled", f"{worst}{_others(late)}: no progress for {seconds:.0f} s, the limit is {limit:.0f} s"
+    )
+
+
+def _others(late: Sequence[object]) -> str:
+    return f" (and {len(late) - 1} more)" if len(late) > 1 else ""

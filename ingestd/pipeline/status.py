@@ -76,6 +76,8 @@ class StatusCollector:
         log_end = self._source.end_offset(writer.partition)
         done = writer.landed if writer.landed is not None else writer.committed
         behind = buffer.position is not None and log_end is not None and log_end > buffer.position
+        transaction = self._source.open_transaction(writer.partition)
+        waits = transaction is not None and buffer.position is not None and not behind
         return PartitionStatus(
             topic=writer.partition.topic,
             partition=writer.partition.partition,
@@ -92,6 +94,8 @@ class StatusCollector:
             sealed_batches=len(buffer.flushed),
             oldest_unlanded=now - held[0].opened_at if held else None,
             starved=now - writer.last_progress_at if behind else None,
+            waiting_offsets=transaction.waiting if transaction is not None else 0,
+            waiting=transaction.age if transaction is not None and waits else None,
             halted=writer.halt.message if writer.halt else None,
         )
 

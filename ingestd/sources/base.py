@@ -14,6 +14,14 @@ from ingestd.core.records import EpochEnd, EpochRecords, LogRange, Position, Top
 Fetched = Mapping[TopicPartition, EpochRecords]
 
 
+class OpenTransaction(msgspec.Struct, frozen=True):
+    """A transaction that has not ended: nothing from its first record on is handed out."""
+
+    first: int  # the position of its first record
+    waiting: int  # how many positions the log has from there on
+    age: float  # for how long it is known to be open, in seconds
+
+
 class Capabilities(msgspec.Struct, frozen=True):
     """What a kind of source can do. The contract's tests check each source against its own."""
 
@@ -140,4 +148,8 @@ class Source(Protocol):
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The end of the log as last reported, for the lag; None before the first report."""
+        ...
+
+    def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
+        """The transaction that ends what can be read, as last reported; None without one."""
         ...

@@ -192,7 +192,8 @@ PIPELINE = {
         {reason("stalled"): "1x20"},
         {**A, "reason": "stalled"},
         "a is not ready: stalled (= 1).",
-        [{reason("stalled"): "1x5 0x20"}, {reason("no_assignment"): "1x20"}, {reason("draining"): "1x20"}],
+        [{reason("stalled"): "1x5 0x20"}, {reason("no_assignment"): "1x20"}, {reason("draining"): "1x20"},
+         {reason("waiting_for_transaction"): "1x20"}],
     ),
     "IngestdPermissionDenied": Case(
         2,
@@ -223,6 +224,13 @@ PIPELINE = {
         {**A, **P3},
         "t[3] is halted (= 1): operator action required.",
         [{of("ingestd_partition_halted", **P3): "0x5"}],
+    ),
+    "IngestdWaitingForTransaction": Case(
+        3,
+        {reason("waiting_for_transaction"): "1x20"},
+        {**A, "reason": "waiting_for_transaction"},
+        "Records for a wait for the end of an open transaction (waiting_for_transaction = 1).",
+        [{reason("waiting_for_transaction"): "1x1 0x20"}],
     ),
     "IngestdPartitionWithoutOwner": Case(
         45,

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 from ingestd.core.errors import SourceError
 from ingestd.core.records import EpochEnd, EpochRecords, LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources.base import Capabilities, Fetched, Listener
+from ingestd.sources.base import Capabilities, Fetched, Listener, OpenTransaction
 from tests.fakes.leader_epochs import LeaderEpochs
 
 
@@ -21,6 +21,7 @@ class MemoryLog:
     def __init__(self, records: Mapping[TopicPartition, Sequence[PlainRecord]]) -> None:
         self.commits: dict[TopicPartition, Position] = {}
         self.stream_id = "1"
+        self.transactions: dict[TopicPartition, OpenTransaction] = {}
         self._records = {partition: list(some) for partition, some in records.items()}
         self._starts = {partition: some[0].offset if some else 0 for partition, some in self._records.items()}
         self._ends = {partition: some[-1].offset + 1 if some else 0 for partition, some in self._records.items()}
@@ -249,6 +250,9 @@ class MemorySource:
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self.log.range(partition).end
+
+    def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
+        return self.log.transactions.get(partition)
 
 
 def _epochs(records: Sequence[PlainRecord]) -> LeaderEpochs:

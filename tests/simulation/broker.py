@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 
 from ingestd.core.records import EpochEnd, EpochRecords, LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources.base import Capabilities, Fetched, Listener
+from ingestd.sources.base import Capabilities, Fetched, Listener, OpenTransaction
 from tests.fakes.leader_epochs import LeaderEpochs
 
 REBALANCE_TIMEOUT = 4.0
@@ -228,6 +228,9 @@ class Member:
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self._broker.ends[partition]
+
+    def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
+        return None
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
         """Refuses stale commits, but accepts some, like one that aiokafka retried in a new generation."""

@@ -11,7 +11,7 @@ from aiokafka import errors as kafka_errors
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import EpochEnd, LogRange, Position, TopicPartition
-from ingestd.sources.base import Capabilities, Fetched, Listener
+from ingestd.sources.base import Capabilities, Fetched, Listener, OpenTransaction
 from ingestd.sources.kafka import requests
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
@@ -158,7 +158,7 @@ class KafkaSource:
         self._partitions_at_start = self._partitions_at_start or cluster.partitions
 
     def _new_consumer(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> GroupConsumer:  # noqa: ARG002
-        return GroupConsumer(self._config, options, listener, self._commits.drop)
+        return GroupConsumer(self._config, options, listener, self._commits.drop, self._errors)
 
     # -- reading
 
@@ -203,6 +203,9 @@ class KafkaSource:
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The high watermark, or our position where all records below it were handed out."""
         return self._consumer.end_offset(partition) if self._consumer is not None else None
+
+    def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
+        return self._consumer.open_transaction(partition) if self._consumer is not None else None
 
     # -- offsets
 
@@ -293,8 +296,10 @@ class KafkaSource:
         if self._quiet_since is not None:
             silent = [each for each, time in answered_at.items() if self._answered_at.get(each, ...) == time]
             if silent:
-                count = f"{len(silent)} of {len(answered_at)} partitions"
-                self._errors.begin("silence", f"no broker has answered for {count} for {SILENCE_S:.0f} s")
+                silence = (
+                    f"no broker has answered for {len(silent)} of {len(answered_at)} partitions for {SILENCE_S:.0f} s"
+                )
+                self._errors.begin("silence", silence, since=self._quiet_since)
             else:
                 self._errors.end("silence")
         self._quiet_since, self._answered_at = now, answered_at

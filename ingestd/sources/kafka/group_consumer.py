@@ -8,13 +8,15 @@ from typing import Any
 from aiokafka import ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.records import EpochRecords, Position, TopicPartition
-from ingestd.sources.base import Listener
+from ingestd.sources.base import Listener, OpenTransaction
 from ingestd.sources.kafka._aiokafka import Consumer
 from ingestd.sources.kafka.coordinator_client import BrokerClient
+from ingestd.sources.kafka.error_state import ErrorState
+from ingestd.sources.kafka.errors import describe, log_level
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,8 @@ _BACKOFF_MS = 250
 class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Owns partitions, and knows the next offset of each that is read.
 
-    `on_dropped` is called with partitions that are no longer ours, after the listener's `on_revoked`.
+    `on_dropped` is called with partitions that are no longer ours, after the listener's `on_revoked`. `errors`
+    knows of a coordinator of the group that cannot be found or reached.
     """
 
     def __init__(
@@ -38,10 +41,12 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         options: Mapping[str, Any],
         listener: Listener,
         on_dropped: Callable[[Collection[TopicPartition]], None],
+        errors: ErrorState,
     ) -> None:
         self._config = config
         self._listener = listener
         self._on_dropped = on_dropped
+        self._errors = errors
         self._released = False
         self._revoking = asyncio.Lock()
         self.owned: set[TopicPartition] = set()
@@ -71,6 +76,7 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
             metadata_max_age_ms=_METADATA_AGE_MS,
             **options,
         )
+        self._consumer.client.on_coordinator = self._coordinator_told
         super().__init__(self._consumer.client)
 
     def _group_options(self, config: KafkaConfig) -> dict[str, Any]:
@@ -238,6 +244,10 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         position = self.positions.get(partition)
         return position.offset if caught_up and position is not None else highwater
 
+    def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
+        """The transaction that ends what can be read; None without one."""
+        return self._consumer.open_transaction(partition)
+
     def answered_at(self) -> dict[TopicPartition, int | None]:
         """For each partition that is read, the time of the last answer of a broker."""
         states = {partition: self._consumer.state(partition) for partition in self.positions}
@@ -252,6 +262,13 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         except TimeoutError as error:
             raise KafkaTimeoutError("the group's coordinator is not known") from error
         return await self._consumer.ask_coordinator(request)
+
+    def _coordinator_told(self, error: KafkaError | None) -> None:
+        if error is None:
+            self._errors.end("coordinator")
+        elif not self._released:
+            message = f"group {self._config.group_id} has no coordinator: {describe(error)}"
+            self._errors.begin("coordinator", message, level=log_level(error))
 
     def forget_coordinator(self) -> None:
         self._consumer.forget_coordinator()

@@ -11,6 +11,7 @@ from ingestd.sources.base import Capabilities, Listener
 from ingestd.sources.kafka.bootstrap import Cluster
 from ingestd.sources.kafka.consumer import KafkaSource
 from ingestd.sources.kafka.coordinator_client import CoordinatorClient
+from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.group_consumer import GroupConsumer
 
 
@@ -31,14 +32,21 @@ class ReadOnlySource(KafkaSource):
         return True
 
     def _new_consumer(self, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> GroupConsumer:
-        return _UngroupedConsumer(self._config, options, cluster, listener)
+        return _UngroupedConsumer(self._config, options, cluster, listener, self._errors)
 
 
 class _UngroupedConsumer(CoordinatorClient, GroupConsumer):
     """Assigns all partitions without joining the group."""
 
-    def __init__(self, config: KafkaConfig, options: Mapping[str, Any], cluster: Cluster, listener: Listener) -> None:
-        GroupConsumer.__init__(self, config, options, listener, lambda _: None)
+    def __init__(
+        self,
+        config: KafkaConfig,
+        options: Mapping[str, Any],
+        cluster: Cluster,
+        listener: Listener,
+        errors: ErrorState,
+    ) -> None:
+        GroupConsumer.__init__(self, config, options, listener, lambda _: None, errors)
         self._group_id, self._coordinator = config.group_id, None
         self._cluster = cluster
 

@@ -10,7 +10,7 @@ import msgspec
 from ingestd.config.model import SimulatorConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import EpochEnd, EpochRecords, LogRange, PlainRecord, Position, TopicPartition
-from ingestd.sources.base import Capabilities, Fetched, Listener
+from ingestd.sources.base import Capabilities, Fetched, Listener, OpenTransaction
 from ingestd.sources.simulator.events import MAX_EVENTS, Message, Simulation, check, history
 
 Clock = Callable[[], float]
@@ -262,3 +262,7 @@ class SimulatorSource:
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self._next.get(partition)
+
+    def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:  # noqa: ARG002
+        """The simulator has no transactions."""
+        return None

@@ -14,6 +14,7 @@ SUPPORTED_VERSION = "0.14.0"
 #: The parameters of each function that is called, overridden or copied with other globals.
 SIGNATURES: Mapping[str, str] = {
     "client:AIOKafkaClient.send": "self node_id request group",
+    "client:AIOKafkaClient.ready": "self node_id group",
     "client:AIOKafkaClient.coordinator_lookup": "self coordinator_type coordinator_key",
     "client:AIOKafkaClient.force_metadata_update": "self",
     "client:AIOKafkaClient.set_topics": "self topics",

@@ -5,12 +5,13 @@ expects that, or an OSError. Any other error ends the task that was writing, suc
 for good and without a message: the consumer would never find its coordinator again.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from aiokafka import conn as module
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.conn import AIOKafkaConnection, CloseReason, collect_hosts
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 
 from ingestd.sources.kafka._aiokafka.check import with_globals
 
@@ -34,7 +35,41 @@ create_conn = with_globals(module.create_conn, AIOKafkaConnection=UvloopConnecti
 
 
 class UvloopClient(AIOKafkaClient):  # type: ignore[misc]
-    """A client that opens such connections."""
+    """A client that opens such connections, and tells whether the group's coordinator can be reached.
+
+    aiokafka repeats a look-up that fails for ever and only logs it. `on_coordinator` is called with the failure of
+    each try, and with None where one succeeds.
+    """
+
+    on_coordinator: Callable[[KafkaError | None], None] | None = None
 
     bootstrap = with_globals(AIOKafkaClient.bootstrap, create_conn=create_conn)
     _get_conn = with_globals(AIOKafkaClient._get_conn, create_conn=create_conn)
+
+    async def coordinator_lookup(self, coordinator_type: Any, coordinator_key: str) -> Any:
+        try:
+            return await super().coordinator_lookup(coordinator_type, coordinator_key)
+        except KafkaError as error:
+            # Where no connection could be opened, `ready` has told which.
+            if coordinator_type == CoordinationType.GROUP and not isinstance(error, NodeNotReadyError):
+                self._tell(error)
+            raise
+
+    async def ready(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT) -> bool:
+        connected = bool(await super().ready(node_id, group=group))
+        if not connected:
+            node = self.cluster.broker_metadata(node_id)
+            address = f" at {node.host}:{node.port}" if node is not None else ""
+            self._tell(
+                KafkaConnectionError(
+                    f"broker {node_id}{address} cannot be reached under the name that it advertises: check its "
+                    "advertised.listeners, and the network"
+                )
+            )
+        elif group == ConnectionGroup.COORDINATION:
+            self._tell(None)
+        return connected
+
+    def _tell(self, error: KafkaError | None) -> None:
+        if self.on_coordinator is not None:
+            self.on_coordinator(error)

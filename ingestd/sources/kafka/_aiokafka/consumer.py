@@ -10,6 +10,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import KafkaError
 
 from ingestd.core.records import EpochRecords, TopicPartition
+from ingestd.sources.base import OpenTransaction
 from ingestd.sources.kafka._aiokafka import prefetch_limit
 from ingestd.sources.kafka._aiokafka.check import with_globals
 from ingestd.sources.kafka._aiokafka.connection import UvloopClient
@@ -92,6 +93,11 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
         if subscription is None or subscription.assignment is None:
             return None
         return subscription.assignment.state_value(partition)
+
+    def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
+        """The transaction that ends what can be read, of an assigned partition; None without one."""
+        found: OpenTransaction | None = self._fetcher.open_transactions.get(partition)
+        return found if found is not None and self.state(partition) is not None else None
 
     # -- the end
 

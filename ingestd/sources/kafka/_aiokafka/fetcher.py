@@ -1,8 +1,10 @@
 """Fetches by topic id and leader epoch, within a bound of bytes, and makes fast records of the answers."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.consumer.fetcher import Fetcher as AIOKafkaFetcher
 
 from ingestd.core.records import TopicPartition
@@ -10,6 +12,7 @@ from ingestd.sources.kafka._aiokafka.check import with_globals
 from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords, TolerantRecords
 from ingestd.sources.kafka._aiokafka.fetch_request import FetchRequest
 from ingestd.sources.kafka._aiokafka.leader_epochs import FetchPositions
+from ingestd.sources.kafka._aiokafka.open_transactions import OpenTransactions
 from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance, BoundedFetchResult, buffered_bytes
 
 
@@ -23,6 +26,7 @@ class Fetcher(AIOKafkaFetcher):  # type: ignore[misc]  # aiokafka has no types
         self, *arguments: Any, topic_ids: Mapping[TopicPartition, str], positions: FetchPositions, **options: Any
     ) -> None:
         self.allowance = Allowance()
+        self.open_transactions = OpenTransactions()
         self.tolerant: set[TopicPartition] = set()  # partitions whose next fetch may have bad header names
         self._topic_ids = topic_ids
         self._positions = positions
@@ -35,7 +39,17 @@ class Fetcher(AIOKafkaFetcher):  # type: ignore[misc]  # aiokafka has no types
         super().__init__(*arguments, **options)
 
     async def _proc_fetch_request(self, assignment: Any, node_id: int, request: Any) -> Any:
-        return await self._fetch_and_parse(self, assignment, node_id, request)
+        needs_wakeup = await self._fetch_and_parse(self, assignment, node_id, request)
+        if assignment.active:
+            self._note_transactions(assignment, request)
+        return needs_wakeup
+
+    def _note_transactions(self, assignment: Any, request: Any) -> None:
+        now = asyncio.get_running_loop().time()
+        for topic, partitions in request.topics:
+            for number, *_ in partitions:
+                state = assignment.state_value(KafkaPartition(topic, number))
+                self.open_transactions.note(TopicPartition(topic, number), state.lso, state.highwater, now)
 
     def _fast_records(self, partition: Any, records: FetchedRecords, *rest: Any) -> FastPartitionRecords:
         found: Any = records
