@@ -15,7 +15,7 @@ import pytest
 from ingestd import wiring
 from ingestd.config.load import Settings
 from ingestd.config.model import BatchConfig, Config, HealthConfig, PageConfig, SimulatorConfig, SinkConfig
-from ingestd.config.types import Seconds
+from ingestd.config.types import Rate, Seconds
 from ingestd.core.errors import DeadlineExceeded
 from ingestd.core.records import Position, TopicPartition
 from ingestd.core.stored import Stored
@@ -128,7 +128,7 @@ def test_produce_can_be_stopped_while_no_broker_answers(tmp_path: Path) -> None:
 def config(**more: Any) -> Settings:
     settings: dict[str, Any] = {
         "source": "simulator",
-        "simulator": SimulatorConfig(rate=60_000),
+        "simulator": SimulatorConfig(rate=Rate(60)_000),
         "sink": SinkConfig(url="./unused"),
         "health": HealthConfig(enabled=False),
         "batch": BatchConfig(interval=Seconds(0.2)),
@@ -173,7 +173,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> SlowSink:
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> StuckSource:
-    made = StuckSource(SimulatorConfig(rate=60_000))
+    made = StuckSource(SimulatorConfig(rate=Rate()Rate(60)_000))
     monkeypatch.setattr(wiring, "make_source", lambda _: made)
     return made
 
