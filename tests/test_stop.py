@@ -128,7 +128,7 @@ def test_produce_can_be_stopped_while_no_broker_answers(tmp_path: Path) -> None:
 def config(**more: Any) -> Settings:
     settings: dict[str, Any] = {
         "source": "simulator",
-        "simulator": SimulatorConfig(rate=Rate(60)_000),
+        "simulator": SimulatorConfig(rate=Rate(60_000)),
         "sink": SinkConfig(url="./unused"),
         "health": HealthConfig(enabled=False),
         "batch": BatchConfig(interval=Seconds(0.2)),
@@ -173,7 +173,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> SlowSink:
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> StuckSource:
-    made = StuckSource(SimulatorConfig(rate=Rate()Rate(60)_000))
+    made = StuckSource(SimulatorConfig(rate=Rate(60_000)))
     monkeypatch.setattr(wiring, "make_source", lambda _: made)
     return made
 
