@@ -11,8 +11,9 @@ import pytest
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import ConfigError, WarehouseError
+from ingestd.demo.warehouse import process as process_module
 from ingestd.demo.warehouse.database import MAX_CELL_CHARS, MAX_RESULT_CHARS
-from ingestd.demo.warehouse.process import KILL_AFTER_S, MAX_QUERIES, WarehouseProcess
+from ingestd.demo.warehouse.process import MAX_QUERIES, WarehouseProcess
 from tests.warehouse_world import COLUMNS, batch, key, only
 
 COUNT = "SELECT COUNT(*) FROM marketing_events"
@@ -73,12 +74,13 @@ def test_a_query_that_ignores_the_interrupt_is_killed_and_the_next_one_answered(
     started = time.monotonic()
     with pytest.raises(WarehouseError, match=r"longer than 0\.2 s"):
         warehouse.query(DEAF, timeout_s=0.2)
-    assert time.monotonic() - started < 0.2 + KILL_AFTER_S + 5
+    assert time.monotonic() - started < 30
     assert only(warehouse, COUNT) == 30
     assert warehouse.load(key(0), batch(0, 30)) is None
 
 
-def test_an_ordinary_time_out_keeps_the_process(warehouse: WarehouseProcess) -> None:
+def test_an_ordinary_time_out_keeps_the_process(warehouse: WarehouseProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "KILL_AFTER_S", 60.0)
     before = pid(warehouse)
     with pytest.raises(WarehouseError, match=r"longer than 0\.2 s"):
         warehouse.query("SELECT SUM(a.x * b.x) FROM (SELECT UNNEST(RANGE(9000000)) x) a, "
@@ -92,7 +94,7 @@ def test_closing_ends_a_query_that_ignores_the_interrupt(warehouse: WarehousePro
     started = time.monotonic()
     warehouse.close()
     thread.join()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert errors == ["the warehouse is closed"]
 
 
@@ -107,7 +109,7 @@ def test_closing_ends_a_query_that_ignores_the_interrupt(warehouse: WarehousePro
 )
 def test_a_large_result_is_refused_and_takes_bounded_memory(warehouse: WarehouseProcess, sql: str) -> None:
     with pytest.raises(WarehouseError):
-        warehouse.query(sql, timeout_s=5)
+        warehouse.query(sql, timeout_s=2)
     assert only(warehouse, COUNT) == 30
 
 
@@ -153,7 +155,9 @@ def test_a_killed_query_does_not_fail_the_others(warehouse: WarehouseProcess) ->
 
 def test_the_number_of_queries_is_limited(warehouse: WarehouseProcess) -> None:
     threads = [in_thread(warehouse, DEAF)[0] for _ in range(MAX_QUERIES)]
-    until_at_work(pid(warehouse))
+    assert warehouse._child is not None
+    while len(warehouse._child._free) > 1:  # the one that is left is for the loads
+        time.sleep(0.01)
     with pytest.raises(WarehouseError, match="too many queries at the same time"):
         warehouse.query(COUNT)
     warehouse.close()

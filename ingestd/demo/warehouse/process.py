@@ -23,7 +23,7 @@ from ingestd.demo.warehouse.object_loader import LoadHistory, LoadResult
 from ingestd.snowflake.table import Column
 
 MAX_QUERIES = 5  # at the same time: three of the page's lanes and two of the query server
-KILL_AFTER_S = 1.0  # after a query's time-out: it ignores the interrupt
+KILL_AFTER_S = 2.0  # after a query's time-out: it ignores the interrupt
 
 _SLOT_TIMEOUT_S = 2.0
 _EXIT_TIMEOUT_S = 3.0
