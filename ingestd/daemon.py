@@ -20,6 +20,7 @@ from ingestd import __version__, wiring
 from ingestd.config.load import Settings
 from ingestd.core.errors import SourceError
 from ingestd.core.events import Model, load_model
+from ingestd.core.formatting import address
 from ingestd.core.run_outcome import RunOutcome
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
@@ -115,7 +116,7 @@ class Daemon:
                     await self._serve(executor, view)
                     drained = True
                     if demo is not None and config.page.controls:
-                        verification = await demo.verify(self._verify, self._metrics.counters.totals())
+                        verification = await demo.verify(self._verify, self._status.take())
             except TimeoutError:
                 if not limit.expired():
                     raise
@@ -141,11 +142,11 @@ class Daemon:
         config, demo = self._config, self._demo
         routes = demo.routes if demo is not None else []
         health = HealthServer(config.health, self._status.take, self._metrics.exposition, routes)
-        port = await health.start()
+        port = await health.start(take_next=config.page.controls)
         stack.push_async_callback(self._close, health.stop)
-        log.info("health and metrics at http://%s:%d", config.health.host, port)
+        log.info("health and metrics at http://%s", address(config.health.host, port))
         if demo is not None:
-            log.info("live page at http://%s:%d/", config.health.host, port)
+            log.info("live page at http://%s/", address(config.health.host, port))
 
     def _outcome(self, *, drained: bool, verified: bool | None) -> RunOutcome:
         """What was delivered and proven."""

@@ -55,11 +55,13 @@ class Archive:
         time: int = NOON,
         *,
         rejected: Collection[int] = (),
+        named: int | None = None,
         **changes: Any,
     ) -> str:
         """An object of all offsets from `start` to `end`, its first record at `time`. Returns its key.
 
-        Of `rejected` those count that are in it; `changes` are what its metadata says otherwise.
+        Of `rejected` those count that are in it; `changes` are what its metadata says otherwise. Where it is `named`
+        after an offset, its name has its leader epoch.
         """
         rejected = [offset for offset in rejected if start <= offset < end]
         body = compress(rows(partition, [offset for offset in range(start, end) if offset not in rejected]))
@@ -80,9 +82,10 @@ class Archive:
             "quarantine": digest_of(bad) if rejected else None,
         }
         landed = ObjectMetadata(**{**fields, **changes})
+        name, epoch = (start, None) if named is None else (named, landed.leader_epoch)
         if rejected:
-            self.put(self.layout.quarantine_key(partition, start, time, digest_of(bad)), bad, landed)
-        key = self.layout.data_key(partition, start, time, end)
+            self.put(self.layout.quarantine_key(partition, name, time, digest_of(bad)), bad, landed)
+        key = self.layout.data_key(partition, name, time, end, epoch)
         self.put(key, body.data, landed)
         return key
 

@@ -16,7 +16,7 @@ from ingestd.cli import requeue as command
 from ingestd.cli.requeue import Options, Requeue
 from ingestd.config.model import Config, EventsConfig, KafkaConfig, SinkConfig
 from ingestd.core import quarantine
-from ingestd.core.batch import Batch
+from ingestd.core.batch import Batch, ObjectName
 from ingestd.core.errors import SourceError
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
@@ -196,10 +196,14 @@ class World:
         time: int = NOON,
         step: int = 0,
         topic: str = TOPIC,
+        leader_epoch: int | None = None,
+        named: int | None = None,
+        in_lines: bool = True,
     ) -> None:
         """To land a batch of these values, from offset `start` on; `time` is the first's, the others are `step` apart.
 
-        One that does not land leaves its quarantine object only.
+        One that does not land leaves its quarantine object only. Where it is `named` after an offset, the name has its
+        leader epoch. Older versions did not put that into lines.
         """
         place = TopicPartition(topic, partition)
         records = [
@@ -208,8 +212,10 @@ class World:
         ]
         validated = validator(events).chunk(place, records)
         batch = Batch(place, start)
-        batch.add(records, validated, quarantine.encode(place, validated.rejected), now=0.0)
-        sealed = batch.encode(self.layout, CLUSTER, "0")
+        lines = quarantine.encode(place, validated.rejected, leader_epoch if in_lines else None)
+        batch.add(records, validated, lines, 0.0, leader_epoch)
+        name = ObjectName(named, leader_epoch) if named is not None else None
+        sealed = batch.encode(self.layout, CLUSTER, "0", name=name)
         metadata = sealed.metadata.to_user_metadata()
         if sealed.quarantine_key is not None and sealed.quarantine is not None:
             self.sink.objects[sealed.quarantine_key] = sealed.quarantine, metadata

@@ -76,6 +76,17 @@ async def test_objects_are_compared_with_the_history() -> None:
     assert report.counts == {"missing": 1}
 
 
+async def test_objects_of_one_offset_and_two_leader_epochs_are_compared_each() -> None:
+    archive, connection = Archive(), Canned()
+    lost, kept = (archive.add(TP, 0, 5, MS - 2 * HOUR, named=0, leader_epoch=epoch) for epoch in (1, 3))
+    connection.load(lost, 5)
+
+    report = await compared(archive, connection)
+
+    assert (report.objects, report.rows, report.loaded_rows) == (2, 10, 5)
+    assert [(finding.kind, finding.key) for finding in report.findings] == [("missing", kept)]
+
+
 async def test_what_the_history_calls_twice_is_looked_up_in_the_table() -> None:
     archive, connection = Archive(), Canned()
     key = archive.add(TP, 0, 5, MS - 2 * HOUR)

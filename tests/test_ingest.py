@@ -334,6 +334,7 @@ def test_rejected_records_are_kept_with_their_bytes_and_count_towards_the_range(
         (key,) = [key async for key in flow.sink.list(flow.layout.quarantine)]
         line = json.loads(gzip.decompress(await flow.sink.get(key)))
         assert (line["offset"], line["value"], line["key"]) == (2, "/wA=", "a2V5")
+        assert line["leader_epoch"] == landed.leader_epoch == 0
 
     virtual_time.run(main())
 

@@ -125,8 +125,9 @@ def test_a_directory_has_no_region() -> None:
     assert not list(values.region(Config(), "AWS_REGION", {"AWS_REGION": "eu-west-1"}))
 
 
-def test_a_store_on_this_machine_needs_no_encryption_on_the_way() -> None:
-    config = s3_config(s3=S3Config(endpoint_url="http://127.0.0.1:9000", put_timeout=Seconds(20)))
+@pytest.mark.parametrize("host", ["127.0.0.1:9000", "localhost", "[::1]:9000", "[::1]"])
+def test_a_store_on_this_machine_needs_no_encryption_on_the_way(host: str) -> None:
+    config = s3_config(s3=S3Config(endpoint_url=f"http://{host}", put_timeout=Seconds(20)))
     assert verdicts(values.findings(config)) == {"settings": OK}
 
 

@@ -71,6 +71,15 @@ def test_a_null_value_stays_apart_from_an_empty_one() -> None:
     assert (quarantine.decode(null).value, quarantine.decode(empty).value) == (None, b"")
 
 
+@pytest.mark.parametrize("leader_epoch", [None, 0, 7])
+def test_the_leader_epoch_is_there_where_it_is_known(leader_epoch: int | None) -> None:
+    (line,) = quarantine.encode(
+        PARTITION, [Rejected(0, PlainRecord(0, 0, b""), Reason.INVALID, "$", "")], leader_epoch
+    ).splitlines()
+    assert (b"leader_epoch" in line) == (leader_epoch is not None)
+    assert quarantine.decode(line).leader_epoch == leader_epoch
+
+
 @pytest.mark.parametrize("line", [b"", b"{}", b"[]", b"\xff", b'{"topic":1}', b'{"topic":"\xff"}'])
 def test_says_so_when_a_line_is_not_its_own(line: bytes) -> None:
     with pytest.raises(QuarantineError, match="not a line of a quarantine object"):

@@ -15,6 +15,7 @@ from ingestd.cli import requeue as command
 from ingestd.cli.requeue import Options
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, EventsConfig, SinkConfig
+from ingestd.config.validate import TOPIC_MAX
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable, SourceError
 from ingestd.core.object_keys import QUARANTINE
 from ingestd.core.rejections import Reason
@@ -496,6 +497,7 @@ def test_reports_for_programs(
         "read": 2,
         "matched": 2,
         "already_requeued": 0,
+        "unclear": 0,
         "good": 1,
         "produced": 1,
         "failing": {"not_json": 1},
@@ -533,10 +535,10 @@ def test_a_receipt_without_room_is_refused_before_anything_is_produced(
     world: World, started: Callable[[Options], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MemorySink, "url", f"memory:///{'p' * 400}")
-    kafka = msgspec.structs.replace(world.config.kafka, topics=("o" * 190,))
+    kafka = msgspec.structs.replace(world.config.kafka, topics=("o" * TOPIC_MAX,))
     world.config = msgspec.structs.replace(world.config, kafka=kafka, sink=SinkConfig(lineage="l" * 249))
     with pytest.raises(ConfigError, match=r"would have keys of 1\d\d\d characters, more than 1024"):
-        started(Options(to="t" * 190))
+        started(Options(to="t" * TOPIC_MAX))
     assert not world.sink.calls
 
 
@@ -546,7 +548,7 @@ def test_a_receipt_without_room_is_refused_before_anything_is_produced(
         (Options(since=2, until=2), "--since is not before --until"),
         (Options(to="a/b"), "--to 'a/b' is not a topic name"),
         (Options(to=".."), "not a topic name"),
-        (Options(to="x" * 191), "not a topic name"),
+        (Options(to="x" * (TOPIC_MAX + 1)), "not a topic name"),
     ],
 )
 def test_refuses_options_that_make_no_sense(world: World, options: Options, message: str) -> None:

@@ -48,9 +48,11 @@ def ascending(first: int, gaps: list[int]) -> tuple[int, ...]:
 # -- the note
 
 
-@given(st.text(max_size=249), st.integers(0, 2**31), offsets, gaps)
-def test_a_note_says_what_was_produced(topic: str, partition: int, first: int, gaps: list[int]) -> None:
-    produced = ProducedRecords(topic, partition, ascending(first, gaps))
+@given(st.text(max_size=249), st.integers(0, 2**31), offsets, gaps, st.none() | st.integers(0, 2**31))
+def test_a_note_says_what_was_produced(
+    topic: str, partition: int, first: int, gaps: list[int], leader_epoch: int | None
+) -> None:
+    produced = ProducedRecords(topic, partition, ascending(first, gaps), leader_epoch)
     assert ProducedRecords.from_note(produced.note()) == produced
 
 
@@ -77,7 +79,7 @@ def test_a_note_that_is_damaged_is_none(text: str) -> None:
 
 @given(st.lists(st.integers(1, SPAN // 100), min_size=1, max_size=30), st.integers(0, 2**62))
 def test_the_note_of_a_full_batch_fits_a_broker(pattern: list[int], first: int) -> None:
-    batch = RequeueBatch(TopicPartition("t" * 249, 2**31 - 1))
+    batch = RequeueBatch(TopicPartition("t" * 249, 2**31 - 1), 2**31 - 1)
     offset = first // SPAN * SPAN
     for gap in cycle(pattern):
         offset += gap
@@ -91,20 +93,20 @@ def test_the_note_of_a_full_batch_fits_a_broker(pattern: list[int], first: int) 
 
 
 def test_a_batch_ends_with_its_span() -> None:
-    batch = RequeueBatch(PLACE)
+    batch = RequeueBatch(PLACE, None)
     batch.add(line(SPAN - 1))
     assert not batch.fits(line(SPAN))
 
 
 def test_a_batch_holds_so_many_bytes_or_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_MAX_BYTES", 100)
-    batch = RequeueBatch(PLACE)
+    batch = RequeueBatch(PLACE, None)
     large = line(1, value=b"x" * 1000)
     assert batch.fits(large)
     batch.add(large)
     assert not batch.fits(line(2))
 
-    batch = RequeueBatch(PLACE)
+    batch = RequeueBatch(PLACE, None)
     batch.add(line(1, value=b"x" * 80))
     assert batch.fits(line(2, value=b""))
     assert not batch.fits(line(2, value=b"x" * 9))
@@ -112,7 +114,7 @@ def test_a_batch_holds_so_many_bytes_or_one_record(monkeypatch: pytest.MonkeyPat
 
 def test_a_batch_holds_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_MAX_RECORDS", 2)
-    batch = RequeueBatch(PLACE)
+    batch = RequeueBatch(PLACE, None)
     batch.add(line(1))
     assert batch.fits(line(2))
     batch.add(line(2))
@@ -133,6 +135,10 @@ def test_a_record_goes_back_as_it_came_with_its_origin_and_the_time() -> None:
         ("ingestd-origin-timestamp", b"1795000000000"),
         ("ingestd-origin-reason", b"unknown_type"),
     )
+
+
+def test_the_origin_has_the_leader_epoch_where_it_is_known() -> None:
+    assert ("ingestd-origin-leader-epoch", b"3") in to_produce(line(59, leader_epoch=3), now=1).headers
 
 
 def test_a_record_that_failed_again_keeps_its_first_origin() -> None:

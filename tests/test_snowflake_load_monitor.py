@@ -101,8 +101,8 @@ class World:
         """An object that is there, of which nobody has told."""
         return self.archive.add(TP, start, end, time, **changes)
 
-    def landed(self, start: int, end: int, time: int = MS) -> str:
-        key = self.add(start, end, time)
+    def landed(self, start: int, end: int, time: int = MS, **changes: Any) -> str:
+        key = self.add(start, end, time, **changes)
         self.monitor.landed(key)
         return key
 
@@ -240,10 +240,11 @@ async def test_after_the_first_question_only_the_newest_history_is_asked_for() -
     assert world.snow.asked[-2:] == [NOW - load_monitor.OVERLAP, NOW + timedelta(hours=5) - load_monitor.OVERLAP]
 
 
-async def test_an_adopted_object_is_looked_for_as_its_writer_may_have_died() -> None:
+@pytest.mark.parametrize("named", [None, 0])
+async def test_an_adopted_object_is_looked_for_as_its_writer_may_have_died(named: int | None) -> None:
     world = World(rest=True)
     await world.compare()
-    key = world.add(0, 2)
+    key = world.add(0, 2, named=named, leader_epoch=3)
     world.metrics.adopted(TP, 0)
 
     async with running(world.monitor):
@@ -275,6 +276,18 @@ async def test_what_landed_is_named_to_the_pipe_at_once_and_in_order() -> None:
 
     assert world.snow.submitted == [key.removeprefix("events/") for key in keys]
     assert world.monitor.state().unnamed_objects == 0
+
+
+async def test_objects_with_a_leader_epoch_in_their_names_are_loaded_like_others() -> None:
+    """At one offset there is one with records that Kafka has lost, and one with those that took their place."""
+    world = World(rest=True)
+
+    async with running(world.monitor):
+        lost = world.landed(0, 5, named=0, leader_epoch=1)
+        kept = world.landed(0, 5, named=0, leader_epoch=3)
+        await world.monitor.settled()
+
+    assert world.snow.submitted == [key.removeprefix("events/") for key in (lost, kept)]
 
 
 async def test_what_lands_while_others_are_named_is_named_next() -> None:

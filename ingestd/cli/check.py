@@ -13,6 +13,7 @@ from ingestd import wiring
 from ingestd.capacity import estimate
 from ingestd.cli.flags import INSPECTION, JSON, SETTINGS, CommandFlag, SettingFlag
 from ingestd.cli.output import say, say_json, say_line
+from ingestd.cli.prepare import one_shot
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SourceError
@@ -69,7 +70,7 @@ def run(settings: Settings, options: Options) -> int:
     """Check, and print each finding at once. Returns 0, or EXIT_PROBLEMS where something is wrong."""
     config = settings.config
     if config.log.level != "DEBUG":
-        logs.setup(replace(config.log, level="ERROR"))  # the report says what warnings would say
+        logs.setup(replace(one_shot(config.log), level="ERROR"))  # the report says what warnings would say
     report = CheckReport(json=options.json)
     report.add(values.region(config, settings.origins["s3.region"], os.environ))
     wiring.run(_check(config, report, dry_run=options.dry_run))

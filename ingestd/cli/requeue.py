@@ -154,7 +154,8 @@ class Requeue:
     def _check_key_lengths(self, topic: str, origins: Sequence[str], url: str) -> None:
         """Raise ``ConfigError`` where the sink could not store a receipt: it would be too late after producing."""
         for origin in origins:
-            longest = ReceiptKeys(self._layout, topic).receipt(ProducedRecords(origin, 2**31 - 1, (2**63 - 1,)))
+            record = ProducedRecords(origin, 2**31 - 1, (2**63 - 1,), 2**31 - 1)
+            longest = ReceiptKeys(self._layout, topic).receipt(record, with_epoch=True)
             if (length := len(parse_sink_url(url).prefix) + len(longest)) > MAX_KEY_BYTES:
                 raise ConfigError(
                     f"receipts for topic {topic} in {url} would have keys of {length} characters, "
@@ -213,6 +214,9 @@ class Requeue:
 
     def _skipped(self) -> Iterator[tuple[str, str]]:
         counts = self.counts
+        if counts.unclear:
+            what = f"{number(counts.unclear, 'record')} not produced: another one with the offset was, and only one of"
+            yield "unclear", f"{what} the two has a leader epoch; compare them by hand"
         if counts.superseded_objects:
             what = f"{number(counts.superseded_records, 'record')} in {number(counts.superseded_objects, 'object')}"
             yield "superseded", f"{what} of attempts that failed: they are in another object, or are rows"

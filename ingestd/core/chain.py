@@ -51,17 +51,36 @@ class Halt(Exception):
 class LogTruncated(Halt):
     """Kafka's log no longer holds records that are in objects. Records that it has written there since are not read.
 
-    `at` is the first offset of the log's new history, and `log_epoch` the last leader epoch before it; None where the
-    log does not tell. `leader_epoch` is that of the last record that was read.
+    Records up to `reached` were read, the last one in `leader_epoch`. `at` is the first offset of the log's new
+    history, and `log_epoch` the last leader epoch before it. None and -1 where the log does not tell.
     """
 
     def __init__(
-        self, message: str, *, leader_epoch: int | None = None, at: int | None = None, log_epoch: int = -1
+        self,
+        message: str,
+        *,
+        leader_epoch: int | None = None,
+        reached: int | None = None,
+        at: int | None = None,
+        log_epoch: int = -1,
     ) -> None:
         super().__init__("log_truncated", message)
         self.leader_epoch = leader_epoch
+        self.reached = reached
         self.at = at
         self.log_epoch = log_epoch
+
+
+class LogChanged(Exception):
+    """Kafka has lost records that were read and have not landed, or has got back lost ones: what was read is void."""
+
+
+class Fork(NamedTuple):
+    """Where a chain goes on after a truncation of the log."""
+
+    position: Position
+    truncated: LogTruncated
+    chain_has_more: bool  # of the position's epoch than the log
 
 
 class Neighbours(msgspec.Struct, frozen=True):
@@ -153,6 +172,7 @@ class ChainRules:
             f'has written from {at} on since is in none; set kafka.on_truncation = "fork" to ingest it from {at} on, '
             f"under names of its own",
             leader_epoch=epoch,
+            reached=position.offset,
             at=at,
             log_epoch=end.epoch,
         )
@@ -173,19 +193,25 @@ class ChainRules:
             f"the committed offset {offset} of {self.partition} is past the log's end {log.end}", position.topic_id
         )
 
-    def fork(self, at: int, leader_epoch: int | None) -> Position:
-        """The position at which the chain goes on after a truncation of the log."""
-        return Position(at, "", self.stream_id, leader_epoch)
+    def fork(self, truncated: LogTruncated, at: int, leader_epoch: int | None, *, read_up_to: int | None) -> Fork:
+        """The fork at the end of the last leader epoch that the chain and the log have in common.
 
-    def is_truncated_still(self, truncated: LogTruncated, first: RecordRef) -> bool:
-        """Whether the first record from a fork on is one that was not read before.
-
-        The log may have got the lost epoch back while nothing came, by the election of the leader that had it.
+        Its objects reach `read_up_to`, and the log's records `at`; None where there is no such epoch.
         """
-        if first.leader_epoch is None or truncated.leader_epoch is None:
-            return False
-        is_more_of_earlier = first.leader_epoch <= truncated.log_epoch < truncated.leader_epoch
-        return first.leader_epoch > truncated.leader_epoch or is_more_of_earlier
+        offset = at if read_up_to is None else min(at, read_up_to)
+        has_more = read_up_to is not None and read_up_to > offset
+        return Fork(Position(offset, "", self.stream_id, leader_epoch), truncated, chain_has_more=has_more)
+
+    def check_unread(self, fork: Fork, first: RecordRef) -> None:
+        """Raise ``LogChanged`` if the first record from a fork on may have been read before.
+
+        The log may have got a lost epoch back while nothing came, by the election of the leader that had it.
+        """
+        epoch, lost = first.leader_epoch, fork.truncated.leader_epoch
+        if epoch is None or lost is None or fork.truncated.log_epoch < epoch <= lost:
+            raise LogChanged
+        if epoch == fork.position.leader_epoch and fork.chain_has_more:
+            raise LogChanged
 
     def no_common_epoch(self, truncated: LogTruncated) -> LogTruncated:
         """The halt where names do not tell up to where the log is the one that was read."""

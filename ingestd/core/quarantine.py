@@ -17,8 +17,11 @@ class QuarantineError(IngestdError):
     """A line is not in the quarantine format."""
 
 
-class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
-    """One line. Bytes are base64 in JSON, null is Kafka's null; `timestamp` is Kafka's, in milliseconds."""
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line. Bytes are base64 in JSON, null is Kafka's null; `timestamp` is Kafka's, in milliseconds.
+
+    Together with its leader epoch, where that is known, the offset names the record for ever.
+    """
 
     topic: str
     partition: Annotated[int, Meta(ge=0)]
@@ -31,15 +34,16 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     message: str
     ingestd_version: str
+    leader_epoch: Annotated[int, Meta(ge=0)] | None = None
 
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Quarantined)
 
 
-def encode(partition: TopicPartition, rejected: Sequence[Rejected]) -> bytes:
-    """The lines for rejected records of one partition, each ended by a newline."""
-    return _ENCODER.encode_lines([_line(partition, one) for one in rejected])
+def encode(partition: TopicPartition, rejected: Sequence[Rejected], leader_epoch: int | None = None) -> bytes:
+    """The lines for rejected records of one partition and leader epoch, each ended by a newline."""
+    return _ENCODER.encode_lines([_line(partition, one, leader_epoch) for one in rejected])
 
 
 def decode(line: bytes) -> Quarantined:
@@ -50,7 +54,7 @@ def decode(line: bytes) -> Quarantined:
         raise QuarantineError(f"not a line of a quarantine object: {error}") from error
 
 
-def _line(partition: TopicPartition, rejected: Rejected) -> Quarantined:
+def _line(partition: TopicPartition, rejected: Rejected, leader_epoch: int | None) -> Quarantined:
     record = rejected.record
     return Quarantined(
         topic=partition.topic,
@@ -64,4 +68,5 @@ def _line(partition: TopicPartition, rejected: Rejected) -> Quarantined:
         path=rejected.path,
         message=rejected.message,
         ingestd_version=__version__,
+        leader_epoch=leader_epoch,
     )

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 import msgspec
 
 from ingestd.core.batch import Batch, EncodedBatch, ObjectName, RecordRef
-from ingestd.core.chain import ChainRules, LogTruncated, Neighbours
+from ingestd.core.chain import ChainRules, Fork, LogChanged, LogTruncated, Neighbours
 from ingestd.core.flush_policy import FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import LogRange, Position
@@ -130,7 +130,7 @@ class ChainObjects:
             await self._beginning(own, Position(batch.start, leader_epoch=leader_epoch), batch.first), own
         )
 
-    async def fork_at(self, truncated: LogTruncated) -> Position:
+    async def fork(self, truncated: LogTruncated) -> Fork:
         """Where the chain goes on after a truncation: where its history and the log's part. Halts where it must not.
 
         The two agree up to the end of an epoch that both have, in the one that has less of it. If the log has lost the
@@ -141,22 +141,22 @@ class ChainObjects:
         if not self._rules.policy.fork or at is None:
             raise truncated
         if epoch == truncated.leader_epoch:
-            return self._rules.fork(at, epoch)
+            return self._rules.fork(truncated, at, epoch, read_up_to=truncated.reached)
         history = await find_history(self._listing, self._keys, self._partition, at)
         while (last := await self._last_of_epoch(epoch, history)) is None:
             earlier = max((each for each in history.last_of if each < epoch), default=None)
             if earlier is None:
                 if history.without:
                     raise self._rules.no_common_epoch(truncated)
-                return self._rules.fork(min(at, history.start), None)
+                return self._rules.fork(truncated, min(at, history.start), None, read_up_to=None)
             end = await self._source.epoch_end(self._partition, earlier)
             if end is None or end.epoch < 0:
                 raise truncated
             epoch, at = end.epoch, end.end
-        return self._rules.fork(min(at, last.end), epoch)
+        return self._rules.fork(truncated, at, epoch, read_up_to=last.end)
 
     async def _last_of_epoch(self, leader_epoch: int, history: History) -> ObjectMetadata | None:
-        """The last object of a leader epoch; without an epoch in its name, the last before the truncation."""
+        """The last object of a leader epoch; of those without an epoch in their names, one around the truncation."""
         keys = [*history.without, *history.last_of.get(leader_epoch, ())]
         found = [self._rules.read_object(await self._head(key), key) for key in keys]
         of_epoch = [metadata for metadata in found if metadata.leader_epoch == leader_epoch]
@@ -186,12 +186,21 @@ class ChainObjects:
         return None
 
     async def _beginning(self, leader_epoch: int, position: Position, first: RecordRef) -> int:
-        """Where the leader epoch of `first` begins in the log, which is at or after a position in an earlier epoch."""
+        """Where the leader epoch of `first` begins in the log, which is at or after a position in an earlier epoch.
+
+        Raises ``LogChanged`` where the log has lost that epoch since `first` was read.
+        """
         while True:
-            end = await self._source.epoch_end(self._partition, leader_epoch - 1)
-            if end is None or position.offset <= end.end <= first.offset:
-                return position.offset if end is None else end.end
+            before = await self._source.epoch_end(self._partition, leader_epoch - 1)
+            # In this order: as long as the log has the epoch, the one before it ends where that begins.
+            end = await self._source.epoch_end(self._partition, leader_epoch)
+            if before is None or end is None:
+                return position.offset
+            if end.epoch == leader_epoch and position.offset <= before.end <= first.offset:
+                return before.end
             await self._check_epoch(self._rules.boundary(position.offset, position.leader_epoch))
+            if 0 <= end.epoch < leader_epoch:
+                raise LogChanged
             # A broker that does not know yet that another one is the leader.
             await asyncio.sleep(LOG_END_INTERVAL_S)
 

@@ -28,6 +28,11 @@ from ingestd.pipeline.partition_writer import PartitionWriter
 CHUNK_BYTES = 1 << 20  # of values that are decoded at once: bounds how long the loop is blocked, however large they are
 PROGRESS_INTERVAL_S = 1.0
 
+_BREAKER_HINT = (
+    "fix the producer, or name the model of these events in events.model and try it on the topic with `ingestd check`; "
+    "then restart: the records are read again"
+)
+
 
 class Pipeline:
     """Runs until the source ends. It is the source's ``Listener``."""
@@ -150,7 +155,7 @@ class Pipeline:
             size = self._chunk_size(writer.buffer.open, records)
             chunk, records = records[:size], records[size:]
             validated = self._validator.chunk(writer.partition, chunk)
-            quarantine = encode(writer.partition, validated.rejected) if validated.rejected else b""
+            quarantine = encode(writer.partition, validated.rejected, found.leader_epoch) if validated.rejected else b""
             # Whether a batch will be open after the wait is not known yet, so each chunk counts a new one's overhead.
             await self.budget.wait_for(len(validated.rows) + len(quarantine) + Batch.overhead_bytes)
             if not writer.accepts(epoch):
@@ -162,7 +167,7 @@ class Pipeline:
             if validated.rejected:
                 self._metrics.rejected(Counter(it.reason for it in validated.rejected))
             if reason := self._breaker.observe(writer.partition, len(chunk), validated.rejected):
-                raise BreakerOpen(reason, hint="fix the producer or the model, then restart: they are read again")
+                raise BreakerOpen(reason, hint=_BREAKER_HINT)
             await writer.compress_and_flush()
             if records:
                 await asyncio.sleep(0)  # none of the waits above needs to be one

@@ -65,7 +65,7 @@ class History:
 
     start: int  # of the first object; the offset where there is none
     last_of: dict[int, tuple[str, ...]]  # for each epoch, the last object with that epoch in its name
-    without: tuple[str, ...]  # the last objects before the offset of those that have no epoch in their names
+    without: tuple[str, ...]  # the objects around the offset of those that have no epoch in their names
 
 
 async def find_history(listing: Listing, keys: ObjectKeys, partition: TopicPartition, offset: int) -> History:
@@ -82,7 +82,7 @@ async def find_history(listing: Listing, keys: ObjectKeys, partition: TopicParti
     return History(
         start,
         {epoch: (name.key,) for epoch, name in last_of.items()},
-        tuple(name.key for name in without.before) if without is not None else (),
+        tuple(name.key for kind in _KINDS for name in getattr(without, kind)) if without is not None else (),
     )
 
 

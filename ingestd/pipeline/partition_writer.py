@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 
 from ingestd import __version__
 from ingestd.core.batch import Batch, EncodedBatch, RecordRef
-from ingestd.core.chain import ChainPolicy, ChainRules, Halt, LogTruncated, PartitionState
+from ingestd.core.chain import ChainPolicy, ChainRules, Fork, Halt, LogChanged, LogTruncated, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
@@ -187,13 +187,17 @@ class PartitionWriter:
 
     async def _follow_chain(self) -> NoReturn:
         position: Position | None = None
-        truncated: LogTruncated | None = None  # the chain forks here
+        fork: Fork | None = None
         while True:
             try:
-                position = await (self._load() if position is None else self._run_from(position, truncated))
-                truncated = None
-            except LogTruncated as found:
-                position, truncated = await self._fork_at(found), found
+                position = await (self._load() if position is None else self._run_from(position, fork))
+                fork = None
+            except LogTruncated as truncated:
+                fork = await self._fork_after(truncated)
+                position = fork.position
+            except LogChanged:
+                self._metrics.released(self.partition, self.buffer.reset())
+                position = fork = None
 
     async def _load(self) -> Position:
         # Before anything that is asked by the topic's name: a topic that is created again from now on is noticed.
@@ -211,15 +215,15 @@ class PartitionWriter:
         await self._commit(position)
         return position
 
-    async def _run_from(self, position: Position, truncated: LogTruncated | None) -> Position:
+    async def _run_from(self, position: Position, fork: Fork | None) -> Position:
         """Extend the chain from a position. Returns the next position, where another writer got ahead.
 
-        After a truncation, the position is where the chain forks.
+        With `fork`, the position is where the chain goes on after a truncation of the log.
         """
         start = position.offset
         log_range, self._leader_epoch = await self._objects.log_at(position)
         if start < log_range.start:
-            if truncated is None and (winner := await self._objects.at(start)) is not None:
+            if fork is None and (winner := await self._objects.at(start)) is not None:
                 return await self._adopt(winner)
             self._rules.check_retention(start, log_range)
         self.state = PartitionState.PROBING
@@ -227,10 +231,8 @@ class PartitionWriter:
         # Offsets that retention removed are behind the records of that epoch.
         self._source.seek(self.partition, resume_at, self._leader_epoch if resume_at == start else None)
         first = await self._first_record()
-        if truncated is not None and not self._rules.is_truncated_still(truncated, first):
-            self._metrics.released(self.partition, self.buffer.reset())
-            return await self._load()
-        if truncated is not None:
+        if fork is not None:
+            self._rules.check_unread(fork, first)
             winner = await self._objects.next_after_truncation(start, first)
         else:
             winner = await self._objects.next(position, first, log_range)
@@ -273,15 +275,14 @@ class PartitionWriter:
         await self._commit(position)
         return position
 
-    async def _fork_at(self, truncated: LogTruncated) -> Position:
-        """Kafka has truncated the log: go on from the first offset of its new history, or halt."""
-        position = await self._objects.fork_at(truncated)
+    async def _fork_after(self, truncated: LogTruncated) -> Fork:
+        """Kafka has truncated the log: go on from where its history and the chain's part, or halt."""
+        fork = await self._objects.fork(truncated)
         self._metrics.forked(self.partition, self.buffer.reset())
         self._on_freed()
-        log.warning(
-            "the log was truncated, the chain forks: %s", truncated.message, extra=self._place(offset=position.offset)
-        )
-        return position
+        place = self._place(offset=fork.position.offset)
+        log.warning("the log was truncated, the chain forks: %s", truncated.message, extra=place)
+        return fork
 
     async def _commit(self, position: Position) -> None:
         started = time.perf_counter()

@@ -4,9 +4,12 @@ Records are produced in transactions. Each transaction says which records it pro
 offset that it commits for a group of its own, and after it in a receipt, an object in the sink that stays:
 
     requeued/[lineage/]to={target}/identity.json.gz
-    requeued/[lineage/]to={target}/{topic}+{partition:05d}+{span:014d}/{first:020d}+{last:020d}.json.gz
+    requeued/[lineage/]to={target}/{topic}+{partition:05d}+{span:014d}/{first:020d}+{last:020d}[+{epoch:010d}].json.gz
 
 `topic`, `partition` and the offsets `first` and `last` are those of the original records; a span is a million offsets.
+A record is named by its offset and leader epoch: where Kafka truncated its log, another record may have the offset of
+one that was lost. All records of a transaction are of one leader epoch. Quarantine lines and receipts that older
+versions wrote do not know it, and nothing tells whether one that does is of the same record.
 """
 
 import base64
@@ -30,7 +33,7 @@ _MAX_BYTES = 4 << 20  # keys, values and headers of one transaction; a single re
 # Even with the longest topic name, a note stays below 4096 bytes, the brokers' default of offset.metadata.max.bytes.
 _MAX_GAPS_BYTES = 2700
 _MAX_OFFSET = 2**63 - 1
-_RECEIPT = re.compile(r"(?P<first>\d{20})\+(?P<last>\d{20})\.json\.gz", re.ASCII)
+_RECEIPT = re.compile(r"(?P<first>\d{20})\+(?P<last>\d{20})(?:\+\d{10})?\.json\.gz", re.ASCII)
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,12 +43,16 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster: str
 
 
-class ProducedRecords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The original records of one transaction: of one partition and one span, their offsets ascending."""
+class ProducedRecords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The original records of one transaction: of one partition, leader epoch and span, their offsets ascending.
+
+    An older version that reads a leader epoch fails: it would take another record for one of these.
+    """
 
     topic: str
     partition: Annotated[int, Meta(ge=0)]
     offsets: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)]
+    leader_epoch: Annotated[int, Meta(ge=0)] | None = None
 
     @property
     def origin(self) -> TopicPartition:
@@ -55,7 +62,7 @@ class ProducedRecords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The note about these records, in less than 4096 bytes."""
         first, *rest = self.offsets
         gaps = b"".join(_varint(offset - before) for before, offset in zip(self.offsets, rest, strict=False))
-        note = _Note(self.topic, self.partition, first, base64.b64encode(gaps).decode())
+        note = _Note(self.topic, self.partition, first, base64.b64encode(gaps).decode(), self.leader_epoch)
         return msgspec.json.encode(note).decode()
 
     @classmethod
@@ -71,16 +78,17 @@ class ProducedRecords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             offsets.append(offsets[-1] + gap)
         if offsets[-1] > _MAX_OFFSET:
             return None
-        return cls(note.topic, note.partition, tuple(offsets))
+        return cls(note.topic, note.partition, tuple(offsets), note.leader_epoch)
 
 
-class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Note(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The first offset and the distances to each next one, as varints in base64."""
 
     topic: str
     partition: Annotated[int, Meta(ge=0)]
     first: Annotated[int, Meta(ge=0)]
     gaps: str
+    leader_epoch: Annotated[int, Meta(ge=0)] | None = None
 
 
 class ReceiptName(msgspec.Struct, frozen=True):
@@ -106,10 +114,14 @@ class ReceiptKeys:
         """The folder of the receipts of one partition and span."""
         return f"{self._folder}{partition.topic}+{partition.partition:05d}+{span:014d}/"
 
-    def receipt(self, produced: ProducedRecords) -> str:
-        """The receipt's key. It is unique: no two transactions produce the same record."""
+    def receipt(self, produced: ProducedRecords, *, with_epoch: bool = False) -> str:
+        """The receipt's key. No two transactions produce the same record: `with_epoch`, it is unique.
+
+        Without, it is a name that older versions read, too.
+        """
         first, last = produced.offsets[0], produced.offsets[-1]
-        return f"{self.span(produced.origin, first // SPAN)}{first:020d}+{last:020d}.json.gz"
+        epoch = f"+{produced.leader_epoch:010d}" if with_epoch and produced.leader_epoch is not None else ""
+        return f"{self.span(produced.origin, first // SPAN)}{first:020d}+{last:020d}{epoch}.json.gz"
 
     def parse(self, key: str) -> ReceiptName | None:
         """Parse a receipt's key; None where `key` is not one."""
@@ -152,15 +164,18 @@ def to_produce(line: Quarantined, now: int) -> PlainRecord:
             "timestamp": line.timestamp,
             "reason": line.reason,
         }
+        if line.leader_epoch is not None:
+            origin["leader-epoch"] = line.leader_epoch
         headers += [(f"{ORIGIN}{name}", str(value).encode()) for name, value in origin.items()]
     return PlainRecord(line.offset, now, line.value, line.key, tuple(headers))  # type: ignore[arg-type]
 
 
 class RequeueBatch:
-    """The records of one transaction: of one partition and span, their offsets ascending."""
+    """The records of one transaction: of one partition, leader epoch and span, their offsets ascending."""
 
-    def __init__(self, partition: TopicPartition) -> None:
+    def __init__(self, partition: TopicPartition, leader_epoch: int | None) -> None:
         self.partition = partition
+        self.leader_epoch = leader_epoch
         self.lines: list[Quarantined] = []
         self._bytes = 0
         self._gaps_bytes = 0
@@ -171,7 +186,7 @@ class RequeueBatch:
         return self.lines[-1].offset if self.lines else -1
 
     def fits(self, line: Quarantined) -> bool:
-        """Whether a record of the partition may be added."""
+        """Whether a record of the partition and leader epoch may be added."""
         return not self.lines or (
             len(self.lines) < _MAX_RECORDS
             and self._bytes + _size(line) <= _MAX_BYTES
@@ -189,7 +204,7 @@ class RequeueBatch:
     @property
     def produced(self) -> ProducedRecords:
         """Which records these are."""
-        return ProducedRecords(*self.partition, tuple(line.offset for line in self.lines))
+        return ProducedRecords(*self.partition, tuple(line.offset for line in self.lines), self.leader_epoch)
 
 
 def _size(line: Quarantined) -> int:

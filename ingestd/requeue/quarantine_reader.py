@@ -71,17 +71,30 @@ class QuarantineReader:
         if info is None:
             return QuarantineObject(name, ObjectStatus.GONE)
         metadata = ObjectMetadata.from_metadata(info.metadata)
-        if metadata is None or (metadata.topic, metadata.partition, metadata.start) != (*name.partition, name.start):
+        place = (metadata.topic, metadata.partition) if metadata is not None else None
+        # The first object of a leader epoch may be named after its first batch: no record is before it.
+        if metadata is None or place != name.partition or not metadata.start <= name.start < metadata.end:
             return QuarantineObject(name, ObjectStatus.UNREADABLE)
-        key = self._layout.data_key(name.partition, metadata.start, metadata.first_timestamp, metadata.end)
-        data = await self._listing.head(key)
-        landed = ObjectMetadata.from_metadata(data.metadata) if data is not None else None
-        if landed is None:
+        landed = await self._landed(name, metadata)
+        if not landed:
             return QuarantineObject(name, ObjectStatus.UNLANDED, metadata)
-        if landed.quarantine != name.digest:
+        if name.digest not in landed:
             return QuarantineObject(name, ObjectStatus.SUPERSEDED, metadata)
         body = await self._listing.get(name.key) if info.size <= _PREFETCH_BYTES else None
         return QuarantineObject(name, ObjectStatus.LANDED, metadata, body)
+
+    async def _landed(self, name: QuarantineObjectName, metadata: ObjectMetadata) -> set[str | None]:
+        """The digests in the data objects that may be this one's: with a leader epoch in the name, and without."""
+        digests: set[str | None] = set()
+        for epoch in dict.fromkeys((None, metadata.leader_epoch)):
+            key = self._layout.data_key(name.partition, name.start, metadata.first_timestamp, metadata.end, epoch)
+            data = await self._listing.head(key)
+            landed = ObjectMetadata.from_metadata(data.metadata) if data is not None else None
+            if landed is not None:
+                digests.add(landed.quarantine)
+            if landed is not None and landed.quarantine == name.digest:
+                break
+        return digests
 
     async def _names(self, topic: str, since: int | None, until: int | None) -> AsyncIterator[QuarantineObjectName]:
         root = self._layout.quarantine

@@ -5,6 +5,7 @@ offsets may be other records.
 """
 
 import secrets
+from enum import Enum
 from typing import TypeVar
 
 import msgspec
@@ -19,6 +20,14 @@ from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import PATIENCE_S, SinkRetrier
 
 T = TypeVar("T")
+
+
+class Standing(Enum):
+    """Whether a record was produced."""
+
+    NOT_PRODUCED = "not produced"
+    PRODUCED = "produced"
+    UNCLEAR = "unclear"  # one with its offset was; only one of the two has a leader epoch, so it may be another record
 
 
 class Receipts:
@@ -60,7 +69,12 @@ class Receipts:
 
     async def record(self, produced: ProducedRecords) -> None:
         """Write a receipt, unless another process already wrote it for us."""
-        await self._put(self._keys.receipt(produced), produced)
+        key = self._keys.receipt(produced)
+        # Not every store refuses to overwrite.
+        taken = produced.leader_epoch is not None and await self._listing.head(key) is not None
+        if taken and await self._read(key, ProducedRecords) != produced:
+            key = self._keys.receipt(produced, with_epoch=True)
+        await self._put(key, produced)
         if self._span is not None:
             self._span.add(produced)
 
@@ -68,14 +82,14 @@ class Receipts:
         """Treat these records as produced without writing a receipt."""
         self._assumed = produced
 
-    async def has(self, partition: TopicPartition, offset: int, end: int) -> bool:
+    async def find(self, partition: TopicPartition, offset: int, leader_epoch: int | None, end: int) -> Standing:
         """Whether this record was produced. Ask in the order of offsets, up to `end` of the same object."""
         span = self._span
         if span is None or (span.partition, span.number) != (partition, offset // SPAN):
             span = self._span = await self._load_span(partition, offset // SPAN)
         for receipt in span.take_unread(offset, end):
             span.add(await self._read(receipt.key, ProducedRecords))
-        return span.has(offset)
+        return span.find(offset, leader_epoch)
 
     async def _load_span(self, partition: TopicPartition, number: int) -> "_Span":
         prefix = self._keys.span(partition, number)
@@ -108,7 +122,7 @@ class _Span:
         self.number = number
         self._unread = receipts
         self._read_range = range(0)
-        self._bits = bytearray(SPAN // 8)
+        self._produced: dict[int | None, _Offsets] = {}  # by leader epoch
 
     def take_unread(self, offset: int, end: int) -> list[ReceiptName]:
         """Receipts that may have records of ``[offset, end)`` and were not read yet; they then count as read."""
@@ -125,9 +139,41 @@ class _Span:
     def add(self, produced: ProducedRecords) -> None:
         if produced.origin != self.partition:
             return
+        offsets = self._produced.setdefault(produced.leader_epoch, _Offsets())
         for offset in produced.offsets:
             if offset // SPAN == self.number:
-                self._bits[offset % SPAN // 8] |= 1 << offset % 8
+                offsets.add(offset % SPAN)
 
-    def has(self, offset: int) -> bool:
-        return bool(self._bits[offset % SPAN // 8] & 1 << offset % 8)
+    def find(self, offset: int, leader_epoch: int | None) -> Standing:
+        number = offset % SPAN
+        epochs = {epoch for epoch, offsets in self._produced.items() if offsets.has(number)}
+        if leader_epoch in epochs:
+            return Standing.PRODUCED
+        if None in epochs or (epochs and leader_epoch is None):
+            return Standing.UNCLEAR
+        return Standing.NOT_PRODUCED
+
+
+class _Offsets:
+    """A set of numbers below `SPAN`: one bit for each, from the smallest to the largest."""
+
+    __slots__ = ("_bits", "_first")
+
+    def __init__(self) -> None:
+        self._first = 0  # the first byte that is kept
+        self._bits = bytearray()
+
+    def add(self, number: int) -> None:
+        byte = number // 8
+        if not self._bits:
+            self._first = byte
+        if byte < self._first:
+            self._bits[:0] = bytes(self._first - byte)
+            self._first = byte
+        if (missing := byte - self._first - len(self._bits) + 1) > 0:
+            self._bits += bytes(missing)
+        self._bits[byte - self._first] |= 1 << number % 8
+
+    def has(self, number: int) -> bool:
+        at = number // 8 - self._first
+        return 0 <= at < len(self._bits) and bool(self._bits[at] & 1 << number % 8)

@@ -17,12 +17,13 @@ from typing import Protocol
 import msgspec
 
 from ingestd.core.errors import SourceError
+from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import Quarantined, QuarantineError
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.validation import Validator
 from ingestd.requeue.batches import ProducedRecords, RequeueBatch, Selection, to_produce, to_validate
 from ingestd.requeue.quarantine_reader import ObjectStatus, QuarantineObject, QuarantineReader, lines
-from ingestd.requeue.receipts import Receipts
+from ingestd.requeue.receipts import Receipts, Standing
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class RequeueCounts(msgspec.Struct, kw_only=True):
     read: int = 0
     matched: int = 0
     already_requeued: int = 0
+    unclear: int = 0  # not produced: a receipt of an older version may be of this record or of another one
     good: int = 0
     produced: int = 0
     failing: Counter[str] = msgspec.field(default_factory=Counter)  # by the reason that validation gives now
@@ -118,12 +120,12 @@ class Requeuer:
             case ObjectStatus.LANDED if metadata is not None:
                 counts.objects += 1
                 try:
-                    await self._requeue_lines(found, metadata.end)
+                    await self._requeue_lines(found, metadata)
                 except QuarantineError as error:
                     counts.unreadable_objects += 1
                     log.error("quarantine object %s is damaged, the rest of it was skipped: %s", key, error)
 
-    async def _requeue_lines(self, found: QuarantineObject, end: int) -> None:
+    async def _requeue_lines(self, found: QuarantineObject, metadata: ObjectMetadata) -> None:
         partition = found.name.partition
         for line in lines(await self._reader.body(found)):
             if (line.topic, line.partition) != partition:
@@ -134,14 +136,21 @@ class Requeuer:
                 await asyncio.sleep(0)
             if self._selection.matches(line):
                 self._counts.matched += 1
-                await self._requeue_record(partition, line, end)
+                epoch = line.leader_epoch if line.leader_epoch is not None else metadata.leader_epoch
+                await self._requeue_record(partition, msgspec.structs.replace(line, leader_epoch=epoch), metadata.end)
 
     async def _requeue_record(self, partition: TopicPartition, line: Quarantined, end: int) -> None:
-        batch = self._batch
-        if batch is not None and (batch.partition != partition or line.offset <= batch.last):
+        batch, epoch = self._batch, line.leader_epoch
+        if batch is not None and (
+            (batch.partition, batch.leader_epoch) != (partition, epoch) or line.offset <= batch.last
+        ):
             await self._flush()  # its receipt must exist before receipts are read again
-        if await self._receipts.has(partition, line.offset, end):
+        standing = await self._receipts.find(partition, line.offset, epoch, end)
+        if standing is Standing.PRODUCED:
             self._counts.already_requeued += 1
+            return
+        if standing is Standing.UNCLEAR:
+            self._counts.unclear += 1
             return
         rejected = self._validator.chunk(partition, [to_validate(line)]).rejected
         if rejected:
@@ -154,7 +163,7 @@ class Requeuer:
         if self._batch is not None and not self._batch.fits(line):
             await self._flush()
         if self._batch is None:
-            self._batch = RequeueBatch(partition)
+            self._batch = RequeueBatch(partition, epoch)
         self._batch.add(line)
 
     async def _flush(self) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_TAKEN_STATUS = {304, 412}  # some stores answer a PUT with If-None-Match as if it were a GET
 _ATTEMPTS = 3  # of one call, inside botocore; the SinkRetrier repeats the call for ever
 
 
@@ -105,7 +106,7 @@ class S3Sink:
             try:
                 answer = await client.put_object(**request)
             except boto.ClientError as error:
-                if self._conditional and http_status(error) == 412:
+                if self._conditional and http_status(error) in _TAKEN_STATUS:
                     return Stored.EXISTS
                 raise
         # Something that answers 200 to everything is not a store: a login page, a health check, a wrong port.

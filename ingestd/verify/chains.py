@@ -1,23 +1,33 @@
 """Checks each partition's chain by the metadata of its objects, in any order and in bounded memory. Pure.
 
-For each partition it keeps the merged ranges of its objects, some counts, and the first problems of each kind. Objects
-that follow each other merge, whatever days they lie on: a year of them is one range.
+For each partition it keeps the merged ranges of its objects, their leader epochs, some counts, and the first problems
+of each kind. Objects that follow each other merge, whatever days they lie on: a year of them is one range.
 """
+
+from collections.abc import Mapping
 
 import msgspec
 
 from ingestd.core.errors import IngestdError
 from ingestd.core.object_keys import DataObjectName, ObjectKeys, QuarantineObjectName
 from ingestd.core.object_metadata import ObjectMetadata
-from ingestd.core.records import Position, TopicPartition
+from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.verify.branches import UNKNOWN, Branches, Gap
 from ingestd.verify.findings import ChainCounts, Findings, VerifyFinding
-from ingestd.verify.ranges import Range, Ranges
+from ingestd.verify.ranges import Range
+from ingestd.verify.samples import Sample, Samples
 
 MAX_RANGES = 500_000  # unmerged ranges of all partitions together
 MAX_PARTITIONS = 20_000
 MAX_CLUSTERS = 4  # cluster ids that are counted separately in one partition
+MAX_TOPIC_IDS = 4  # the same
+MAX_EPOCHS = 1000  # leader epochs that are told apart in one partition; in all together:
+MAX_EPOCHS_IN_ALL = 500_000
+MAX_SAMPLES = 1000  # objects without a leader epoch that are compared with the log in one partition; in all together:
+MAX_SAMPLES_IN_ALL = 100_000
 
 _LAST_OFFSET = 2**63 - 1
+_LAST_EPOCH = 2**31 - 1
 
 
 class VerifyLimitError(IngestdError):
@@ -45,42 +55,82 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 class PartitionChain:
     """One partition's committed offset and the objects seen so far."""
 
-    def __init__(self, partition: TopicPartition, commit: Position | None) -> None:
+    def __init__(
+        self, partition: TopicPartition, commit: Position | None, log: LogRange | None, *, max_epochs: int, samples: int
+    ) -> None:
         self.partition = partition
         self.commit = commit
-        self.ranges = Ranges()
+        self.log = log  # before the scan
+        self.branches = Branches(max_epochs)
         self.counts = ChainCounts()
         self.clusters: dict[str, tuple[int, str]] = {}  # number of objects, and the key of the first
-        self.commit_at_boundary = False  # an object begins or ends at the committed offset
-        self.commit_inside: tuple[Range, str] | None = None  # the object that has the committed offset inside
+        self.topic_ids: dict[str, Range] = {}  # from the first object to the last
+        self.samples = Samples(samples)
+        # By leader epoch: an object begins at the committed offset, ends there, or has it inside.
+        self.commit_at_start: set[int] = set()
+        self.commit_at_end: set[int] = set()
+        self.commit_inside: dict[int, tuple[Range, str]] = {}
         # Only where no object is in scope: the last object before the committed offset, the start of the next one.
-        self.before_commit: Range | None = None
+        self.before_commit: ObjectMetadata | None = None
         self.next_start: int | None = None
 
     @property
     def extent(self) -> Range | None:
-        """From the first known object to the last one."""
-        return self.ranges.extent or self.before_commit
+        """From the first known object of the chain to the last one."""
+        before = self.before_commit
+        return self.branches.extent or (Range(before.start, before.end) if before is not None else None)
+
+    @property
+    def epochs(self) -> list[tuple[int, Range]]:
+        """The leader epochs that can be compared with the log's, in ascending order of offsets."""
+        before = self.before_commit
+        if self.branches or before is None or before.leader_epoch is None:
+            return self.branches.epochs()
+        return [(before.leader_epoch, Range(before.start, before.end))]
 
     @property
     def commit_unplaced(self) -> bool:
-        """Whether no object seen so far begins at, ends at or contains the committed offset."""
-        return self.commit is not None and not self.commit_at_boundary and self.commit_inside is None
+        """Whether no object seen so far that may be of the commit begins at, ends at or contains its offset."""
+        if self.commit is None:
+            return False
+        at_boundary, epoch = self.commit_at_start | self.commit_at_end, self.commit.leader_epoch
+        if epoch is None:
+            return not at_boundary and not self.commit_inside
+        return at_boundary.isdisjoint({UNKNOWN, epoch}) and epoch not in self.commit_inside
 
-    def add_range(self, added: Range, key: str) -> list[Range]:
-        """Add an object's range; returns the parts of it that other objects have, too."""
-        self.note_commit(added, key)
-        return self.ranges.add(*added)
+    def add_object(self, name: DataObjectName, metadata: ObjectMetadata) -> list[Range]:
+        """Add an object; returns the parts of it that another object has, too."""
+        added, epoch = Range(metadata.start, metadata.end), metadata.leader_epoch
+        self.note_commit(metadata, name.key)
+        shared = self.branches.add(epoch, added)
+        if epoch is None and self.log is not None and self.log.start <= metadata.first_offset < self.log.end:
+            self.samples.add(Sample(added, metadata.first_offset, metadata.first_timestamp))
+        self._note_topic_id(metadata)
+        return shared
 
-    def note_commit(self, found: Range, key: str) -> None:
+    def add_before_commit(self, metadata: ObjectMetadata) -> None:
+        """Take an object as the last one before the committed offset, where none is in scope."""
+        self.before_commit = metadata
+        self._note_topic_id(metadata)
+
+    def note_commit(self, metadata: ObjectMetadata, key: str) -> None:
         """Note whether an object begins at, ends at or contains the committed offset."""
         if self.commit is None:
             return
-        offset = self.commit.offset
-        if offset in found:  # a tuple of two: start and end
-            self.commit_at_boundary = True
-        elif found.start < offset < found.end:
-            self.commit_inside = (found, key)
+        offset, epoch = self.commit.offset, UNKNOWN if metadata.leader_epoch is None else metadata.leader_epoch
+        if offset == metadata.start:
+            self.commit_at_start.add(epoch)
+        elif offset == metadata.end:
+            self.commit_at_end.add(epoch)
+        elif metadata.start < offset < metadata.end:
+            self.commit_inside[epoch] = (Range(metadata.start, metadata.end), key)
+
+    def _note_topic_id(self, metadata: ObjectMetadata) -> None:
+        if (topic_id := metadata.topic_id) is None:
+            return
+        known = self.topic_ids.get(topic_id, Range(metadata.start, metadata.end))
+        if topic_id in self.topic_ids or len(self.topic_ids) < MAX_TOPIC_IDS:
+            self.topic_ids[topic_id] = Range(min(known.start, metadata.start), max(known.end, metadata.end))
 
     def count(self, metadata: ObjectMetadata, size: int, key: str) -> None:
         """Count an object that is in scope."""
@@ -101,9 +151,15 @@ class PartitionChain:
 
 
 class ChainVerifier:
-    """The chains of all partitions. `commits` are the group's positions, read before the first listing."""
+    """The chains of all partitions. Commits and logs are the group's and Kafka's, read before the first listing."""
 
-    def __init__(self, layout: ObjectKeys, scope: Scope, commits: dict[TopicPartition, Position | None]) -> None:
+    def __init__(
+        self,
+        layout: ObjectKeys,
+        scope: Scope,
+        commits: Mapping[TopicPartition, Position | None],
+        logs: Mapping[TopicPartition, LogRange],
+    ) -> None:
         self.layout = layout
         self.scope = scope
         self.problems = Findings()
@@ -114,7 +170,10 @@ class ChainVerifier:
         self.partitions: dict[TopicPartition, PartitionChain] = {}
         self.overlaps: dict[TopicPartition, list[VerifyFinding]] = {}  # those that are in `problems.kept`
         self._commits = commits
+        self._logs = logs
         self._ranges = 0
+        self._max_epochs = min(MAX_EPOCHS, MAX_EPOCHS_IN_ALL // max(1, len(commits)))
+        self._max_samples = min(MAX_SAMPLES, MAX_SAMPLES_IN_ALL // max(1, len(commits)))
         for partition in commits:
             self.partition(partition)
 
@@ -127,7 +186,13 @@ class ChainVerifier:
                     f"the sink has objects of more than {MAX_PARTITIONS} partitions",
                     hint="verify one topic at a time: --topic",
                 )
-            chain = self.partitions[partition] = PartitionChain(partition, self._commits.get(partition))
+            chain = self.partitions[partition] = PartitionChain(
+                partition,
+                self._commits.get(partition),
+                self._logs.get(partition),
+                max_epochs=self._max_epochs,
+                samples=self._max_samples,
+            )
         return chain
 
     def selects(self, partition: TopicPartition) -> bool:
@@ -159,7 +224,8 @@ class ChainVerifier:
 
     def fill_gap(self, name: DataObjectName, metadata: ObjectMetadata, size: int) -> None:
         """Add an object to its chain although it may be out of the time range: it closes a gap of those in range."""
-        if not self._invalid(name, metadata):
+        known = self.partition(name.partition).branches.has(metadata.leader_epoch, metadata.start)
+        if not known and not self._invalid(name, metadata):
             self._add(name, metadata, size, in_scope=self.scope.includes(metadata), fills=True)
 
     def add_content_problem(self, code: str, name: DataObjectName, key: str, wrong: str) -> None:
@@ -173,11 +239,29 @@ class ChainVerifier:
         counts.quarantine_objects += named
         counts.superseded += superseded
 
-    def add_gap(self, partition: TopicPartition, gap: Range, before: str | None, after: str | None) -> None:
+    def add_gap(self, partition: TopicPartition, gap: Gap, before: str | None, after: str | None) -> None:
         """Offsets in no object, with the keys of the objects before and after them."""
         between = f", between {before} and {after}" if before and after else ""
-        message = f"{gap} ({gap.end - gap.start} offsets) in no object{between}"
-        self.problems.add("gap", message, partition, key=before, other=after, offsets=gap)
+        offsets, lost = gap.offsets, ""
+        if gap.lost_epoch is not None:
+            lost = f" of leader epoch {gap.lost_epoch}, and Kafka has lost their records"
+        message = f"{offsets} ({offsets.end - offsets.start} offsets) in no object{lost}{between}"
+        self.problems.add(
+            "gap", message, partition, key=before, other=after, offsets=offsets, leader_epoch=gap.lost_epoch
+        )
+
+    def note_lost(self) -> None:
+        """Note and count what Kafka has lost of each chain, once all objects were added."""
+        for partition, chain in sorted(self.partitions.items()):
+            for epoch, offsets, later in chain.branches.lost():
+                count = offsets.end - offsets.start
+                chain.counts.lost_offsets += count
+                text = f"{partition}: forked at {offsets.start}, by leader epoch {later}: Kafka lost offsets {offsets} "
+                text += f"({count}) of leader epoch {epoch}; their rows are kept"
+                self.notes.add("forked", text, partition, offsets=offsets, leader_epoch=epoch)
+            if chain.branches.merged != UNKNOWN:
+                text = f"{partition}: more than {self._max_epochs} leader epochs; the oldest ones count as one"
+                self.notes.add("not_compared", text, partition)
 
     def _add(
         self, name: DataObjectName, metadata: ObjectMetadata, size: int, *, in_scope: bool, fills: bool = False
@@ -186,39 +270,39 @@ class ChainVerifier:
             self._add_range(name, metadata)
         if in_scope:
             self.partition(name.partition).count(metadata, size, name.key)
-            key = self.layout.data_key(name.partition, metadata.start, metadata.first_timestamp, metadata.end)
+            key = self.layout.data_key(
+                name.partition, name.start, metadata.first_timestamp, metadata.end, name.leader_epoch
+            )
             if name.key != key:
                 self.problems.add("mismatch", f"{name.key} should be {key}", name.partition, key=name.key, other=key)
         return in_scope
 
     def _add_range(self, name: DataObjectName, metadata: ObjectMetadata) -> None:
         chain = self.partition(name.partition)
-        before = len(chain.ranges)
-        shared = chain.add_range(Range(metadata.start, metadata.end), name.key)
-        self._ranges += len(chain.ranges) - before
+        before = chain.branches.size
+        shared = chain.add_object(name, metadata)
+        self._ranges += chain.branches.size - before
         if self._ranges > MAX_RANGES:
             raise VerifyLimitError(
                 f"more than {MAX_RANGES} ranges of offsets do not touch: the records' timestamps are in no order",
                 hint="verify less at a time: --topic, --since and --until",
             )
         if shared and self.layout.exactly_once:
-            self._add_overlap(name, Range(shared[0].start, shared[-1].end))
+            self._add_overlap(name, Range(shared[0].start, shared[-1].end), metadata.leader_epoch)
         elif shared:
             chain.counts.repeated_offsets += sum(each.end - each.start for each in shared)
 
-    def _add_overlap(self, name: DataObjectName, shared: Range) -> None:
+    def _add_overlap(self, name: DataObjectName, shared: Range, epoch: int | None) -> None:
         message = f"{name.key} has {shared} ({shared.end - shared.start} offsets), which another object also has"
-        kept = self.problems.add("overlap", message, name.partition, key=name.key, offsets=shared)
+        kept = self.problems.add("overlap", message, name.partition, key=name.key, offsets=shared, leader_epoch=epoch)
         if kept is not None:
             self.overlaps.setdefault(name.partition, []).append(kept)
 
     def _invalid(self, name: DataObjectName, metadata: ObjectMetadata) -> str:
         """Why the metadata cannot be that of an object of this name; empty where it can."""
-        partition, offsets = TopicPartition(metadata.topic, metadata.partition), f"{metadata.start}-{metadata.end}"
-        if (partition, metadata.start) != (name.partition, name.start):
-            return f"its metadata says {partition} from {metadata.start}"
-        if not 0 <= metadata.start < metadata.end <= _LAST_OFFSET:
-            return f"its metadata says offsets {offsets}"
+        if wrong := _invalid_place(name, metadata):
+            return wrong
+        offsets = Range(metadata.start, metadata.end)
         records = metadata.rows + metadata.rejected
         if min(metadata.rows, metadata.rejected) < 0 or records > metadata.end - metadata.start:
             return f"{metadata.rows} rows and {metadata.rejected} rejected records do not fit into {offsets}"
@@ -233,3 +317,22 @@ class ChainVerifier:
         digest = metadata.quarantine or ""
         key = self.layout.quarantine_key(name.partition, name.start, metadata.first_timestamp, digest)
         return self.layout.parse_quarantine(key)
+
+
+def _invalid_place(name: DataObjectName, metadata: ObjectMetadata) -> str:
+    """Why the partition, the offsets or the leader epoch cannot be those of an object of this name."""
+    partition, epoch = TopicPartition(metadata.topic, metadata.partition), metadata.leader_epoch
+    if partition != name.partition or not _starts_as_named(name, metadata):
+        return f"its metadata says {partition} from {metadata.start}"
+    if not 0 <= metadata.start < metadata.end <= _LAST_OFFSET:
+        return f"its metadata says offsets {metadata.start}-{metadata.end}"
+    if name.leader_epoch not in {None, epoch} or (epoch is not None and not 0 <= epoch <= _LAST_EPOCH):
+        return f"its metadata says leader epoch {epoch}"
+    return ""
+
+
+def _starts_as_named(name: DataObjectName, metadata: ObjectMetadata) -> bool:
+    """The first object of an epoch may be named after its first batch: no record is before it."""
+    if name.leader_epoch is None:
+        return name.start == metadata.start
+    return metadata.start <= name.start <= max(metadata.start, metadata.first_offset)

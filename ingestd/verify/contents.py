@@ -71,6 +71,9 @@ def check_rejected(body: bytes, metadata: ObjectMetadata, digest: str) -> "array
                 found = f"{rejected.topic}[{rejected.partition}] at {rejected.offset}"
                 expected = f"an offset after {last} in {metadata.start}-{metadata.end} of {place}"
                 raise ContentError(f"line {len(offsets)} is the record of {found}; expected {expected}")
+            if rejected.leader_epoch not in {None, metadata.leader_epoch}:
+                expected = f"leader epoch {rejected.leader_epoch}, its data object {metadata.leader_epoch}"
+                raise ContentError(f"line {len(offsets)} says {expected}")
             last = rejected.offset
             offsets.append(last)
     if len(offsets) != metadata.rejected:

@@ -40,12 +40,19 @@ PROBLEMS: dict[str, str] = {
     "lost_upstream": "Retention removed records before the daemon read them. The daemon halts that partition; with "
     "`kafka.skip_lost` it writes an empty object for the lost offsets and continues. Set the retention time to more "
     "than the longest outage.",
+    "log_truncated": "Kafka has lost records that are in objects: an unclean leader election or a replica restored "
+    "from an older state truncated its log. Their rows are kept. New records take their offsets; those in the message "
+    "are in no object. A daemon that has just met the truncation halts, or ingests them where `kafka.on_truncation` is "
+    "fork. Where the chain went on behind them, ingest these offsets again under a new `sink.lineage`.",
     "recreated_topic": "Objects reach past the end of the log, or belong to a partition that the topic does not have: "
     "the topic was deleted and created again, or this is another cluster. Choose a new `sink.lineage` and reset the "
     "group's offsets.",
 }
 #: Codes of what is good to know and harmless.
 NOTES: dict[str, str] = {
+    "forked": "Kafka truncated its log, and the chain goes on from there with the new records, of a later leader "
+    "epoch. Rows of the records that Kafka has lost are kept: leave them out where they must not count.",
+    "not_compared": "Objects that were not compared with the log: a truncation there is not found.",
     "trails": "The committed offset is behind the end of the chain. A daemon that starts there continues after the "
     "existing objects.",
     "mark": "The committed offset was not written by a daemon that writes to this place. A daemon that starts there "
@@ -67,7 +74,10 @@ MAX_KEPT_IN_ALL = 2000
 
 
 class VerifyFinding(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A problem or a note about offsets ``[start, end)``, the object `key`, and the object `other` related to it."""
+    """A problem or a note about offsets ``[start, end)``, the object `key`, and the object `other` related to it.
+
+    `leader_epoch` is that of the records at these offsets.
+    """
 
     code: str
     message: str
@@ -77,6 +87,7 @@ class VerifyFinding(msgspec.Struct, kw_only=True, omit_defaults=True):
     other: str | None = None
     start: int | None = None
     end: int | None = None
+    leader_epoch: int | None = None
 
 
 class Findings:
@@ -97,6 +108,7 @@ class Findings:
         key: str | None = None,
         other: str | None = None,
         offsets: Range | None = None,
+        leader_epoch: int | None = None,
     ) -> VerifyFinding | None:
         """Count a finding; returns it if it is kept as one of the first."""
         topic, number = partition or (None, None)
@@ -107,7 +119,15 @@ class Findings:
         if self._by_code[code, topic, number] > MAX_KEPT or len(self.kept) >= MAX_KEPT_IN_ALL:
             return None
         finding = VerifyFinding(
-            code=code, message=message, topic=topic, partition=number, key=key, other=other, start=start, end=end
+            code=code,
+            message=message,
+            topic=topic,
+            partition=number,
+            key=key,
+            other=other,
+            start=start,
+            end=end,
+            leader_epoch=leader_epoch,
         )
         self.kept.append(finding)
         return finding
@@ -128,6 +148,7 @@ class ChainCounts(msgspec.Struct, kw_only=True):
     superseded: int = 0  # quarantine objects that no data object names
     holes: int = 0  # empty objects, for records that retention removed before they were read
     hole_offsets: int = 0
+    lost_offsets: int = 0  # that Kafka has lost and new records have taken: their rows are in older branches
     repeated_offsets: int = 0  # in more than one object, where delivery is at-least-once
     first_timestamp: int | None = None  # Kafka's, in milliseconds
     last_timestamp: int | None = None
@@ -149,14 +170,26 @@ class ChainCounts(msgspec.Struct, kw_only=True):
         self.last_timestamp = timestamp if last is None else max(last, timestamp)
 
 
+class ForkReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Offsets ``[start, end)`` of a leader epoch that Kafka has lost; the chain goes on at `start` with a later one."""
+
+    leader_epoch: int
+    start: int
+    end: int
+    later_epoch: int
+
+
 class PartitionReport(msgspec.Struct, kw_only=True):
     """One partition. Offsets are None where they are not known or were not asked for."""
 
     topic: str
     partition: int
     start: int | None = None  # of the first object
-    end: int | None = None  # of the last object
+    end: int | None = None  # of the last object of the chain
+    leader_epoch: int | None = None  # of that object
+    forks: list[ForkReport] = []  # what Kafka has lost, the oldest leader epoch first
     committed: int | None = None
+    committed_epoch: int | None = None  # the leader epoch of the record before it
     log_start: int | None = None
     log_end: int | None = None
     lag: int | None = None  # offsets from the end of the chain to the end of the log, when the command began

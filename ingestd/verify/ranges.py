@@ -47,6 +47,12 @@ class Ranges:
         shared = (Range(max(start, each.start), min(end, each.end)) for each in touched)
         return [each for each in shared if each.start < each.end]
 
+    def shared(self, start: int, end: int) -> list[Range]:
+        """The parts of ``[start, end)`` that are in the set."""
+        first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        found = map(Range, self._starts[first:last], self._ends[first:last])
+        return [Range(max(start, each.start), min(end, each.end)) for each in found]
+
     def gaps(self) -> list[Range]:
         """The offsets between the ranges."""
         return list(map(Range, self._ends[:-1], self._starts[1:]))

@@ -8,11 +8,13 @@ import msgspec
 
 from ingestd import __version__
 from ingestd.core.formatting import clean, number, size, table
-from ingestd.verify.chains import ChainVerifier
+from ingestd.verify.branches import UNKNOWN
+from ingestd.verify.chains import ChainVerifier, PartitionChain
 from ingestd.verify.findings import (
     NOTES,
     PROBLEMS,
     ChainCounts,
+    ForkReport,
     PartitionReport,
     VerifyFinding,
     VerifyReport,
@@ -40,12 +42,13 @@ class ReportHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportHeader) -> VerifyReport:
     """The report, once all objects were scanned."""
+    chains.note_lost()
     _check_clusters(chains, state.cluster if state is not None else None)
     totals = ChainCounts()
     partitions = []
     for partition, chain in sorted(chains.partitions.items()):
         totals.add(chain.counts)
-        scanned, extent = chain.ranges.extent, chain.extent
+        scanned, extent, commit = chain.branches.extent, chain.extent, chain.commit
         log = state.logs.get(partition) if state is not None else None
         partitions.append(
             PartitionReport(
@@ -53,7 +56,10 @@ def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportH
                 partition=partition.partition,
                 start=scanned.start if scanned else None,
                 end=scanned.end if scanned else None,
-                committed=chain.commit.offset if chain.commit else None,
+                leader_epoch=chain.branches.newest if chain.branches.newest != UNKNOWN else None,
+                forks=_forks(chain),
+                committed=commit.offset if commit else None,
+                committed_epoch=commit.leader_epoch if commit else None,
                 log_start=log.start if log else None,
                 log_end=log.end if log else None,
                 lag=max(0, log.end - extent.end) if log and extent else None,
@@ -81,6 +87,13 @@ def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportH
         notes=chains.notes.kept,
         partitions=partitions,
     )
+
+
+def _forks(chain: PartitionChain) -> list[ForkReport]:
+    return [
+        ForkReport(leader_epoch=lost.epoch, start=lost.offsets.start, end=lost.offsets.end, later_epoch=lost.later)
+        for lost in chain.branches.lost()
+    ]
 
 
 def _check_clusters(chains: ChainVerifier, expected: str | None) -> None:
@@ -136,7 +149,9 @@ def summary(report: VerifyReport) -> str:
     chains = sum(partition.start is not None for partition in report.partitions)
     what = "an unbroken chain" if chains == 1 else f"{chains:,} unbroken chains"
     read = "; every row was read" if report.read else ""
-    return f"Nothing wrong: {number(report.totals.objects, 'object')} in {what}{read}."
+    forked = sum(bool(partition.forks) for partition in report.partitions)
+    forks = f", {'forked' if chains == 1 else f'{forked:,} of them forked'}" if forked else ""
+    return f"Nothing wrong: {number(report.totals.objects, 'object')} in {what}{forks}{read}."
 
 
 def _head(report: VerifyReport) -> list[str]:
@@ -161,6 +176,8 @@ def _totals(report: VerifyReport) -> list[str]:
     ]
     if totals.first_timestamp is not None and totals.last_timestamp is not None:
         facts.append(("records", f"from {_time(totals.first_timestamp)} to {_time(totals.last_timestamp)}"))
+    if totals.lost_offsets:
+        facts.append(("lost", f"{number(totals.lost_offsets, 'offset')} by Kafka, before a fork; their rows are kept"))
     if lags:
         facts.append(("lag", f"{number(sum(lags), 'offset')} in the log, not landed yet"))
     return [f"  {label:9} {fact}" for label, fact in facts]
@@ -173,11 +190,14 @@ def _partitions(report: VerifyReport) -> list[str]:
     if not shown:
         return []
     compared = report.group is not None
-    rows = [["partition", "objects", "rows", "rejected", "from", "to"]]
+    forked = any(each.forks for each in partitions)
+    rows = [["partition", "objects", "rows", "rejected", *(["epoch"] if forked else []), "from", "to"]]
     rows[0] += [*(["committed", "lag"] if compared else []), "problems"]
     for each in sorted(shown, key=lambda each: (each.topic, each.partition)):
         counts = each.counts
         offsets = [each.start, each.end, *([each.committed, each.lag] if compared else [])]
+        if forked:
+            offsets.insert(0, each.leader_epoch)
         row = [f"{each.topic}[{each.partition}]", f"{counts.objects:,}", f"{counts.rows:,}", f"{counts.rejected:,}"]
         rows.append([*row, *("-" if it is None else str(it) for it in offsets), f"{each.problems or '-'}"])
     rest = len(partitions) - len(shown)

@@ -1,17 +1,15 @@
 """Runs a verification: asks Kafka, scans the sink, compares the two and makes the report."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Protocol
 
 import msgspec
 
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
-from ingestd.config.types import Seconds
+from ingestd.config.types import Seconds, Size
 from ingestd.core.errors import SinkForbidden, SourceError
 from ingestd.core.object_keys import ObjectKeys
-from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import SinkRetrier
@@ -19,8 +17,10 @@ from ingestd.verify.body_verifier import BodyVerifier
 from ingestd.verify.chains import ChainVerifier, Scope
 from ingestd.verify.findings import VerifyReport
 from ingestd.verify.kafka_comparison import ComparisonRules, KafkaState, compare, needs_second_state
+from ingestd.verify.log_reader import FETCH_BYTES, KafkaInspector, ask_log
 from ingestd.verify.report import ReportHeader, make_report
 from ingestd.verify.scanner import MAX_HEADS, MAX_LISTINGS, Scanner
+from ingestd.verify.truncation import LogEvidence, find_truncations
 
 PATIENCE_S = 60.0  # for one call to the sink, retries included
 RETRY_MAX_S = 5.0  # between two tries: a verification gives up after a minute
@@ -33,17 +33,6 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
     read: bool = False
     objects_only: bool = False
-
-
-class KafkaInspector(Protocol):
-    """Reads the topics and the group, as ``ingestd.wiring.open_inspector`` does. Errors are ``SourceError``."""
-
-    @property
-    def cluster_id(self) -> str: ...
-    @property
-    def partitions(self) -> Collection[TopicPartition]: ...
-    async def committed(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Position | None]: ...
-    async def log_ranges(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, LogRange]: ...
 
 
 OpenInspector = Callable[[Config], AbstractAsyncContextManager[KafkaInspector]]
@@ -69,7 +58,7 @@ async def verify(
     await _require_access(sink, retrier, layout)
     # Before the first listing: every object whose offset is committed by now is there to be listed.
     state = await _ask_kafka(config, open_inspector) if compared else None
-    chains = ChainVerifier(layout, scope, state.commits if state is not None else {})
+    chains = ChainVerifier(layout, scope, state.commits if state else {}, state.logs if state else {})
     bodies = BodyVerifier(sink, retrier, chains, PATIENCE_S + config.s3.put_timeout) if options.read else None
     scanner = Scanner(Listing(sink, retrier, PATIENCE_S), chains, bodies)
     async with show_progress(scanner):
@@ -81,7 +70,12 @@ async def verify(
             exactly_once=layout.exactly_once,
             all_times=scope.all_times,
         )
-        compare(chains, state, await _ask_again(config, open_inspector, chains, state), rules)
+        later, evidence = await _ask_again(config, open_inspector, chains, state)
+        if evidence is not None:
+            for chain in [chains.partitions[partition] for partition in evidence.logs]:
+                if any(find_truncations(chain, evidence)):
+                    await scanner.find_epochs(chain)
+        compare(chains, state, later, evidence, rules)
     header = ReportHeader(
         sink=sink.url,
         lineage=config.sink.lineage,
@@ -116,7 +110,7 @@ async def _require_access(sink: Sink, retrier: SinkRetrier, layout: ObjectKeys) 
 
 def _topics(settings: Settings, options: VerifyOptions) -> frozenset[str] | None:
     """The topics to verify; None for all in the sink, where Kafka is not used and the user named no topic."""
-    config, origins = settings
+    config, origins = settings.config, settings.origins
     if (options.objects_only or config.source != "kafka") and origins["kafka.topics"] == "default":
         return None
     return frozenset(config.kafka.topics)
@@ -124,19 +118,30 @@ def _topics(settings: Settings, options: VerifyOptions) -> frozenset[str] | None
 
 async def _ask_kafka(config: Config, open_inspector: OpenInspector) -> KafkaState:
     async with open_inspector(config) as inspector:
-        commits = await inspector.committed(inspector.partitions)
-        logs = await inspector.log_ranges(inspector.partitions)
-        return KafkaState(cluster=inspector.cluster_id, commits=dict(commits), logs=dict(logs))
+        return await _state(inspector)
+
+
+async def _state(inspector: KafkaInspector) -> KafkaState:
+    commits = await inspector.committed(inspector.partitions)
+    logs = await inspector.log_ranges(inspector.partitions)
+    return KafkaState(cluster=inspector.cluster_id, commits=dict(commits), logs=dict(logs))
 
 
 async def _ask_again(
     config: Config, open_inspector: OpenInspector, chains: ChainVerifier, state: KafkaState
-) -> KafkaState | None:
-    """Kafka's state after the scan; None where it is not needed or Kafka does not answer."""
-    if not needs_second_state(chains, state):
-        return None
+) -> tuple[KafkaState | None, LogEvidence | None]:
+    """Kafka's state after the scan, and whether its log has what is in objects; None where Kafka does not answer.
+
+    The state is None where it is not needed, too.
+    """
+    if not any(chain.extent for chain in chains.partitions.values()) and not needs_second_state(chains, state):
+        return None, None
+    fetch = Size(min(config.kafka.partition_fetch_bytes, FETCH_BYTES))
+    reading = msgspec.structs.replace(config, kafka=msgspec.structs.replace(config.kafka, partition_fetch_bytes=fetch))
     try:
-        return await _ask_kafka(config, open_inspector)
+        async with open_inspector(reading) as inspector:
+            later = await _state(inspector) if needs_second_state(chains, state) else None
+            return later, await ask_log(inspector, chains)
     except SourceError as error:
         chains.notes.add("not_asked_again", str(error))
-        return None
+        return None, None

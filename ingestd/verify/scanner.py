@@ -17,7 +17,6 @@ from ingestd.sinks.listing import FIRST_DAY, LAST_DAY, Listing
 from ingestd.verify.body_verifier import BodyVerifier
 from ingestd.verify.chains import ChainVerifier, PartitionChain
 from ingestd.verify.gap_resolver import GapResolver
-from ingestd.verify.ranges import Range
 
 MAX_HEADS = 32  # objects that are checked at once
 MAX_LISTINGS = 4  # days that are listed at once
@@ -176,7 +175,7 @@ class Scanner:
             if metadata.rejected:
                 self._chains.add_content_problem("quarantine_missing", name, name.key, "its metadata names none")
             return None
-        key = self._layout.quarantine_key(name.partition, metadata.start, metadata.first_timestamp, digest)
+        key = self._layout.quarantine_key(name.partition, name.start, metadata.first_timestamp, digest)
         # An object that was listed exists; one that was not may have been written since.
         if digest not in digests and await self._listing.head(key) is None:
             self._chains.add_content_problem("quarantine_missing", name, key, "it does not exist")
@@ -187,20 +186,37 @@ class Scanner:
     # -- the recheck
 
     async def _resolve(self, chain: PartitionChain) -> None:
-        """Recheck a partition's gaps, and name both objects of each overlap, with the names of all days."""
-        gaps, overlaps = chain.ranges.gaps(), self._chains.overlaps.get(chain.partition, [])
-        if not gaps and not overlaps:
+        """Recheck a partition's gaps and forks, and name both objects of each overlap, with the names of all days."""
+        branches, overlaps = chain.branches, self._chains.overlaps.get(chain.partition, [])
+        gaps, forked = branches.gaps(), bool(branches.lost())
+        if not gaps and not overlaps and not forked:
             return
         resolver = GapResolver(gaps, overlaps)
         for day in await self._newest_days():
             async for name in self._names(day, chain.partition):
-                if resolver.add_name(name) and (found := await self._head(name)) is not None:
+                if not self._chains.scope.all_times:
+                    branches.note_name(name.leader_epoch, name.start)
+                if resolver.add_name(name) and (found := await self._head(name)):
                     self._chains.fill_gap(name, *found)
-            if not chain.ranges.gaps() and not overlaps:
+            if not branches.gaps() and not overlaps and not forked:
                 return
         resolver.complete_overlaps()
-        for gap in chain.ranges.gaps():
+        for gap in branches.gaps():
             self._chains.add_gap(chain.partition, gap, *resolver.neighbours(gap))
+
+    async def find_epochs(self, chain: PartitionChain) -> None:
+        """Recheck where leader epochs begin: in objects out of the time range, or missed by the first scan.
+
+        Only names with an epoch matter: where names have none, no chain forks.
+        """
+        for day in await self._newest_days():
+            async for name in self._names(day, chain.partition):
+                if not self._chains.scope.all_times:
+                    chain.branches.note_name(name.leader_epoch, name.start)
+                elif name.leader_epoch is None or chain.branches.has(name.leader_epoch, name.start):
+                    continue
+                elif (found := await self._head(name)) is not None:
+                    self._chains.fill_gap(name, *found)
 
     async def _place_commit(self, chain: PartitionChain) -> None:
         """Find the object that begins at, ends at or contains the committed offset, out of the time range.
@@ -208,19 +224,18 @@ class Scanner:
         It is most often the last object of all, so the newest day comes first and most days are not listed.
         """
         assert chain.commit is not None
-        offset = chain.commit.offset
+        offset, epoch = chain.commit.offset, chain.commit.leader_epoch
         best: DataObjectName | None = None
         for day in await self._newest_days():
             last: DataObjectName | None = None
             async for name in self._names(day, chain.partition):
                 if name.start > offset:
                     chain.next_start = min(name.start, chain.next_start or name.start)
-                elif last is None or name.start > last.start:
-                    last = name
+                elif epoch is None or name.leader_epoch is None or name.leader_epoch <= epoch:
+                    last = _later(last, name)
             if last is None:
                 continue
-            if best is None or last.start > best.start:
-                best = last
+            best = _later(best, last)
             if await self._add_if_reaches(chain, last, offset):
                 return
         if best is not None:
@@ -231,15 +246,14 @@ class Scanner:
         found = await self._head(name)
         if found is None or found[0].end < offset:
             return False
-        offsets = Range(found[0].start, found[0].end)
-        chain.note_commit(offsets, name.key)
-        extent = chain.ranges.extent
+        chain.note_commit(found[0], name.key)
+        extent = chain.branches.extent
         if extent is None:
-            chain.before_commit = offsets
-        elif offsets.start >= extent.end:
+            chain.add_before_commit(found[0])
+        elif found[0].start >= extent.end:
             # The chain continues after the time range; what is in between is rechecked with the gaps.
             self._chains.fill_gap(name, *found)
-        return True
+        return not chain.commit_unplaced or offset < 0
 
     async def _head(self, name: DataObjectName) -> tuple[ObjectMetadata, int] | None:
         """An object's metadata and size; None where it does not exist or has no metadata of ingestd."""
@@ -255,6 +269,14 @@ class Scanner:
         async for key in self._listing.keys(self._layout.day_prefix(day, partition)):
             if (name := self._layout.parse(key)) is not None:
                 yield name
+
+
+def _later(one: DataObjectName | None, other: DataObjectName) -> DataObjectName:
+    """The name that is later in the chain, as far as names tell."""
+    order = (-1 if other.leader_epoch is None else other.leader_epoch, other.start)
+    if one is not None and (-1 if one.leader_epoch is None else one.leader_epoch, one.start) >= order:
+        return one
+    return other
 
 
 def _batch_prefix(key: str) -> str:

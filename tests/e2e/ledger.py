@@ -5,7 +5,7 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,6 +15,7 @@ from typing import Any
 from ingestd.core import gzip_extra, quarantine
 from ingestd.core.object_keys import QUARANTINE, ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
+from ingestd.core.quarantine import Quarantined
 from ingestd.core.records import TopicPartition
 from ingestd.sinks.create_only import PROBE_KEY
 from tests.services.seaweed import S3Store
@@ -29,6 +30,16 @@ class Link:
     key: str
     landed: ObjectMetadata
     offsets: list[int]
+    ids: list[str] = field(default_factory=list)  # of the rows' events
+    end: int = 2**63  # from here on Kafka has lost the records, and a later leader epoch has the offsets
+
+    def __post_init__(self) -> None:
+        self.end = min(self.end, self.landed.end)
+
+    @property
+    def kept(self) -> int:
+        """The number of rows whose records Kafka has not lost."""
+        return bisect_left(self.offsets, self.end)
 
 
 @dataclass
@@ -54,7 +65,10 @@ class Tally:
 
 @dataclass
 class Ledger:
-    """What is in the bucket of one topic and lineage."""
+    """What is in the bucket of one topic and lineage.
+
+    Where Kafka truncated its log and the chain has forked, rows and rejected records that Kafka has lost are apart.
+    """
 
     topic: str
     layout: ObjectKeys
@@ -62,6 +76,8 @@ class Ledger:
     quarantined: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     event_ids: list[str] = field(default_factory=list)
     quarantine_objects: int = 0
+    lost_by_kafka: dict[int, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))  # epoch, offset
+    lost_event_ids: list[str] = field(default_factory=list)  # of rows
 
     @property
     def objects(self) -> int:
@@ -70,12 +86,12 @@ class Ledger:
 
     @property
     def rows(self) -> int:
-        return sum(len(link.offsets) for chain in self.chains.values() for link in chain)
+        return sum(link.kept for chain in self.chains.values() for link in chain)
 
     def boundaries(self, partition: int) -> list[int]:
         """Where the objects of a partition begin, and the end of the last."""
         chain = self.chains[partition]
-        return [*(link.landed.start for link in chain), chain[-1].landed.end]
+        return [*(link.landed.start for link in chain), chain[-1].end]
 
     def check(self, records: Mapping[int, Collection[int]], ids: Collection[str] | None = None) -> None:
         """Each offset in `records`, and no other, is in one row or in quarantine; `ids` are the events in rows.
@@ -104,7 +120,7 @@ class Ledger:
         return tally
 
     def _count_records(self, tally: Tally, partition: int, expected: set[int]) -> None:
-        rows = [offset for link in self.chains[partition] for offset in link.offsets]
+        rows = [offset for link in self.chains[partition] for offset in link.offsets[: link.kept]]
         once, quarantined = set(rows), self.quarantined[partition]
         found, both = once | quarantined, once & quarantined
         again, lost, strange = len(rows) - len(once), expected - found, found - expected
@@ -120,7 +136,7 @@ class Ledger:
     def _count_chain(self, tally: Tally, partition: int, expected: list[int]) -> None:
         chain = self.chains[partition]
         for before, after in pairwise(chain):
-            end, start = before.landed.end, after.landed.start
+            end, start = before.end, after.landed.start
             tally.gaps += end < start
             tally.overlaps += end > start
             tally.demand(end == start, f"gap or overlap between {before.key}, to {end}, and {after.key}")
@@ -129,10 +145,10 @@ class Ledger:
             return
         if expected:
             tally.demand(chain[0].landed.start <= expected[0], f"{chain[0].key}: begins too late")
-            tally.demand(chain[-1].landed.end == expected[-1] + 1, f"{chain[-1].key}: not the end, {expected[-1] + 1}")
+            tally.demand(chain[-1].end == expected[-1] + 1, f"{chain[-1].key}: not the end, {expected[-1] + 1}")
         begin = 0
         for link in chain:
-            end = bisect_left(expected, link.landed.end)
+            end = bisect_left(expected, link.end)
             self._count_link(tally, link, expected[begin:end], partition)
             begin = end
 
@@ -140,7 +156,9 @@ class Ledger:
         """`expected` are the offsets that the object stands for."""
         landed = link.landed
         place = TopicPartition(self.topic, partition)
-        right = self.layout.data_key(place, landed.start, landed.first_timestamp, landed.end)
+        name = self.layout.parse(link.key)
+        start, epoch = (name.start, name.leader_epoch) if name is not None else (landed.start, None)
+        right = self.layout.data_key(place, start, landed.first_timestamp, landed.end, epoch)
         tally.demand(link.key == right, f"{link.key}: the name should be {right}")
         tally.demand(landed.rows == len(link.offsets), f"{link.key}: {len(link.offsets)} rows, says {landed.rows}")
         tally.demand(link.offsets == sorted(link.offsets), f"{link.key}: rows are not in order")
@@ -151,6 +169,8 @@ class Ledger:
             return
         first = landed.start <= expected[0] == landed.first_offset
         tally.demand(first, f"{link.key}: first is {expected[0]}: {landed}")
+        if link.end < landed.end:
+            return  # Kafka has lost the rest of what its metadata counts
         tally.demand(landed.end == expected[-1] + 1, f"{link.key}: last is {expected[-1]}: {landed}")
         counted = landed.rows + landed.rejected
         tally.demand(counted == len(expected), f"{link.key}: stands for {len(expected)} records, says {counted}")
@@ -170,18 +190,54 @@ def read_directory(root: Path, topic: str, lineage: str | None = None) -> Ledger
 def _ledger(topic: str, lineage: str | None, objects: Iterable[tuple[str, bytes, Mapping[str, str]]]) -> Ledger:
     """From keys, bodies and metadata."""
     ledger = Ledger(topic, ObjectKeys(lineage))
+    rejected: list[Quarantined] = []
     for key, body, metadata in objects:
         if _lineage(key) != lineage:
             continue
         rows = gzip.decompress(body)
         assert not rows or rows.endswith(b"\n"), f"{key}: the last line has no end"
         if key.startswith(QUARANTINE):
-            _add_quarantine(ledger, key, rows)
+            rejected += _add_quarantine(ledger, key, rows)
         else:
             _add_rows(ledger, key, rows, metadata)
     for chain in ledger.chains.values():
         chain.sort(key=lambda link: link.landed.start)
+    set_lost_apart(ledger, rejected)
     return ledger
+
+
+def set_lost_apart(ledger: Ledger, rejected: Sequence[Quarantined]) -> None:
+    """Fill in what the ledger's rows and the rejected records say, without what Kafka has lost.
+
+    Of a leader epoch it has lost all from the first object of a later epoch on.
+    """
+    starts: dict[int, dict[int, int]] = {}  # by partition and leader epoch
+    for partition, chain in ledger.chains.items():
+        begin = starts.setdefault(partition, {})
+        for link in chain:
+            begin.setdefault(_epoch(link.landed.leader_epoch), link.landed.start)
+
+    def lost_from(partition: int, epoch: int | None) -> int:
+        later = [start for each, start in starts.get(partition, {}).items() if epoch is not None and each > epoch]
+        return min(later, default=2**63)
+
+    for partition, chain in ledger.chains.items():
+        for link in chain:
+            epoch = link.landed.leader_epoch
+            link.end = min(link.end, lost_from(partition, epoch))
+            ledger.event_ids += link.ids[: link.kept]
+            ledger.lost_event_ids += link.ids[link.kept :]
+            ledger.lost_by_kafka[partition] |= {(_epoch(epoch), offset) for offset in link.offsets[link.kept :]}
+        chain[:] = [link for link in chain if link.landed.start < link.end]
+    for line in rejected:
+        if line.offset < lost_from(line.partition, line.leader_epoch):
+            ledger.quarantined[line.partition].add(line.offset)
+        else:
+            ledger.lost_by_kafka[line.partition].add((_epoch(line.leader_epoch), line.offset))
+
+
+def _epoch(leader_epoch: int | None) -> int:
+    return -1 if leader_epoch is None else leader_epoch
 
 
 def _lineage(key: str) -> str | None:
@@ -209,24 +265,29 @@ def _add_rows(ledger: Ledger, key: str, rows: bytes, metadata: Mapping[str, str]
     name, landed = ledger.layout.parse(key), ObjectMetadata.from_metadata(metadata)
     assert name is not None, f"{key}: not the name of a data object"
     assert landed is not None, f"{key}: no metadata of ours: {metadata}"
-    assert (landed.topic, landed.partition, landed.start) == (*name.partition, name.start)
+    assert (landed.topic, landed.partition) == name.partition
+    if name.leader_epoch is None:
+        assert landed.start == name.start, f"{key}: {landed}"
+    else:
+        assert landed.start <= name.start <= max(landed.start, landed.first_offset), f"{key}: {landed}"
+        assert landed.leader_epoch == name.leader_epoch, f"{key}: {landed}"
     assert landed.sha256 == hashlib.sha256(rows).hexdigest(), f"{key}: other rows than its metadata says"
-    offsets = []
+    link = Link(key, landed, [])
     for line in rows.split(b"\n")[:-1]:
         row = json.loads(line)
         assert (row["source_topic"], row["source_partition"]) == name.partition, f"{key}: {line!r}"
-        offsets.append(row["source_offset"])
-        ledger.event_ids.append(row["event_id"])
-    ledger.chains[landed.partition].append(Link(key, landed, offsets))
+        link.offsets.append(row["source_offset"])
+        link.ids.append(row["event_id"])
+    ledger.chains[landed.partition].append(link)
 
 
-def _add_quarantine(ledger: Ledger, key: str, rows: bytes) -> None:
+def _add_quarantine(ledger: Ledger, key: str, rows: bytes) -> Iterator[Quarantined]:
     ledger.quarantine_objects += 1
     for line in rows.split(b"\n")[:-1]:
         json.loads(line)
         rejected = quarantine.decode(line)
         assert rejected.topic == ledger.topic, f"{key}: {line!r}"
-        ledger.quarantined[rejected.partition].add(rejected.offset)
+        yield rejected
 
 
 def _some(offsets: set[int]) -> str:

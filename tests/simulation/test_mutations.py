@@ -9,7 +9,7 @@ import pytest
 
 from ingestd.core import object_keys as layout
 from ingestd.core.batch import RecordRef
-from ingestd.core.chain import ChainRules, LogTruncated
+from ingestd.core.chain import ChainRules, Fork, LogTruncated
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
@@ -26,7 +26,7 @@ from tests.simulation.world import World
 SEEDS = 60  # the rarest of these shows within the first dozens
 SECONDS = 75  # over a midnight
 TRUNCATIONS = 0.35  # their share of what goes wrong
-TRUNCATION_SEEDS = 100
+TRUNCATION_SEEDS = 250
 
 
 def unconditional_put(patch: pytest.MonkeyPatch) -> None:
@@ -221,12 +221,12 @@ def fork_named_after_its_position(patch: pytest.MonkeyPatch) -> None:
 def older_history_taken_for_a_newer_one(patch: pytest.MonkeyPatch) -> None:
     """The chain forks where the log has gone back, and skips what it never read of the older history."""
 
-    async def fork_at(self: ChainObjects, truncated: LogTruncated) -> Position:
+    async def fork(self: ChainObjects, truncated: LogTruncated) -> Fork:
         if not self._rules.policy.fork or truncated.at is None:
             raise truncated
-        return self._rules.fork(truncated.at, truncated.log_epoch)
+        return self._rules.fork(truncated, truncated.at, truncated.log_epoch, read_up_to=None)
 
-    patch.setattr(ChainObjects, "fork_at", fork_at)
+    patch.setattr(ChainObjects, "fork", fork)
 
 
 MUTATIONS = [

@@ -159,7 +159,7 @@ class World:
         start, end = self.broker.starts[partition], self.broker.ends[partition]
         before = self._in_log(partition)
         self.truncated[partition] += 1
-        if partition in self.broker.replicas and self.rng.random() < 0.2:
+        if partition in self.broker.replicas and self.rng.random() < 0.4:
             self.broker.go_back(partition)
             self.went_back.add(partition)
         else:

@@ -121,6 +121,14 @@ class Inspector(CoordinatorClient):
 
         return await self._answers("reading the range of the log", ask, partitions)
 
+    async def topic_ids(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, str]:
+        """The ids of the partitions' topics; "" for a topic without one."""
+
+        async def ask(asked: Collection[TopicPartition]) -> Answers[str]:
+            return await requests.topic_ids(self, asked)
+
+        return await self._answers("reading topic ids", ask, partitions)
+
     async def starts(self, partitions: Collection[TopicPartition], when: int) -> dict[TopicPartition, int]:
         """The first offsets at or after a time in milliseconds; the end where all records are older."""
 
