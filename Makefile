@@ -19,14 +19,25 @@ PEERS ?=
 PEER_ROUNDS ?= 2
 CONNECT_PLUGINS ?=
 VECTOR ?=
+TESTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime.stamp
 DEV := $(VENV)/.dev.stamp
+RELEASE := $(VENV)/.release.stamp
+BENCH := $(VENV)/.bench.stamp
+DEPLOY := $(VENV)/.deploy.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The files in order: those that wait for services come first, so that the quick ones fill the end.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# One sentence that names all that is missing, before anything is fetched.
+NEEDS := @command -v "$(PYTHON)" >/dev/null || { echo 'ingestd needs Python 3.11 or newer, and there is no "$(PYTHON)".' >&2; exit 1; }; \
+  "$(PYTHON)" tests/services/needs.py
+# Nothing is kept outside of the clone.
+export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
-.PHONY: help setup demo test lint format docs services sim chaos soak bench bench-peers audit clean
+.PHONY: help setup demo test test-deploy lint format docs services sim chaos soak bench bench-peers audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,9 +47,18 @@ setup: $(DEV) ## Create .venv with everything that development needs
 demo: $(RUNTIME) ## Run the daemon on simulated events, with a live page (DURATION=5m); needs Python 3.11+ only
 	$(BIN)/ingestd --config config/demo.toml --source simulator --duration $(DURATION) --demo
 
-test: lint ## Lint, check types, then run every test against real Kafka and S3
+test: ## Lint, check types, then run every test of the product against real Kafka and S3; gets Java and Maven with apt (TESTS=tests/test_batch.py: a part)
+	$(NEEDS) test --install
+	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m tests.services --check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(PYTEST) $(TESTS)
+
+test-deploy: ## Test deploy/, releases, the live page and the benchmarks; needs Debian or Ubuntu, and root
+	$(NEEDS) test-deploy --install
+	@$(MAKE) --no-print-directory $(DEPLOY)
+	$(BIN)/python -m tests.services --check
+	$(BIN)/python -m tests.deploy
+	$(PYTEST) tests/deploy
 
 lint: setup ## Check style, format and types
 	$(BIN)/ruff check
@@ -63,26 +83,26 @@ sim: setup ## Run the simulation over many seeds (SEEDS=5000)
 chaos: setup ## Break real services and daemons and count every row (SEED=7, FAULTS=name,name), or kill KILLS=10000 times
 	$(BIN)/python -m tests.chaos --seed $(SEED) $(if $(FAULTS),--faults $(FAULTS)) $(if $(KILLS),--kills $(KILLS))
 
-soak: setup ## Run daemons under load and bursts, watch memory, loop lag and freshness (MINUTES=30, RATE=5000, DAEMONS=1)
+soak: $(BENCH) ## Run daemons under load and bursts, watch memory, loop lag and freshness (MINUTES=30, RATE=5000, DAEMONS=1)
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --rate $(RATE) --daemons $(DAEMONS)
 
-bench: setup ## Measure stages, the whole pipeline, latency and growth (ROUNDS=3, SCALE=1: some 12 minutes)
+bench: $(BENCH) ## Measure stages, the whole pipeline, latency and growth (ROUNDS=3, SCALE=1: some 12 minutes)
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.endtoend --rounds $(ROUNDS) --scale $(SCALE)
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.growth --rounds $(ROUNDS) --scale $(SCALE)
 
-bench-peers: setup ## Measure other systems beside ours, and count lost and duplicated rows (PEERS=name,name, PEER_ROUNDS=2)
+bench-peers: $(BENCH) ## Measure other systems beside ours, and count lost and duplicated rows (PEERS=name,name, PEER_ROUNDS=2)
 	$(BIN)/python -m benchmarks.peers --rounds $(PEER_ROUNDS) $(if $(PEERS),--systems $(PEERS)) \
 	  $(if $(CONNECT_PLUGINS),--connect-plugins $(CONNECT_PLUGINS)) $(if $(VECTOR),--vector $(VECTOR))
 
-lock: setup ## Resolve the locked versions again (deploy/release)
-	PATH=$(CURDIR)/$(BIN):$$PATH deploy/release/lock.sh
+lock: $(RELEASE) ## Resolve the locked versions again (deploy/release)
+	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/release/lock.sh
 
-release: setup ## Build sdist, wheel, bill of materials and checksums into dist
-	PATH=$(CURDIR)/$(BIN):$$PATH deploy/release/build.sh dist
+release: $(RELEASE) ## Build sdist, wheel, bill of materials and checksums into dist
+	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/release/build.sh dist
 
-audit: setup ## Look up known vulnerabilities of everything that is installed; needs the network
+audit: $(RELEASE) ## Look up known vulnerabilities of everything that is installed; needs the network
 	$(PIP) freeze --exclude-editable > $(VENV)/audit.txt
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)/audit.txt
 
@@ -91,9 +111,8 @@ clean: ## Remove everything that make has created
 	find ingestd tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(RUNTIME): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo 'ingestd needs Python 3.11 or newer, but "$(PYTHON)" is not: use "make $(MAKECMDGOALS) PYTHON=/path/to/python3".' >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(NEEDS) setup
+	"$(PYTHON)" -m venv $(VENV)
 	$(PIP) install --quiet --upgrade 'pip>=25.1'  # the first with --group
 	$(PIP) install --quiet --editable '.[demo]'
 	@touch $@
@@ -102,3 +121,16 @@ $(DEV): $(RUNTIME)
 	$(PIP) install --quiet --group dev
 	$(PIP) check
 	@touch $@
+
+$(RELEASE): $(DEV)
+	$(PIP) install --quiet --group release
+	@touch $@
+
+$(BENCH): $(DEV)
+	$(PIP) install --quiet --group bench
+	@touch $@
+
+$(DEPLOY): $(DEV)
+	$(PIP) install --quiet --group deploy
+	$(PIP) check
+	@touch $@ $(RELEASE) $(BENCH)

@@ -2,7 +2,7 @@
 
 Shutdown is the end of the stream flowing downstream: the source ends, open batches are flushed, uploaded and committed,
 the member leaves the group, the sink closes, and the health server last. A second signal, or the end of the grace time,
-forces.
+forces each of these steps.
 """
 
 import asyncio
@@ -12,21 +12,25 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 from ingestd import __version__, wiring
 from ingestd.config.load import Settings
-from ingestd.core.errors import EXIT_PROBLEMS, DeadlineExceeded, SourceError
+from ingestd.core.errors import SourceError
 from ingestd.core.events import Model, load_model
+from ingestd.core.formatting import address
+from ingestd.core.run_outcome import RunOutcome
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.ops import logs
+from ingestd.ops.deadline import Deadline
 from ingestd.ops.gc_tuning import calm_collector
 from ingestd.ops.health import HealthServer
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.readiness import Status
+from ingestd.ops.stop_signals import STOP_SIGNALS
 from ingestd.ops.systemd import Notifier
 from ingestd.ops.terminal import LiveView, summary
 from ingestd.pipeline.chain_objects import Dependencies
@@ -42,14 +46,13 @@ from ingestd.verify.run import VerifyOptions, verify
 log = logging.getLogger(__name__)
 
 WATCHDOG_INTERVAL_S = 1.0
-FORCED_LEAVE_S = 2.0  # to leave the group when the stop is forced
 LAG_INTERVAL_S = 0.25  # between two measurements of the event loop's lag
 REPORT_INTERVAL_S = 60.0  # between two log lines about progress
 COMPRESSION_THREADS = 1  # enough: the event loop takes five times as long per event
 
 
 def run(settings: Settings) -> int:
-    """Run until stopped. Returns 0, or EXIT_PROBLEMS if a demo's verification failed. Raises ``IngestdError``."""
+    """Run until stopped; returns the exit code. Raises ``IngestdError``."""
     return wiring.run(Daemon(settings).run())
 
 
@@ -75,7 +78,10 @@ class Daemon:
         if self._demo is not None:
             self._demo.page_state.bind(self._status.take)
         self._layout = wiring.make_keys(config)
-        self._deadline: asyncio.Timeout | None = None
+        self._deadline = Deadline(config.grace)
+        self._signals_received = 0
+        self._interrupted = False  # by a signal before the stream began
+        self._trouble = ""  # what the store or the source failed with when the end came
 
     def _make_subscribers(self, model: Model) -> list[Subscriber]:
         """Build the subscribers and hand their state to the displays."""
@@ -91,36 +97,29 @@ class Daemon:
         return found
 
     async def run(self) -> int:
-        """Run from start to end. Returns the exit code. Raises DeadlineExceeded if the grace time ended too early."""
-        config, demo, verification = self._config, self._demo, None
+        """Run from start to end. Returns the exit code. Raises DeadlineExceeded if it ended with something undone."""
+        config, demo, drained, verification = self._config, self._demo, False, None
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._signals())
             for subscriber in self._subscribers:
-                stack.push_async_callback(subscriber.close)
+                stack.push_async_callback(self._close, subscriber.close)
                 await subscriber.start()
             if config.health.enabled:
-                routes = demo.routes if demo is not None else []
-                health = HealthServer(config.health, self._status.take, self._metrics.exposition, routes)
-                port = await health.start()
-                stack.push_async_callback(health.stop)
-                log.info("health and metrics at http://%s:%d", config.health.host, port)
-                if demo is not None:
-                    log.info("live page at http://%s:%d/", config.health.host, port)
+                await self._start_health(stack)
             executor = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
-            stack.enter_context(self._signals())
             view = stack.enter_context(self._view())
-            stack.push_async_callback(self._sink.close)
-            stack.push_async_callback(self._stop_source)
-            self._deadline = deadline = asyncio.timeout(None)
+            stack.push_async_callback(self._close, self._sink.close)
+            stack.push_async_callback(self._close, self._source.stop)
             try:
-                async with deadline:
+                async with self._deadline.limit() as limit:
                     await self._serve(executor, view)
+                    drained = True
                     if demo is not None and config.page.controls:
-                        verification = await demo.verify(self._verify, self._metrics.counters.totals())
+                        verification = await demo.verify(self._verify, self._status.take())
             except TimeoutError:
-                if not deadline.expired():
+                if not limit.expired():
                     raise
-                self._check_delivered()
             finally:
                 self._status.phase = "stopped"
                 status = self._status.take()
@@ -132,7 +131,39 @@ class Daemon:
                     sys.stdout.write(summary(status, config, self._sink.url))
                     if verification is not None:
                         sys.stdout.write(f"\n{verification.text()}")
-        return EXIT_PROBLEMS if verification is not None and not verification.ok else 0
+            outcome = self._outcome(drained=drained, verified=verification.ok if verification is not None else None)
+        if outcome.lacks_proof:
+            log.error("not verified: the end of the run came before the end of the proof; run `ingestd verify --read`")
+        elif outcome.was_interrupted:
+            log.warning("interrupted before the stream began%s", outcome.why)
+        return outcome.exit_code
+
+    async def _start_health(self, stack: AsyncExitStack) -> None:
+        config, demo = self._config, self._demo
+        routes = demo.routes if demo is not None else []
+        health = HealthServer(config.health, self._status.take, self._metrics.exposition, routes)
+        port = await health.start(take_next=config.page.controls)
+        stack.push_async_callback(self._close, health.stop)
+        log.info("health and metrics at http://%s", address(config.health.host, port))
+        if demo is not None:
+            log.info("live page at http://%s/", address(config.health.host, port))
+
+    def _outcome(self, *, drained: bool, verified: bool | None) -> RunOutcome:
+        """What was delivered and proven."""
+        status, pipeline = self._status.take(), self._status.pipeline
+        writers = list(pipeline.writers.values()) if pipeline is not None and not drained else []
+        left = [subscriber.unprocessed for subscriber in self._subscribers] if not drained else []
+        return RunOutcome(
+            began=self._began,
+            interrupted=self._interrupted,
+            consumed=status.totals.consumed,
+            held_records=pipeline.held_records if pipeline is not None else 0,
+            uncommitted=sum(writer.landed is not None and writer.landed != writer.committed for writer in writers),
+            unprocessed=", ".join(filter(None, left)),
+            trouble=self._trouble,
+            to_verify=self._demo is not None and self._config.page.controls,
+            verified=verified,
+        )
 
     async def _serve(self, executor: ThreadPoolExecutor, view: LiveView | None) -> None:
         """Run everything in one task group."""
@@ -188,52 +219,49 @@ class Daemon:
 
     # -- the end
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first signal drains, the second one forces."""
+    @property
+    def _began(self) -> bool:
+        """Whether the stream has begun: the source was reached, and before it the store."""
+        return self._status.pipeline is not None and self._status.pipeline.started.is_set()
+
+    def _signals(self) -> contextlib.AbstractContextManager[None]:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+        return STOP_SIGNALS.listening(lambda number: loop.call_soon_threadsafe(self._stop, number))
 
     def _stop(self, number: signal.Signals) -> None:
-        """End the stream within the grace time. A second signal, or one before the stream began, ends everything."""
-        if self._status.phase == "running":
-            log.info("%s: draining for at most %s; send it again to force", number.name, self._config.grace)
-        else:
-            log.info("%s: stopping immediately", number.name)
-            self._end_by(asyncio.get_running_loop().time())
-        self._finish()
+        """The first signal drains, the second one forces, as does one before the stream began."""
+        self._signals_received += 1
+        first, grace = self._signals_received == 1, self._config.grace
+        if first and self._began and self._status.phase in {"starting", "running", "draining"}:
+            log.info("%s: draining for at most %s; send it again to force", number.name, grace)
+            self._finish()
+            return
+        log.info("%s: stopping immediately", number.name)
+        self._interrupted = self._interrupted or not self._began
+        self._note_trouble()
+        self._deadline.force()
 
     def _finish(self) -> None:
         """End the stream; the rest follows within the grace time. Before it began there is nothing to wait for."""
-        if self._status.phase == "running":
+        self._note_trouble()
+        if not self._began:
+            self._deadline.force()
+        elif self._status.phase in {"starting", "running"}:
             self._status.phase = "draining"
             self._notifier.stopping()
-            self._end_by(asyncio.get_running_loop().time() + self._config.grace)
+            self._deadline.begin_grace()
             self._source.finish()
-        elif self._status.phase == "starting":
-            self._end_by(asyncio.get_running_loop().time())
 
-    def _end_by(self, when: float) -> None:
-        if self._deadline is not None and not self._deadline.expired():
-            self._deadline.reschedule(when)
+    def _note_trouble(self) -> None:
+        """Remember what fails now: calls that are cancelled fail no more."""
+        status = self._status.take()
+        self._trouble = status.sink_error or status.source_error or self._trouble
 
-    async def _stop_source(self) -> None:
-        """Leave the group: for as long as that takes, unless the stop is forced."""
-        forced = self._deadline is not None and self._deadline.expired()
+    async def _close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Close a part, in what is left of the grace time."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FORCED_LEAVE_S if forced else None):
-                await self._source.stop()
-
-    def _check_delivered(self) -> None:
-        held = self._status.pipeline.held_records if self._status.pipeline is not None else 0
-        if held:
-            raise DeadlineExceeded(f"stopped with {held} records undelivered", hint="they will be read again")
+            async with self._deadline.limit(closing=True):
+                await close()
 
     # -- background tasks
 

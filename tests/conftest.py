@@ -6,19 +6,23 @@ running services to be used instead.
 
 import logging
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from tests.services import leftovers, process
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
 from tests.services.kafka_cluster import KafkaCluster
 from tests.services.ministack import Ministack, Queue
 from tests.services.seaweed import S3Store, SeaweedFS
 from tests.services.snowflake import Snowflake
 
-SERVICE_FIXTURES = {"kafka", "kafka_tls", "kafka_cluster", "s3", "ministack", "snowflake"}
+DEPLOY = Path(__file__).parent / "deploy"
+SERVICE_FIXTURES = {"broker", "kafka", "kafka_tls", "kafka_cluster", "s3", "ministack", "snowflake"}
 
 
 class MakeTopic(Protocol):
@@ -27,8 +31,28 @@ class MakeTopic(Protocol):
     async def __call__(self, partitions: int, config: Mapping[str, str] | None = None) -> str: ...
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    leftovers.mark_run()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seeds", type=int, default=300, help="how many seeds the simulation runs")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The tests of deploy/ need tools that the others do not: they run where they are named."""
+    named = [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
+    return True if collection_path == DEPLOY and not any(it.is_relative_to(DEPLOY) for it in named) else None
+
+
+# Last: by then the workers have ended.
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput") or sys.platform != "linux":
+        return
+    if left := leftovers.end_leftovers():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print("\nProcesses that tests have left behind:", *left, sep="\n  ")  # noqa: T201 - the end of the report
 
 
 # First, because -m selects in the same hook.
@@ -37,6 +61,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.services)
+
+
+# First, because fixtures start services.
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    process.services_allowed = item.get_closest_marker("services") is not None
 
 
 @pytest.fixture(autouse=True)

@@ -47,6 +47,15 @@ def test_secrets_may_come_from_files(tmp_path: Path) -> None:
     assert connection._options(SnowflakeConfig(**WHO, authenticator="oauth", token_file=file))["token"] == "from a file"
 
 
+@pytest.mark.parametrize(
+    ("host", "parts"),
+    [("[::1]:8443", ("[::1]", 8443)), ("[::1]", ("[::1]", None)), ("sf.test", ("sf.test", None))],
+)
+def test_a_host_may_be_an_ipv6_address(host: str, parts: tuple[str, int | None]) -> None:
+    found = connection._options(SnowflakeConfig(**WHO, **FILE, host=host))
+    assert (found["host"], found.get("port")) == parts
+
+
 def test_another_host_may_have_a_port() -> None:
     found = connection._options(SnowflakeConfig(**WHO, **FILE, host="127.0.0.1:1234", protocol="http"))
     assert (found["host"], found["port"], found["protocol"]) == ("127.0.0.1", 1234, "http")
@@ -95,7 +104,7 @@ def test_the_daemon_rejects_settings_that_cannot_reach_snowflake(flags: dict[str
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "snowflake.connector", None)
-    with pytest.raises(ConfigError, match=r'pip install "ingestd\[snowflake\]"'):
+    with pytest.raises(ConfigError, match="pip install snowflake-connector-python"):
         open_connection(SnowflakeConfig(**WHO, **FILE))
 
 

@@ -242,3 +242,8 @@ async def test_a_key_that_was_replaced_is_used_for_the_next_token(
 
     sent = server.requests[-1].headers["Authorization"].removeprefix("Bearer ")
     assert jwt.decode(sent, other.public_key(), algorithms=["RS256"])
+
+
+def test_an_underscore_of_the_account_is_a_hyphen_in_its_host() -> None:
+    endpoint = PipeEndpoint(SnowflakeConfig(account="my_org-my_account", database="a_b"))
+    assert endpoint._url.startswith("https://my-org-my-account.snowflakecomputing.com/v1/data/pipes/A_B.")

@@ -16,7 +16,7 @@ from ingestd.config.model import EventsConfig
 from ingestd.config.types import Size
 from ingestd.core.events import ORIGIN_FIELDS, Event, load_model, make_model
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.rejections import DEPTH_MAX, MESSAGE_MAX, PATH_MAX, Reason
+from ingestd.core.rejections import DEPTH_MAX, MESSAGE_MAX, PATH_MAX, Reason, RejectedRecord, parse
 from ingestd.core.validation import Rejected, Validated, Validator
 
 PARTITION = TopicPartition("marketing_events", 3)
@@ -610,3 +610,10 @@ def test_no_value_is_lost(value: bytes) -> None:
 def test_rejects_no_event_for_anything_but_its_time_or_its_numbers(fields: dict[str, Any]) -> None:
     reasons = {one.reason for one in chunk(_ENCODER.encode(fields)).rejected}
     assert reasons <= {Reason.TIMESTAMP_OUT_OF_RANGE, Reason.NUMBER_OUT_OF_RANGE, Reason.NOT_JSON}
+
+
+def test_a_lone_surrogate_is_not_called_truncated() -> None:
+    """msgspec says so of one at the end of a string."""
+    with pytest.raises(RejectedRecord) as failure:
+        parse(raw(b'"page_url":"\\ud800"'))
+    assert failure.value.args[2] == "half of an escaped surrogate pair, which UTF-8 cannot encode"

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from benchmarks.peers import report
 from benchmarks.peers.install import Missing, Tools
+from benchmarks.peers.picture import picture
 from benchmarks.peers.race import Backlog, race
 from benchmarks.peers.running import Failed, Ground
 from benchmarks.peers.systems import SYSTEMS, System
 from benchmarks.peers.trials import endure, kill
 from benchmarks.rig.fill import Load, fill
-from benchmarks.rig.results import RESULTS
+from benchmarks.rig.results import RESULTS, write
 from benchmarks.rig.services import services
 
 PARTITIONS = 6
@@ -51,7 +52,7 @@ def main() -> None:
         sys.exit("\n".join(f"{key}: {reason}" for key, reason in missing.items()))
     found = asyncio.run(Bench(tools, options).run(there))
     found.missing |= missing
-    report.write(found, options.results)
+    write(report.report(found), picture(found.races) if found.races else None, options.results)
     print(report.text(found))
 
 

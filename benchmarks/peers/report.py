@@ -1,17 +1,14 @@
-"""The report of a run: what was found, as tables and a picture."""
+"""The report of a run: what was found, as tables."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import msgspec
-from matplotlib.figure import Figure
 
 from benchmarks.peers import hard
 from benchmarks.peers.race import Raced
-from benchmarks.peers.systems import SYSTEMS, System
+from benchmarks.peers.systems import SYSTEMS
 from benchmarks.peers.trials import Killed, Tried
-from benchmarks.rig.results import RESULTS, Report, Table, markdown, median, spread
-from benchmarks.rig.results import write as write_report
+from benchmarks.rig.results import Report, Table, markdown, median, spread
 
 QUESTION = "What do other systems need for the same task, and do they lose or duplicate rows?"
 OURS = "ingestd"
@@ -48,13 +45,13 @@ class Found(msgspec.Struct, kw_only=True):
     missing: dict[str, str] = {}
 
 
-def write(found: Found, directory: Path = RESULTS) -> None:
-    """peers.json, peers.md and peers.png."""
+def report(found: Found) -> Report:
+    """The tables, and every single run."""
     settings = {
         "Race": f"{found.events:,} events of 335 bytes, 6 partitions, lz4, {found.rows:,} rows a file",
         "SIGKILL": f"{found.kills} times while events come, in turn just after and just before the store has a file",
     }
-    report = Report(
+    return Report(
         name="peers",
         question=QUESTION,
         command="make bench-peers",
@@ -63,7 +60,6 @@ def write(found: Found, directory: Path = RESULTS) -> None:
         runs=found,
         picture="CPU-seconds per million events and peak memory, by system",
     )
-    write_report(report, picture(found.races) if found.races else None, directory)
 
 
 def text(found: Found) -> str:
@@ -78,10 +74,10 @@ def tables(found: Found) -> list[Table]:
     made += [_rows(found.killed)] if found.killed else []
     made += [_hard(found.tried)] if found.tried else []
     if found.failures:
-        cells = [[_title(it.system), it.what, _cell(it.reason)] for it in found.failures]
+        cells = [[title(it.system), it.what, _cell(it.reason)] for it in found.failures]
         made.append(Table(title="What failed", head=["System", "At", "Seen"], rows=cells))
     if found.missing:
-        rows = [[_title(key), _cell(reason)] for key, reason in found.missing.items()]
+        rows = [[title(key), _cell(reason)] for key, reason in found.missing.items()]
         made.append(Table(title="What could not be installed", head=["System", "Reason"], rows=rows))
     note = (
         "Connect's sink and Vector were built from source. The last row tells how that day compares with the figures "
@@ -143,7 +139,7 @@ def _rows(killed: Sequence[Killed]) -> Table:
     cells = []
     for it in killed:
         counts = [f"{lost:,} / {doubled:,}" for lost, doubled in (it.store, it.by_name, it.by_version)]
-        cells.append([_title(it.system), f"{it.kills} / {it.events:,}", *counts, f"{it.rewritten:,}"])
+        cells.append([title(it.system), f"{it.kills} / {it.events:,}", *counts, f"{it.rewritten:,}"])
     return Table(
         title="Rows lost / doubled after kill -9",
         head=["System", "Kills / events", "In the store", "Loaded by name", "Loaded by version", "Files rewritten"],
@@ -159,7 +155,7 @@ def _hard(tried: Sequence[Tried]) -> Table:
     return Table(
         title="Records that are hard",
         head=["System", *(kind.title for kind in hard.KINDS)],
-        rows=[[_title(it.system), *(it.outcomes[kind.key] for kind in hard.KINDS)] for it in tried],
+        rows=[[title(it.system), *(it.outcomes[kind.key] for kind in hard.KINDS)] for it in tried],
         note="`quarantined`: kept outside of the data, to be sent again. `dropped`: only in a log, or nowhere. "
         "`written as a row`: among the data, where it breaks a load or is garbage in a table. `stops`: no "
         "later record gets through. `over lines`: a valid event with line breaks in it. `digits kept`: "
@@ -167,32 +163,10 @@ def _hard(tried: Sequence[Tried]) -> Table:
     )
 
 
-def _title(key: str) -> str:
+def title(key: str) -> str:
     system = next(it for it in SYSTEMS if it.key == key)
     return f"{system.name}, {system.variant}"
 
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "/")
-
-
-def picture(races: Sequence[Raced]) -> Figure:
-    """Bars: CPU and memory by system, the least on top."""
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    cpu, memory = figure.subplots(1, 2, sharey=True)
-    order = sorted(_raced(races), key=lambda it: -median([run.cpu_s_per_million for run in _of(races, it)]))
-    names = [_title(it.key) for it in order]
-    colours = ["tab:red" if it.key == OURS else "tab:blue" if it.parses else "tab:gray" for it in order]
-    cpu.barh(names, [median([run.cpu_s_per_million for run in _of(races, it)]) for it in order], color=colours)
-    cpu.set_xlabel("CPU-seconds per million events\n(red: ours, blue: parses, grey: passes bytes through)")
-    memory.barh(names, [median([run.peak_mib for run in _of(races, it)]) for it in order], color=colours)
-    memory.set_xlabel("Peak memory, MiB")
-    return figure
-
-
-def _raced(races: Sequence[Raced]) -> list[System]:
-    return [it for it in SYSTEMS if _of(races, it)]
-
-
-def _of(races: Sequence[Raced], system: System) -> list[Raced]:
-    return [it for it in races if it.system == system.key]

@@ -110,8 +110,8 @@ def aucs(sample: Sample) -> dict[str, Interval]:
     values = [_aucs(sample, weights) for weights in drawn]
     intervals = {}
     for name, value in _aucs(sample, np.ones(len(number))).items():
-        low, high = np.quantile([other[name] for other in values], [0.025, 0.975])
-        intervals[name] = Interval(value, float(low), float(high))
+        low, high = (float(np.quantile([other[name] for other in values], share)) for share in (0.025, 0.975))
+        intervals[name] = Interval(value, low, high)
     return intervals
 
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from matplotlib.figure import Figure
 
 from tests.services.kafka import kafka_version
+
+if TYPE_CHECKING:  # the documents are made from results where no picture can be drawn
+    from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parents[1] / "results"
 _PACKAGES = ("ingestd", "aiokafka", "aiobotocore", "msgspec", "isal", "uvloop")
@@ -41,7 +43,7 @@ class Report(msgspec.Struct, kw_only=True):
     picture: str = ""  # what it shows, for who does not see it
 
 
-def write(report: Report, figure: Figure | None = None, directory: Path = RESULTS) -> None:
+def write(report: Report, figure: "Figure | None" = None, directory: Path = RESULTS) -> None:
     """NAME.json, NAME.md and, with a figure, NAME.png."""
     directory.mkdir(parents=True, exist_ok=True)
     surroundings = {"measured": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "versions": versions()}

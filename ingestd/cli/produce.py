@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import click
 import msgspec
@@ -12,7 +11,11 @@ from ingestd import wiring
 from ingestd.cli.flags import SETTINGS, SIMULATOR, SettingFlag
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
+from ingestd.core.errors import EXIT_INTERRUPTED, DeadlineExceeded
+from ingestd.ops.deadline import Deadline
+from ingestd.ops.stop_signals import STOP_SIGNALS
 from ingestd.sources.kafka import produce as write
+from ingestd.sources.simulator.events import Message
 from ingestd.sources.simulator.source import EventStream
 
 log = logging.getLogger(__name__)
@@ -22,7 +25,7 @@ LOG_INTERVAL_S = 5.0
 
 EXAMPLES = """\
 examples:
-  ingestd produce --topic marketing_events --rate 600 --duration 5m
+  ingestd produce --topic marketing_events --rate 600/min --duration 5m
   ingestd produce --topic marketing_events --history 90d --seed 42 --bootstrap-servers 127.0.0.1:9092
 """
 
@@ -44,22 +47,53 @@ class Options(msgspec.Struct, frozen=True):
 
 def run(settings: Settings, _: Options) -> int:
     """Write into the first topic of ``kafka.topics`` until the duration or the history ends."""
-    wiring.run(_produce(settings.config))
-    return 0
+    return wiring.run(_produce(settings.config))
 
 
-async def _produce(config: Config) -> None:
+async def _produce(config: Config) -> int:
     topic = config.kafka.topics[0]
     # The producer takes the partition modulo the topic's count, so all events of a client go to one partition.
     stream = EventStream(msgspec.structs.replace(config.simulator, partitions=SIMULATED_PARTITIONS))
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stream.finish)
+    deadline, report, stops = Deadline(config.grace), ProduceLog(topic, loop.time), 0
+    began = False  # a broker has answered
+
+    async def messages() -> AsyncIterator[Message]:
+        nonlocal began
+        began = True
+        async for message in stream.messages():
+            yield message
+
+    def finish() -> None:
+        stream.finish()
+        if began:
+            deadline.begin_grace()
+        else:
+            deadline.force()
+
+    def stop() -> None:
+        nonlocal stops
+        stops += 1
+        finish()
+        if stops > 1:
+            deadline.force()
+
     if config.duration is not None:
-        loop.call_later(config.duration, stream.finish)
-    report = ProduceLog(topic, loop.time)
-    total = await write(config.kafka, topic, stream.messages(), report.advance)
+        loop.call_later(config.duration, finish)
+    with STOP_SIGNALS.listening(lambda _: loop.call_soon_threadsafe(stop)):
+        try:
+            async with deadline.limit() as limit:
+                total = await write(config.kafka, topic, messages(), report.advance)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if stops and not began:
+                return EXIT_INTERRUPTED
+            raise DeadlineExceeded(
+                "stopped before Kafka had acknowledged all events", hint="are its brokers up?"
+            ) from None
     log.info("wrote %d events into %s", total, topic)
+    return 0
 
 
 class ProduceLog:

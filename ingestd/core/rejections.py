@@ -64,6 +64,7 @@ _REASONS = (
 MESSAGES = {
     Reason.TOO_DEEP: f"more than {DEPTH_MAX} objects and arrays within each other",
     Reason.NUMBER_OUT_OF_RANGE: "number beyond a double's range",
+    Reason.LONE_SURROGATE: "half of an escaped surrogate pair, which UTF-8 cannot encode",
 }
 _FAR_YEAR = re.compile(r"([+-]?\d{5,}|0000)-\d\d-\d\d")
 
@@ -107,7 +108,7 @@ def parse(value: bytes) -> dict[str, Any]:
         raise from_msgspec(error, {}) from error
     except msgspec.DecodeError as error:
         if _is_json_but_for_surrogates(value):
-            raise RejectedRecord(Reason.LONE_SURROGATE, "$", str(error)) from error
+            raise RejectedRecord(Reason.LONE_SURROGATE, "$", MESSAGES[Reason.LONE_SURROGATE]) from error
         reason = Reason.TRUNCATED if "truncated" in str(error) else Reason.NOT_JSON
         raise RejectedRecord(reason, "$", str(error)) from error
     if not isinstance(data, dict):

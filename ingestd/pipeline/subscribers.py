@@ -6,6 +6,11 @@ from typing import Protocol
 class Subscriber(Protocol):
     """Started before the flow and waited for after it. It never blocks the flow."""
 
+    @property
+    def unprocessed(self) -> str:
+        """What has landed and only the next run can process, for people; "" where nothing is left."""
+        ...
+
     async def start(self) -> None:
         """Prepare. Raises ``ConfigError``."""
         ...

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONNECT_S = 20
 LOGIN_S = 60  # with all attempts
 QUERY_S = 600
+_HOST = re.compile(r"(\[.*\]|[^:]*)(?::(\d+))?")
 _MESSAGE = 500  # characters of Snowflake's message in our errors
 
 _KEY = "ALTER USER ... SET RSA_PUBLIC_KEY must have snowflake.private_key_file's key; or set this machine's clock"
@@ -88,7 +89,9 @@ def load_connector() -> ModuleType:
     try:
         import snowflake.connector  # noqa: PLC0415  an extra
     except ImportError:
-        raise ConfigError("the Snowflake connector is missing", hint='pip install "ingestd[snowflake]"') from None
+        raise ConfigError(
+            "the Snowflake connector is missing", hint="pip install snowflake-connector-python 'pyjwt[crypto]'"
+        ) from None
     return snowflake.connector
 
 
@@ -116,7 +119,8 @@ def _options(settings: SnowflakeConfig) -> dict[str, Any]:
         **_credentials(settings),
     }
     if settings.host is not None:
-        host, _, port = settings.host.partition(":")
+        # An IPv6 address keeps its brackets: the connector puts the host into a URL.
+        host, port = _HOST.fullmatch(settings.host).groups()  # type: ignore[union-attr]  # the model has checked it
         options |= {"host": host} | ({"port": int(port)} if port else {})
     return {name: value for name, value in options.items() if value is not None}
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.backoff import backoff
-from ingestd.core.errors import IngestdError
+from ingestd.core.errors import IngestdError, SinkUnavailable, SnowflakeUnavailable
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.ops.detached_thread import run_detached
@@ -110,6 +110,11 @@ class LoadMonitor:
             if self._submit is not None:
                 group.create_task(self._submit_objects(self._submit), name="submit files")
 
+    @property
+    def unprocessed(self) -> str:
+        """Nothing: the daemon's work is done with the objects, and `close` logs what the next start submits."""
+        return ""
+
     async def settled(self) -> None:
         """Wait a short time until everything is submitted: the partitions are still ours; the next start can do it."""
         with contextlib.suppress(TimeoutError):
@@ -128,7 +133,7 @@ class LoadMonitor:
                 await self.compare(datetime.now(UTC))
             except IngestdError as error:
                 if self._query_outage.begin(asyncio.get_running_loop().time()):
-                    log.warning("cannot compare objects with Snowflake's copy history; retrying: %s", error)
+                    log.log(_level(error), "cannot compare objects with Snowflake's copy history; retrying: %s", error)
             else:
                 if ended := self._query_outage.end(asyncio.get_running_loop().time()):
                     log.info("comparison with Snowflake's copy history recovered %s", ended)
@@ -238,7 +243,7 @@ class LoadMonitor:
                 await submit([key.removeprefix(self._layout.events) for key in batch])
             except IngestdError as error:
                 if self._submit_outage.begin(asyncio.get_running_loop().time()):
-                    log.warning("cannot submit objects to the pipe; nothing is lost, retrying: %s", error)
+                    log.log(_level(error), "cannot submit objects to the pipe; nothing is lost, retrying: %s", error)
                 await asyncio.sleep(backoff(attempt, RETRY_INITIAL_S, RETRY_MAX_S, self._random))
                 attempt += 1
                 continue
@@ -248,3 +253,8 @@ class LoadMonitor:
             self._metrics.named(len(batch))
             for key in batch:
                 self._pending.pop(key, None)
+
+
+def _level(error: IngestdError) -> int:
+    """ERROR where an operator must act: a key, a grant, a setting."""
+    return logging.WARNING if isinstance(error, SnowflakeUnavailable | SinkUnavailable) else logging.ERROR

@@ -5,9 +5,11 @@ stands alone, on the standard library.
 """
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _READ_ONLY, _REMOUNT, _BIND, _RECURSIVE = 1, 32, 4096, 16384
-_CAPBSET_DROP, _NO_NEW_PRIVS, _SET_MDWE, _REFUSE_EXEC_GAIN = 24, 38, 65, 1
+_SET_PDEATHSIG, _CAPBSET_DROP, _NO_NEW_PRIVS, _SET_MDWE, _REFUSE_EXEC_GAIN = 1, 24, 38, 65, 1
 _ALLOW, _ERRNO, _EPERM = 0x7FFF0000, 0x00050000, 1
 _SET_FLAGS, _UP = 0x8914, 1
 _DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -46,8 +48,21 @@ def main(spec: dict[str, Any]) -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_MDWE")
     if spec["calls"]:
         _allow_only(spec["calls"])
-    command = spec["command"]
-    os.execvpe(command[0], command, spec["environment"])
+    _become(spec["command"], spec["environment"])
+
+
+def _become(command: list[str], environment: dict[str, str]) -> None:
+    """As os.execvpe, which imports a module when it is called: here there is none to be found any more."""
+    error: OSError = FileNotFoundError(errno.ENOENT, "no such program", command[0])
+    folders = [""] if "/" in command[0] else environment["PATH"].split(":")
+    for folder in folders:
+        try:
+            os.execve(Path(folder, command[0]), command, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as refused:
+            error = refused
+    raise error
 
 
 def _mount(source: str, target: Path, flags: int, kind: str = "", data: str = "") -> None:
@@ -80,6 +95,8 @@ def _give_up_root(user: int) -> None:
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
     _libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # The kernel forgets it with the change of user; without it the program would live on when `unshare` is killed.
+    _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _allow_only(calls: list[str]) -> None:

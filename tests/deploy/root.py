@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.services.environment import CACHE
 from tests.services.process import Process, ServiceError
 
 _ENTER = Path(__file__).with_name("enter.py")
 #: What a base image has: a system's libraries and Python, in their usual places.
 _LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
-_BASE = [("/usr", "/usr", False), (sys.base_prefix, "/usr/local", False), ("/etc/ssl", "/etc/ssl", False)]
+_BASE = [("/usr", "/usr", False), ("/etc/ssl", "/etc/ssl", False)]
+_SYSTEM = Path("/usr")
 _NETWORK = [(f"/etc/{name}", f"/etc/{name}", False) for name in ("resolv.conf", "hosts", "nsswitch.conf")]
 _UNCONFINED = {
     "user": 0,
@@ -56,7 +59,12 @@ class Root:
             raise ServiceError("a clean root directory is entered by root only: run these tests as root")
         spec = {
             "root": str(self.folder),
-            "binds": [*_BASE, *_NETWORK, *((str(source), target, writable) for source, target, writable in binds)],
+            "binds": [
+                *_BASE,
+                (str(_python()), "/usr/local", False),
+                *_NETWORK,
+                *((str(source), target, writable) for source, target, writable in binds),
+            ],
             "command": list(command),
             # An image tells its linker of this folder; another Python's library may be in the system's.
             "environment": {"PATH": PATH, "LD_LIBRARY_PATH": "/usr/local/lib", **environment},
@@ -95,6 +103,19 @@ class Confined(Process):
         """Wait for its end; its exit code."""
         assert self._child is not None
         return self._child.wait(timeout)
+
+
+def _python() -> Path:
+    """What an image has at /usr/local: Python, by all its names, of which a system's own may lack ``python``."""
+    if Path(sys.base_prefix) != _SYSTEM:
+        return Path(sys.base_prefix)
+    program = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    folder = CACHE / f"system-{program.name}"
+    (folder / "bin").mkdir(parents=True, exist_ok=True)
+    for name in ("python", "python3"):
+        with suppress(FileExistsError):
+            (folder / "bin" / name).symlink_to(program)
+    return folder
 
 
 def _unshare() -> str:

@@ -1,11 +1,12 @@
 """The clean root confines: what a test shows in it is worth something."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.deploy.root import Root
+from tests.deploy.root import Confined, Root
 from tests.services.process import ServiceError
 from tests.services.systemd import system_calls
 
@@ -21,6 +22,7 @@ CALLS_OUT = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=
 @pytest.fixture
 def root(tmp_path: Path) -> Root:
     (tmp_path / "opt").mkdir()
+    tmp_path.chmod(0o755)  # pytest makes it for its own user alone
     return Root(tmp_path)
 
 
@@ -58,3 +60,25 @@ def test_has_only_the_base_and_what_was_bound(root: Root, tmp_path: Path) -> Non
     )
     base = {"bin", "dev", "etc", "lib", "lib64", "opt", "proc", "sbin", "usr"}
     assert set(seen.split()) - {"outside"} == base | {"in", "1"}
+
+
+def test_a_program_with_another_user_ends_with_what_started_it(root: Root, tmp_path: Path) -> None:
+    command = root.command(["python3", "-c", "import time; time.sleep(600)"], {}, user=USER)
+    process = Confined("sleeper", command, tmp_path / "sleeper.log")
+    process.start(lambda: is_python(process))
+    inner = process.inner
+    process.kill()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{inner}").exists():
+        assert time.monotonic() < deadline, "it lives on"
+        time.sleep(0.02)
+
+
+def is_python(process: Confined) -> bool:
+    """Whether the program itself runs, and has given up root."""
+    try:
+        status = Path(f"/proc/{process.inner}/status").read_text()
+        command = Path(f"/proc/{process.inner}/cmdline").read_bytes()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return f"Uid:\t{USER}\t" in status and command[-16:] == b"time.sleep(600)\0"

@@ -110,7 +110,8 @@ async def test_a_daemon_that_holds_nothing_ends_at_once_where_there_is_no_store(
     assert has_reason(status, "starting")
     assert (await daemon.get("/livez"))[0] == 200
 
-    assert await daemon.stop() == 0
+    assert await daemon.stop() == 130
+    assert "interrupted before the stream began: cannot" in daemon.log_text()
 
 
 async def test_the_budget_holds_while_a_store_is_away(

@@ -8,17 +8,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.deploy import image
-from tests.services import ministack, snowflake, terraform
-from tests.services.chromium import find_chromium
+from tests.services import ministack, snowflake
 from tests.services.environment import ensure_environment
-from tests.services.helm import ensure_helm, ensure_types
 from tests.services.kafka import KafkaBroker, create_topic, ensure_jars, topic_admin
 from tests.services.ports import GRPC_OFFSET, free_port, is_free
 from tests.services.process import ServiceError
-from tests.services.prometheus import ensure_prometheus
 from tests.services.seaweed import REGION, SeaweedFS, find_weed
-from tests.services.systemd import ensure_systemd
 
 KAFKA_PORT = 29092
 S3_PORT = 28333
@@ -28,9 +23,9 @@ BUCKET = "marketing-events-bucket"
 
 
 def main() -> None:
-    """Check for what the services need, or run them."""
+    """Get what the services need, or run them."""
     parser = argparse.ArgumentParser(prog="python -m tests.services", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only check that everything they need is here")
+    parser.add_argument("--check", action="store_true", help="only get what they need")
     options = parser.parse_args()
     try:
         check() if options.check else serve()
@@ -39,18 +34,15 @@ def main() -> None:
 
 
 def check() -> None:
-    """Say where the services are; raise ServiceError when one is missing."""
-    print(f"Kafka: {ensure_jars()}")
-    print(f"SeaweedFS: {find_weed()}")
-    print(f"ministack: {ensure_environment('ministack', ministack.REQUIREMENTS)}")
-    print(f"Snowflake's stand-in: {ensure_environment('snowflake', snowflake.REQUIREMENTS)}")
-    print(f"Terraform's judges: {ensure_environment('terraform', terraform.REQUIREMENTS)}")
-    print(f"Chromium: {find_chromium()}")
-    print(f"Prometheus and Alertmanager: {', '.join(map(str, ensure_prometheus()))}")
-    print(f"systemd's units: {ensure_systemd()}")
-    print(f"The image's root: {image.build().root.folder}")
-    print(f"Helm: {ensure_helm()}")
-    print(f"Types beside Kubernetes' own: {ensure_types()[0].parent.parent}")
+    """Get what the services need, and say where it is; raise ServiceError when something is missing."""
+    for what, where in (
+        ("Kafka, fetched through Maven the first time", ensure_jars),
+        ("SeaweedFS", find_weed),
+        ("ministack", lambda: ensure_environment("ministack", ministack.REQUIREMENTS)),
+        ("Snowflake's stand-in", lambda: ensure_environment("snowflake", snowflake.REQUIREMENTS)),
+    ):
+        print(f"{what}: ", end="", flush=True)
+        print(where())
 
 
 def serve() -> None:

@@ -22,6 +22,14 @@ def ensure_package(name: str) -> Path:
     return folder
 
 
+def ensure_file(pattern: str, *packages: str) -> Path:
+    """The file that matches, of the first of `packages` that has one: releases of Debian differ in that."""
+    for name in packages:
+        if found := sorted(ensure_package(name).glob(pattern)):
+            return found[0]
+    raise ServiceError(f"none of the packages {', '.join(packages)} has {pattern}")
+
+
 def _fetch(name: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     # Lists may be missing, as in an image, or so old that they name what the mirror has removed.

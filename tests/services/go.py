@@ -1,23 +1,28 @@
-"""Programs and files of Go modules, each of one version, checked against Go's database of checksums."""
+"""Programs and files of Go modules, each of one version, checked against Go's database of checksums.
 
-import fcntl
+Go is the machine's own, or comes as a wheel.
+"""
+
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
+from tests.services.environment import CACHE, ensure_environment, locked
 from tests.services.process import ServiceError
 
-_CACHE = Path(__file__).parents[2] / ".cache"
+_REQUIREMENTS = Path(__file__).with_name("go-requirements.txt")
+#: The first that fetches the version of Go that a module asks for.
+_SWITCHES = (1, 21)
 
 
 def go_program(name: str, package: str, version: str) -> Path:
     """The program of a main package, built the first time, which may take minutes."""
-    folder = _CACHE / f"{name}-{version}"
-    with _locked(folder.with_name(f"{folder.name}.lock")):
+    folder = CACHE / f"{name}-{version}"
+    with locked(folder.with_name(f"{folder.name}.lock")):
         if not folder.exists():
             partial = _emptied(folder)
             _go("install", f"{package}@{version}", environment={"GOBIN": str(partial)})
@@ -27,8 +32,8 @@ def go_program(name: str, package: str, version: str) -> Path:
 
 def go_files(name: str, module: str, version: str, files: tuple[str, ...]) -> tuple[Path, ...]:
     """Files of a module's source, fetched the first time."""
-    folder = _CACHE / f"{name}-{version}"
-    with _locked(folder.with_name(f"{folder.name}.lock")):
+    folder = CACHE / f"{name}-{version}"
+    with locked(folder.with_name(f"{folder.name}.lock")):
         if not all((folder / Path(file).name).exists() for file in files):
             partial = _emptied(folder)
             partial.mkdir(parents=True)
@@ -48,19 +53,19 @@ def _emptied(folder: Path) -> Path:
 
 
 def _go(*arguments: str, environment: dict[str, str] | None = None) -> str:
-    if shutil.which("go") is None:
-        raise ServiceError("The tests build Helm with Go, which is missing: install Go 1.26 or newer from your system")
     done = subprocess.run(
-        ["go", *arguments], capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
+        [_program(), *arguments], capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
     )
     if done.returncode:
         raise ServiceError(f"go {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+@cache
+def _program() -> str:
+    if found := shutil.which("go"):
+        told = subprocess.run([found, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
+        version = re.match(r"go(\d+)\.(\d+)", told)
+        if version and (int(version[1]), int(version[2])) >= _SWITCHES:
+            return found
+    return str(ensure_environment("go", _REQUIREMENTS) / "bin" / "go")

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 import re
 import shutil
 import socket
@@ -21,12 +22,11 @@ from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from cryptography.hazmat.primitives import serialization
 
 from tests.services.environment import CACHE, locked
+from tests.services.needs import OLDEST_JAVA, java_is_there, maven_is_there
 from tests.services.ports import HOST, free_port
-from tests.services.process import Process, ServiceError
+from tests.services.process import Process, ServiceError, require_mark
 
 _POM = Path(__file__).with_name("kafka") / "pom.xml"
-_INSTALL = "apt-get install -y openjdk-17-jre-headless maven"
-_OLDEST_JAVA = 17
 
 # A short start matters more here than the last of the throughput.
 _JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
@@ -190,6 +190,7 @@ class KafkaBroker:
         shutil.copytree(copy, log)
 
     def _prepare(self) -> Process:
+        require_mark("Kafka")
         java = ["java", f"-Xmx{self._heap}", *_JVM, "-cp", f"{ensure_jars()}/*"]
         if self._tls:
             self._write_certificates()
@@ -337,7 +338,10 @@ def kafka_version() -> str:
 
 def ensure_jars() -> Path:
     """Kafka's jars, fetched through Maven the first time."""
-    _require_java()
+    if not java_is_there():
+        raise ServiceError(
+            f"The tests run a real Kafka broker, which needs Java {OLDEST_JAVA} or newer: make test gets it"
+        )
     libs = CACHE / f"kafka-{kafka_version()}"
     with locked(libs.with_name(f"{libs.name}.lock")):
         if not libs.exists():
@@ -346,26 +350,24 @@ def ensure_jars() -> Path:
 
 
 def _download(libs: Path) -> None:
-    if shutil.which("mvn") is None:
-        raise ServiceError(f"The tests fetch Kafka through Maven, which is missing: {_INSTALL}")
+    if not maven_is_there():
+        raise ServiceError("The tests fetch Kafka through Maven, which is missing: make test gets it")
     # The directory gets its name when it is complete, so that an interrupted download is never taken for one.
-    partial = libs.with_name(f"{libs.name}.partial")
+    partial, repository = (libs.with_name(f"{libs.name}.{name}") for name in ("partial", "maven"))
     shutil.rmtree(partial, ignore_errors=True)
-    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
-    done = subprocess.run(["mvn", "-q", "-B", "-f", str(_POM), *goal], capture_output=True, text=True, check=False)
+    # Maven's own repository, and what its Java tells other programs of itself, would be outside of the clone.
+    settings = [f"-Dmaven.repo.local={repository}", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
+    done = subprocess.run(
+        ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", *settings],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"MAVEN_OPTS": "-XX:-UsePerfData", **os.environ},
+    )
     if done.returncode:
         raise ServiceError(f"Maven cannot fetch Kafka:\n{done.stdout}{done.stderr}")
+    shutil.rmtree(repository)
     partial.rename(libs)
-
-
-def _require_java() -> None:
-    missing = f"The tests run a real Kafka broker, which needs Java {_OLDEST_JAVA} or newer: {_INSTALL}"
-    if shutil.which("java") is None:
-        raise ServiceError(missing)
-    answer = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-    version = re.search(r'version "(\d+)', answer)
-    if version is None or int(version[1]) < _OLDEST_JAVA:
-        raise ServiceError(missing)
 
 
 def random_id() -> str:

@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.services.environment import ensure_environment
 from tests.services.ports import HOST, free_port
-from tests.services.process import Process
+from tests.services.process import Process, require_mark
 from tests.services.seaweed import REGION, S3Store
 
 REQUIREMENTS = Path(__file__).with_name("ministack-requirements.txt")
@@ -80,6 +80,7 @@ class Ministack(S3Store):
         )
 
     def _prepare(self) -> Process:
+        require_mark("ministack")
         environment = {
             "BIND_HOST": HOST,  # it listens on all addresses otherwise
             "GATEWAY_PORT": str(self._port),

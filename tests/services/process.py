@@ -16,6 +16,15 @@ _LAUNCHER = Path(__file__).with_name("die_with_parent.py")
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="services")
 
 
+#: Whether a service may be started now: in a test, only if it has the mark `services`, by which it can be left out.
+services_allowed = True
+
+
+def require_mark(name: str) -> None:
+    """AssertionError in a test that starts a service and does not say so."""
+    assert services_allowed, f"a test that starts {name} has the mark `services`"
+
+
 class ServiceError(RuntimeError):
     """A service is missing or does not start; the message says what to do."""
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import yaml
 
-from tests.services.debian import ensure_package
+from tests.services.debian import ensure_file, ensure_package
 from tests.services.ports import HOST, free_port
 from tests.services.process import Process
 
@@ -22,13 +22,18 @@ _PROMETHEUS, _ALERTMANAGER = "prometheus", "prometheus-alertmanager"
 
 
 def ensure_prometheus() -> list[Path]:
-    """The folders of both packages."""
-    return [ensure_package(_PROMETHEUS), ensure_package(_ALERTMANAGER)]
+    """The programs that the tests run."""
+    return [
+        ensure_file("usr/bin/prometheus", _PROMETHEUS),
+        ensure_file("usr/bin/promtool", _PROMETHEUS, "promtool"),
+        ensure_file("usr/bin/prometheus-alertmanager", _ALERTMANAGER),
+        ensure_file("usr/bin/amtool", _ALERTMANAGER),
+    ]
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run promtool to its end."""
-    return _run(ensure_package(_PROMETHEUS) / "usr/bin/promtool", *arguments)
+    return _run(ensure_file("usr/bin/promtool", _PROMETHEUS, "promtool"), *arguments)
 
 
 def amtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.services.ports import GRPC_OFFSET, HOST, free_port
-from tests.services.process import Process, ServiceError
+from tests.services.process import Process, ServiceError, require_mark
 
 REGION = "us-east-1"
 
@@ -117,6 +117,7 @@ class SeaweedFS(S3Store):
         self._remove_sockets()
 
     def _prepare(self) -> Process:
+        require_mark("SeaweedFS")
         (self._directory / "data").mkdir()
         identity = {
             "name": "tests",

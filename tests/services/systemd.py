@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.services.debian import ensure_package
+from tests.services.debian import ensure_file, ensure_package
 
 _PACKAGE = "systemd"
 
@@ -16,8 +16,8 @@ def ensure_systemd() -> Path:
 
 def systemd_analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    libraries = {str(file.parent) for file in ensure_package(_PACKAGE).rglob("libsystemd-shared-*.so")}
-    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries), "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+    library = ensure_file("**/libsystemd-shared-*.so", _PACKAGE, "libsystemd-shared")
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(library.parent), "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
     program = _existing("bin/systemd-analyze")
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, env=environment)
 

@@ -22,7 +22,7 @@ Block = dict[str, Any]
 
 def evaluate(folder: Path) -> dict[str, Block]:
     """Resources and outputs by address, as a plan would have them. What only AWS knows is None or a random id."""
-    found = json.loads(_run("python", "-c", _EVALUATE, str(folder)))
+    found = json.loads(_run("-c", _EVALUATE, str(folder)))
     return {
         block["__tfmeta"]["path"]: _plain(block)
         for kind, blocks in found.items()
@@ -34,7 +34,17 @@ def evaluate(folder: Path) -> dict[str, Block]:
 def failed_checks(folder: Path) -> set[tuple[str, str]]:
     """Checks of checkov that fail: each with the resource that it is about."""
     report = json.loads(
-        _run("checkov", "-d", str(folder), "--framework", "terraform", "--skip-download", "--soft-fail", "-o", "json")
+        _run(
+            str(_environment() / "bin" / "checkov"),
+            "-d",
+            str(folder),
+            "--framework",
+            "terraform",
+            "--skip-download",
+            "--soft-fail",
+            "-o",
+            "json",
+        )
     )
     assert report["summary"]["passed"] > 50, "it has looked at everything"
     assert report["summary"]["parsing_errors"] == 0
@@ -56,9 +66,13 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _run(program: str, *arguments: str) -> str:
-    folder = ensure_environment("terraform", REQUIREMENTS)
-    done = subprocess.run([folder / "bin" / program, *arguments], capture_output=True, text=True, check=False)
+def _environment() -> Path:
+    return ensure_environment("terraform", REQUIREMENTS)
+
+
+def _run(*arguments: str) -> str:
+    # By way of Python: the first line of checkov's own script fails where the path has a space.
+    done = subprocess.run([_environment() / "bin" / "python", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ServiceError(f"{program} has failed:\n{done.stdout}{done.stderr}")
+        raise ServiceError(f"{arguments[0]} has failed:\n{done.stdout}{done.stderr}")
     return done.stdout

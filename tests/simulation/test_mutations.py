@@ -231,7 +231,6 @@ def older_history_taken_for_a_newer_one(patch: pytest.MonkeyPatch) -> None:
 
 MUTATIONS = [
     unconditional_put,
-    no_epoch,
     no_seek_after_adopt,
     exists_taken_as_success,
     all_bad_batch_without_an_object,
@@ -243,6 +242,7 @@ MUTATIONS = [
     start_of_the_first_record,
 ]
 TRUNCATION_MUTATIONS = [
+    no_epoch,
     fetch_follows_no_epoch,
     epoch_not_checked_at_load,
     epoch_not_committed,

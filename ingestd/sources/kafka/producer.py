@@ -1,7 +1,9 @@
 """Writes messages into a topic, for ``ingestd produce``."""
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -18,6 +20,7 @@ _LINGER_MS = 100
 _BATCH_BYTES = 512 << 10
 _REQUEST_BYTES = 1 << 20
 _MAX_UNACKNOWLEDGED = 20_000
+_STOP_S = 5.0  # everything was acknowledged before, or cannot be
 
 
 async def produce(
@@ -58,7 +61,10 @@ async def produce(
     except KafkaError as error:
         raise permanent_error(error) or SourceError(f"writing to topic {topic} failed: {describe(error)}") from error
     finally:
-        await producer.stop()
+        # It would wait for brokers that may never come back.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await producer.stop()
         for future in unacknowledged:
             # asyncio would report each error that nobody has read.
             future.cancelled() or future.exception()
