@@ -19,10 +19,11 @@ from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import LogRange, Position, TopicPartition
 from ingestd.sources.kafka import KafkaSource
 from ingestd.sources.kafka import consumer as source_module
+from ingestd.sources.kafka import group_consumer as group_module
 from ingestd.sources.kafka import retry as retry_module
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import LIMIT, Reader, RecordingListener, offsets, values
-from tests.services.kafka import KafkaAddress, KafkaBroker, topic_admin
+from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
 
 Broker = KafkaAddress | KafkaBroker
 Send = Callable[[TopicPartition, Iterable[bytes]], Awaitable[None]]
@@ -300,6 +301,29 @@ async def test_a_consumer_of_which_a_task_has_died_is_rebuilt(kafka: Broker, mak
         source.seek(only, 0)
         await until(lambda: bool(reader.got))
         assert values(reader.got[only]) == [b"a"]
+
+
+async def test_a_topic_that_is_deleted_while_it_is_read_is_an_error_until_it_is_there_again(
+    kafka: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_module, "_METADATA_AGE_MS", 1000)
+    kept, doomed = (f"topic_{uuid.uuid4().hex}" for _ in range(2))
+    async with topic_admin(kafka.bootstrap) as admin:
+        for topic in (kept, doomed):
+            await create_topic(admin, topic, 1)
+        listener = RecordingListener()
+        async with running(kafka_config(kafka, kept, doomed), listener) as source:
+            await listener.wait_for([*partitions_of(kept, 1), *partitions_of(doomed, 1)])
+            for topic in (kept, doomed):
+                source.seek(TopicPartition(topic, 0), 0)
+            await source.fetch()
+            assert source.error is None
+            await admin.delete_topics([doomed])
+            gone = f"topic {doomed} does not exist any more, or is not visible to our user"
+            await until(lambda: source.error == gone, source.fetch)
+            await create_topic(admin, doomed, 1)
+            await until(lambda: source.error is None, source.fetch)
+        await admin.delete_topics([kept, doomed])
 
 
 async def fail(*_: object) -> None:

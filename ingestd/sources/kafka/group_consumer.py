@@ -166,9 +166,20 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
     async def poll(self, wait_s: float) -> Mapping[KafkaPartition, EpochRecords]:
         """The next records; waits for `wait_s`, and beyond it while a rebalance lasts. Must not be cancelled."""
         polled = await self._consumer.take(wait_s, self._config.max_records)
+        self._check_topics()
         for partition, (records, epoch) in polled.items():
             self.positions[TopicPartition(*partition)] = Position(records[-1].offset + 1, leader_epoch=epoch)
         return polled
+
+    def _check_topics(self) -> None:
+        """Tell of topics that are gone: they existed when we joined, and the group only drops their partitions."""
+        known = self._client.cluster.topics(exclude_internal_topics=False)
+        for topic in self._config.topics:
+            if topic in known:
+                self._errors.end(f"topic {topic}")
+            else:
+                message = f"topic {topic} does not exist any more, or is not visible to our user"
+                self._errors.begin(f"topic {topic}", message, level=logging.ERROR)
 
     def wake(self) -> None:
         """Make a `poll` that waits fail, also where it waits for a rebalance to end."""
