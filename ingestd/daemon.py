@@ -20,6 +20,7 @@ from ingestd import __version__, wiring
 from ingestd.config.load import Settings
 from ingestd.core.errors import EXIT_PROBLEMS, DeadlineExceeded, SourceError
 from ingestd.core.events import Model, load_model
+from ingestd.core.formatting import address
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.ops import logs
@@ -100,11 +101,11 @@ class Daemon:
             if config.health.enabled:
                 routes = demo.routes if demo is not None else []
                 health = HealthServer(config.health, self._status.take, self._metrics.exposition, routes)
-                port = await health.start()
+                port = await health.start(take_next=config.page.controls)
                 stack.push_async_callback(health.stop)
-                log.info("health and metrics at http://%s:%d", config.health.host, port)
+                log.info("health and metrics at http://%s", address(config.health.host, port))
                 if demo is not None:
-                    log.info("live page at http://%s:%d/", config.health.host, port)
+                    log.info("live page at http://%s/", address(config.health.host, port))
             executor = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             stack.enter_context(self._signals())
@@ -116,7 +117,7 @@ class Daemon:
                 async with deadline:
                     await self._serve(executor, view)
                     if demo is not None and config.page.controls:
-                        verification = await demo.verify(self._verify, self._metrics.counters.totals())
+                        verification = await demo.verify(self._verify, self._status.take())
             except TimeoutError:
                 if not deadline.expired():
                     raise

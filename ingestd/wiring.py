@@ -126,13 +126,14 @@ def make_local_loader(config: Config, model: Model, sink: Sink) -> "LocalLoader 
     from ingestd.demo.warehouse import needed_by  # noqa: PLC0415
 
     with needed_by("warehouse.kind = local"):
-        from ingestd.demo.warehouse.database import Warehouse  # noqa: PLC0415
         from ingestd.demo.warehouse.local_loader import LocalLoader  # noqa: PLC0415
+        from ingestd.demo.warehouse.location import warehouse_file  # noqa: PLC0415
+        from ingestd.demo.warehouse.process import WarehouseProcess  # noqa: PLC0415
         from ingestd.demo.warehouse.sqs_events import SqsEvents  # noqa: PLC0415
     from ingestd.snowflake.table import columns  # noqa: PLC0415
 
     settings = config.warehouse
-    warehouse = Warehouse(Path(settings.path), config.snowflake)
+    warehouse = WarehouseProcess(warehouse_file(config), config.snowflake)
     events = SqsEvents(settings.queue_url, sink.url, config.s3.region) if settings.queue_url is not None else None
     return LocalLoader(settings, warehouse, columns(model), sink, events)
 

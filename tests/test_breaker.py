@@ -51,7 +51,29 @@ def test_names_the_share_and_the_setting() -> None:
     breaker = Breaker(config.BreakerConfig(max_share=0.5, window=4, max_consecutive=100))
     assert observe(breaker, ONE, [True, True, False, False]) is None
     assert observe(breaker, OTHER, [True, True, False, True]) == (
-        "3 of the last 4 records were rejected, more than breaker.max_share = 0.5 allows"
+        "3 of the last 4 records were rejected, more than breaker.max_share = 0.5 of breaker.window = 4; "
+        "3 of them for invalid, for example t[1] offset 3: invalid at $"
+    )
+
+
+def test_before_a_whole_window_it_names_the_records_that_were_read() -> None:
+    breaker = Breaker(config.BreakerConfig(max_share=0.5, window=5000, max_consecutive=10_000))
+    assert observe(breaker, ONE, [False] * 835) is None
+    reason = observe(breaker, ONE, [True] * 2600)
+    assert reason is not None
+    assert reason.startswith("2,501 of the first 3,336 records were rejected, more than breaker.max_share = 0.5 of")
+
+
+def test_names_the_most_frequent_reason_with_the_path_of_an_example() -> None:
+    breaker = Breaker(config.BreakerConfig(max_share=1.0, window=5000, max_consecutive=3))
+    rejected = [
+        Rejected(0, PlainRecord(70, 0, None), Reason.MISSING_FIELD, "$.client_id", "secret-value"),
+        Rejected(1, PlainRecord(71, 0, None), Reason.MISSING_FIELD, "$.client_id", "secret-value"),
+        Rejected(2, PlainRecord(72, 0, b"{"), Reason.NOT_JSON, "$", "secret-value"),
+    ]
+    assert breaker.observe(ONE, 3, rejected) == (
+        "3 records in a row were rejected in t[0] (breaker.max_consecutive); "
+        "2 of them for missing_field, for example t[0] offset 71: missing_field at $.client_id"
     )
 
 
@@ -59,7 +81,10 @@ def test_names_the_partition_with_too_many_in_a_row() -> None:
     breaker = Breaker(config.BreakerConfig(max_share=1.0, window=5000, max_consecutive=3))
     assert observe(breaker, ONE, [True, True]) is None
     assert observe(breaker, OTHER, [False] * 100) is None
-    assert observe(breaker, ONE, [True]) == "3 records in a row were rejected in t[0] (breaker.max_consecutive)"
+    assert observe(breaker, ONE, [True]) == (
+        "3 records in a row were rejected in t[0] (breaker.max_consecutive); "
+        "3 of them for invalid, for example t[0] offset 0: invalid at $"
+    )
 
 
 def test_first_few_bad_records_do_not_open_it() -> None:

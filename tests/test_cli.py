@@ -15,8 +15,10 @@ import pytest
 import ingestd
 from ingestd.cli import check, produce, requeue, verify
 from ingestd.cli import main as cli
-from ingestd.cli.commands import PROGRAM, CommandGroup
+from ingestd.cli.commands import COMMON_FLAGS, PROGRAM, CommandGroup
+from ingestd.cli.flags import SETTINGS
 from ingestd.config.load import Settings
+from ingestd.config.types import Rate
 from ingestd.core.errors import BreakerOpen, ConfigError, DeadlineExceeded, IngestdError, SinkForbidden, SourceError
 from ingestd.core.rejections import Reason
 from tests.redaction import fresh_redaction
@@ -70,18 +72,30 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
     return fake
 
 
-@pytest.mark.parametrize("argv", [[], ["run"], ["--log-level", "info"], ["run", "--set", "grace=60s"]])
+@pytest.mark.parametrize("argv", [["run"], ["--log-level", "info"], ["run", "--set", "grace=60s"]])
 def test_run_is_the_default_command(daemon: Daemon, argv: list[str]) -> None:
     assert cli.main(argv) == 0
     assert [command for command, _ in daemon.calls] == ["run"]
 
 
+def test_without_any_word_it_prints_the_help(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    assert not daemon.calls
+    assert "Usage: ingestd [COMMAND] [FLAGS]" in capsys.readouterr().out
+
+
+def test_a_setting_in_the_environment_is_enough_to_run(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGESTD__SOURCE", "simulator")
+    assert cli.main([]) == 0
+    assert [settings.config.source for _, settings in daemon.calls] == ["simulator"]
+
+
 def test_every_named_flag_of_run_sets_its_key(daemon: Daemon) -> None:
     argv = "--source simulator --sink s3://bucket/x --duration 5m --rate 100 --seed 3 --history 90d --log-level debug"
     assert cli.main(argv.split()) == 0
-    config, origins = daemon.calls[0][1]
+    config, origins, _ = daemon.calls[0][1]
     assert (config.source, config.sink.url, config.log.level) == ("simulator", "s3://bucket/x", "DEBUG")
-    assert (config.simulator.rate, config.simulator.seed) == (100, 3)
+    assert (config.simulator.rate, config.simulator.seed) == (Rate(100), 3)
     assert (str(config.duration), str(config.simulator.history)) == ("5m", "90d")
     assert {key: origin for key, origin in origins.items() if origin != "default"} == {
         "source": "--source",
@@ -108,7 +122,7 @@ def test_the_last_flag_for_a_key_wins(daemon: Daemon) -> None:
     cli.main(["--set", "simulator.rate=6", "--rate=5"])
     cli.main(["--set", "simulator.rate=6", "--rate=5", "--set", "simulator.rate=7"])
     cli.main(["--demo", "--rate=5", "--set", "simulator.rate=6", "--set", "warehouse.kind=none", "--rate=8"])
-    assert [settings.config.simulator.rate for _, settings in daemon.calls] == [6, 5, 7, 8]
+    assert [settings.config.simulator.rate for _, settings in daemon.calls] == [Rate(6), Rate(5), Rate(7), Rate(8)]
     assert daemon.calls[-1][1].config.page.enabled
     assert daemon.calls[-1][1].config.warehouse.kind == "none"
 
@@ -116,14 +130,14 @@ def test_the_last_flag_for_a_key_wins(daemon: Daemon) -> None:
 def test_the_configuration_file_is_read(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     cli.main(["--config", "config/demo.toml"])
     monkeypatch.setenv("INGESTD_CONFIG", "config/demo.toml")
-    cli.main([])
+    cli.main(["run"])
     assert [settings.origins["source"] for _, settings in daemon.calls] == ["config/demo.toml"] * 2
 
 
 @pytest.mark.parametrize("outcome", [0, 1, 3])
 def test_the_exit_code_of_the_daemon_is_the_exit_code(daemon: Daemon, outcome: int) -> None:
     daemon.outcome = outcome
-    assert cli.main([]) == outcome
+    assert cli.main(["run"]) == outcome
 
 
 @pytest.mark.parametrize(
@@ -144,7 +158,7 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(
     for _ in range(depth):
         outcome = ExceptionGroup("unhandled errors in a TaskGroup", [outcome])
     daemon.outcome = outcome
-    assert cli.main([]) == code
+    assert cli.main(["run"]) == code
     (line,) = capsys.readouterr().err.splitlines()
     fields = json.loads(line)
     assert (fields["level"], fields["message"]) == ("ERROR", "no (do)")
@@ -154,7 +168,7 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(
 def test_an_unexpected_error_is_logged_with_its_traceback(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
     for outcome in (KeyError("x"), BaseExceptionGroup("g", [SourceError("known"), KeyError("x")])):
         daemon.outcome = outcome
-        assert cli.main([]) == 1
+        assert cli.main(["run"]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert json.loads(line)["level"] == "ERROR"
         assert "KeyError: 'x'" in json.loads(line)["exception"]
@@ -164,7 +178,7 @@ def test_an_interrupt_before_the_daemon_listens_ends_quietly(
     daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     daemon.outcome = KeyboardInterrupt()
-    assert cli.main([]) == 130
+    assert cli.main(["run"]) == 130
     assert not capsys.readouterr().err
 
 
@@ -173,7 +187,7 @@ def test_a_configured_secret_is_removed_from_the_log(
 ) -> None:
     monkeypatch.setenv("INGESTD__KAFKA__SASL_PASSWORD", "correct-horse")
     daemon.outcome = RuntimeError("sent correct-horse")
-    assert cli.main([]) == 1
+    assert cli.main(["run"]) == 1
     assert "correct-horse" not in capsys.readouterr().err
 
 
@@ -191,6 +205,7 @@ def test_a_configured_secret_is_removed_from_the_log(
         (["run", "--source"], "ingestd: option '--source' requires an argument (give --source kafka|simulator)"),
         (["run", "--demo=yes"], "ingestd: option '--demo' does not take a value (give --demo)"),
         (["run", "twice"], "ingestd: got unexpected extra argument (twice) (`ingestd run --help` lists what is accept"),
+        (["--source", "kafka", "check"], "(check) (put the command first: `ingestd check ...`)"),
         (["query"], "ingestd: missing argument 'SQL' (`ingestd query --help` lists what is accepted)"),
         (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
         (["requeue", "--reason", "x"], "ingestd: --reason 'x' is not accepted (give one of null_value, empty_value, "),
@@ -219,6 +234,69 @@ def test_a_usage_error_is_one_line_on_stderr_and_exit_code_2(
     assert expected in output.err
     assert not output.out
     assert not daemon.calls
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "--config config/demo.toml --set batch.records=5 check --log-level DEBUG",
+        "--set=batch.records=5 --config=config/demo.toml --log-level debug check",
+        "--set batch.records=4 check --set batch.records=5 --config config/demo.toml --log-level DEBUG",
+    ],
+)
+def test_the_flags_of_every_command_may_stand_before_it(daemon: Daemon, argv: str) -> None:
+    assert cli.main(argv.split()) == 0
+    [(command, settings)] = daemon.calls
+    assert command == "inspect"
+    assert settings.config.batch.records == 5
+    assert settings.config.log.level == "DEBUG"
+    assert settings.origins["source"] == "config/demo.toml"
+
+
+def test_they_may_stand_before_a_command_of_a_group(capsys: pytest.CaptureFixture[str]) -> None:
+    arn = "arn:aws:iam::123456789012:role/reads"
+    common = ["--set", "snowflake.database=ELSEWHERE", "--set", "sink.url=s3://bucket"]
+    assert cli.main([*common, "snowflake", "sql", "--set", f"snowflake.aws_role_arn={arn}"]) == 0
+    assert "ELSEWHERE" in capsys.readouterr().out
+
+
+def test_the_flags_of_every_command_are_those_of_settings() -> None:
+    assert {name for flag in SETTINGS for name in flag.opts} == COMMON_FLAGS
+
+
+def test_several_errors_are_a_line_each(daemon: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--duration", "soon", "--set", "batch.rows=1"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("ingestd: unknown key batch.rows from --set")
+    assert second.startswith("ingestd: duration = soon from --duration")
+
+
+@pytest.mark.parametrize(("argv", "is_text"), [("run", False), ("check", True), ("run --set log.format=text", True)])
+def test_the_log_of_a_one_shot_command_is_text_where_there_is_no_terminal(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argv: str, is_text: bool
+) -> None:
+    monkeypatch.setenv("INGESTD_BATCH_INTERVAL", "3s")
+    daemon.outcome = SourceError("out of luck")
+    assert cli.main(argv.split()) == 1
+    for line in capsys.readouterr().err.splitlines():
+        assert line.startswith("{") is not is_text
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604, 0o644])
+@pytest.mark.parametrize("where", ["kafka.sasl_password_file", "configuration"])
+def test_a_secret_that_every_user_can_read_is_told(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str], tmp_path: Path, mode: int, where: str
+) -> None:
+    file = tmp_path / "file"
+    argv = ["check", "--set", f"{where}={file}"]
+    file.write_text("secret")
+    if where == "configuration":
+        file.write_text('[kafka]\nsasl_password = "correct-horse"\n')
+        argv = ["check", "--config", str(file)]
+    file.chmod(mode)
+    assert cli.main(argv) == 0
+    told = f"every user of this machine can read {file}, which has kafka.sasl_password" in capsys.readouterr().err
+    assert told is bool(mode & 0o004)
 
 
 @pytest.mark.parametrize("argv", ["--version", "-V", "verify --version"])
@@ -288,7 +366,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixtur
     monkeypatch.setenv("_INGESTD_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", line)
     monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
-    assert cli.main([]) == 0
+    assert cli.main(["run"]) == 0
     return [found.removeprefix("plain,") for found in capfdbinary.readouterr().out.decode().splitlines()]
 
 
@@ -385,7 +463,7 @@ def test_a_closed_pipe_is_no_error(argument: str) -> None:
 
 
 def test_config_and_help_load_no_client_library() -> None:
-    lines = [["config"], ["--help"], ["help", "run"], ["plan", "--rate", "1"], ["snowflake", "sql", "--help"]]
+    lines = [["config"], ["--help"], ["help", "run"], ["plan", "--rate", "1/s"], ["snowflake", "sql", "--help"]]
     code = (
         f"import sys; from ingestd.cli.main import main; all(main(line) == 0 for line in {lines}) or sys.exit(2);"
         "sys.exit(bool({'aiokafka', 'aiobotocore', 'aiohttp', 'prometheus_client', 'rich'} & set(sys.modules)))"

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import random
+from collections.abc import Mapping
 
 import pytest
 
 from ingestd.config.model import SinkConfig
 from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError
-from ingestd.core.stored import ObjectInfo
+from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.sinks.create_only import create_or_find, require_create_only
 from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Call, Fault, MemorySink
@@ -42,6 +43,21 @@ async def test_a_store_that_refuses_the_second_write_is_accepted(starts: int) ->
 async def test_a_store_that_overwrites_is_refused_with_what_to_do() -> None:
     with pytest.raises(ConfigError, match="at-least-once"):
         await require_create_only(MemorySink(conditional=False), make_retrier([]))
+
+
+class ForgetfulSink(MemorySink):
+    """Keeps bodies, and drops metadata."""
+
+    async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
+        return await super().put_new(key, body, {})
+
+
+@pytest.mark.parametrize("starts", [1, 2])
+async def test_a_store_that_drops_metadata_is_refused_at_each_start(starts: int) -> None:
+    sink = ForgetfulSink()
+    for _ in range(starts):
+        with pytest.raises(ConfigError, match="x-amz-meta"):
+            await require_create_only(sink, make_retrier([]))
 
 
 async def test_a_free_name_is_created_with_one_call() -> None:

@@ -17,7 +17,7 @@ import ingestd
 from ingestd.cli import main
 from ingestd.cli.commands import PROGRAM, Command, CommandGroup, Invocation, parse_command_line
 from ingestd.config.load import load
-from ingestd.config.model import Config, HealthConfig
+from ingestd.config.model import Config, EventsConfig, HealthConfig
 from ingestd.config.validate import KEYS, variable
 from ingestd.core import chain
 from ingestd.core.errors import EXIT_PROBLEMS
@@ -25,6 +25,8 @@ from ingestd.core.events import Event, make_model
 from ingestd.core.flush_policy import FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import Quarantined
+from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.validation import Validator
 from ingestd.ops import metrics
 from ingestd.ops.health import HealthServer
 from tests.generated_docs import DOCS, GENERATED, README, ROOT, place, reference
@@ -183,7 +185,13 @@ def test_the_example_of_a_model_is_a_model() -> None:
     (block,) = fences(DOCS / "events.md", "python")
     names: dict[str, object] = {}
     exec(block, names)  # noqa: S102 - our own document
-    assert list(make_model(names["CardPayment"]).types) == ["card_payment"]
+    model = make_model(names["OrderPlaced"])
+    (example,) = fences(DOCS / "events.md", "json")
+    validated = Validator(EventsConfig(), model).chunk(
+        TopicPartition("orders", 0), [PlainRecord(0, 0, example.strip().encode())]
+    )
+    assert (validated.accepted, validated.rejected) == ({"order_placed": 1}, [])
+    assert b'"properties":' not in validated.rows, "the model has all fields of the example"
 
 
 @per_document_with_commands

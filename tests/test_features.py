@@ -16,6 +16,7 @@ from sqlglot import exp
 
 from benchmarks.propensity.history import DAY, investors, look_back, simulated
 from ingestd.config.model import SimulatorConfig, SnowflakeConfig
+from ingestd.config.types import Rate
 from ingestd.core.events import load_model
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.snowflake import features
@@ -283,7 +284,7 @@ def area_under_curve(outcomes: Sequence[bool], scores: Sequence[float]) -> float
 
 def test_the_score_predicts_who_will_invest() -> None:
     at = MONDAY + 33 * DAY + DAY // 2
-    with simulated(SimulatorConfig(seed=3, clients=3000, rate=1.2), MONDAY, 40) as connection:
+    with simulated(SimulatorConfig(seed=3, clients=3000, rate=Rate(1.2)), MONDAY, 40) as connection:
         look_back(connection, at)
         found = connection.execute(
             f"SELECT client_id IN ({investors(at, 7)}), propensity FROM client_scores"  # noqa: S608

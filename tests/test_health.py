@@ -100,6 +100,29 @@ async def test_status_is_the_snapshot_as_json(daemon: Daemon) -> None:
     assert msgspec.json.decode(body, type=Status) == RUNNING
 
 
+HOSTS = [
+    ("127.0.0.1", 200), ("localhost:9464", 200), ("10.0.0.7:9464", 200), ("[fd00::7]:9464", 200),
+    ("Scraped.Example:9464", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403),
+    ("scraped.example.evil.example", 403), ("[", 403), ("", 403),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS)
+@pytest.mark.parametrize("path", ["/metrics", "/status"])
+async def test_a_rebound_host_name_reads_nothing(path: str, host: str, status: int) -> None:
+    server = _server(port=0, allowed_hosts=("scraped.example",))
+    port = await server.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{port}"
+            async with session.get(url + path, headers={"Host": host}) as response:
+                assert response.status == status
+            async with session.get(f"{url}/livez", headers={"Host": host}) as response:
+                assert response.status == 200
+    finally:
+        await server.stop()
+
+
 @pytest.mark.parametrize("path", ["/", "/health", "/livez/", "/../etc/passwd", "/status%00"])
 async def test_anything_else_is_404(daemon: Daemon, path: str) -> None:
     assert (await daemon.request(path))[0] == 404
@@ -190,6 +213,53 @@ async def test_an_occupied_port_is_a_configuration_error() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"health\.port = {port}: .* in use"):
             await _server(port=port).start()
+
+
+async def _status(host: str, port: int) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    line = await reader.readline()
+    writer.close()
+    return line
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this host has no IPv6")
+async def test_the_host_of_both_families_serves_both() -> None:
+    server = _server(host="::", port=0)
+    port = await server.start()
+    try:
+        for host in ("127.0.0.1", "::1"):
+            assert b" 200 " in await _status(host, port)
+        with pytest.raises(ConfigError, match=rf"cannot listen on \[::\]:{port}, the port is in use"):
+            await _server(host="::", port=port).start()
+    finally:
+        await server.stop()
+
+
+async def test_a_host_without_ipv6_serves_ipv4_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    server = _server(host="::", port=0)
+    port = await server.start()
+    try:
+        assert b" 200 " in await _status("127.0.0.1", port)
+    finally:
+        await server.stop()
+    assert "listens on 0.0.0.0 only" in caplog.text
+
+
+async def test_a_demo_takes_the_next_port_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    first = _server(port=0)
+    port = await first.start()
+    second = _server(port=port)
+    try:
+        taken = await second.start(take_next=True)
+        assert port < taken <= port + http.NEXT_PORTS
+        assert f"port {port} is in use; listening on port {taken}" in caplog.text
+    finally:
+        await first.stop()
+        await second.stop()
 
 
 async def test_an_unusable_host_is_a_configuration_error() -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gzip
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -23,12 +25,12 @@ from ingestd.core.errors import IngestdError, SinkForbidden, SinkUnavailable
 from ingestd.core.gzip import compress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.stored import Stored
+from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validated
 from ingestd.demo.page import routes, verification
 from ingestd.demo.page.demo import Demo
 from ingestd.demo.page.page_state import PageState
-from ingestd.demo.page.queries import PageQueries
+from ingestd.demo.page.queries import COUNT_TIMEOUT_S, Lane, PageQueries
 from ingestd.demo.page.recent_activity import MAX_EVENTS, MAX_ROW_BYTES, ObservedSink, RecentActivity, SimulatedOutage
 from ingestd.demo.page.routes import STATIC
 from ingestd.demo.page.simulator_controls import SimulatorControls
@@ -37,7 +39,7 @@ from ingestd.demo.warehouse.database import QueryResult
 from ingestd.demo.warehouse.local_loader import LoaderState
 from ingestd.ops import http
 from ingestd.ops.health import HealthServer
-from ingestd.ops.readiness import Status
+from ingestd.ops.readiness import PartitionStatus, Status
 from ingestd.sources.simulator.source import EventControls
 from ingestd.verify.findings import ChainCounts, VerifyFinding, VerifyReport
 from ingestd.verify.run import VerifyOptions, verify
@@ -69,7 +71,7 @@ class Table:
     def __init__(self) -> None:
         self.queries: list[str] = []
 
-    def query(self, sql: str, limit: int = 1000) -> QueryResult:
+    def query(self, sql: str, limit: int = 1000, timeout_s: float = 5.0) -> QueryResult:
         self.queries.append(sql)
         if "nonsense" in sql:
             raise IngestdError("not a query")
@@ -107,9 +109,9 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
     @contextlib.asynccontextmanager
-    async def stream(self) -> AsyncIterator[asyncio.StreamReader]:
-        """Opens the event stream, and skips the head of the response."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def stream(self, source: str = "127.0.0.1") -> AsyncIterator[asyncio.StreamReader]:
+        """Opens the event stream from the address `source`, and skips the head of the response."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))
         try:
             writer.write(b"GET /page/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             head = await reader.readuntil(b"\r\n\r\n")
@@ -249,6 +251,74 @@ async def test_viewers_are_limited_and_those_connected_stay(served: Served, monk
                     await next_state(third)
                 return
             await asyncio.sleep(0.01)
+
+
+def make_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes clients from 127.0.0.2 and up clients of other hosts."""
+    for module in (http, routes):
+        monkeypatch.setattr(module, "is_loopback", lambda host: host in {"localhost", "127.0.0.1"})
+
+
+async def test_other_hosts_leave_streams_to_each_other_and_to_this_one(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_outside(monkeypatch)
+    async with contextlib.AsyncExitStack() as stack:
+        for peer, free in (("127.0.0.2", http.MAX_STREAMS_EACH), ("127.0.0.3", http.MAX_STREAMS_EACH)):
+            for _ in range(free):
+                await next_state(await stack.enter_async_context(served.stream(peer)))
+            with pytest.raises(ConnectionRefusedError, match="503"):
+                await stack.enter_async_context(served.stream(peer))
+        with pytest.raises(ConnectionRefusedError, match="503"):
+            await stack.enter_async_context(served.stream("127.0.0.4"))
+        for _ in range(http.MAX_STREAMS - http.MAX_OUTSIDE_STREAMS):
+            await next_state(await stack.enter_async_context(served.stream()))
+
+
+async def test_a_flood_from_other_hosts_closes_no_connection_of_this_one(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_outside(monkeypatch)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"GET /page/page.css HTTP/1.1\r\n")
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2 * http.MAX_CONNECTIONS):
+            _, other = await asyncio.open_connection("127.0.0.1", served.port, local_addr=("127.0.0.2", 0))
+            stack.callback(other.close)
+        writer.write(b"Host: 127.0.0.1\r\n\r\n")
+        async with asyncio.timeout(DEADLINE):
+            assert b" 200 OK" in await reader.readline()
+    writer.close()
+
+
+async def test_viewers_on_other_hosts_do_not_keep_the_presenter_from_objects(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_outside(monkeypatch)
+    served.store.objects[OBJECT] = (gzip.compress(b"{}\n"), {})
+    head, waiting, go = served.demo.sink.head, asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(key: str) -> ObjectInfo | None:
+        waiting.release()
+        if not go.is_set():
+            await go.wait()
+        return await head(key)
+
+    monkeypatch.setattr(served.demo.sink, "head", slow)
+    monkeypatch.setattr(routes, "STORE_TIMEOUT_S", DEADLINE)
+    path = f"/page/object?key={quote(OBJECT)}"
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(routes.MAX_VIEWERS + 2):
+            _, other = await asyncio.open_connection("127.0.0.1", served.port, local_addr=("127.0.0.2", 0))
+            stack.callback(other.close)
+            other.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        for _ in range(routes.MAX_VIEWERS):
+            await waiting.acquire()
+        presenter = asyncio.create_task(served.request(path))
+        async with asyncio.timeout(DEADLINE / 10):
+            await waiting.acquire()
+        go.set()
+        assert (await presenter)[0] == 200
 
 
 async def test_a_flood_of_connections_does_not_cut_a_viewer_off(served: Served) -> None:
@@ -404,8 +474,65 @@ async def test_a_client_that_leaves_cancels_its_request(served: Served, monkeypa
 
 async def test_a_client_id_is_quoted_in_sql() -> None:
     table = Table()
-    await PageQueries(table, "MARKETING_EVENTS").client("x' OR '1'='1\\")
+    await PageQueries(table, "MARKETING_EVENTS").client("x' OR '1'='1\\", Lane.VISITOR)
     assert all("= 'x'' OR ''1''=''1\\\\'" in sql for sql in table.queries)
+
+
+class Stuck(Table):
+    """A query that names `stuck` runs until the test ends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.release = threading.Semaphore(0), threading.Event()
+        self.timeouts: list[float] = []
+
+    @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Ends the query after the test, though that failed."""
+        try:
+            yield
+        finally:
+            self.release.set()
+
+    def query(self, sql: str, limit: int = 1000, timeout_s: float = 5.0) -> QueryResult:
+        self.timeouts.append(timeout_s)
+        if "stuck" in sql:
+            self.begun.release()
+            self.release.wait()
+        return QueryResult(["N", "M"], [[7, 7]])
+
+
+async def test_visitors_delay_neither_the_presenter_nor_the_verification() -> None:
+    table = Stuck()
+    queries = PageQueries(table, "EVENTS")
+    visitors = [asyncio.create_task(queries.client("stuck", Lane.VISITOR)) for _ in range(10)]
+    await asyncio.to_thread(table.begun.acquire)
+    with table.released():
+        async with asyncio.timeout(DEADLINE / 10):
+            assert (await queries.run("SELECT 1", Lane.PRESENTER)).error is None
+            assert (await queries.guide()).error is None
+            assert await queries.count_rows() == (7, 7)
+        assert table.timeouts[-1] == COUNT_TIMEOUT_S
+        refused = await queries.run("SELECT 1", Lane.VISITOR)
+        assert refused.error == "too many queries are waiting; try again"
+    await asyncio.gather(*visitors)
+
+
+async def test_a_visitor_who_leaves_gets_no_second_query_at_the_same_time() -> None:
+    table = Stuck()
+    queries = PageQueries(table, "EVENTS")
+    with table.released():
+        for number in range(20):
+            visitor = asyncio.create_task(queries.run(f"SELECT stuck {number}", Lane.VISITOR))
+            if number == 0:
+                await asyncio.to_thread(table.begun.acquire)
+            await asyncio.sleep(0)
+            visitor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await visitor
+        assert len(table.timeouts) == 1
+    assert (await queries.run("SELECT 1", Lane.VISITOR)).error is None
+    assert len(table.timeouts) == 2
 
 
 async def test_a_refused_query_returns_its_error(served: Served) -> None:
@@ -436,8 +563,32 @@ def report(*problems: VerifyFinding, rows: int = 10) -> VerifyReport:
 COMPLETE = Totals(consumed=11, landed=10, quarantined=1)
 
 
+def after(totals: Totals, **fields: Any) -> Status:
+    return msgspec.structs.replace(RUNNING, totals=totals, **fields)
+
+
+@pytest.mark.parametrize("table", [(0, 0), None])
+def test_nothing_taken_is_not_verified(table: tuple[int, int] | None) -> None:
+    found = conclude(report(rows=0), after(Totals()), table)
+    assert not found.ok
+    assert found.problems == ["nothing was read, so there is nothing to verify"]
+
+
+def test_a_halted_partition_is_not_verified_and_says_why() -> None:
+    halted = PartitionStatus(topic="t", partition=1, state="halted", halted="objects of another cluster")
+    for totals in (Totals(), COMPLETE):
+        found = conclude(report(), after(totals, partitions=[halted]), (10, 10))
+        assert not found.ok
+        assert "t[1] was halted: objects of another cluster" in found.problems
+
+
+def test_a_sink_or_source_that_fails_is_named() -> None:
+    found = conclude(report(), after(Totals(), sink_error="access denied", source_error="no broker"), (10, 10))
+    assert found.problems[1:] == ["sink: access denied", "source: no broker"]
+
+
 def test_a_complete_run_is_verified() -> None:
-    found = conclude(report(), COMPLETE, (10, 10))
+    found = conclude(report(), after(COMPLETE), (10, 10))
     assert found.ok
     assert found.facts == [
         "11 records consumed = 10 landed + 1 quarantined",
@@ -459,7 +610,7 @@ def test_a_complete_run_is_verified() -> None:
 def test_whatever_is_missing_or_double_fails_the_verification(
     found: VerifyReport, totals: Totals, table: tuple[int, int], words: str
 ) -> None:
-    concluded = conclude(found, totals, table)
+    concluded = conclude(found, after(totals), table)
     assert not concluded.ok
     assert [problem for problem in concluded.problems if words in problem]
     assert "PROBLEMS" in concluded.text()
@@ -470,7 +621,7 @@ async def test_a_verification_that_takes_too_long_fails(monkeypatch: pytest.Monk
     served = Served()
     served.demo.page_state.controls.actions["outage"]()
     found = await served.demo.verify(
-        partial(verify, SETTINGS, VerifyOptions(), served.demo.sink, wiring.open_inspector), COMPLETE
+        partial(verify, SETTINGS, VerifyOptions(), served.demo.sink, wiring.open_inspector), after(COMPLETE)
     )
     assert found.problems == ["verification failed: it took longer than 0.2 s"]
 
@@ -481,7 +632,7 @@ async def test_a_verification_that_the_store_refuses_fails() -> None:
             raise SinkForbidden("no such bucket", code="NoSuchBucket")
 
     found = await verification.verify_run(
-        partial(verify, SETTINGS, VerifyOptions(), Refusing(), wiring.open_inspector), COMPLETE, None
+        partial(verify, SETTINGS, VerifyOptions(), Refusing(), wiring.open_inspector), after(COMPLETE), None
     )
     assert found.problems == ["verification failed: no such bucket"]
     assert "no such bucket" in found.text()

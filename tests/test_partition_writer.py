@@ -602,6 +602,8 @@ def test_a_fork_goes_on_where_the_log_was_truncated_under_a_name_with_its_epoch(
     play.flush()
     assert play.asked("epoch end") == 7  # epoch 8 begins where it ends
     play.answer("epoch end", EpochEnd(5, 71))
+    assert play.asked("epoch end") == 8
+    play.answer("epoch end", EpochEnd(8, 90))
     name, _, metadata = play.asked("put")
     assert name == key(71, 8)
     assert (metadata["start"], metadata["leader-epoch"]) == ("70", "8")
@@ -610,6 +612,17 @@ def test_a_fork_goes_on_where_the_log_was_truncated_under_a_name_with_its_epoch(
     play.answer("commit", True)
     name, _, _ = play.uploading(74, leader_epoch=8)
     assert name == key(74, 8)
+
+
+def test_records_that_the_log_has_lost_before_they_landed_are_void() -> None:
+    """Their epoch is gone, and with it the offset at which it began: nobody could tell its first object's name."""
+    play = forked().answer("neighbours", Neighbours()).answer("neighbours", Neighbours())
+    play.fill(72, 73, leader_epoch=8)
+    play.flush()
+    play.answer("epoch end", EpochEnd(5, 72)).answer("epoch end", EpochEnd(5, 72))
+    play.answer("epoch end", EpochEnd(5, 72))  # of the position
+    play.asked("topic id")
+    assert play.buffer.held_records == 0
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def columns(printed: str, name: str) -> list[str]:
 
 
 def test_the_command_prints_a_column_for_each_growth(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["plan", "--rate", "5000", "--daemon-rate", "367000", "--config", "config/demo.toml"]) == 0
+    assert cli.main(["plan", "--rate", "5000/s", "--daemon-rate", "367000", "--config", "config/demo.toml"]) == 0
     printed = capsys.readouterr().out
     assert columns(printed, "events a second, mean") == ["5,000", "50,000", "500,000", "5,000,000"]
     assert columns(printed, "daemons") == ["2", "2", "9", "82"]
@@ -187,7 +187,7 @@ def test_the_command_prints_a_column_for_each_growth(capsys: pytest.CaptureFixtu
 
 
 def test_the_command_takes_settings_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = "plan --rate 10 --peak 2 --rejected 0.01 --partitions 6 --kept-days 30 --credit-usd 2 --daemon-rate 1000"
+    argv = "plan --rate 10/s --peak 2 --rejected 0.01 --partitions 6 --kept-days 30 --credit-usd 2 --daemon-rate 1000"
     argv += " --row-bytes 900 --object-bytes 160 --growth 1,2.5 --set batch.interval=5m --json"
     assert cli.main(argv.split()) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -202,17 +202,21 @@ def test_the_command_takes_settings_and_flags(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("", "ingestd: missing option '--rate' (give --rate N)"),
-        ("--rate 1 --partitions 1_0", "--partitions '1_0' is not accepted (give a whole number"),
-        ("--rate 1 --partitions ٣", "--partitions '٣' is not accepted (give a whole number"),
-        ("--rate 0", "--rate '0' is not accepted (give a number greater than 0, and at most 1e12)"),
-        ("--rate nan", "--rate 'nan' is not accepted (give a number"),
-        ("--rate inf", "--rate 'inf' is not accepted (give a number"),
-        ("--rate 1 --peak 0.5", "--peak '0.5' is not accepted (give a number from 1 to 1000)"),
-        ("--rate 1 --rejected 1", "--rejected '1' is not accepted (give a number from 0 to 0.99)"),
-        ("--rate 1 --partitions 0", "--partitions '0' is not accepted (give a whole number"),
-        ("--rate 1 --growth 1,x", "--growth '1,x' is not accepted (give at most 8 numbers"),
-        ("--rate 1 --growth 1,1,1,1,1,1,1,1,1", "--growth '1,1,1,1,1,1,1,1,1' is not accepted (give at most 8 numbers"),
+        ("", "ingestd: missing option '--rate' (give --rate 5000/s)"),
+        ("--rate 1/s --partitions 1_0", "--partitions '1_0' is not accepted (give a whole number"),
+        ("--rate 1/s --partitions ٣", "--partitions '٣' is not accepted (give a whole number"),
+        ("--rate 0/s", "--rate '0/s' is not accepted (give a rate greater than 0 with its unit, such as 5000/s or "),
+        ("--rate 5000", "--rate '5000' is not accepted (give a rate greater than 0 with its unit"),
+        ("--rate nan/s", "--rate 'nan/s' is not accepted (give a rate"),
+        ("--rate 1/day", "--rate '1/day' is not accepted (give a rate"),
+        ("--rate 1/s --peak 0.5", "--peak '0.5' is not accepted (give a number from 1 to 1000)"),
+        ("--rate 1/s --rejected 1", "--rejected '1' is not accepted (give a number from 0 to 0.99)"),
+        ("--rate 1/s --partitions 0", "--partitions '0' is not accepted (give a whole number"),
+        ("--rate 1/s --growth 1,x", "--growth '1,x' is not accepted (give at most 8 numbers"),
+        (
+            "--rate 1/s --growth 1,1,1,1,1,1,1,1,1",
+            "--growth '1,1,1,1,1,1,1,1,1' is not accepted (give at most 8",
+        ),
     ],
 )
 def test_what_cannot_be_planned_is_named(flags: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

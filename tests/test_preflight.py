@@ -100,8 +100,34 @@ def test_a_directory_has_no_put_timeout() -> None:
     assert verdicts(values.findings(Config(grace=Seconds(1)))) == {"settings": OK}
 
 
-def test_a_store_on_this_machine_needs_no_encryption_on_the_way() -> None:
-    config = s3_config(s3=S3Config(endpoint_url="http://127.0.0.1:9000", put_timeout=Seconds(20)))
+@pytest.mark.parametrize(
+    ("region", "origin", "environ", "verdict", "words"),
+    [
+        (None, "default", {}, Verdict.OK, "is not set"),
+        ("eu-west-1", "AWS_REGION", {"AWS_REGION": "eu-west-1"}, Verdict.OK, "eu-west-1 from AWS_REGION"),
+        (
+            "eu-west-1", "AWS_REGION", {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-2"},
+            Verdict.NOTE, "not used: AWS_DEFAULT_REGION = us-east-2",
+        ),
+        ("eu-west-1", "environment", {"AWS_REGION": "us-east-2"}, Verdict.OK, "S3__REGION; not used: AWS_REGION"),
+    ],
+)  # fmt: skip
+def test_the_region_is_told_with_who_set_it_and_what_it_overrides(
+    region: str | None, origin: str, environ: dict[str, str], verdict: Verdict, words: str
+) -> None:
+    config = replace(s3_config(), s3=S3Config(region=region))
+    [finding] = values.region(config, origin, environ)
+    assert finding.verdict is verdict
+    assert words in finding.seen
+
+
+def test_a_directory_has_no_region() -> None:
+    assert not list(values.region(Config(), "AWS_REGION", {"AWS_REGION": "eu-west-1"}))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9000", "localhost", "[::1]:9000", "[::1]"])
+def test_a_store_on_this_machine_needs_no_encryption_on_the_way(host: str) -> None:
+    config = s3_config(s3=S3Config(endpoint_url=f"http://{host}", put_timeout=Seconds(20)))
     assert verdicts(values.findings(config)) == {"settings": OK}
 
 

@@ -37,6 +37,8 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (
         "ACCESS_KEY_ID",
         "SECRET_ACCESS_KEY",
+        "REGION",
+        "DEFAULT_REGION",
         "SESSION_TOKEN",
         "PROFILE",
         "WEB_IDENTITY_TOKEN_FILE",
@@ -62,10 +64,10 @@ def store_credentials(s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def sink_at(
-    endpoint: str, bucket: str = "bucket", *, conditional: bool = True, **options: Any
+    endpoint: str | None, bucket: str = "bucket", *, conditional: bool = True, **options: Any
 ) -> AsyncIterator[Sink]:
     """A started sink for a server, closed at the end."""
-    settings = S3Config(endpoint_url=endpoint, region=REGION, addressing="path", **options)
+    settings = S3Config(**{"endpoint_url": endpoint, "region": REGION, "addressing": "path", **options})
     sink = S3Sink(f"s3://{bucket}/some/prefix", settings, connections=4, conditional=conditional)
     await sink.start()
     try:
@@ -119,6 +121,24 @@ class TestOnTheWire:
                 assert await sink.put_new(KEY, large, METADATA) is Stored.CREATED
             [put] = server.requests
             self.check(put, large)
+
+    @pytest.mark.parametrize(
+        ("given", "region"),
+        [
+            ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+            ({"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+            ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-1"),
+            ({"AWS_REGION": "", "AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+        ],
+    )
+    async def test_requests_are_signed_for_the_region_of_either_variable(
+        self, credentials: None, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], region: str
+    ) -> None:
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        async with ScriptedServer(stored()) as server, sink_at(server.url, region=None) as sink:
+            await sink.put_new("a.gz", b"", {})
+        assert f"/{region}/s3/aws4_request" in server.requests[0].headers["authorization"]
 
     @pytest.mark.parametrize(
         ("options", "algorithm", "key"),
@@ -175,6 +195,10 @@ class TestAnswers:
             assert failure.value.code == "ConditionalRequestConflict"
             assert await sink.put_new(KEY, BODY, METADATA) is Stored.EXISTS
             assert len(server.requests) == 2
+
+    async def test_304_is_exists_too(self, credentials: None) -> None:
+        async with ScriptedServer(answer(304)) as server, sink_at(server.url) as sink:
+            assert await sink.put_new(KEY, BODY, METADATA) is Stored.EXISTS
 
     async def test_412_to_an_unconditional_put_is_no_success(self, credentials: None) -> None:
         async with (
@@ -278,6 +302,37 @@ class TestCredentials:
         async with ScriptedServer(stored()) as server, sink_at(server.url) as sink:
             with pytest.raises(SinkForbidden, match=str(tmp_path / "token")):
                 await sink.put_new(KEY, BODY, METADATA)
+
+    async def test_an_empty_token_file_is_no_defect_of_ours(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "token").touch()
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/ingestd")
+        async with ScriptedServer(stored()) as server, sink_at(server.url) as sink:
+            with pytest.raises(SinkForbidden, match="must name a file with a token"):
+                await sink.put_new(KEY, BODY, METADATA)
+
+    @pytest.mark.parametrize(
+        ("setting", "url", "hint"),
+        [
+            ("AWS_CA_BUNDLE=empty", "https://127.0.0.1:1", "must name a file of certificates"),
+            ("HTTP_PROXY=http://127.0.0.1:99999", "http://store.invalid", "correct HTTPS_PROXY or HTTP_PROXY"),
+            ("AWS_ENDPOINT_URL=http://127.0.0.1:99999", None, "s3.endpoint_url, or AWS_ENDPOINT_URL"),
+            ("AWS_DEFAULT_REGION=us east", "http://127.0.0.1:1", "set s3.region, AWS_REGION or"),
+        ],
+    )
+    async def test_a_faulty_setting_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, url: str | None, hint: str
+    ) -> None:
+        (tmp_path / "empty").touch()
+        monkeypatch.chdir(tmp_path)
+        for variable in ("AWS_ACCESS_KEY_ID=any", "AWS_SECRET_ACCESS_KEY=thing", setting):
+            monkeypatch.setenv(*variable.split("=", 1))
+        with pytest.raises(SinkForbidden) as failure:
+            async with sink_at(url, region=None if "REGION" in setting else REGION) as sink:
+                await sink.put_new(KEY, BODY, METADATA)
+        assert hint in failure.value.hint
 
     async def test_what_a_credential_process_prints_is_not_shown(self, tmp_path: Path) -> None:
         (tmp_path / "config").write_text('[default]\ncredential_process = sh -c "echo AKIDSECRET >&2; exit 1"\n')

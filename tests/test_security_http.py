@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ingestd.ops import http
-from ingestd.ops.http import MAX_CONNECTIONS, MAX_HEADERS, MAX_LINE_BYTES
+from ingestd.ops.http import MAX_CONNECTIONS, MAX_HEADER_BYTES, MAX_HEADERS
 from tests.test_health import Daemon
 
-HOST = b"Host: x\r\n"
+HOST = b"Host: localhost\r\n"
 GET = b"GET /livez HTTP/1.1\r\n" + HOST
 ALIVE = (200, "alive\n")
 
@@ -130,7 +130,7 @@ async def test_idle_connections_keep_no_probe_out(daemon: Daemon) -> None:
         (GET + b"Content-Length: -1\r\n\r\n", b"HTTP/1.0 400"),
         (GET + b"Content-Length: " + b"9" * 400 + b"\r\n\r\n", b"HTTP/1.0 400"),
         (GET + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", b"HTTP/1.0 400"),
-        (GET + b"X: " + b"x" * (MAX_LINE_BYTES + 1) + b"\r\n\r\n", b"HTTP/1.0 400"),
+        (GET + b"X: " + b"x" * (MAX_HEADER_BYTES + 1) + b"\r\n\r\n", b"HTTP/1.0 400"),
         (GET + b"X: x\r\n" * MAX_HEADERS + b"\r\n", b"HTTP/1.0 400"),
         (GET + b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n" + b"x" * 5000, b"HTTP/1.1 200"),
         (GET + b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AA\r\n\r\n", b"HTTP/1.1 200"),
@@ -152,8 +152,13 @@ async def test_a_malformed_request_gets_one_response_and_no_log_line(
 
 
 async def test_a_request_at_the_limits_is_served(daemon: Daemon) -> None:
-    field = b"X: " + b"x" * (MAX_LINE_BYTES - 10) + b"\r\n"
+    field = b"X: " + b"x" * (MAX_HEADER_BYTES - 10) + b"\r\n"
     assert (await exchange(daemon, GET + field * (MAX_HEADERS - 1) + b"\r\n")).endswith(b"alive\n")
+
+
+async def test_the_cookies_of_other_programs_on_the_host_are_no_error(daemon: Daemon) -> None:
+    cookie = b"Cookie: session=" + b"x" * 4_000 + b"\r\n"
+    assert (await exchange(daemon, GET + cookie + b"\r\n")).endswith(b"alive\n")
 
 
 async def test_only_the_first_of_pipelined_requests_is_answered(daemon: Daemon) -> None:

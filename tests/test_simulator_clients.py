@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.config.model import SimulatorConfig
+from ingestd.config.types import Rate
 from ingestd.sources.simulator.clients import Clients, calls, clicks, interest, invests, pages
 from ingestd.sources.simulator.events import history
 
@@ -64,7 +65,7 @@ def events() -> list[tuple[float, str, str]]:
     """Three days: interest of the client, type of the event, and the outcome of a call or the id of the session."""
 
     def decoded() -> Iterator[tuple[float, str, str]]:
-        for message in chain.from_iterable(history(SimulatorConfig(rate=40), MONDAY, MONDAY + 3 * DAY)):
+        for message in chain.from_iterable(history(SimulatorConfig(rate=Rate(40)), MONDAY, MONDAY + 3 * DAY)):
             event = msgspec.json.decode(message.value)
             detail = event.get("properties", {}).get("outcome") or event.get("session_id", "")
             yield interest_of(event["client_id"]), event["event_type"], detail

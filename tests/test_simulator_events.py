@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.config.model import EventsConfig, SimulatorConfig
-from ingestd.config.types import Seconds
+from ingestd.config.types import Rate, Seconds
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import AdvisorCall, EmailClick, EmailOpen, Event, WebVisit, load_model
 from ingestd.core.records import PlainRecord, TopicPartition
@@ -45,7 +45,7 @@ def past(config: SimulatorConfig, days: int) -> Iterator[Message]:
 @pytest.fixture(scope="module")
 def day() -> list[Any]:
     """One Monday noon to Tuesday noon at 60 events a minute."""
-    return decoded(list(past(SimulatorConfig(rate=60), 1)))
+    return decoded(list(past(SimulatorConfig(rate=Rate(60)), 1)))
 
 
 @settings(deadline=None)
@@ -179,7 +179,9 @@ def test_clients_without_consent_get_no_mail(day: list[Any]) -> None:
 
 def test_advisors_call_in_office_hours_only() -> None:
     calls = [
-        event for event in decoded(list(past(SimulatorConfig(rate=5, late=0.3), 8))) if isinstance(event, AdvisorCall)
+        event
+        for event in decoded(list(past(SimulatorConfig(rate=Rate(5), late=0.3), 8)))
+        if isinstance(event, AdvisorCall)
     ]
     assert len(calls) > 500
     assert {event.event_timestamp.weekday() for event in calls} == {0, 1, 2, 3, 4}
@@ -203,7 +205,7 @@ def test_money_has_two_decimals(day: list[Any]) -> None:
 
 
 def test_the_past_has_the_rhythm_of_days_and_the_rate_in_the_mean() -> None:
-    messages = list(past(SimulatorConfig(rate=10), 7))
+    messages = list(past(SimulatorConfig(rate=Rate(10)), 7))
     assert abs(len(messages) - 7 * 1440 * 10) <= 1
     by_hour = Counter(message.timestamp // HOUR % 24 for message in messages)
     assert by_hour[3] < by_hour[10] / 5
@@ -213,7 +215,7 @@ def test_the_past_has_the_rhythm_of_days_and_the_rate_in_the_mean() -> None:
 @given(rate=st.floats(0.01, 1e7), days=st.integers(1, 5))
 def test_the_past_comes_in_bounded_pieces_and_in_order(rate: float, days: int) -> None:
     last = MONDAY_NOON
-    for messages in islice(history(SimulatorConfig(rate=rate), MONDAY_NOON, MONDAY_NOON + days * DAY), 3):
+    for messages in islice(history(SimulatorConfig(rate=Rate(rate)), MONDAY_NOON, MONDAY_NOON + days * DAY), 3):
         assert 0 < len(messages) <= MAX_EVENTS
         assert last <= messages[0].timestamp
         last = messages[-1].timestamp
@@ -276,7 +278,10 @@ def test_all_kinds_of_malformed_events_occur() -> None:
     ("config", "words"),
     [
         (SimulatorConfig(malformed=0.5, late=0.4, duplicate=0.2), r"add up to 1\.1 \(.*at most"),
-        (SimulatorConfig(rate=0, history=Seconds(60)), r"simulator\.rate is 0 while simulator\.history is 1m \(give"),
+        (
+            SimulatorConfig(rate=Rate(0), history=Seconds(60)),
+            r"simulator\.rate is 0 while simulator\.history is 1m \(give",
+        ),
         (SimulatorConfig(history=Seconds(86_400 * 4000)), r"simulator\.history is 4000d \(make it 3650d at most"),
     ],
 )

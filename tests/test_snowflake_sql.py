@@ -124,6 +124,37 @@ def test_every_statement_may_be_run_again(style: Style) -> None:
         assert again.match(statement.text) or "ADD COLUMN IF NOT EXISTS" in statement.text
 
 
+RESERVED = {
+    "database": "ORDER", "schema": "Group", "table": "TABLE", "stage": "SELECT", "pipe": "FROM", "integration": "in",
+    "loader_role": "ALL", "reader_role": "ROWS", "compute": "START",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_reserved_words_are_quoted_wherever_they_name_an_object(style: Style) -> None:
+    def rendered(names: dict[str, str]) -> str:
+        found = parts(configured(replace(PRODUCTION.snowflake, **names)), style)
+        return "\n".join(script(part) for part in found).replace("\n-- ", " ")  # comments are wrapped
+
+    expected = rendered({key: f"X_{key}" for key in RESERVED})
+    for key, word in RESERVED.items():
+        expected = expected.replace(f"LIKE 'X_{key}'", f"LIKE '{word}'")
+        expected = re.sub(rf"\bX_{key}_(?=JSON|DEDUP|ERRORS)", f"{word}_", expected)
+        expected = re.sub(rf"\bX_{key}\b", f'"{word.upper()}"', expected)
+    assert rendered(RESERVED) == expected
+
+
+def test_a_wildcard_in_the_prefix_is_literal_in_policies() -> None:
+    config = configured(PRODUCTION.snowflake, url="s3://bucket/a*b")
+    for name, document in documents(config).items():
+        text = json.dumps(document)
+        if name in {"aws-role-policy.json", "aws-bucket-policy.json"}:
+            assert "/a${*}b/events/*" in text
+            assert "a*b" not in text
+        elif "lifecycle" in name or "notification" in name:
+            assert '"a*b/events/"' in text
+
+
 def test_objects_with_state_are_never_replaced() -> None:
     for statement in statements():
         assert not re.match(r"CREATE OR REPLACE (PIPE|STAGE|TABLE|STORAGE|DATABASE|SCHEMA)", statement.text)
@@ -168,6 +199,7 @@ def test_a_key_that_is_not_an_identifier_is_quoted() -> None:
     )
     assert '$1:"a b"::STRING' in found
     assert '    "ORDER",\n' in found
+    assert '$1:"order"::STRING' in copy(SnowflakeConfig(), columns(model), "select")
     assert "$1:amount::NUMBER(38,0)" in found
 
 

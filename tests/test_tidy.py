@@ -14,7 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiokafka": ("sources/kafka/",),
     "kafka": ("sources/kafka/",),
-    "aiobotocore": ("sinks/s3.py", "demo/warehouse/sqs_events.py"),
+    "aiobotocore": ("ops/aws_session.py", "sinks/s3.py", "demo/warehouse/sqs_events.py"),
     "botocore": ("sinks/s3.py", "sinks/s3_errors.py", "demo/warehouse/sqs_events.py"),
     "aiohttp": ("ops/http.py", "ops/health.py", "ops/http_client.py", "demo/page/"),
     "prometheus_client": ("ops/metrics.py",),

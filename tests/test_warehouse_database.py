@@ -186,7 +186,8 @@ def test_a_file_has_one_writer(warehouse: Warehouse) -> None:
     command = [sys.executable, "-c", program, str(warehouse.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "ConfigError: warehouse.path" in done.stderr
-    assert "the file is open in another process" in done.stderr
+    assert "another daemon has the file open" in done.stderr
+    assert "--sink ./data2" in done.stderr
 
 
 def test_a_file_that_is_not_a_warehouse_is_not_changed(tmp_path: Path) -> None:
@@ -195,6 +196,17 @@ def test_a_file_that_is_not_a_warehouse_is_not_changed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"warehouse\.path = .*w\.duckdb: cannot use the file"):
         opened(path)
     assert path.read_text() == "important\n" * 1000
+
+
+@pytest.mark.parametrize(("writable", "hint"), [(False, "it is read-only for this user"), (True, "move the file away")])
+def test_a_read_only_file_is_not_to_be_moved_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool, hint: str
+) -> None:
+    (tmp_path / "w.duckdb").mkdir()  # fails to open for root, too
+    monkeypatch.setattr("os.access", lambda *_: writable)
+    with pytest.raises(ConfigError, match="cannot use the file") as caught:
+        opened(tmp_path / "w.duckdb")
+    assert caught.value.hint.startswith(hint)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

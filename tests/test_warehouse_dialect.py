@@ -49,6 +49,22 @@ def test_refuses_invalid_sql(sql: str) -> None:
         DIALECT.query(sql)
 
 
+@pytest.mark.parametrize(
+    ("sql", "where"),
+    [
+        ("SELEC 1", "line 1, column 7, at '1': "),
+        ("SELECT a,\n  b FROM t WHERE\n", "line 2, column 12, at 'WHERE': something is missing here"),
+        ("SELECT a FROM", "line 1, column 10, at 'FROM': Expected table name"),
+    ],
+)
+def test_says_where_a_statement_is_invalid(sql: str, where: str) -> None:
+    with pytest.raises(WarehouseError) as caught:
+        DIALECT.query(sql)
+    assert where in str(caught.value)
+    assert "sqlglot" not in str(caught.value)
+    assert "Token" not in str(caught.value)
+
+
 @pytest.mark.parametrize("sql", ["SELECT " + "(" * 5000 + "1" + ")" * 5000, "SELECT " + "NOT " * 20_000 + "TRUE"])
 def test_refuses_deep_nesting(sql: str) -> None:
     with pytest.raises(WarehouseError, match=r"nested too deeply|more than \d+ characters"):

@@ -13,8 +13,8 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.config.types import Seconds
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
 from ingestd.demo.warehouse import local_loader
-from ingestd.demo.warehouse.database import Warehouse
 from ingestd.demo.warehouse.local_loader import LoaderState, LocalLoader
+from ingestd.demo.warehouse.process import WarehouseProcess
 from ingestd.demo.warehouse.sqs_events import SqsEvents
 from tests.fakes.memory_sink import Call, Fault, MemorySink
 from tests.warehouse_world import COLUMNS, batch, body, key, only, row
@@ -47,7 +47,9 @@ def path(tmp_path: Path) -> Path:
 async def running(
     path: Path, sink: MemorySink, poll: Seconds = QUICK, events: SqsEvents | None = None
 ) -> AsyncIterator[LocalLoader]:
-    loader = LocalLoader(config.WarehouseConfig(poll=poll), Warehouse(path, SnowflakeConfig()), COLUMNS, sink, events)
+    loader = LocalLoader(
+        config.WarehouseConfig(poll=poll), WarehouseProcess(path, SnowflakeConfig()), COLUMNS, sink, events
+    )
     await loader.start()
     task = asyncio.create_task(loader.run())
     try:
@@ -226,6 +228,19 @@ async def test_reopens_the_file_after_an_error(path: Path, sink: MemorySink) -> 
         assert loader.state().error is None
 
 
+async def test_goes_on_when_the_warehouse_s_process_was_killed(path: Path, sink: MemorySink) -> None:
+    async with running(path, sink) as loader:
+        put(sink, 0, 3)
+        await loader.settled()
+        child = loader.warehouse._child
+        assert child is not None
+        child._process.kill()
+        put(sink, 3, 5)
+        await loader.settled()
+        assert (loader.state().files_loaded, loader.state().rows_loaded, count(loader)) == (2, 5, 5)
+        assert loader.state().error is None
+
+
 async def test_loads_everything_again_when_the_file_was_deleted(path: Path, sink: MemorySink) -> None:
     put(sink, 0, 3)
     async with running(path, sink) as loader:
@@ -282,7 +297,11 @@ async def test_file_names_include_the_bucket_s_prefix(path: Path) -> None:
 async def test_an_unusable_folder_fails_at_start(tmp_path: Path, sink: MemorySink) -> None:
     (tmp_path / "file").touch()
     loader = LocalLoader(
-        config.WarehouseConfig(), Warehouse(tmp_path / "file" / "w.duckdb", SnowflakeConfig()), COLUMNS, sink, None
+        config.WarehouseConfig(),
+        WarehouseProcess(tmp_path / "file" / "w.duckdb", SnowflakeConfig()),
+        COLUMNS,
+        sink,
+        None,
     )
     with pytest.raises(ConfigError, match=r"warehouse\.path"):
         await loader.start()
@@ -291,4 +310,6 @@ async def test_an_unusable_folder_fails_at_start(tmp_path: Path, sink: MemorySin
 
 def test_a_path_too_long_for_a_socket_is_an_error(tmp_path: Path, sink: MemorySink) -> None:
     with pytest.raises(ConfigError, match=r"warehouse\.path = .* is too long: with \.sock it may have 100 bytes"):
-        LocalLoader(config.WarehouseConfig(), Warehouse(tmp_path / ("x" * 120), SnowflakeConfig()), COLUMNS, sink, None)
+        LocalLoader(
+            config.WarehouseConfig(), WarehouseProcess(tmp_path / ("x" * 120), SnowflakeConfig()), COLUMNS, sink, None
+        )

@@ -11,15 +11,18 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import WarehouseError
 from ingestd.demo.warehouse import object_loader
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.demo.warehouse.object_loader import ObjectLoader
-from tests.warehouse_world import ago, batch, body, key, loader, only, opened, row, text
+from ingestd.snowflake.table import Column, identifier
+from tests.warehouse_world import COLUMNS, ago, batch, body, key, loader, only, opened, row, text
 
 
 @pytest.fixture
@@ -62,6 +65,25 @@ def test_every_column_keeps_its_value(warehouse: Warehouse, load: ObjectLoader) 
         "file_name": "prefix/" + key(0),
         "file_row_number": 1,
     }
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_every_keyword_can_be_a_field_of_the_model(tmp_path: Path, extended: bool) -> None:
+    with duckdb.connect() as connection:
+        words = {word for (word,) in connection.execute("SELECT keyword_name FROM duckdb_keywords()").fetchall()}
+    columns = (*COLUMNS, *(Column(word, "VARCHAR", word, False, "") for word in sorted(words)))
+    warehouse = Warehouse(tmp_path / "w.duckdb", SnowflakeConfig())
+    if extended:
+        warehouse.open(COLUMNS)
+        warehouse.close()
+    warehouse.open(columns)
+    try:
+        ObjectLoader(warehouse, columns).load(key(0), body({**row(1), **dict.fromkeys(words, "x")}))
+        for word in ("limit", "offset", "desc", "order", "fetch"):
+            query = f"SELECT {identifier(word)} FROM marketing_events_deduplicated"  # noqa: S608
+            assert only(warehouse, query) == "x"
+    finally:
+        warehouse.close()
 
 
 def test_a_name_is_loaded_once_whatever_its_content(warehouse: Warehouse, load: ObjectLoader) -> None:

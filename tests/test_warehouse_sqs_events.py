@@ -12,8 +12,8 @@ import pytest
 from ingestd.config import model as config
 from ingestd.config.model import S3Config, SnowflakeConfig
 from ingestd.config.types import Seconds
-from ingestd.demo.warehouse.database import Warehouse
 from ingestd.demo.warehouse.local_loader import LoaderState, LocalLoader
+from ingestd.demo.warehouse.process import WarehouseProcess
 from ingestd.demo.warehouse.sqs_events import SqsEvents, objects_in
 from ingestd.sinks.s3 import S3Sink
 from tests.services.ministack import Ministack, Queue
@@ -103,7 +103,7 @@ async def running(server: Ministack, place: str, queue_url: str, path: Path) -> 
     await sink.start()
     settings = config.WarehouseConfig(poll=Seconds(0.1))
     loader = LocalLoader(
-        settings, Warehouse(path, SnowflakeConfig()), COLUMNS, sink, SqsEvents(queue_url, sink.url, REGION)
+        settings, WarehouseProcess(path, SnowflakeConfig()), COLUMNS, sink, SqsEvents(queue_url, sink.url, REGION)
     )
     await loader.start()
     task = asyncio.create_task(loader.run())

@@ -9,6 +9,7 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.core.events import load_model
 from ingestd.demo.warehouse.database import Warehouse
 from ingestd.demo.warehouse.object_loader import ObjectLoader
+from ingestd.demo.warehouse.process import WarehouseProcess
 from ingestd.snowflake.features import NOW
 from ingestd.snowflake.table import columns
 
@@ -72,7 +73,7 @@ def ago(**span: float) -> str:
     return text(datetime.now(UTC) - timedelta(**span))
 
 
-def only(warehouse: Warehouse, sql: str) -> object:
+def only(warehouse: "Warehouse | WarehouseProcess", sql: str) -> object:
     """Returns the single cell of a query's result."""
     ((cell,),) = warehouse.query(sql).rows
     return cell

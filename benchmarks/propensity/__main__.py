@@ -16,10 +16,11 @@ from benchmarks.propensity import report
 from benchmarks.propensity.sample import ACTIVITY, DAYS, Sample, draw
 from benchmarks.propensity.training import FEATURES, fit
 from ingestd.config.model import SimulatorConfig
+from ingestd.config.types import Rate
 
 MODEL = Path(__file__).parents[2] / "ingestd" / "features" / "model.json"
 RESULTS = Path(__file__).parents[1] / "results"
-FIRM = SimulatorConfig(clients=20_000, rate=8)  # 17 events for each client in 30 days, in the mean
+FIRM = SimulatorConfig(clients=20_000, rate=Rate(8))  # 17 events for each client in 30 days, in the mean
 TRAINED, OTHER = 1, 2  # seeds
 STARTS = {TRAINED: datetime(2025, 2, 24, tzinfo=UTC), OTHER: datetime(2026, 9, 3, tzinfo=UTC)}
 

@@ -31,7 +31,7 @@ locals {
         Resource = ["${local.objects}events/*", "${local.objects}.ingestd/*"]
       },
       merge(local.listing, {
-        Condition = { StringLike = { "s3:prefix" = ["${local.root}events/*", "${local.root}quarantine/*"] } }
+        Condition = { StringLike = { "s3:prefix" = ["${local.root_pattern}events/*", "${local.root_pattern}quarantine/*"] } }
       }),
       local.use_of_key,
     ]
@@ -47,7 +47,7 @@ locals {
         Resource = ["${local.objects}events/*", "${local.objects}quarantine/*"]
       },
       merge(local.listing, {
-        Condition = { StringLike = { "s3:prefix" = ["${local.root}events/*", "${local.root}quarantine/*"] } }
+        Condition = { StringLike = { "s3:prefix" = ["${local.root_pattern}events/*", "${local.root_pattern}quarantine/*"] } }
       }),
       local.reading_with_key,
     ]
@@ -70,7 +70,7 @@ locals {
       },
       merge(local.listing, {
         Condition = {
-          StringLike = { "s3:prefix" = [for folder in ["events", "quarantine", "requeued"] : "${local.root}${folder}/*"] }
+          StringLike = { "s3:prefix" = [for folder in ["events", "quarantine", "requeued"] : "${local.root_pattern}${folder}/*"] }
         }
       }),
       local.use_of_key,

@@ -3,8 +3,12 @@ locals {
   root   = var.prefix == "" ? "" : "${var.prefix}/"
   events = var.lineage == null ? "${local.root}events/" : "${local.root}events/${var.lineage}/"
 
+  # In a policy, "*" stands for any characters.
+  root_pattern   = replace(local.root, "*", "$${*}")
+  events_pattern = replace(local.events, "*", "$${*}")
+
   bucket_arn = "arn:${var.partition}:s3:::${var.bucket}"
-  objects    = "${local.bucket_arn}/${local.root}"
+  objects    = "${local.bucket_arn}/${local.root_pattern}"
   key_arn    = var.kms_key_arn == null ? one(aws_kms_key.bucket[*].arn) : var.kms_key_arn
 
   account_root = "arn:${var.partition}:iam::${var.account}:root"

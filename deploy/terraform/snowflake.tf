@@ -33,14 +33,14 @@ resource "aws_iam_role_policy" "snowflake" {
         Sid      = "ReadEvents"
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:GetObjectVersion"]
-        Resource = "${local.bucket_arn}/${local.events}*"
+        Resource = "${local.bucket_arn}/${local.events_pattern}*"
       },
       {
         Sid       = "ListEvents"
         Effect    = "Allow"
         Action    = "s3:ListBucket"
         Resource  = local.bucket_arn
-        Condition = { StringLike = { "s3:prefix" = "${local.events}*" } }
+        Condition = { StringLike = { "s3:prefix" = "${local.events_pattern}*" } }
       },
       {
         Sid      = "FindBucket"

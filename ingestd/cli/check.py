@@ -1,6 +1,7 @@
 """`ingestd check`: tries everything that a run needs, with the settings of the run, and reports each finding."""
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -12,6 +13,7 @@ from ingestd import wiring
 from ingestd.capacity import estimate
 from ingestd.cli.flags import INSPECTION, JSON, SETTINGS, CommandFlag, SettingFlag
 from ingestd.cli.output import say, say_json, say_line
+from ingestd.cli.prepare import one_shot
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SourceError
@@ -68,8 +70,9 @@ def run(settings: Settings, options: Options) -> int:
     """Check, and print each finding at once. Returns 0, or EXIT_PROBLEMS where something is wrong."""
     config = settings.config
     if config.log.level != "DEBUG":
-        logs.setup(replace(config.log, level="ERROR"))  # the report says what warnings would say
+        logs.setup(replace(one_shot(config.log), level="ERROR"))  # the report says what warnings would say
     report = CheckReport(json=options.json)
+    report.add(values.region(config, settings.origins["s3.region"], os.environ))
     wiring.run(_check(config, report, dry_run=options.dry_run))
     return report.end()
 

@@ -1,5 +1,6 @@
 """Lists the commands and parses a command line. The file of a command is imported only when the command is named."""
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import chain
@@ -18,12 +19,14 @@ examples:
   ingestd run --source simulator --history 90d --sink ./history
   ingestd run --set batch.interval=60s --set batch.bytes=64MiB
   ingestd config --config config/production.toml
-  ingestd produce --topic marketing_events --rate 1000 --duration 5m
+  ingestd produce --topic marketing_events --rate 1000/min --duration 5m
   ingestd check --config config/production.toml
   ingestd verify --config config/production.toml --since 2026-11-01
   ingestd requeue --config config/production.toml --reason unknown_type --dry-run
 
 Without a command, ingestd runs the daemon: `ingestd --source simulator` is `ingestd run --source simulator`.
+Without any flag or INGESTD_ variable it prints this help.
+The flags --config, --set and --log-level may stand before the command, too.
 `ingestd help COMMAND` lists the flags of a command. `ingestd completion --help` says how a shell completes them.
 
 A value comes from the last of these that has it: built-in default, configuration file, environment
@@ -33,6 +36,7 @@ exit codes: 0 clean, 1 failed, 2 usage or configuration, 3 stopped at the deadli
 (it will be read again), 4 a command that inspects has found a problem, 130 interrupted by Ctrl-C
 """
 
+COMMON_FLAGS = {"--config", "--set", "--log-level"}  # of flags.SETTINGS, which --version does not import
 _DEFAULT = "run"
 _SNOWFLAKE = "ingestd.cli.snowflake"
 
@@ -133,10 +137,26 @@ class Program(CommandGroup):
     """`ingestd` itself: runs the daemon where the first word is a flag, or there is none."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing and not any(name.startswith("INGESTD_") for name in os.environ):
+            # Nobody has said what to read and where to write: defaults would try a broker on this machine for ever.
+            say(f"{ctx.get_help()}\n")
+            ctx.exit(2)
+        args = self._command_first(args)
         own = {"-h", "--help", "-V", "--version"}
         if (args and args[0].startswith("-") and args[0] not in own) or not (args or ctx.resilient_parsing):
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+    def _command_first(self, args: list[str]) -> list[str]:
+        """The words with the flags that every command takes behind the command: `--config FILE check`."""
+        end = 0
+        while end < len(args) and args[end].partition("=")[0] in COMMON_FLAGS:
+            end += 1 if "=" in args[end] else 2
+        flags, rest = args[:end], args[end:]
+        if not flags or not rest or rest[0] not in self.commands:
+            return args
+        depth = 2 if isinstance(self.commands[rest[0]], click.Group) else 1
+        return [*rest[:depth], *flags, *rest[depth:]]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[click.shell_completion.CompletionItem[Any]]:
         found = super().shell_complete(ctx, incomplete)

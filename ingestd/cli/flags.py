@@ -135,7 +135,8 @@ SETTINGS: list[click.Parameter] = [
 #: Flags of every command that makes simulated events.
 SIMULATOR: list[click.Parameter] = [
     SettingFlag(
-        "--rate", "N", "simulator.rate", "simulated events per minute; 0 is as fast as possible", section="Simulator"
+        "--rate", "600/min", "simulator.rate", "simulated events: 10/s, 600/min; 0 is as fast as possible",
+        section="Simulator",
     ),
     SettingFlag("--seed", "N", "simulator.seed", "the same seed gives the same simulated events", section="Simulator"),
     SettingFlag(

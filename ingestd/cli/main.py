@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -12,10 +13,13 @@ import msgspec
 from ingestd.cli.commands import PROGRAM, Invocation, parse_command_line
 from ingestd.cli.completion import VARIABLE, complete
 from ingestd.cli.output import discard_output
-from ingestd.core.errors import ConfigError, DeadlineExceeded, IngestdError
+from ingestd.core.errors import ConfigError, ConfigErrors, DeadlineExceeded, IngestdError
 from ingestd.core.formatting import clean
 
 CLEAN, FAILED, USAGE, UNDELIVERED, INTERRUPTED = 0, 1, 2, 3, 130  # and errors.EXIT_PROBLEMS
+
+_EXTRA = re.compile(r"unexpected extra arguments? \((\S+?)[ )]")
+_LONG_RUNNING = {"run", "produce"}  # their logs are collected, so they are JSON where nobody looks on
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         return _refuse(_explain(error))
     except ConfigError as error:
-        return _refuse(str(error))
+        return _refuse(*map(str, error.errors if isinstance(error, ConfigErrors) else [error]))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of the help has closed it
@@ -45,15 +49,16 @@ def _run(asked: Invocation) -> int:
 
     # Around the set-up of the log, which keeps the stream that it finds, and around the report of errors.
     with background_output() if asked.name == "run" else contextlib.nullcontext():
-        settings = prepare(asked.config, asked.flags)
+        settings = prepare(asked.config, asked.flags, is_daemon=asked.name in _LONG_RUNNING)
         try:
             return asked.module.run(settings, msgspec.convert(asked.options, asked.module.Options))
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - nobody else reports it
             return _report(error)
 
 
-def _refuse(message: str) -> int:
-    sys.stderr.write(f"ingestd: {clean(message)}\n")
+def _refuse(*messages: str) -> int:
+    for message in messages:
+        sys.stderr.write(f"ingestd: {clean(message)}\n")
     return USAGE
 
 
@@ -64,6 +69,8 @@ def _explain(error: click.UsageError) -> str:
     hint = f"`{context.command_path} --help` lists what is accepted"
     if isinstance(command, click.Group):
         hint = f"give one of {', '.join(command.commands)}"
+    if (extra := _EXTRA.search(message)) and extra[1] in PROGRAM.commands:
+        hint = f"put the command first: `ingestd {extra[1]} ...`"
     match error:
         case click.NoSuchOption() | click.exceptions.NoSuchCommand():
             message = error.message.rstrip(".")

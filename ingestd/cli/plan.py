@@ -12,6 +12,7 @@ from ingestd.cli.flags import JSON, SETTINGS, Accepted, CommandFlag
 from ingestd.cli.output import say, say_document, say_line
 from ingestd.config.load import Settings
 from ingestd.config.model import BatchConfig
+from ingestd.config.types import Rate
 from ingestd.core.formatting import amount, duration, number, size
 from ingestd.core.formatting import table as aligned
 
@@ -19,9 +20,9 @@ MAX_COLUMNS = 8
 
 EXAMPLES = """\
 examples:
-  ingestd plan --rate 5000
-  ingestd plan --config config/production.toml --rate 5000 --peak 4 --growth 1,10,100
-  ingestd plan --rate 5000 --partitions 6 --daemon-rate 250000 --row-bytes 900 --object-bytes 160
+  ingestd plan --rate 5000/s
+  ingestd plan --config config/production.toml --rate 5000/s --peak 4 --growth 1,10,100
+  ingestd plan --rate 5000/s --partitions 6 --daemon-rate 250000 --row-bytes 900 --object-bytes 160
 """
 
 
@@ -42,6 +43,13 @@ def _growth(text: str) -> tuple[float, ...]:
     return factors
 
 
+def _rate(text: str) -> float:
+    """Events a second. Without a unit it could be meant for a second or a minute."""
+    if "/" not in text:
+        raise ValueError(text)
+    return _positive(str(Rate.parse(text) / 60))
+
+
 def _whole(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):  # int() takes "1_000", and digits of any script
         raise ValueError(text)
@@ -50,6 +58,7 @@ def _whole(text: str) -> int:
 
 _positive = _within(math.ulp(0), 1e12)
 _AMOUNT = Accepted(_positive, "a number greater than 0, and at most 1e12")
+_RATE = Accepted(_rate, "a rate greater than 0 with its unit, such as 5000/s or 300000/min")
 _COUNT = Accepted(_within(1, 1_000_000, _whole), "a whole number from 1 to 1000000")
 _PEAK = Accepted(_within(1, 1000), "a number from 1 to 1000")
 _SHARE = Accepted(_within(0, 0.99), "a number from 0 to 0.99")
@@ -63,8 +72,8 @@ def _flag(
 
 
 FLAGS: list[click.Parameter] = [
-    _flag("--rate", "N", _AMOUNT, "events a second, averaged over a day", "Load", required=True),
-    _flag("--peak", "X", _PEAK, "events a second at the peak, as a multiple of --rate (default 3)", "Load"),
+    _flag("--rate", "5000/s", _RATE, "events, averaged over a day: 5000/s, 300000/min", "Load", required=True),
+    _flag("--peak", "X", _PEAK, "events at the peak, as a multiple of --rate (default 3)", "Load"),
     _flag("--rejected", "SHARE", _SHARE, "share of events that are rejected, such as 0.001 (default 0)", "Load"),
     _flag("--growth", "X,...", _FACTORS, "multiples of the load, one column each (default 1,10,100,1000)", "Load"),
     _flag("--partitions", "N", _COUNT, "number of partitions (default: as many as are needed)", "Load"),

@@ -22,7 +22,7 @@ LOG_INTERVAL_S = 5.0
 
 EXAMPLES = """\
 examples:
-  ingestd produce --topic marketing_events --rate 600 --duration 5m
+  ingestd produce --topic marketing_events --rate 600/min --duration 5m
   ingestd produce --topic marketing_events --history 90d --seed 42 --bootstrap-servers 127.0.0.1:9092
 """
 

@@ -1,7 +1,6 @@
 """`ingestd query`: runs one statement on the local warehouse, also while a daemon writes to it."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -71,13 +70,15 @@ def run(settings: Settings, options: Options) -> int:
 
 def answered(config: Config, sql: str) -> "QueryResult":
     """The answer of the daemon that has the file open, or else of the file."""
-    from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, Warehouse  # noqa: PLC0415
+    from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S  # noqa: PLC0415
+    from ingestd.demo.warehouse.location import warehouse_file  # noqa: PLC0415
+    from ingestd.demo.warehouse.process import WarehouseProcess  # noqa: PLC0415
     from ingestd.demo.warehouse.query_server import QueryRequest, query_daemon  # noqa: PLC0415
 
-    path, request = Path(config.warehouse.path), QueryRequest(sql, _LIMIT)
+    path, request = warehouse_file(config), QueryRequest(sql, _LIMIT)
     if (result := query_daemon(path, request)) is not None:
         return result
-    warehouse = Warehouse(path, config.snowflake)
+    warehouse = WarehouseProcess(path, config.snowflake)
     try:
         warehouse.open_for_reading()
     except ConfigError:

@@ -10,7 +10,7 @@ EXAMPLES = """\
 examples:
   ingestd --source simulator --duration 5m
   ingestd run --config config/production.toml --sink s3://your-marketing-events-bucket
-  ingestd run --source simulator --rate 1000 --seed 42 --sink ./data
+  ingestd run --source simulator --rate 1000/min --seed 42 --sink ./data
 """
 
 FLAGS: list[click.Parameter] = [

@@ -11,6 +11,7 @@ import msgspec
 from ingestd import wiring
 from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag, check_range
 from ingestd.cli.output import say, say_document
+from ingestd.cli.prepare import one_shot
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.config.secrets import REDACTION
@@ -96,14 +97,14 @@ async def _progress_bar(scanner: Scanner, config: Config) -> AsyncIterator[None]
         yield
         return
     bar = ProgressBar("days")
-    logs.setup(config.log, stream=bar.stream)
+    logs.setup(one_shot(config.log), stream=bar.stream)
     task = asyncio.create_task(_draw(scanner, bar))
     try:
         yield
     finally:
         task.cancel()
         bar.stop()
-        logs.setup(config.log)
+        logs.setup(one_shot(config.log))
 
 
 async def _draw(scanner: Scanner, bar: ProgressBar) -> None:

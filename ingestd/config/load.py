@@ -5,7 +5,9 @@ Values are merged as plain data and converted once, so that a key is read alike 
 
 import difflib
 import tomllib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,20 +15,28 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ingestd.config.model import Config
-from ingestd.config.types import Seconds, Secret, Size
-from ingestd.config.validate import KEYS, MOVED_KEYS, Problem, check, refusal, shown, value_of, variable
-from ingestd.core.errors import ConfigError
+from ingestd.config.toml_lines import key_lines
+from ingestd.config.types import Rate, Seconds, Secret, Size
+from ingestd.config.validate import KEYS, MOVED_KEYS, Problem, problems, ranges, refusal, shown, value_of, variable
+from ingestd.core.aws_region import region_variable
+from ingestd.core.errors import ConfigError, ConfigErrors
 
 MAX_FILE_BYTES = 1 << 20
 _FILE_HINT = "correct it; `ingestd config --example` prints a valid file"
+_OTHER_VARIABLES = {"INGESTD_CONFIG", "INGESTD_TEST_KAFKA", "INGESTD_TEST_S3"}
 _TABLES = {key.rpartition(".")[0] for key in KEYS} - {""}
 
 
 class Settings(NamedTuple):
-    """A checked configuration, and the origin of every dotted key: "default", a file's path, "environment", a flag."""
+    """A checked configuration, and the origin of every dotted key.
+
+    An origin is "default", a file's path, "environment", the name of an AWS variable, or a flag. `warnings`: what was
+    given and has no effect.
+    """
 
     config: Config
     origins: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 class Flag(NamedTuple):
@@ -43,71 +53,157 @@ class _Given(NamedTuple):
 
 
 def load(*, path: str | None = None, environ: Mapping[str, str], flags: Sequence[Flag] = ()) -> Settings:
-    """The effective settings. The file is `path`, else INGESTD_CONFIG, else none. Raises ConfigError."""
-    given: dict[str, _Given] = {}
+    """The effective settings. The file is `path`, else INGESTD_CONFIG, else none.
+
+    Raises ConfigError; ConfigErrors where there are several.
+    """
+    reader = _Reader()
+    if name := region_variable(environ):
+        reader.take("s3.region", _utf8(name, environ[name]), name)
     if file := path or environ.get("INGESTD_CONFIG"):
-        given.update(_from_file(file))
-    given.update(_from_environment(environ))
-    given.update(_from_flags(flags))
-    config = _convert(given)
-    origins = {key: given[key].origin if key in given else "default" for key in KEYS}
-    check(config, origins)
-    return Settings(config, origins)
+        reader.read_file(file)
+    reader.read_environment(environ)
+    reader.read_flags(flags)
+    config = reader.convert()
+    origins = {key: reader.given[key].origin if key in reader.given else "default" for key in KEYS}
+    reader.check(config)
+    return Settings(config, origins, tuple(_ineffective(environ)))
 
 
-def _from_file(path: str) -> Iterator[tuple[str, _Given]]:
+class _Reader:
+    """Merges values from their sources. Collects every error, so that one start shows them all."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, _Given] = {}
+        self._errors: list[ConfigError] = []
+        self._file = ""
+        self._text = ""
+        self._lines: Mapping[str, int] | None = None  # of the file, once an error needs them
+
+    def take(self, key: str, value: object, origin: str) -> None:
+        self.given[key] = _Given(value, origin)
+
+    def read_file(self, path: str) -> None:
+        self._file, self._text = path, _read(path)
+        try:
+            table = tomllib.loads(self._text)
+        except (ValueError, RecursionError) as error:
+            why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is nested too deeply"
+            raise ConfigError(f"the configuration file {path} is not valid: {why}", hint=_FILE_HINT) from None
+        self._take_table(table, "")
+
+    def _take_table(self, table: Mapping[str, object], prefix: str) -> None:
+        for name, value in table.items():
+            key = prefix + name
+            if key in _TABLES and isinstance(value, dict):
+                self._take_table(value, f"{key}.")
+            elif key in KEYS and "." not in name:
+                self.take(key, value.isoformat() if isinstance(value, datetime | date | time) else value, self._file)
+            else:
+                self._errors.append(_unknown(key, self._where(key, self._file)))
+
+    def read_environment(self, environ: Mapping[str, str]) -> None:
+        known, moved = {variable(key): key for key in KEYS}, {variable(key): key for key in MOVED_KEYS}
+        for name, text in environ.items():
+            with self._collecting():
+                if name in known:
+                    self.take(known[name], _utf8(name, text), "environment")
+                elif name in moved:
+                    raise _moved(moved[name], f"environment variable {name}", variable(MOVED_KEYS[moved[name]]))
+                elif name.startswith("INGESTD__"):
+                    raise ConfigError(f"environment variable {name} matches no key", hint=_nearest(name.upper(), known))
+
+    def read_flags(self, flags: Iterable[Flag]) -> None:
+        for option, key, text in flags:
+            with self._collecting():
+                if key not in KEYS:
+                    raise _unknown(key, option)
+                if KEYS[key].is_secret:
+                    raise ConfigError(
+                        f"{key} cannot be given by {option}: every user of the machine can read a command line",
+                        hint=f"use {variable(key)}" + (f" or {key}_file" if f"{key}_file" in KEYS else ""),
+                    )
+                self.take(key, _utf8(option, text), option)
+
+    def convert(self) -> Config:
+        """Convert the merged values. One that is not accepted is an error, and its default is used to find others."""
+        given = dict(self.given)
+        while True:
+            try:
+                return msgspec.convert(_tree(given), Config, strict=False, dec_hook=_decode)
+            except msgspec.ValidationError as error:
+                key = _key_of(str(error))
+            # Not chained: the cause would quote a secret.
+            self._refuse(Problem(key, "is not accepted", f"give {KEYS[key].accepted()}"), given.pop(key).value)
+
+    def check(self, config: Config) -> None:
+        """Raise what was found, and what is out of range; what conflicts only where each value is accepted."""
+        refused = set()
+        for problem in ranges(config) if self._errors else problems(config):
+            if problem.key not in refused:
+                self._refuse(problem, value_of(config, problem.key))
+                refused.add(problem.key)
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            raise ConfigErrors(self._errors)
+
+    def _refuse(self, problem: Problem, value: object) -> None:
+        origin = self.given[problem.key].origin if problem.key in self.given else "default"
+        self._errors.append(refusal(problem, value, self._where(problem.key, origin)))
+
+    def _where(self, key: str, origin: str) -> str:
+        """The origin, with the line of the key where that is the file."""
+        if origin != self._file:
+            return origin
+        if self._lines is None:
+            self._lines = key_lines(self._text)
+        return f"{origin}:{self._lines[key]}" if key in self._lines else origin
+
+    @contextmanager
+    def _collecting(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError as error:
+            self._errors.append(error)
+
+
+def _read(path: str) -> str:
     try:
         with Path(path).open("rb") as handle:
             data = handle.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ConfigError(
-                f"the configuration file {path} is larger than {Size(MAX_FILE_BYTES)}", hint="give a smaller file"
-            )
-        table = tomllib.loads(data.decode())
     except OSError as error:
         raise ConfigError(
             f"the configuration file {path} cannot be read: {error.strerror}",
             hint="give a readable file in --config or INGESTD_CONFIG",
         ) from None
-    except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is not TOML in UTF-8"
-        raise ConfigError(f"the configuration file {path} is not valid: {why}", hint=_FILE_HINT) from None
-    for key, value in _flatten(table, "", path):
-        yield key, _Given(value, path)
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(
+            f"the configuration file {path} is larger than {Size(MAX_FILE_BYTES)}", hint="give a smaller file"
+        )
+    try:
+        return data.decode("utf-8-sig")  # editors on Windows put a mark in front
+    except UnicodeDecodeError:
+        why = "it is UTF-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "it is not TOML in UTF-8"
+        raise ConfigError(f"the configuration file {path} is not valid: {why}", hint="save it as UTF-8") from None
 
 
-def _flatten(table: Mapping[str, object], prefix: str, path: str) -> Iterator[tuple[str, object]]:
-    for name, value in table.items():
-        key = prefix + name
-        if key in _TABLES and isinstance(value, dict):
-            yield from _flatten(value, f"{key}.", path)
-        elif key in KEYS and "." not in name:
-            yield key, value.isoformat() if isinstance(value, datetime | date | time) else value
-        else:
-            raise _unknown(key, path)
-
-
-def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Given]]:
-    known, moved = {variable(key): key for key in KEYS}, {variable(key): key for key in MOVED_KEYS}
-    for name, text in environ.items():
-        if name in known:
-            yield known[name], _Given(_utf8(name, text), "environment")
-        elif name.startswith("INGESTD__"):
-            if name in moved:
-                raise _moved(moved[name], f"environment variable {name}", variable(MOVED_KEYS[moved[name]]))
-            raise ConfigError(f"environment variable {name} matches no key", hint=_nearest(name.upper(), known))
-
-
-def _from_flags(flags: Iterable[Flag]) -> Iterator[tuple[str, _Given]]:
-    for option, key, text in flags:
-        if key not in KEYS:
-            raise _unknown(key, option)
-        if KEYS[key].is_secret:
-            raise ConfigError(
-                f"{key} cannot be given by {option}: every user of the machine can read a command line",
-                hint=f"use {variable(key)}" + (f" or {key}_file" if f"{key}_file" in KEYS else ""),
-            )
-        yield key, _Given(_utf8(option, text), option)
+def _ineffective(environ: Mapping[str, str]) -> Iterator[str]:
+    """Tells of each variable that looks like a key of ingestd and is none: INGESTD_BATCH_INTERVAL."""
+    by_letters = {variable(key).replace("_", ""): variable(key) for key in KEYS}
+    # Kubernetes sets variables for each Service, with names that begin with the Service's.
+    services = [name.removesuffix("SERVICE_HOST") for name in environ if name.endswith("_SERVICE_HOST")]
+    of_services = tuple(f"{service}{end}" for service in services for end in ("SERVICE_", "PORT_", "PORT"))
+    for name in environ:
+        if (
+            name.upper().startswith("INGESTD_")
+            and not name.startswith("INGESTD__")
+            and name not in _OTHER_VARIABLES
+            and not name.startswith(of_services)
+        ):
+            meant = by_letters.get(name.upper().replace("_", ""))
+            hint = f"did you mean {meant}?" if meant else _nearest(name.upper(), by_letters.values())
+            yield f"environment variable {name} has no effect: it matches no key ({hint})"
 
 
 def _utf8(name: str, text: str) -> str:
@@ -136,8 +232,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else "`ingestd config` lists every key"
 
 
-def _convert(given: Mapping[str, _Given]) -> Config:
-    """Convert the merged values. Raises ConfigError with key, value, origin and the accepted values."""
+def _tree(given: Mapping[str, _Given]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, (value, _) in given.items():
         *tables, name = key.split(".")
@@ -145,13 +240,7 @@ def _convert(given: Mapping[str, _Given]) -> Config:
         for step in tables:
             table = table.setdefault(step, {})
         table[name] = _plain(key, value)
-    try:
-        return msgspec.convert(tree, Config, strict=False, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        key = _key_of(str(error))
-        problem = Problem(key, "is not accepted", f"give {KEYS[key].accepted()}")
-        # Not chained: the cause would quote a secret.
-        raise refusal(problem, *given[key]) from None
+    return tree
 
 
 def _plain(key: str, value: object) -> object:
@@ -172,7 +261,7 @@ def _key_of(message: str) -> str:
 
 def _decode(kind: type, value: object) -> object:
     if kind is not Secret:
-        return {Seconds: Seconds.parse, Size: Size.parse}[kind](str(value))
+        return {Rate: Rate.parse, Seconds: Seconds.parse, Size: Size.parse}[kind](str(value))
     if not isinstance(value, str):
         raise TypeError("not text")
     return Secret(value)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ingestd.config.types import Seconds, Secret, Size
+from ingestd.config.types import Rate, Seconds, Secret, Size
 
 
 def _within(low: str, high: str) -> Meta:
@@ -27,6 +27,7 @@ Server = Annotated[
     str,
     Meta(pattern=r"^(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{1,5})?\Z", description="host:port"),
 ]
+HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}\Z", description="host name without a port")]
 Url = Annotated[
     str,  # without a user or a query, which may be secrets: URLs are shown
     Meta(pattern=r"^https?://[^\s/?#@]{1,255}(/[^\s?#@]{0,1024})?\Z", description="http(s)://host[:port]"),
@@ -99,7 +100,7 @@ class SimulatorConfig(_Section, frozen=True, kw_only=True):
 
     topic: Name = "marketing_events"
     partitions: Annotated[int, Meta(ge=1, le=1000)] = 2
-    rate: Annotated[float, Meta(ge=0, le=1e9)] = 600.0  # events per minute; 0 is as fast as possible
+    rate: Annotated[Rate, _within("0/min", "1000000000/min")] = Rate(600)  # of events; 0 is as fast as possible
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 7
     clients: Annotated[int, Meta(ge=1, le=10_000_000)] = 5000
     malformed: Share = 0.0
@@ -197,7 +198,8 @@ class WarehouseConfig(_Section, frozen=True, kw_only=True):
     """The local warehouse, a stand-in for Snowflake: loads landed objects into a table in a file."""
 
     kind: Literal["none", "local"] = "none"
-    path: Text = "./data/warehouse.duckdb"
+    # The database file; None: one for each sink, in a local sink's directory or in ./data.
+    path: Text | None = None
     poll: Annotated[Seconds, _within("100ms", "1h")] = Seconds(1)  # between two listings of the sink
     queue_url: Url | None = None  # an SQS queue that the bucket notifies; None: the sink is listed
 
@@ -215,6 +217,8 @@ class HealthConfig(_Section, frozen=True, kw_only=True):
     enabled: bool = True
     host: Text = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 9464  # 0 picks a free one
+    # Names in the Host header that /metrics and /status answer to, beside IP addresses and localhost.
+    allowed_hosts: Annotated[tuple[HostName, ...], Meta(min_length=0, max_length=100)] = ()
     # Not ready when the oldest unlanded record is older than this plus the batch interval.
     stall: Annotated[Seconds, _within("1s", "1d")] = Seconds(120)
     no_partition: Annotated[Seconds, _within("1s", "1h")] = Seconds(60)  # not ready without a partition for longer

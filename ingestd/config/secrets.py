@@ -3,12 +3,17 @@
 import base64
 import json
 import re
+import stat
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from ingestd.config.model import Config
 from ingestd.config.types import Secret
+from ingestd.config.validate import KEYS, value_of
 from ingestd.core.errors import ConfigError
 
+_PUBLIC_FILES = {"kafka.ssl_ca_file", "kafka.ssl_cert_file"}
 MAX_HIDDEN = 64
 MAX_SECRET_BYTES = 64 << 10
 _FILE_HINT = "give a readable file with one secret: UTF-8 text of at most 64KiB"
@@ -45,6 +50,28 @@ def _forms(secret: str) -> tuple[str, ...]:
     plain = secret.encode(errors="surrogateescape")
     url = quote(plain, safe=""), quote_plus(plain), quote(plain)
     return secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], *url, base64.b64encode(plain).decode()
+
+
+def exposed_files(config: Config, origins: Mapping[str, str]) -> Iterator[str]:
+    """Tells of each file with a secret that every user of this machine may read."""
+    for name, key in KEYS.items():
+        value = value_of(config, name)
+        if name.endswith("_file") and name not in _PUBLIC_FILES and isinstance(value, str):
+            file = value
+        elif key.is_secret and value is not None and origins[name] != "environment":
+            file = origins[name]  # the configuration file
+        else:
+            continue
+        if _is_exposed(file):
+            secret = name.removesuffix("_file")
+            yield f"every user of this machine can read {file}, which has {secret} (chmod o= {file})"
+
+
+def _is_exposed(file: str) -> bool:
+    try:
+        return bool(Path(file).stat().st_mode & stat.S_IROTH)
+    except (OSError, ValueError):
+        return False  # whoever needs it says so
 
 
 REDACTION = Redaction()

@@ -1,4 +1,4 @@
-"""The value types of the configuration: durations, sizes and secrets, each with its text form."""
+"""The value types of the configuration: durations, rates, sizes and secrets, each with its text form."""
 
 import math
 import re
@@ -34,6 +34,27 @@ class Seconds(float):
             if exact % seconds == 0:
                 return f"{exact / seconds}{unit}"
         return f"{float(self):.20f}".rstrip("0") + "s"
+
+
+class Rate(float):
+    """Events per minute. Text form: ``600/min``, ``10/s``, ``36000/h``, or a number of events per minute."""
+
+    __slots__ = ()
+    _PER_MINUTE: ClassVar = {"s": Fraction(60), "min": Fraction(1), "h": Fraction(1, 60)}
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate":
+        """Parse the text form. ValueError if `text` is not a rate."""
+        match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,20})?)\s*(?:/\s*(s|min|h))?\s*", text)
+        if match is None:
+            raise ValueError("not a rate")
+        return cls(Fraction(match[1]) * cls._PER_MINUTE[match[2] or "min"])
+
+    def __str__(self) -> str:
+        text = repr(float(self))
+        if not text.replace(".", "").isdigit():
+            text = f"{float(self):.20f}"
+        return f"{text.rstrip('0').rstrip('.') if '.' in text else text}/min"
 
 
 class Size(int):

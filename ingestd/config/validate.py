@@ -1,22 +1,25 @@
 """Which values the configuration accepts: each key's type and range in words, and rules between keys."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import inspect
 
 from ingestd.config.model import Config, KafkaConfig, SnowflakeConfig
-from ingestd.config.types import Seconds, Secret, Size
+from ingestd.config.types import Rate, Seconds, Secret, Size
 from ingestd.core.errors import ConfigError
-from ingestd.core.sink_url import parse_sink_url
+from ingestd.core.sink_url import parse_sink_url, path_fault
 
 # Object keys contain them: a file system takes at most 255 bytes per name, S3 1024 bytes per key.
 TOPIC_MAX = 174
 PREFIX_MAX = 400
+_REGION = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # what botocore takes
 
 
 class Problem(NamedTuple):
@@ -92,6 +95,7 @@ def _words(kind: inspect.Type) -> str:
 
 _CUSTOM_WORDS = {
     Seconds: "a duration such as 250ms, 30s, 5m, 2h or 90d",
+    Rate: "a rate such as 600/min, 10/s or 36000/h",
     Size: "a size such as 512KiB, 32MiB or 1GiB",
     Secret: "text",
 }
@@ -120,7 +124,7 @@ def value_of(config: Config, key: str) -> object:
 def shown(value: object) -> str:
     """A value for people: without secrets, a URL's user and query; at most 200 characters."""
     match value:
-        case Seconds() | Size() | Secret():
+        case Rate() | Seconds() | Size() | Secret():
             return str(value)
         case bool():
             return str(value).lower()
@@ -128,16 +132,12 @@ def shown(value: object) -> str:
             text = ",".join(map(str, value))
         case _:
             text = str(value)
-    text = re.sub(r"//\S*@", "//<redacted>@", text)  # to the last "@": a password may have one, or a "/"
+    # To the last "@": a password may have one, or a "/".
+    text = re.sub(r"//\S*@", "//<redacted>@", text)
+    text = re.sub(r"[^\s/:]*:(?!//)\S*@", "<redacted>@", text)
     text = re.sub(r"(://[^\s?]*)\?\S*", r"\1?<redacted>", text)
     quoted = repr(text) if not text or not text.isprintable() or " " in text else text
     return quoted if len(quoted) <= 200 else quoted[:200] + "…"
-
-
-def check(config: Config, origins: Mapping[str, str] | None = None) -> None:
-    """Raise ConfigError for the first key that is out of range or conflicts with another. `origins`: who set it."""
-    for problem in problems(config):
-        raise refusal(problem, value_of(config, problem.key), (origins or {}).get(problem.key, ""))
 
 
 def refusal(problem: Problem, value: object, origin: str) -> ConfigError:
@@ -146,6 +146,8 @@ def refusal(problem: Problem, value: object, origin: str) -> ConfigError:
     if value is None:
         return ConfigError(f"{key} {why}", hint=remedy)
     text = "<redacted>" if KEYS[key].is_secret else shown(value)
+    if "host" in KEYS[key].accepted():  # which has no user
+        text = re.sub(r"[^\s/]*@", "<redacted>@", text)
     source = {"": "", "default": " by default", "environment": f" from environment variable {variable(key)}"}
     return ConfigError(f"{key} = {text}{source.get(origin, f' from {origin}')} {why}", hint=remedy)
 
@@ -157,11 +159,12 @@ def variable(key: str) -> str:
 
 def problems(config: Config) -> Iterator[Problem]:
     """Everything that is wrong with `config` beyond the types of its values."""
-    yield from _ranges(config)
+    yield from ranges(config)
     yield from _kafka_times(config.kafka)
     yield from _start(config.kafka)
     yield from _topics(config)
     yield from _servers(config.kafka)
+    yield from _ports(config)
     yield from _tls(config.kafka)
     yield from _sasl(config.kafka)
     yield from _sizes(config)
@@ -171,10 +174,11 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _page(config)
 
 
-def _ranges(config: Config) -> Iterator[Problem]:
+def ranges(config: Config) -> Iterator[Problem]:
+    """The values that are out of the range of their key."""
     for name, key in KEYS.items():
         value = value_of(config, name)
-        if isinstance(value, Seconds | Size) and key.low:
+        if isinstance(value, Rate | Seconds | Size) and key.low:
             parse = type(value).parse
             if not parse(key.low) <= value <= parse(key.high):
                 yield Problem(name, "is out of range", f"give {key.accepted()}")
@@ -216,6 +220,8 @@ def _start(kafka: KafkaConfig) -> Iterator[Problem]:
 
 
 def _topics(config: Config) -> Iterator[Problem]:
+    if twice := [name for name, count in Counter(config.kafka.topics).items() if count > 1]:
+        yield Problem("kafka.topics", f"names {twice[0]} more than once", "name each topic once")
     for key, names in {"kafka.topics": config.kafka.topics, "simulator.topic": (config.simulator.topic,)}.items():
         if any(len(name) > TOPIC_MAX for name in names):
             why = f"has a name of more than {TOPIC_MAX} characters, which leaves no room in object keys"
@@ -227,6 +233,18 @@ def _servers(kafka: KafkaConfig) -> Iterator[Problem]:
         port = server.rpartition(":")[2]
         if port.isdigit() and not 1 <= int(port) <= 65535:
             yield Problem("kafka.bootstrap_servers", f"has an invalid port in {server}", "give a port from 1 to 65535")
+
+
+def _ports(config: Config) -> Iterator[Problem]:
+    for name, key in KEYS.items():
+        url = value_of(config, name)
+        if key.words == "http(s)://host[:port]" and isinstance(url, str):
+            try:
+                wrong = urlsplit(url).port == 0
+            except ValueError:
+                wrong = True
+            if wrong:
+                yield Problem(name, "has an invalid host or port", "give http(s)://host[:port], a port from 1 to 65535")
 
 
 def _tls(kafka: KafkaConfig) -> Iterator[Problem]:
@@ -281,6 +299,8 @@ def _sizes(config: Config) -> Iterator[Problem]:
 
 def _sink(config: Config) -> Iterator[Problem]:
     sink, s3 = config.sink, config.s3
+    if s3.region is not None and parse_sink_url(sink.url).kind == "s3" and not _REGION.fullmatch(s3.region):
+        yield Problem("s3.region", "is not the name of a region", "give one such as eu-central-1")
     if why := _url_fault(sink.url):
         yield Problem("sink.url", why, "give s3://bucket, s3://bucket/prefix or the path of a directory")
     if sink.retry_initial > sink.retry_max:
@@ -295,6 +315,8 @@ def _sink(config: Config) -> Iterator[Problem]:
 
 
 def _warehouse(config: Config) -> Iterator[Problem]:
+    if config.warehouse.path is not None and (why := path_fault(config.warehouse.path)):
+        yield Problem("warehouse.path", why, "give the path of a file")
     if config.warehouse.queue_url and parse_sink_url(config.sink.url).kind != "s3":
         yield Problem(
             "warehouse.queue_url",
@@ -342,7 +364,7 @@ def snowflake_problems(snowflake: SnowflakeConfig, user: str = "a connection to 
 def _url_fault(url: str) -> str:
     """What is wrong with a sink's URL; "" if nothing is."""
     if "://" not in url:
-        return "" if url.isprintable() else "has characters that cannot be shown"
+        return path_fault(url)
     kind, bucket, folder, _ = parse_sink_url(url)
     prefix = folder.removesuffix("/")
     empty = url.endswith("//") or (folder and any(part in {"", ".", ".."} for part in prefix.split("/")))

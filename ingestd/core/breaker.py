@@ -1,10 +1,11 @@
 """The breaker stops the daemon when too many records are rejected: then more than the input is wrong."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Protocol
 
 from ingestd.core.records import TopicPartition
+from ingestd.core.rejections import Reason
 from ingestd.core.validation import Rejected
 
 
@@ -30,7 +31,8 @@ class Breaker:
         self._limits = limits
         self._rejected_max = limits.max_share * limits.window
         self._seen = 0
-        self._recent: deque[int] = deque()  # at which record count the window's rejected records came
+        self._recent: deque[tuple[int, Reason]] = deque()  # the window's rejected records: the record count, and why
+        self._examples: dict[Reason, str] = {}  # the last record of each reason
         self._in_a_row: dict[TopicPartition, int] = {}  # only partitions whose last record was rejected
         self._reason: str | None = None
 
@@ -41,23 +43,31 @@ class Breaker:
         for one in rejected:
             in_a_row = in_a_row + 1 if one.position == next_position else 1
             next_position = one.position + 1
-            self._count(partition, self._seen + one.position, in_a_row)
+            self._count(partition, self._seen + one.position, one, in_a_row)
         self._seen += total
         if in_a_row and next_position == total:
             self._in_a_row[partition] = in_a_row
         return self._reason
 
-    def _count(self, partition: TopicPartition, seen: int, in_a_row: int) -> None:
-        window = self._limits.window
-        self._recent.append(seen)
-        while self._recent[0] <= seen - window:
+    def _count(self, partition: TopicPartition, seen: int, one: Rejected, in_a_row: int) -> None:
+        window, max_share = self._limits.window, self._limits.max_share
+        self._recent.append((seen, one.reason))
+        self._examples[one.reason] = f"{partition} offset {one.record.offset}: {one.reason} at {one.path}"
+        while self._recent[0][0] <= seen - window:
             self._recent.popleft()
         if self._reason is not None:
             return
         if len(self._recent) > self._rejected_max:
-            self._reason = (
-                f"{len(self._recent)} of the last {window} records were rejected, "
-                f"more than breaker.max_share = {self._limits.max_share:g} allows"
-            )
+            of = f"first {seen + 1:,}" if seen < window else f"last {window:,}"
+            allowed = f"breaker.max_share = {max_share:g} of breaker.window = {window}"
+            why = f"{len(self._recent):,} of the {of} records were rejected, more than {allowed}"
         elif in_a_row >= self._limits.max_consecutive:
-            self._reason = f"{in_a_row} records in a row were rejected in {partition} (breaker.max_consecutive)"
+            why = f"{in_a_row:,} records in a row were rejected in {partition} (breaker.max_consecutive)"
+        else:
+            return
+        self._reason = f"{why}; {self._most_frequent()}"
+
+    def _most_frequent(self) -> str:
+        """The most frequent reason and an example of it. No values: they are the producer's data."""
+        ((reason, count),) = Counter(reason for _, reason in self._recent).most_common(1)
+        return f"{count:,} of them for {reason}, for example {self._examples[reason]}"

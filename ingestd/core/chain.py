@@ -71,6 +71,10 @@ class LogTruncated(Halt):
         self.log_epoch = log_epoch
 
 
+class LogChanged(Exception):
+    """Kafka has lost records that were read and have not landed, or has got back lost ones: what was read is void."""
+
+
 class Fork(NamedTuple):
     """Where a chain goes on after a truncation of the log."""
 
@@ -198,17 +202,16 @@ class ChainRules:
         has_more = read_up_to is not None and read_up_to > offset
         return Fork(Position(offset, "", self.stream_id, leader_epoch), truncated, chain_has_more=has_more)
 
-    def is_unread(self, fork: Fork, first: RecordRef) -> bool:
-        """Whether the first record from a fork on is one that was not read before.
+    def check_unread(self, fork: Fork, first: RecordRef) -> None:
+        """Raise ``LogChanged`` if the first record from a fork on may have been read before.
 
         The log may have got a lost epoch back while nothing came, by the election of the leader that had it.
         """
         epoch, lost = first.leader_epoch, fork.truncated.leader_epoch
-        if epoch is None or lost is None:
-            return False
-        if fork.truncated.log_epoch < epoch <= lost:
-            return False
-        return epoch != fork.position.leader_epoch or not fork.chain_has_more
+        if epoch is None or lost is None or fork.truncated.log_epoch < epoch <= lost:
+            raise LogChanged
+        if epoch == fork.position.leader_epoch and fork.chain_has_more:
+            raise LogChanged
 
     def no_common_epoch(self, truncated: LogTruncated) -> LogTruncated:
         """The halt where names do not tell up to where the log is the one that was read."""

@@ -1,20 +1,30 @@
 """The errors of ingestd: the class tells the caller what to do, the hint tells an operator."""
 
+from collections.abc import Sequence
+
 
 class IngestdError(Exception):
     """Base class. `hint` tells an operator the next step; empty if there is none."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
+        self.message = message
         self.hint = hint
 
     def __str__(self) -> str:
-        message = super().__str__()
-        return f"{message} ({self.hint})" if self.hint else message
+        return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
 class ConfigError(IngestdError):
     """The configuration cannot be used; names the key and the value. Exit code 2."""
+
+
+class ConfigErrors(ConfigError):
+    """Several errors of one configuration, to be mended together."""
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.errors = tuple(errors)
 
 
 class SourceError(IngestdError):

@@ -39,6 +39,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def address(host: str, port: int) -> str:
+    """A host and a port as URLs have them: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def clean(text: str) -> str:
     """Replaces characters that would control a terminal: names and errors come from outside."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from ingestd.config import model as config
-from ingestd.ops.http import JSON, HttpServer, respond
+from ingestd.ops.http import JSON, Handler, HttpServer, host_of, is_direct, respond
 from ingestd.ops.readiness import Status
 
 
@@ -17,6 +17,7 @@ class HealthServer(HttpServer):
     """Serves probes, scrapes and people, and the routes in `more`.
 
     Its own endpoints only show: no request changes anything, and no web page of another origin can read a response.
+    /metrics and /status check the Host header, because with DNS rebinding the origin would be the same.
     """
 
     def __init__(
@@ -26,15 +27,24 @@ class HealthServer(HttpServer):
         exposition: Callable[[], tuple[bytes, str]],
         more: Sequence[web.RouteDef] = (),
     ) -> None:
+        self._allowed_hosts = frozenset(it.lower() for it in (settings.host, *settings.allowed_hosts))
         self._snapshot = snapshot
         self._exposition = exposition
         own = [
             web.get("/livez", self._livez),
             web.get("/readyz", self._readyz),
-            web.get("/metrics", self._metrics),
-            web.get("/status", self._status),
+            web.get("/metrics", self._for_readers(self._metrics)),
+            web.get("/status", self._for_readers(self._status)),
         ]
         super().__init__(settings.host, settings.port, [*own, *more])
+
+    def _for_readers(self, handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            if is_direct(request) or host_of(request.headers.get("Host", "")) in self._allowed_hosts:
+                return await handler(request)
+            return respond(403, "use an IP address or localhost as the host name, or set health.allowed_hosts\n")
+
+        return guarded
 
     async def _livez(self, _: web.Request) -> web.Response:
         return respond(200, "alive\n")
@@ -44,8 +54,8 @@ class HealthServer(HttpServer):
         body = msgspec.json.encode({"ready": status.ready, "phase": status.phase, "reasons": status.reasons})
         return respond(200 if status.ready else 503, body + b"\n", JSON)
 
-    async def _metrics(self, _: web.Request) -> web.Response:
+    async def _metrics(self, _: web.Request) -> web.StreamResponse:
         return respond(200, *self._exposition())
 
-    async def _status(self, _: web.Request) -> web.Response:
+    async def _status(self, _: web.Request) -> web.StreamResponse:
         return respond(200, msgspec.json.encode(self._snapshot()) + b"\n", JSON)

@@ -3,21 +3,29 @@
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from ipaddress import IPv6Address, ip_address
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from ingestd.core.errors import ConfigError
+from ingestd.core.formatting import address
 
 MAX_CONNECTIONS = 64
 MAX_STREAMS = 8  # responses without an end, beside the connections above
-MAX_LINE_BYTES = 2048  # of the request line, and of one header
+MAX_OUTSIDE_STREAMS = 6  # of them to other hosts: the rest is for this one
+MAX_STREAMS_EACH = 3  # of them to one other host
+MAX_LINE_BYTES = 2048  # of the request line
+MAX_HEADER_BYTES = 8 << 10  # of one: a browser sends the cookies that other programs on this host have set, too
 MAX_HEADERS = 64
 DEADLINE_S = 10.0  # for a whole connection: connect, one request, the response; for each event of a stream
 STOP_WAIT_S = 1.0  # for handlers that still run when the server stops
 BACKLOG = 64
+NEXT_PORTS = 20  # that are tried where the port is in use
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -32,6 +40,42 @@ _http_log = logging.getLogger(f"{__name__}.http")
 _http_log.setLevel(logging.CRITICAL)
 
 log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def host_of(header: str) -> str:
+    """Returns the host of a Host header without its port; empty if the header is malformed."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_address(host: str) -> bool:
+    """Whether `host` is an IP address and no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this host under a name that no other can have."""
+    if host == "localhost":
+        return True
+    if not is_address(host):
+        return False
+    address = ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def is_direct(request: web.Request) -> bool:
+    """Whether the request names an IP address or localhost: a web page of another origin cannot, by DNS rebinding."""
+    host = host_of(request.headers.get("Host", ""))
+    return host == "localhost" or is_address(host)
 
 
 def respond(
@@ -87,21 +131,37 @@ class HttpServer:
     def paths(self) -> list[str]:
         return list(self._methods)
 
-    async def start(self) -> int:
-        """Listen. Returns the port, which matters where 0 is configured. ConfigError where it cannot listen."""
+    async def start(self, *, take_next: bool = False) -> int:
+        """Listen. Returns the port, which matters where 0 is configured. ConfigError where it cannot listen.
+
+        With `take_next` one of the next ports is used, and logged, where the port is in use.
+        """
         await self._runner.setup()
+        last = min(self._port + NEXT_PORTS, 65535) if take_next and self._port else self._port
+        for port in range(self._port, last + 1):
+            try:
+                self._listener = await self._listen(port)
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or port == last:
+                    await self._runner.cleanup()
+                    raise _cannot_listen(self._host, self._port, error) from error
+        assert self._listener is not None
+        taken: int = self._listener.sockets[0].getsockname()[1]
+        if self._port not in {0, taken}:
+            log.warning("port %d is in use; listening on port %d", self._port, taken)
+        return taken
+
+    async def _listen(self, port: int) -> asyncio.Server:
         server = self._runner.server
         assert server is not None
-        try:
-            # Not one of aiohttp's sites: they have no bound on connections and none on the time of a request.
-            self._listener = await asyncio.get_running_loop().create_server(
-                lambda: _Connection(self._connections, self._streams, server), self._host, self._port, backlog=BACKLOG
-            )
-        except OSError as error:
-            await self._runner.cleanup()
-            raise _cannot_listen(self._host, self._port, error) from error
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return port
+        # Not one of aiohttp's sites: they have no bound on connections and none on the time of a request.
+        where: dict[str, Any] = {"host": self._host, "port": port}
+        if self._host == "::":
+            where = {"sock": _both_families(port)}
+        return await asyncio.get_running_loop().create_server(
+            lambda: _Connection(self._connections, self._streams, server), backlog=BACKLOG, **where
+        )
 
     async def stop(self) -> None:
         """Close the port and all connections. Without effect when it was not started."""
@@ -145,12 +205,21 @@ async def _ignore_expect(_: web.Request) -> None:
     """No "100 Continue": bodies are not read."""
 
 
+def _both_families(port: int) -> socket.socket:
+    """A socket that takes IPv4 and IPv6, which asyncio's own for "::" does not; IPv4 alone where there is no IPv6."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
+    log.warning("this host has no IPv6: health.host = :: listens on 0.0.0.0 only")
+    return socket.create_server(("0.0.0.0", port), backlog=BACKLOG)  # noqa: S104 - it was asked for
+
+
 def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
-    where = f"cannot listen on {host}:{port}"
+    where = f"cannot listen on {address(host, port)}"
     if error.errno == errno.EADDRINUSE:
         return ConfigError(
             f"health.port = {port}: {where}, the port is in use",
-            hint="choose another, or 0 for any free one, or set health.enabled = false",
+            hint="choose another, or any free one with --set health.port=0 or INGESTD__HEALTH__PORT=0, "
+            "or set health.enabled = false",
         )
     if error.errno in {errno.EACCES, errno.EPERM}:
         return ConfigError(f"health.port = {port}: {where}: {error.strerror}", hint="choose a port above 1023")
@@ -162,7 +231,7 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
 class _Connection(web.RequestHandler):
     """A client's connection, which ends at its deadline. aiohttp alone waits for ever for a first request."""
 
-    __slots__ = ("_client", "_connections", "_deadline", "_streams")
+    __slots__ = ("_client", "_connections", "_deadline", "_peer", "_streams")
 
     def __init__(self, connections: "dict[_Connection, None]", streams: "set[_Connection]", server: web.Server) -> None:
         super().__init__(
@@ -171,29 +240,42 @@ class _Connection(web.RequestHandler):
             access_log=_http_log,
             logger=_http_log,
             max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
             lingering_time=0,
         )
         self._connections = connections
         self._streams = streams
         self._client: asyncio.Transport | None = None
+        self._peer = ""  # its IP address; empty while it is not connected
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._connections[self] = None
         self._client = cast(asyncio.Transport, transport)
+        self._peer = (transport.get_extra_info("peername") or ("",))[0]
         self._deadline = asyncio.get_running_loop().call_later(DEADLINE_S, self.abort)
         if len(self._connections) > MAX_CONNECTIONS:
             # The oldest is closed: it had time for its request, and idle connections must not keep probes out.
-            next(iter(self._connections)).abort()
+            # Other hosts come first, so that they cannot close a connection of this one.
+            outside = (it for it in self._connections if it.is_outside)
+            next(outside, next(iter(self._connections))).abort()
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the client is on another host."""
+        return not is_loopback(self._peer)
 
     def become_stream(self) -> bool:
         """Lift the deadline. False where there are as many streams as there may be."""
         # Not the oldest is closed, as with connections: its client would come back, and so on in a circle.
         if len(self._streams) >= MAX_STREAMS:
             return False
+        if self.is_outside:
+            others = [it._peer for it in self._streams if it.is_outside]
+            if len(others) >= MAX_OUTSIDE_STREAMS or others.count(self._peer) >= MAX_STREAMS_EACH:
+                return False
         self._forget()
         self._streams.add(self)
         return True

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 import msgspec
 
 from ingestd.core.batch import Batch, EncodedBatch, ObjectName, RecordRef
-from ingestd.core.chain import ChainRules, Fork, LogTruncated, Neighbours
+from ingestd.core.chain import ChainRules, Fork, LogChanged, LogTruncated, Neighbours
 from ingestd.core.flush_policy import FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import LogRange, Position
@@ -186,12 +186,21 @@ class ChainObjects:
         return None
 
     async def _beginning(self, leader_epoch: int, position: Position, first: RecordRef) -> int:
-        """Where the leader epoch of `first` begins in the log, which is at or after a position in an earlier epoch."""
+        """Where the leader epoch of `first` begins in the log, which is at or after a position in an earlier epoch.
+
+        Raises ``LogChanged`` where the log has lost that epoch since `first` was read.
+        """
         while True:
-            end = await self._source.epoch_end(self._partition, leader_epoch - 1)
-            if end is None or position.offset <= end.end <= first.offset:
-                return position.offset if end is None else end.end
+            before = await self._source.epoch_end(self._partition, leader_epoch - 1)
+            # In this order: as long as the log has the epoch, the one before it ends where that begins.
+            end = await self._source.epoch_end(self._partition, leader_epoch)
+            if before is None or end is None:
+                return position.offset
+            if end.epoch == leader_epoch and position.offset <= before.end <= first.offset:
+                return before.end
             await self._check_epoch(self._rules.boundary(position.offset, position.leader_epoch))
+            if 0 <= end.epoch < leader_epoch:
+                raise LogChanged
             # A broker that does not know yet that another one is the leader.
             await asyncio.sleep(LOG_END_INTERVAL_S)
 

@@ -28,6 +28,11 @@ from ingestd.pipeline.partition_writer import PartitionWriter
 CHUNK_BYTES = 1 << 20  # of values that are decoded at once: bounds how long the loop is blocked, however large they are
 PROGRESS_INTERVAL_S = 1.0
 
+_BREAKER_HINT = (
+    "fix the producer, or name the model of these events in events.model and try it on the topic with `ingestd check`; "
+    "then restart: the records are read again"
+)
+
 
 class Pipeline:
     """Runs until the source ends. It is the source's ``Listener``."""
@@ -162,7 +167,7 @@ class Pipeline:
             if validated.rejected:
                 self._metrics.rejected(Counter(it.reason for it in validated.rejected))
             if reason := self._breaker.observe(writer.partition, len(chunk), validated.rejected):
-                raise BreakerOpen(reason, hint="fix the producer or the model, then restart: they are read again")
+                raise BreakerOpen(reason, hint=_BREAKER_HINT)
             await writer.compress_and_flush()
             if records:
                 await asyncio.sleep(0)  # none of the waits above needs to be one

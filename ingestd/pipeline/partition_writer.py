@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 
 from ingestd import __version__
 from ingestd.core.batch import Batch, EncodedBatch, RecordRef
-from ingestd.core.chain import ChainPolicy, ChainRules, Fork, Halt, LogTruncated, PartitionState
+from ingestd.core.chain import ChainPolicy, ChainRules, Fork, Halt, LogChanged, LogTruncated, PartitionState
 from ingestd.core.flush_policy import FlushPolicy, FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
@@ -195,6 +195,9 @@ class PartitionWriter:
             except LogTruncated as truncated:
                 fork = await self._fork_after(truncated)
                 position = fork.position
+            except LogChanged:
+                self._metrics.released(self.partition, self.buffer.reset())
+                position = fork = None
 
     async def _load(self) -> Position:
         # Before anything that is asked by the topic's name: a topic that is created again from now on is noticed.
@@ -228,10 +231,8 @@ class PartitionWriter:
         # Offsets that retention removed are behind the records of that epoch.
         self._source.seek(self.partition, resume_at, self._leader_epoch if resume_at == start else None)
         first = await self._first_record()
-        if fork is not None and not self._rules.is_unread(fork, first):
-            self._metrics.released(self.partition, self.buffer.reset())
-            return await self._load()
         if fork is not None:
+            self._rules.check_unread(fork, first)
             winner = await self._objects.next_after_truncation(start, first)
         else:
             winner = await self._objects.next(position, first, log_range)

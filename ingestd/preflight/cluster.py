@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -110,8 +111,8 @@ def security(kafka: KafkaConfig) -> CheckFinding:
 
 
 def is_local(server: str) -> bool:
-    """Whether host:port is on this machine."""
-    return server.rpartition(":")[0].strip("[]") in {"127.0.0.1", "localhost", "::1"}
+    """Whether host:port, or a host alone, is on this machine."""
+    return urlsplit(f"//{server}").hostname in {"127.0.0.1", "localhost", "::1"}
 
 
 def servers(found: Mapping[str, str | SourceError]) -> Iterator[CheckFinding]:

@@ -1,10 +1,12 @@
 """What `ingestd check` says of settings that are valid and do not go together. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ingestd.capacity.estimate import DAY_S, Estimate
 from ingestd.config.model import Config
 from ingestd.config.types import Size
+from ingestd.config.validate import variable
+from ingestd.core.aws_region import REGION_VARIABLES, region_variable
 from ingestd.core.batch import Batch
 from ingestd.core.formatting import number, size
 from ingestd.core.sink_url import parse_sink_url
@@ -77,6 +79,23 @@ def _risks(config: Config) -> Iterator[CheckFinding]:
     if config.sink.delivery != "exactly-once":
         seen = "sink.delivery = at-least-once: a crash or a rebalance at the wrong moment writes rows twice"
         yield note("settings.delivery", seen, "remove duplicates downstream, by topic, partition and offset")
+
+
+def region(config: Config, origin: str, environ: Mapping[str, str]) -> Iterator[CheckFinding]:
+    """Which region the requests to S3 are signed for, who set it, and which other setting it overrides."""
+    if parse_sink_url(config.sink.url).kind != "s3":
+        return
+    check, used = "settings.region", config.s3.region
+    if used is None:
+        yield ok(check, "s3.region is not set: AWS' configuration file gives it, else it is us-east-1")
+        return
+    seen = f"s3.region = {used} from {variable('s3.region') if origin == 'environment' else origin}"
+    others = [name for name in REGION_VARIABLES if environ.get(name, used) not in {"", used} and name != origin]
+    if not others:
+        yield ok(check, seen)
+        return
+    seen += "; not used: " + ", ".join(f"{name} = {environ[name]}" for name in others)
+    yield note(check, seen, "unset one, or set s3.region") if origin == region_variable(environ) else ok(check, seen)
 
 
 def memory(config: Config, partitions: int, members: int, found: Estimate | None) -> CheckFinding:

@@ -1,4 +1,4 @@
-"""Create-only writes: the test that the store honours them, and a write that finds out what holds a taken name."""
+"""Create-only writes: the test of the store, and a write that finds out what holds a taken name."""
 
 from collections.abc import Mapping
 
@@ -9,19 +9,30 @@ from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
 
 PROBE_KEY = ".ingestd/probe.gz"  # one key serves all starts, so that no litter is left
+_PROBE_METADATA = {"purpose": "create-only probe"}
 
 
 async def require_create_only(sink: Sink, retrier: SinkRetrier) -> None:
-    """Write the same key twice; ``ConfigError`` where the store overwrites it, as every promise rests on this."""
+    """Write the same key twice, and read the metadata that the store has of it: every promise rests on both.
+
+    ``ConfigError`` where the store overwrites the object, or does not keep its metadata.
+    """
     body = compress(b"").data
-    for _ in range(2):
-        if await retrier.call(sink.put_new, PROBE_KEY, body, {"purpose": "create-only probe"}) is Stored.EXISTS:
-            return
-    raise ConfigError(
-        f"the store at {sink.url} ignores If-None-Match: it has overwritten {PROBE_KEY}, "
-        "so two writers would lose rows",
-        hint='use a store with conditional writes, or ask for duplicates with sink.delivery = "at-least-once"',
-    )
+    found = await create_or_find(sink, retrier, PROBE_KEY, body, _PROBE_METADATA)
+    if found is None:
+        found = await create_or_find(sink, retrier, PROBE_KEY, body, _PROBE_METADATA)
+    if found is None:
+        raise ConfigError(
+            f"the store at {sink.url} ignores If-None-Match: it has overwritten {PROBE_KEY}, "
+            "so two writers would lose rows",
+            hint='use a store with conditional writes, or ask for duplicates with sink.delivery = "at-least-once"',
+        )
+    if any(found.metadata.get(name) != text for name, text in _PROBE_METADATA.items()):
+        raise ConfigError(
+            f"the store at {sink.url} does not keep user metadata (x-amz-meta-*): {PROBE_KEY} has lost it, "
+            "so a restart could not tell what was written",
+            hint="use a store and proxies that keep it; where the bucket is a copy without metadata, use a new bucket",
+        )
 
 
 async def create_or_find(

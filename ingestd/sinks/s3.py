@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 from botocore import exceptions as boto
 
 from ingestd.config.model import S3Config
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.stored import ObjectInfo, Stored
+from ingestd.ops.aws_session import new_session
 from ingestd.sinks.names import check_folder, check_key, check_metadata
 from ingestd.sinks.s3_errors import classify, http_status
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
 
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_TAKEN_STATUS = {304, 412}  # some stores answer a PUT with If-None-Match as if it were a GET
 _ATTEMPTS = 3  # of one call, inside botocore; the SinkRetrier repeats the call for ever
 
 
@@ -105,7 +106,7 @@ class S3Sink:
             try:
                 answer = await client.put_object(**request)
             except boto.ClientError as error:
-                if self._conditional and http_status(error) == 412:
+                if self._conditional and http_status(error) in _TAKEN_STATUS:
                     return Stored.EXISTS
                 raise
         # Something that answers 200 to everything is not a store: a login page, a health check, a wrong port.
@@ -202,7 +203,7 @@ class S3Sink:
 
     async def _open(self) -> _Connection:
         settings = self._settings
-        session = AioSession()
+        session = new_session()
         # Reading the description of the service is most of what a client costs, and it never changes.
         if self._loader is not None:
             session.register_component("data_loader", self._loader)

@@ -26,6 +26,15 @@ _FILE_HINT = (
 )
 KMS_HINT = "check s3.kms_key_id, that the key is enabled, and grant kms:GenerateDataKey and kms:Decrypt on it"
 _REGION_HINT = "set s3.region to the region of the bucket"
+_BAD_REGION_HINT = "set s3.region, AWS_REGION or AWS_DEFAULT_REGION to the name of a region, such as eu-central-1"
+_ENDPOINT_HINT = "correct s3.endpoint_url, or AWS_ENDPOINT_URL, to http(s)://host[:port]"
+_ROLE_HINT = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE must name a file with a token, and AWS_ROLE_ARN be the ARN of a role; both are read "
+    "again without a restart"
+)
+_AWS_CONFIG_HINT = "correct the AWS_* variable, or the profile in AWS' configuration or credentials file, that it names"
+_PROXY_HINT = "correct HTTPS_PROXY or HTTP_PROXY, or name the store in NO_PROXY"
+_NOT_S3_HINT = "what answers is no S3 store: correct s3.endpoint_url"
 _FULL_HINT = "the store is full: make room"
 _CREDENTIAL_CODES = {
     "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken", "InvalidClientTokenId",
@@ -39,7 +48,12 @@ HINTS = {
     ),
     # The answer to a HEAD has no body, so the code is the status.
     "400": f"a HEAD gives no reason; most often {_REGION_HINT}, or {_CREDENTIALS_HINT}",
+    "401": f"{_NOT_S3_HINT}, or give the proxy in front of it what it asks for",
     "403": "a HEAD of a free name needs s3:ListBucket on the bucket; wrong or expired credentials say the same",
+    "404": "create the bucket, or correct sink.url or s3.endpoint_url",
+    "405": _NOT_S3_HINT,
+    "407": _PROXY_HINT,
+    "413": "a proxy before the store refuses large bodies: raise its limit, or lower batch.bytes",
     "AccessDenied": "grant s3:PutObject and s3:GetObject on the objects and s3:ListBucket on the bucket",
     "InvalidBucketName": "correct sink.url",
     "NoSuchBucket": "create the bucket or correct sink.url",
@@ -93,14 +107,14 @@ def _from_answer(error: boto.ClientError, failed: str) -> SinkError:
     code = details.get("Code") or str(status)
     said = "" if code in _CREDENTIAL_CODES else _short(details.get("Message") or "")  # they may quote the credentials
     message = f"{failed}: {code}: {said}" if said else f"{failed}: {code}"
-    if code not in HINTS and _is_transient(code, status, error.operation_name):
+    missing = code in {"NoSuchKey", "404"} and error.operation_name == "GetObject"  # or not yet visible
+    if missing or (code not in HINTS and _is_transient(code, status)):
         return SinkUnavailable(message, code=code)
     return SinkForbidden(message, code=code, hint=_hint(code, error.operation_name))
 
 
-def _is_transient(code: str, status: int, operation: str) -> bool:
-    missing = code in {"NoSuchKey", "404"} and operation == "GetObject"
-    return status >= 500 or status in _TRANSIENT_STATUS or code in _TRANSIENT or "Throttl" in code or missing
+def _is_transient(code: str, status: int) -> bool:
+    return status >= 500 or status in _TRANSIENT_STATUS or code in _TRANSIENT or "Throttl" in code
 
 
 def _hint(code: str, operation: str) -> str:
@@ -113,11 +127,43 @@ def _hint(code: str, operation: str) -> str:
     return HINTS.get(code, "look the code up in the documentation of the store; the call is repeated meanwhile")
 
 
+#: Errors of the client's set-up, which have nothing to do with credentials.
+_SETUP_HINTS: tuple[tuple[tuple[type[boto.BotoCoreError], ...], str], ...] = (
+    ((boto.InvalidRegionError, boto.NoRegionError), _BAD_REGION_HINT),
+    ((boto.EndpointResolutionError,), _ENDPOINT_HINT),
+    ((boto.InvalidProxiesConfigError,), _PROXY_HINT),
+    (
+        (
+            boto.ConfigNotFound, boto.ConfigParseError, boto.InvalidConfigError, boto.InvalidDefaultsMode,
+            boto.InvalidRetryConfigurationError, boto.InvalidS3AddressingStyleError,
+            boto.InvalidSTSRegionalEndpointsConfigError, boto.ProfileNotFound,
+        ),
+        _AWS_CONFIG_HINT,
+    ),
+)  # fmt: skip
+
+
+def _local_hint(cause: BaseException | None) -> str:
+    """What to correct on this machine where no request was sent; "" where the network is the cause."""
+    if getattr(cause, "library", None) in {"PEM", "X509"}:  # of OpenSSL
+        return "AWS_CA_BUNDLE must name a file of certificates"
+    return _PROXY_HINT if isinstance(cause, boto.InvalidProxiesConfigError) else ""
+
+
+def _client_hint(error: boto.BotoCoreError) -> str:
+    if isinstance(error, boto.ParamValidationError):
+        of_a_role = re.search(r"WebIdentityToken|RoleArn|RoleSessionName", str(error))
+        return _ROLE_HINT if of_a_role else "a defect of ingestd: please report it"
+    return next((hint for kinds, hint in _SETUP_HINTS if isinstance(error, kinds)), _CREDENTIALS_HINT)
+
+
 def _from_client(error: boto.BotoCoreError, failed: str) -> SinkError:
     """An error of the client: no answer, no usable answer, or nothing was sent."""
     code = type(error).__name__
     said = _short(str(error))
     match error:
+        case boto.HTTPClientError() if hint := _local_hint(error.__context__):
+            return SinkForbidden(f"{failed}: {said}", code=code, hint=hint)
         case boto.SSLError():
             hint = "make the certificate trusted (AWS_CA_BUNDLE names a file of authorities)"
             return SinkForbidden(f"{failed}: {said}", code=code, hint=hint)
@@ -135,9 +181,7 @@ def _from_client(error: boto.BotoCoreError, failed: str) -> SinkError:
             # Its text can be what a credential process printed.
             provider = error.kwargs.get("provider")
             return SinkForbidden(f"{failed}: no credentials from {provider}", code=code, hint=_CREDENTIALS_HINT)
-        case boto.ParamValidationError():
-            return SinkForbidden(f"{failed}: {said}", code=code, hint="a defect of ingestd: please report it")
-    return SinkForbidden(f"{failed}: {said}", code=code, hint=_CREDENTIALS_HINT)
+    return SinkForbidden(f"{failed}: {said}", code=code, hint=_client_hint(error))
 
 
 def _unreadable(error: OSError, failed: str) -> SinkError:

@@ -1,5 +1,6 @@
 """AWS documents: the policy of Snowflake's role, the bucket's notification, policy and life cycle. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ def bucket_policy(location: StageLocation, role_arn: str, *, exactly_once: bool)
     """The policy of a bucket that has none. Lets the role read, which a role of another account needs."""
     statements: list[dict[str, Any]] = []
     if exactly_once:
-        folders = [location.root + folder for folder in (EVENTS, QUARANTINE, OWN, REQUEUED)]
+        folders = [_pattern(location.root) + folder for folder in (EVENTS, QUARANTINE, OWN, REQUEUED)]
         statements.append(
             {
                 "Sid": "EachNameIsWrittenOnce",
@@ -109,20 +110,25 @@ def merged(present: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any
     return {**present, "QueueConfigurations": [*others, *ours["QueueConfigurations"]]}
 
 
+def _pattern(prefix: str) -> str:
+    """`prefix` as a policy matches it literally: in a policy, "*" and "?" stand for any characters."""
+    return re.sub(r"[*?$]", r"${\g<0>}", prefix)
+
+
 def _reading(location: StageLocation) -> list[dict[str, Any]]:
     return [
         {
             "Sid": "ReadEvents",
             "Effect": "Allow",
             "Action": ["s3:GetObject", "s3:GetObjectVersion"],
-            "Resource": f"{location.arn}/{location.events}*",
+            "Resource": f"{location.arn}/{_pattern(location.events)}*",
         },
         {
             "Sid": "ListEvents",
             "Effect": "Allow",
             "Action": "s3:ListBucket",
             "Resource": location.arn,
-            "Condition": {"StringLike": {"s3:prefix": f"{location.events}*"}},
+            "Condition": {"StringLike": {"s3:prefix": f"{_pattern(location.events)}*"}},
         },
         {"Sid": "FindBucket", "Effect": "Allow", "Action": "s3:GetBucketLocation", "Resource": location.arn},
     ]

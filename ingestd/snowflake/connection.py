@@ -88,7 +88,9 @@ def load_connector() -> ModuleType:
     try:
         import snowflake.connector  # noqa: PLC0415  an extra
     except ImportError:
-        raise ConfigError("the Snowflake connector is missing", hint='pip install "ingestd[snowflake]"') from None
+        raise ConfigError(
+            "the Snowflake connector is missing", hint="pip install snowflake-connector-python 'pyjwt[crypto]'"
+        ) from None
     return snowflake.connector
 
 

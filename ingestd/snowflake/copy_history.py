@@ -8,7 +8,7 @@ import msgspec
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake.connection import StatementResult
-from ingestd.snowflake.table import qualified
+from ingestd.snowflake.table import object_name, qualified
 
 HISTORY_AGE = timedelta(days=14)  # how far back COPY_HISTORY goes
 REFRESH_AGE = timedelta(days=7)  # how far back ALTER PIPE ... REFRESH looks
@@ -96,7 +96,7 @@ def query(snowflake: SnowflakeConfig, start: datetime, end: datetime) -> str:
     table = qualified(snowflake, snowflake.table).upper()
     times = f"START_TIME => {_time(start)}, END_TIME => {_time(end)}"
     arguments = f"TABLE_NAME => '{table}', {times}"
-    function = f"{snowflake.database}.INFORMATION_SCHEMA.COPY_HISTORY({arguments})"
+    function = f"{object_name(snowflake.database)}.INFORMATION_SCHEMA.COPY_HISTORY({arguments})"
     return f"SELECT {', '.join(_COLUMNS)} FROM TABLE({function}) LIMIT {MAX_LINES}"  # noqa: S608  checked names
 
 

@@ -11,7 +11,16 @@ from ingestd.snowflake.features import SCORE, relations
 from ingestd.snowflake.pipe import CHANGING, STYLES, Style, create_pipe, errors_name, file_format_name
 from ingestd.snowflake.stage_location import StageLocation
 from ingestd.snowflake.statements import Statement
-from ingestd.snowflake.table import Column, create_table, deduplicated, definition, identifier, literal, qualified
+from ingestd.snowflake.table import (
+    Column,
+    create_table,
+    deduplicated,
+    definition,
+    identifier,
+    literal,
+    object_name,
+    qualified,
+)
 
 ACCOUNTADMIN, USERADMIN, SYSADMIN = "ACCOUNTADMIN", "USERADMIN", "SYSADMIN"
 
@@ -19,8 +28,8 @@ ACCOUNTADMIN, USERADMIN, SYSADMIN = "ACCOUNTADMIN", "USERADMIN", "SYSADMIN"
 def roles(snowflake: SnowflakeConfig) -> Iterator[Statement]:
     """The roles, granted to SYSADMIN so that it can manage every object."""
     for role, comment in (
-        (snowflake.loader_role, "Owns the pipe of ingestd, and watches it"),
-        (snowflake.reader_role, "Reads the events of ingestd"),
+        (object_name(snowflake.loader_role), "Owns the pipe of ingestd, and watches it"),
+        (object_name(snowflake.reader_role), "Reads the events of ingestd"),
     ):
         yield Statement(f"role {role}", f"CREATE ROLE IF NOT EXISTS {role} COMMENT = {literal(comment)}", USERADMIN)
         yield Statement(f"{role} to {SYSADMIN}", f"GRANT ROLE {role} TO ROLE {SYSADMIN}", USERADMIN)
@@ -28,8 +37,8 @@ def roles(snowflake: SnowflakeConfig) -> Iterator[Statement]:
 
 def database(snowflake: SnowflakeConfig) -> Iterator[Statement]:
     """Database and schema with their grants."""
-    name, loader, reader = snowflake.database, snowflake.loader_role, snowflake.reader_role
-    schema = f"{name}.{snowflake.schema}"
+    name, loader, reader = object_name(snowflake.database), snowflake.loader_role, snowflake.reader_role
+    schema = f"{name}.{object_name(snowflake.schema)}"
     yield Statement(f"database {name}", f"CREATE DATABASE IF NOT EXISTS {name}", SYSADMIN)
     yield Statement(f"schema {schema}", f"CREATE SCHEMA IF NOT EXISTS {schema}", SYSADMIN)
     for role in (loader, reader):
@@ -38,12 +47,12 @@ def database(snowflake: SnowflakeConfig) -> Iterator[Statement]:
     yield _grant("CREATE PIPE", f"SCHEMA {schema}", loader)
     if snowflake.compute:
         comment = "`ingestd snowflake reconcile` needs a warehouse; the pipe does not."
-        yield _grant("USAGE", f"WAREHOUSE {snowflake.compute}", loader, comment)
+        yield _grant("USAGE", f"WAREHOUSE {object_name(snowflake.compute)}", loader, comment)
 
 
 def storage(snowflake: SnowflakeConfig, location: StageLocation) -> Iterator[Statement]:
     """The integration that reads the bucket. Needs ACCOUNTADMIN, or a role with CREATE INTEGRATION."""
-    name = snowflake.integration
+    name = object_name(snowflake.integration)
     yield Statement(
         f"storage integration {name}",
         f"CREATE STORAGE INTEGRATION IF NOT EXISTS {name}\n"
@@ -128,7 +137,7 @@ def table(
 
 def _stage(snowflake: SnowflakeConfig, location: StageLocation) -> Statement:
     name = qualified(snowflake, snowflake.stage)
-    access = f"STORAGE_INTEGRATION = {snowflake.integration}"
+    access = f"STORAGE_INTEGRATION = {object_name(snowflake.integration)}"
     comment = "The slash at the end of the URL keeps out longer names, such as events-old/."
     if location.endpoint:
         access = (
@@ -156,7 +165,8 @@ def pipe(snowflake: SnowflakeConfig, columns: Sequence[Column], style: Style) ->
     )
     is_notified = snowflake.delivery == "notification"
     comment = "The bucket must notify the queue in notification_channel." if is_notified else ""
-    show = f"SHOW PIPES LIKE {literal(snowflake.pipe)} IN SCHEMA {snowflake.database}.{snowflake.schema}"
+    schema = f"{object_name(snowflake.database)}.{object_name(snowflake.schema)}"
+    show = f"SHOW PIPES LIKE {literal(snowflake.pipe)} IN SCHEMA {schema}"
     yield Statement(f"state of {name}", show, snowflake.loader_role, comment, describes="pipe")
 
 
@@ -192,7 +202,8 @@ def predictions(snowflake: SnowflakeConfig) -> Iterator[Statement]:
         options, comment = " COPY GRANTS", f"{relation.comment}."
         if relation.kind == "dynamic table":
             # A query with CURRENT_TIMESTAMP cannot be refreshed incrementally.
-            options = f"\n    TARGET_LAG = '1 minute'\n    WAREHOUSE = {snowflake.compute}\n    REFRESH_MODE = FULL"
+            warehouse = object_name(snowflake.compute)
+            options = f"\n    TARGET_LAG = '1 minute'\n    WAREHOUSE = {warehouse}\n    REFRESH_MODE = FULL"
             comment += " Refreshes keep the warehouse running while events arrive: a longer TARGET_LAG costs less."
         yield Statement(
             f"{relation.kind} {name}",
@@ -204,4 +215,5 @@ def predictions(snowflake: SnowflakeConfig) -> Iterator[Statement]:
 
 
 def _grant(privilege: str, on: str, to: str, comment: str = "", *, role: str = SYSADMIN) -> Statement:
+    to = object_name(to)
     return Statement(f"{privilege} on {on} to {to}", f"GRANT {privilege} ON {on} TO ROLE {to}", role, comment)

@@ -11,7 +11,7 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake.bucket import QUEUE_ARN
 from ingestd.snowflake.pipe import CHANGING, Style, copy
 from ingestd.snowflake.stage_location import StageLocation
-from ingestd.snowflake.table import TEXT_MAX, Column, identifier, literal, qualified
+from ingestd.snowflake.table import TEXT_MAX, Column, identifier, literal, object_name, qualified
 
 _PARTS = re.compile(r"(\w+)(?:\((\d+)(?:,(\d+))?\))?")
 
@@ -25,7 +25,7 @@ class Drift(NamedTuple):
 
 def of_storage(properties: Mapping[str, str], snowflake: SnowflakeConfig, location: StageLocation) -> Iterator[Drift]:
     """Compare the output of DESC INTEGRATION."""
-    name, alter = snowflake.integration, f"ALTER STORAGE INTEGRATION {snowflake.integration} SET"
+    name, alter = snowflake.integration, f"ALTER STORAGE INTEGRATION {object_name(snowflake.integration)} SET"
     allowed = [it.strip() for it in properties.get("STORAGE_ALLOWED_LOCATIONS", "").split(",") if it.strip()]
     if not any(it == "*" or location.url.startswith(it) for it in allowed):
         locations = ", ".join(map(literal, [*allowed, location.url]))

@@ -5,7 +5,16 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ingestd.config.model import SnowflakeConfig
-from ingestd.snowflake.table import FILE_NAME, FILE_ROW_NUMBER, LOADED_AT, Column, identifier, literal, qualified
+from ingestd.snowflake.table import (
+    FILE_NAME,
+    FILE_ROW_NUMBER,
+    LOADED_AT,
+    Column,
+    identifier,
+    is_reserved,
+    literal,
+    qualified,
+)
 
 Style = Literal["select", "match"]
 
@@ -83,7 +92,7 @@ def _value(column: Column) -> str:
         source = _METADATA[column.name]
         return f"CONVERT_TIMEZONE('UTC', {source})::TIMESTAMP_NTZ" if column.name == LOADED_AT else source
     path = column.path
-    if not re.fullmatch(r"[A-Za-z_]\w*", path, re.ASCII):
+    if not re.fullmatch(r"[A-Za-z_]\w*", path, re.ASCII) or is_reserved(path):
         path = '"' + path.replace('"', '""') + '"'
     return f"$1:{path}{_cast(column.type)}"
 

@@ -12,7 +12,6 @@ from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
 from ingestd.ops.detached_thread import run_detached
 from ingestd.ops.http_client import HttpFailure, post
-from ingestd.snowflake.table import qualified
 from ingestd.snowflake.token import LIFETIME, token
 
 MAX_FILES = 5000  # in one request
@@ -39,7 +38,7 @@ class PipeEndpoint:
         self._renew_at = 0.0
         host = settings.host or f"{settings.account}.snowflakecomputing.com"
         # The path is case-sensitive; names that were created without quotes are upper case.
-        pipe = qualified(settings, settings.pipe).upper()
+        pipe = f"{settings.database}.{settings.schema}.{settings.pipe}".upper()
         self._url = f"{settings.protocol}://{host}/v1/data/pipes/{pipe}/insertFiles"
 
     async def submit(self, files: Sequence[str]) -> None:

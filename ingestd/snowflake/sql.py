@@ -9,7 +9,7 @@ from ingestd.snowflake import bucket, ddl
 from ingestd.snowflake.pipe import Style
 from ingestd.snowflake.stage_location import StageLocation, stage_location
 from ingestd.snowflake.statements import Document, SetupPart
-from ingestd.snowflake.table import columns, qualified
+from ingestd.snowflake.table import columns, object_name, qualified
 
 _KEY = (
     "Create the daemon's user yourself: CREATE USER ... TYPE = SERVICE DEFAULT_ROLE = {loader} RSA_PUBLIC_KEY = '...', "
@@ -34,7 +34,7 @@ def setup(config: Config, model: Model, style: Style) -> tuple[SetupPart, ...]:
     snowflake, rows = config.snowflake, columns(model)
     common = {column.name for column in columns(make_model())}
     own = [column for column in rows if column.name not in common]
-    loader = snowflake.loader_role
+    loader = object_name(snowflake.loader_role)
     parts = [
         SetupPart("1-roles.sql", "Roles.", _KEY.format(loader=loader), [*ddl.roles(snowflake)]),
         SetupPart("2-database.sql", "Database and schema, with their grants.", "", [*ddl.database(snowflake)]),

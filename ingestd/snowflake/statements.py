@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from ingestd.snowflake.table import object_name
+
 _WIDTH = 110  # columns of a comment
 
 
@@ -45,7 +47,7 @@ def script(part: SetupPart) -> str:
         lines.append("")
         if statement.role != role:
             role = statement.role
-            lines += [f"USE ROLE {role};", ""]
+            lines += [f"USE ROLE {object_name(role)};", ""]
         if statement.comment:
             lines += _comment(statement.comment)
         lines.append(f"{statement.text};")

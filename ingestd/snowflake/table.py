@@ -43,7 +43,7 @@ _LOAD = {
     FILE_ROW_NUMBER: (_INTEGER, "Row in that object, from 1"),
     LOADED_AT: (_TIME, "When the load of the object began, UTC"),
 }
-# Words that Snowflake accepts as a column's name only in quotes.
+# Words that Snowflake accepts as a name only in quotes; the last line has those that sqlglot reads only so.
 _RESERVED = frozenset(
     re.findall(
         r"\w+",
@@ -52,7 +52,8 @@ _RESERVED = frozenset(
         false following for from full grant group gscluster having ilike in increment inner insert intersect into is
         issue join lateral left like localtime localtimestamp minus natural not null of on or order organization
         qualify regexp revoke right rlike row rows sample schema select set some start table tablesample then to
-        trigger true try_cast union unique update using values view when whenever where with""",
+        trigger true try_cast union unique update using values view when whenever where with
+        fetch notnull outer""",
     )
 )
 
@@ -119,12 +120,21 @@ def definition(column: Column) -> str:
 
 def qualified(snowflake: SnowflakeConfig, name: str) -> str:
     """`name` with its database and schema."""
-    return f"{snowflake.database}.{snowflake.schema}.{name}"
+    return ".".join(map(object_name, (snowflake.database, snowflake.schema, name)))
+
+
+def object_name(name: str) -> str:
+    """The name of a configured object: as it was given; quoted in upper case, the same object, if it is reserved."""
+    return f'"{name.upper()}"' if is_reserved(name) else name
+
+
+def is_reserved(word: str) -> bool:
+    return word.lower() in _RESERVED
 
 
 def identifier(name: str) -> str:
     """A column's name in SQL: lower case; quoted in upper case, the same column, if it needs quotes."""
-    if _UNQUOTED.fullmatch(name) and name not in _RESERVED:
+    if _UNQUOTED.fullmatch(name) and not is_reserved(name):
         return name
     return '"' + name.upper().replace('"', '""') + '"'
 

@@ -20,7 +20,7 @@ def token(settings: SnowflakeConfig, now: datetime) -> str:
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     except ImportError:
         raise ConfigError(
-            "a package of the snowflake extra is missing", hint='pip install "ingestd[snowflake]"'
+            "a package of the snowflake extra is missing", hint="pip install snowflake-connector-python 'pyjwt[crypto]'"
         ) from None
     file = settings.private_key_file or ""
     passphrase = settings.private_key_passphrase

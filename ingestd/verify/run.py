@@ -110,7 +110,7 @@ async def _require_access(sink: Sink, retrier: SinkRetrier, layout: ObjectKeys) 
 
 def _topics(settings: Settings, options: VerifyOptions) -> frozenset[str] | None:
     """The topics to verify; None for all in the sink, where Kafka is not used and the user named no topic."""
-    config, origins = settings
+    config, origins = settings.config, settings.origins
     if (options.objects_only or config.source != "kafka") and origins["kafka.topics"] == "default":
         return None
     return frozenset(config.kafka.topics)

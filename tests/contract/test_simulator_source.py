@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestd.config.model import EventsConfig, SimulatorConfig
-from ingestd.config.types import Seconds
+from ingestd.config.types import Rate, Seconds
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.events import load_model
 from ingestd.core.records import PlainRecord, Position, TopicPartition
@@ -41,7 +41,7 @@ class TestSimulatorSource(SourceContract):
 
     @pytest.fixture
     async def world(self) -> AsyncIterator[World]:
-        config, listener = SimulatorConfig(rate=0), RecordingListener()
+        config, listener = SimulatorConfig(rate=Rate(0)), RecordingListener()
         source = SimulatorSource(config)
 
         async def append(partition: TopicPartition, values: Sequence[bytes]) -> None:
@@ -93,7 +93,7 @@ class Running:
 
 
 async def test_makes_nothing_before_every_partition_is_sought() -> None:
-    source = SimulatorSource(SimulatorConfig(rate=0))
+    source = SimulatorSource(SimulatorConfig(rate=Rate(0)))
     await source.start(RecordingListener())
     source.seek(P0, 0)
     assert await source.fetch() == {}
@@ -104,7 +104,7 @@ async def test_makes_nothing_before_every_partition_is_sought() -> None:
 
 
 async def test_live_events_come_at_the_rate_and_are_stamped_with_the_time_that_passed() -> None:
-    running = await Running(SimulatorConfig(rate=600)).start()
+    running = await Running(SimulatorConfig(rate=Rate(600))).start()
     assert len(await running.timestamps()) == 1  # at once, so that a slow demo begins with something
     running.pass_time(2)
     times = await running.timestamps()
@@ -115,14 +115,14 @@ async def test_live_events_come_at_the_rate_and_are_stamped_with_the_time_that_p
 
 
 async def test_a_long_stall_is_caught_up_with_in_part() -> None:
-    running = await Running(SimulatorConfig(rate=600)).start()
+    running = await Running(SimulatorConfig(rate=Rate(600))).start()
     await running.timestamps()
     running.pass_time(3600)
     assert len(await running.timestamps()) == 51  # five seconds, and one that may have been nearly due
 
 
 async def test_goes_on_where_the_wall_clock_is_set_back() -> None:
-    running = await Running(SimulatorConfig(rate=600)).start()
+    running = await Running(SimulatorConfig(rate=Rate(600))).start()
     await running.timestamps()
     running.pass_time(1)
     running.wall.now -= 60
@@ -130,13 +130,13 @@ async def test_goes_on_where_the_wall_clock_is_set_back() -> None:
 
 
 async def test_without_a_rate_every_fetch_is_full() -> None:
-    running = await Running(SimulatorConfig(rate=0)).start()
+    running = await Running(SimulatorConfig(rate=Rate(0))).start()
     for _ in range(3):
         assert len(await running.timestamps()) == MAX_EVENTS
 
 
 async def test_history_ends_with_the_present_and_by_itself() -> None:
-    running = await Running(SimulatorConfig(rate=60, history=Seconds(86_400))).start()
+    running = await Running(SimulatorConfig(rate=Rate(60), history=Seconds(86_400))).start()
     times: list[float] = []
     while (fetched := await running.source.fetch()) is not None:
         times += [record.timestamp / 1000 - START for records, _ in fetched.values() for record in records]
@@ -147,7 +147,7 @@ async def test_history_ends_with_the_present_and_by_itself() -> None:
 
 
 async def test_a_paused_partition_has_no_events_and_the_others_go_on() -> None:
-    running = await Running(SimulatorConfig(rate=0)).start()
+    running = await Running(SimulatorConfig(rate=Rate(0))).start()
     running.source.pause(P0)
     fetched = await running.source.fetch()
     assert fetched is not None
@@ -157,7 +157,7 @@ async def test_a_paused_partition_has_no_events_and_the_others_go_on() -> None:
 
 
 async def test_extends_the_log_of_an_earlier_run() -> None:
-    running = await Running(SimulatorConfig(rate=0)).start()
+    running = await Running(SimulatorConfig(rate=Rate(0))).start()
     running.source.seek(P0, 10**12)
     assert (await running.source.log_range(P0)).end > 10**12
     assert offsets(await Reader(running.source).take(P0, 2)) == [10**12, 10**12 + 1]
@@ -177,7 +177,7 @@ def test_refuses_a_configuration_before_anything_is_started() -> None:
 
 
 async def test_streams_the_same_messages_that_the_source_hands_out() -> None:
-    config = SimulatorConfig(rate=60, history=Seconds(3600), malformed=0.1, duplicate=0.1)
+    config = SimulatorConfig(rate=Rate(60), history=Seconds(3600), malformed=0.1, duplicate=0.1)
     running = await Running(config).start()
     expected = []
     while (fetched := await running.source.fetch()) is not None:
@@ -187,7 +187,7 @@ async def test_streams_the_same_messages_that_the_source_hands_out() -> None:
 
 
 async def test_a_stream_of_messages_ends_when_told_to() -> None:
-    stream = EventStream(SimulatorConfig(rate=0))
+    stream = EventStream(SimulatorConfig(rate=Rate(0)))
     count = 0
     async for _ in stream.messages():
         count += 1
@@ -196,7 +196,7 @@ async def test_a_stream_of_messages_ends_when_told_to() -> None:
 
 
 async def test_a_stream_lets_others_run() -> None:
-    stream = EventStream(SimulatorConfig(rate=0))
+    stream = EventStream(SimulatorConfig(rate=Rate(0)))
     stopper = asyncio.create_task(asyncio.sleep(0))
     stopper.add_done_callback(lambda _: stream.finish())
     async for _ in stream.messages():
@@ -230,7 +230,7 @@ async def made(stream: EventStream, clock: Clock, seconds: int) -> int:
 async def directed() -> tuple[EventStream, Clock]:
     """A stream of ten events a second, which has begun."""
     clock = Clock(START)
-    stream = EventStream(SimulatorConfig(rate=600), clock, clock)
+    stream = EventStream(SimulatorConfig(rate=Rate(600)), clock, clock)
     await stream.next()
     return stream, clock
 
@@ -273,7 +273,7 @@ async def test_bad_events_are_all_bad_and_come_once(directed: tuple[EventStream,
 
 async def test_what_is_left_undirected_is_what_it_always_was() -> None:
     clocks = Clock(START), Clock(START)
-    left, right = (EventStream(SimulatorConfig(rate=600), clock, clock) for clock in clocks)
+    left, right = (EventStream(SimulatorConfig(rate=Rate(600)), clock, clock) for clock in clocks)
     right.controls.burst(0.0)
     for _ in range(5):
         for clock in clocks:

@@ -75,11 +75,20 @@ def test_the_daemon_reads_what_the_values_say(
 
     assert config.kafka.bootstrap_servers == tuple(values["kafka"]["bootstrapServers"])
     assert config.sink.url == values["sink"]["url"]
-    assert (config.health.enabled, config.health.host, config.log.format) == (True, "0.0.0.0", "json")
+    assert (config.health.enabled, config.health.host, config.log.format) == (True, "::", "json")
     assert config.kafka.client_id == "ingestd-0"
     if "sasl" in values["kafka"]:
         assert config.kafka.security_protocol == "SASL_SSL"
         assert config.kafka.sasl_username == "from-a-secret"
+
+
+def test_the_user_can_be_left_to_the_cluster() -> None:
+    ids = {"runAsUser", "runAsGroup", "fsGroup"}
+    usual = pod(render(LEAST))["spec"]["securityContext"]
+    assert {key: usual[key] for key in ids} == dict.fromkeys(ids, 10001)
+    left = pod(render({**LEAST, "podSecurity": dict.fromkeys(ids)}))["spec"]["securityContext"]
+    assert left == {key: value for key, value in usual.items() if key not in ids}
+    assert left["runAsNonRoot"] is True
 
 
 def test_every_variable_is_a_key_of_the_daemon() -> None:
@@ -95,7 +104,7 @@ def test_what_the_chart_rests_on_cannot_be_set_otherwise_in_the_file(tmp_path: P
 
     config = effective(manifests, tmp_path)
 
-    assert (float(config.grace), config.health.host, config.health.port) == (60, "0.0.0.0", 9464)
+    assert (float(config.grace), config.health.host, config.health.port) == (60, "::", 9464)
     assert config.health.enabled
     assert config.kafka.group_id == "ingestd"
 

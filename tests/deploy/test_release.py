@@ -173,7 +173,7 @@ def test_without_the_extra_the_warehouse_names_what_to_install(clean: Path, tmp_
     for command in (["--source", "simulator", "--demo", "--sink", "data"], ["query", "SELECT 1"]):
         done = attempt(clean / "bin/ingestd", *command, cwd=tmp_path)
         assert done.returncode == 2
-        assert 'pip install "ingestd[demo]"' in done.stderr.replace("\\", "")
+        assert "pip install duckdb sqlglot" in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

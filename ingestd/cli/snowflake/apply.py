@@ -25,7 +25,7 @@ from ingestd.snowflake.pipe import Style
 from ingestd.snowflake.sql import setup, trust
 from ingestd.snowflake.stage_location import SUFFIX, stage_location
 from ingestd.snowflake.statements import SetupPart, Statement, text
-from ingestd.snowflake.table import Column, columns, qualified
+from ingestd.snowflake.table import Column, columns
 
 EXAMPLES = """\
 examples:
@@ -192,7 +192,8 @@ class Application:
 def _is_ours(row: dict[str, Any], snowflake: SnowflakeConfig) -> bool:
     """Whether a row of SHOW PIPES is our pipe: in LIKE, "_" matches any character."""
     names = (row["database_name"], row["schema_name"], row["name"])
-    return ".".join(map(str, names)).upper() == qualified(snowflake, snowflake.pipe).upper()
+    ours = (snowflake.database, snowflake.schema, snowflake.pipe)
+    return [str(name).upper() for name in names] == [name.upper() for name in ours]
 
 
 def _show(statement: Statement) -> None:

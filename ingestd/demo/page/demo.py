@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ingestd.config.model import Config
-from ingestd.core.counters import Totals
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.demo.page.page_state import PageState
@@ -54,11 +53,11 @@ class Demo:
         except Exception:
             log.exception("the live page has stopped updating; ingestion continues")
 
-    async def verify(self, verify: Verify, totals: Totals) -> Verification:
+    async def verify(self, verify: Verify, status: Status) -> Verification:
         """Verifies the run after everything has landed, and shows the result on the page."""
         self.page_state.start_verification()
         await self.page_state.refresh_query()
-        result = await verify_run(verify, totals, self.page_state.queries)
+        result = await verify_run(verify, status, self.page_state.queries)
         if result.ok:
             log.info("verified: %s", "; ".join(result.facts))
         else:

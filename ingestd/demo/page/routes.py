@@ -5,10 +5,8 @@ also answer to an IP address as host. A web page of another origin can use neith
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import ip_address
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -17,7 +15,8 @@ from ingestd.core.errors import SinkError
 from ingestd.core.gzip import decompress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.demo.page.page_state import PageState
-from ingestd.ops.http import JSON, TEXT, respond, send_events
+from ingestd.demo.page.queries import Lane
+from ingestd.ops.http import JSON, TEXT, Handler, host_of, is_direct, is_loopback, respond, send_events
 from ingestd.sinks.base import Sink
 
 STATIC = Path(__file__).parent / "static"
@@ -37,7 +36,7 @@ SECURITY = {
 }
 CONTROL = "/page/control/"
 STORE_TIMEOUT_S = 5.0
-MAX_VIEWERS = 4  # requests that read an object at the same time
+MAX_VIEWERS = 4  # requests that read an object at the same time, of this host and of all others
 MAX_READ_BYTES = 256 << 10  # of an object
 MAX_ROWS_BYTES = 64 << 10  # of its rows
 MAX_LINES = 5
@@ -60,7 +59,7 @@ class Page:
         self._state = state
         self._sink = sink
         self._layout = layout
-        self._viewers = asyncio.Semaphore(MAX_VIEWERS)
+        self._viewers = {is_presenter: asyncio.Semaphore(MAX_VIEWERS) for is_presenter in (True, False)}
 
     @property
     def routes(self) -> list[web.RouteDef]:
@@ -82,7 +81,7 @@ class Page:
         if self._layout.parse(key) is None and self._layout.parse_quarantine(key) is None:
             return _refusal(404, "not the key of an object")
         try:
-            async with asyncio.timeout(STORE_TIMEOUT_S), self._viewers:
+            async with asyncio.timeout(STORE_TIMEOUT_S), self._viewers[_is_presenter(request)]:
                 info = await self._sink.head(key)
                 start = await self._sink.get(key, MAX_READ_BYTES) if info is not None else b""
         except (SinkError, TimeoutError) as error:
@@ -96,13 +95,14 @@ class Page:
         queries = self._state.queries
         if queries is None:
             return _refusal(404, "no local table: start ingestd with --warehouse local")
-        return _json(await queries.client(request.query.get("id", "") or await queries.busiest_client()))
+        lane = Lane.PRESENTER if _is_presenter(request) else Lane.VISITOR
+        return _json(await queries.client(request.query.get("id", ""), lane))
 
     async def _query(self, request: web.Request) -> web.Response:
         queries = self._state.queries
         if queries is None:
             return _refusal(404, "no local table: start ingestd with --warehouse local")
-        return _json(await queries.run(request.query.get("sql", "")))
+        return _json(await queries.run(request.query.get("sql", ""), Lane.PRESENTER))
 
     async def _control(self, request: web.Request) -> web.Response:
         controls = self._state.controls
@@ -111,9 +111,6 @@ class Page:
         controls.actions[request.path.removeprefix(CONTROL)]()
         self._state.update()
         return _json(controls.state())
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def _file(request: web.Request) -> web.Response:
@@ -125,8 +122,7 @@ def _for_readers(handler: Handler) -> Handler:
     """Allows requests that name this host by address or as localhost; refuses others, against DNS rebinding."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
-        host = _host(request.headers.get("Host", ""))
-        if not (_is_loopback(host) or _is_address(host)):
+        if not is_direct(request):
             return _refusal(403, "use an IP address or localhost as the host name")
         return await handler(request)
 
@@ -138,7 +134,7 @@ def _for_presenters(handler: Handler) -> Handler:
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         host = request.headers.get("Host", "")
-        if not (_is_loopback(_host(host)) and _is_loopback(request.remote or "")):
+        if not (is_loopback(host_of(host)) and _is_presenter(request)):
             return _refusal(403, "allowed only on this machine, as localhost")
         if request.method == "POST" and request.headers.get("Origin", "") != f"http://{host}":
             return _refusal(403, "allowed only from the page itself")
@@ -149,24 +145,8 @@ def _for_presenters(handler: Handler) -> Handler:
     return guarded
 
 
-def _host(header: str) -> str:
-    """Returns the host without its port; empty if the header is malformed."""
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+def _is_presenter(request: web.Request) -> bool:
+    return is_loopback(request.remote or "")
 
 
 def _refusal(status: int, why: str) -> web.Response:

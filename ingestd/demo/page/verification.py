@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from ingestd.core.counters import Totals
 from ingestd.core.errors import IngestdError
 from ingestd.core.formatting import number
 from ingestd.demo.page.queries import PageQueries
+from ingestd.ops.readiness import Status
 from ingestd.verify.findings import VerifyReport
 
 Verify = Callable[[], Awaitable[VerifyReport]]
@@ -32,7 +32,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         return "".join(f"  {head if line is lines[0] else '':10}  {line}\n" for line in lines)
 
 
-async def verify_run(verify: Verify, totals: Totals, queries: PageQueries | None) -> Verification:
+async def verify_run(verify: Verify, status: Status, queries: PageQueries | None) -> Verification:
     """Reads the objects and counts the rows of the table, if there is one."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
@@ -42,15 +42,19 @@ async def verify_run(verify: Verify, totals: Totals, queries: PageQueries | None
         return _failed(f"it took longer than {TIMEOUT_S:g} s")
     except IngestdError as error:
         return _failed(str(error))
-    return conclude(report, totals, table)
+    return conclude(report, status, table)
 
 
-def conclude(report: VerifyReport, totals: Totals, table: tuple[int, int] | None) -> Verification:
+def conclude(report: VerifyReport, status: Status, table: tuple[int, int] | None) -> Verification:
     """Compares the counts. `table` has the number of its rows, and of distinct records among them."""
-    facts, problems = [], [f"{it.code}: {it.message}" for it in report.problems[:MAX_PROBLEMS]]
+    facts, problems = [], _obstacles(status)
+    problems += [f"{it.code}: {it.message}" for it in report.problems[:MAX_PROBLEMS]]
+    totals = status.totals
     done = totals.landed + totals.quarantined
     consumed = number(totals.consumed, "record")
-    if totals.consumed == done:
+    if not totals.consumed:
+        problems.insert(0, "nothing was read, so there is nothing to verify")
+    elif totals.consumed == done:
         facts.append(f"{consumed} consumed = {totals.landed:,} landed + {totals.quarantined:,} quarantined")
     else:
         problems.append(f"{consumed} consumed, but {done:,} landed or quarantined")
@@ -66,6 +70,15 @@ def conclude(report: VerifyReport, totals: Totals, table: tuple[int, int] | None
                 f"the table has {number(loaded, 'row')}, {distinct:,} of them distinct; the objects have {rows:,}"
             )
     return Verification(ok=not problems, facts=facts, problems=problems)
+
+
+def _obstacles(status: Status) -> list[str]:
+    """Why no records were read, or not all."""
+    found = [f"{it.name} was halted: {it.halted}" for it in status.partitions if it.halted is not None][:MAX_PROBLEMS]
+    if not status.totals.consumed:
+        errors = {"sink": status.sink_error, "source": status.source_error}
+        found += [f"{name}: {error}" for name, error in errors.items() if error]
+    return found
 
 
 def _failed(why: str) -> Verification:

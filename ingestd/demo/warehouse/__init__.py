@@ -17,5 +17,5 @@ def needed_by(feature: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name not in {"duckdb", "sqlglot"}:
             raise
-        hint = 'pip install "ingestd[demo]"'
+        hint = "pip install duckdb sqlglot, or in a clone of ingestd: pip install '.[demo]'"
         raise ConfigError(f"{feature} needs {error.name}, which is not installed", hint=hint) from error

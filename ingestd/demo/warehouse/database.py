@@ -4,6 +4,8 @@ All calls block. Only one thread loads at a time; any thread may query.
 """
 
 import logging
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from math import isfinite
 from pathlib import Path
-from threading import BoundedSemaphore, Timer
+from threading import Timer
 from typing import Any
 
 import duckdb
@@ -19,19 +21,22 @@ import msgspec
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import ConfigError, WarehouseError
-from ingestd.demo.warehouse.dialect import Dialect
+from ingestd.demo.warehouse.dialect import Dialect, duckdb_name
 from ingestd.snowflake.features import NOW, SCORE, relations
-from ingestd.snowflake.table import Column, create_table, deduplicated, identifier
+from ingestd.snowflake.table import Column, create_table, deduplicated
 
 MAX_ROWS = 1000  # of a result, unless the caller asks for another number
 PAGE_TIMEOUT_S = 5.0  # of a query that the page waits for
 COMMAND_TIMEOUT_S = 60.0  # of a query by `ingestd query`
-MAX_QUERIES = 4  # at the same time
+MAX_CELL_CHARS = 64 << 10  # of a cell; the rest is cut
+MAX_RESULT_CHARS = 16 << 20  # of all cells; the rows after it are left out
 
-_SLOT_TIMEOUT_S = 2.0
+_FETCH_ROWS = 64
 _LOCK_TIMEOUT_S = 5.0  # another process may have the file open for a moment to read it
 _MEMORY = "512MB"
+_DISK = "4GB"  # of temporary files
 _THREADS = 2
+_ELSEWHERE = "write elsewhere with --sink, or set warehouse.path to another file"
 
 # sqlglot logs what it also raises.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
@@ -56,7 +61,6 @@ class Warehouse:
         self.dialect = Dialect(snowflake, now)
         self._now = now
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._slots = BoundedSemaphore(MAX_QUERIES)
         self._active: set[duckdb.DuckDBPyConnection] = set()
 
     def open(self, columns: tuple[Column, ...]) -> None:
@@ -64,8 +68,12 @@ class Warehouse:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"warehouse.path = {self.path}: cannot create its folder: {error.strerror}") from error
+            raise ConfigError(
+                f"warehouse.path = {self.path}: cannot create its folder: {error.strerror}",
+                hint=_ELSEWHERE,
+            ) from error
         self._connection = _connect(self.path, read_only=False)
+        _remove_all_temporary(self.path)
         try:
             self._define(self._connection, columns)
         except duckdb.Error as error:
@@ -87,6 +95,7 @@ class Warehouse:
                 _interrupt(cursor)
             try:
                 connection.close()
+                remove_temporary(self.path, os.getpid())
                 break
             except duckdb.ResourceInUseException:
                 time.sleep(0.01)  # a statement is ending, or had not started when it was interrupted
@@ -117,16 +126,10 @@ class Warehouse:
         WarehouseError if the query is refused, fails, or takes longer than `timeout_s`.
         """
         translated = self.dialect.query(sql)
-        if not self._slots.acquire(timeout=_SLOT_TIMEOUT_S):
-            raise WarehouseError("too many queries at the same time", hint="try again")
-        try:
-            with self._read_only_session(timeout_s) as cursor:
-                cursor.execute(translated)
-                rows = cursor.fetchmany(limit + 1)
-                columns = [str(column[0]) for column in cursor.description or ()]
-        finally:
-            self._slots.release()
-        return QueryResult(columns, [[_cell(value) for value in row] for row in rows[:limit]], len(rows) > limit)
+        with self._read_only_session(timeout_s) as cursor:
+            cursor.execute(translated)
+            columns = [str(column[0]) for column in cursor.description or ()]
+            return _fetch(cursor, columns, limit)
 
     @contextmanager
     def _read_only_session(self, timeout_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -157,7 +160,7 @@ class Warehouse:
         for column in columns:
             if column.name not in existing:
                 kind = self.dialect.type(column.type)
-                connection.execute(f"ALTER TABLE {self.table} ADD COLUMN {identifier(column.name)} {kind}")
+                connection.execute(f"ALTER TABLE {self.table} ADD COLUMN {duckdb_name(column.name)} {kind}")
         connection.execute(_HISTORY)
         self._create_view(connection, self._deduplicated, deduplicated(self.table, columns))
         arguments = ", ".join(name for name, _ in SCORE.arguments)
@@ -189,6 +192,8 @@ def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         "python_enable_replacements": "false",
         "memory_limit": _MEMORY,
         "threads": str(_THREADS),
+        "temp_directory": _temporary(path, os.getpid()),
+        "max_temp_directory_size": _DISK,
     }
     deadline = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
@@ -199,7 +204,7 @@ def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
             if "lock" not in str(error).lower():
                 raise _unusable(path, error) from error
             if time.monotonic() > deadline:
-                raise _locked(path, error) from error
+                raise _locked(path) from error
         time.sleep(0.1)
     # Not in `config`: time zones are an extension that the first connection loads.
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -207,28 +212,69 @@ def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def _temporary(path: Path, pid: int) -> str:
+    """The folder of DuckDB's temporary files: a process that is killed leaves them."""
+    return f"{path}.tmp.{pid}"
+
+
+def remove_temporary(path: Path, pid: int) -> None:
+    """Removes the temporary files of a process that has ended."""
+    shutil.rmtree(_temporary(path, pid), ignore_errors=True)
+
+
+def _remove_all_temporary(path: Path) -> None:
+    """Removes what ended processes left. Only for the writer: it has the file alone."""
+    for folder in path.parent.iterdir():
+        if folder.name.startswith(f"{path.name}.tmp.") and folder.suffix[1:].isdigit():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _interrupt(cursor: duckdb.DuckDBPyConnection) -> None:
     with suppress(duckdb.Error):  # it may be closed already
         cursor.interrupt()
 
 
-def _locked(path: Path, error: Exception) -> ConfigError:
+def _locked(path: Path) -> ConfigError:
+    # DuckDB names a process, but not the daemon, which would start it again.
     return ConfigError(
-        f"warehouse.path = {path}: the file is open in another process: {first_line(error)}",
-        hint="stop that process, or give each daemon its own file",
+        f"warehouse.path = {path}: another daemon has the file open, or a query reads it",
+        hint="wait until it has ended, or give this one a sink of its own, as with --sink ./data2",
     )
 
 
 def _unusable(path: Path, error: Exception) -> ConfigError:
-    return ConfigError(
-        f"warehouse.path = {path}: cannot use the file: {first_line(error)}",
-        hint="move the file away: a new one is filled from the objects in the sink",
-    )
+    hint = "move the file away: a new one is filled from the objects in the sink"
+    if isinstance(error, duckdb.IOException) and not _is_writable(path):
+        hint = f"it is read-only for this user: {_ELSEWHERE}"
+    return ConfigError(f"warehouse.path = {path}: cannot use the file: {first_line(error)}", hint=hint)
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
 
 
 def first_line(error: Exception) -> str:
     """The first line of DuckDB's message; the others quote the SQL."""
     return str(error).strip().partition("\n")[0][:300] or type(error).__name__
+
+
+def _fetch(cursor: duckdb.DuckDBPyConnection, columns: list[str], limit: int) -> QueryResult:
+    """Fetches up to `limit` rows and MAX_RESULT_CHARS, a few rows at a time: a row may be large."""
+    rows: list[list[Any]] = []
+    size = 0
+    while some := cursor.fetchmany(min(_FETCH_ROWS, limit + 1 - len(rows))):
+        for row in some:
+            if len(rows) == limit or size > MAX_RESULT_CHARS:
+                return QueryResult(columns, rows, truncated=True)
+            rows.append([_cut(_cell(value)) for value in row])
+            size += sum(len(cell) for cell in rows[-1] if isinstance(cell, str))
+    return QueryResult(columns, rows)
+
+
+def _cut(cell: Any) -> Any:
+    if isinstance(cell, str) and len(cell) > MAX_CELL_CHARS:
+        return cell[: MAX_CELL_CHARS - 1] + "…"
+    return cell
 
 
 def _cell(value: Any) -> Any:

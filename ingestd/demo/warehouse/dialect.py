@@ -1,8 +1,10 @@
 """Translates SQL from Snowflake's dialect to DuckDB's. Pure."""
 
+import re
+
 import sqlglot
 from sqlglot import ErrorLevel, exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ParseError, SqlglotError
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import WarehouseError
@@ -50,7 +52,7 @@ class Dialect:
         try:
             found = [it for it in sqlglot.parse(sql, read="snowflake") if it is not None]
         except SqlglotError as error:
-            raise WarehouseError(f"cannot read the statement: {_first_line(error)}") from error
+            raise WarehouseError(f"cannot read the statement: {_syntax_error(error)}") from error
         except RecursionError:
             raise WarehouseError("the statement is nested too deeply") from None
         if len(found) != 1:
@@ -98,6 +100,11 @@ class Dialect:
             raise WarehouseError("the statement is nested too deeply") from None
 
 
+def duckdb_name(name: str) -> str:
+    """A column's name in DuckDB's own SQL, which reserves other words than Snowflake's; case does not matter to it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _has_zone(node: exp.Expr) -> bool:
     return isinstance(node.parent, exp.ConvertTimezone)
 
@@ -138,6 +145,18 @@ def _name_columns(query: exp.Query) -> exp.Query:
             if not isinstance(column, exp.Alias | exp.Column | exp.Star) and not column.output_name:
                 column.replace(exp.alias_(column.copy(), column.sql("snowflake"), quoted=True))
     return query
+
+
+def _syntax_error(error: SqlglotError) -> str:
+    """Where a statement is wrong and what is wrong there, without names of sqlglot's classes."""
+    if not (isinstance(error, ParseError) and error.errors):
+        return _first_line(error)
+    first = error.errors[0]
+    token, what = first["highlight"], re.sub(r" but got <.*", "", first["description"], flags=re.DOTALL)
+    if what.startswith("Required keyword"):
+        what = "something is missing here"
+    # sqlglot gives the column where the token ends.
+    return f"line {first['line']}, column {max(1, first['col'] - len(token) + 1)}, at {token!r}: {what}"
 
 
 def _first_line(error: Exception) -> str:

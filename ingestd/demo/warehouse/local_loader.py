@@ -21,8 +21,8 @@ from ingestd.core.backoff import backoff
 from ingestd.core.errors import ConfigError, SinkError, SinkUnavailable, WarehouseError
 from ingestd.core.object_keys import EVENTS
 from ingestd.core.sink_url import parse_sink_url
-from ingestd.demo.warehouse.database import Warehouse
-from ingestd.demo.warehouse.object_loader import LoadResult, ObjectLoader
+from ingestd.demo.warehouse.object_loader import LoadResult
+from ingestd.demo.warehouse.process import WarehouseProcess
 from ingestd.demo.warehouse.query_server import QueryServer
 from ingestd.demo.warehouse.sqs_events import SqsEvents
 from ingestd.ops.logs import Outage
@@ -68,7 +68,7 @@ class LocalLoader:
     def __init__(
         self,
         settings: WarehouseConfig,
-        warehouse: Warehouse,
+        warehouse: WarehouseProcess,
         columns: tuple[Column, ...],
         sink: Sink,
         events: SqsEvents | None,
@@ -82,7 +82,6 @@ class LocalLoader:
         self._query_server = QueryServer(warehouse)
         self._root = parse_sink_url(sink.url).prefix  # before each key in METADATA$FILENAME
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="warehouse")
-        self._object_loader: ObjectLoader | None = None
         self._must_reopen = False  # after some errors DuckDB does not use a file again until it is reopened
         self._names: set[str] = set()  # loaded or failed
         self._pending: dict[str, None] = {}  # keys, in the order of arrival
@@ -183,7 +182,7 @@ class LocalLoader:
             if must_forget:
                 present.add(self._root + key)
         if must_forget:
-            self._names -= await self._in_thread(self._opened.forget, present)
+            self._names -= await self._in_thread(self.warehouse.forget, present)
             self._forget_at = started + _FORGET_INTERVAL_S
         self._listed_at = loop.time()
         self._pause = max(self._settings.poll, (self._listed_at - started) * _LIST_PAUSE_FACTOR)
@@ -191,7 +190,7 @@ class LocalLoader:
     async def _load(self, key: str) -> None:
         name = self._root + key
         if name not in self._names and (body := await self._read(key)) is not None:
-            result = await self._in_thread(self._opened.load, name, body)
+            result = await self._in_thread(self.warehouse.load, name, body)
             self._names.add(name)
             if result is not None:
                 self._record(result)
@@ -251,15 +250,8 @@ class LocalLoader:
 
     # -- in the thread
 
-    @property
-    def _opened(self) -> ObjectLoader:
-        assert self._object_loader is not None, "start() comes first"
-        return self._object_loader
-
     def _open(self) -> None:
-        self.warehouse.open(self._columns)
-        self._object_loader = ObjectLoader(self.warehouse, self._columns)
-        history = self._object_loader.history(MAX_FAILED)
+        history = self.warehouse.open(self._columns, MAX_FAILED)
         self._names = history.names
         self._state = msgspec.structs.replace(
             self._state,

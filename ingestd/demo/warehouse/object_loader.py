@@ -16,7 +16,8 @@ import msgspec
 
 from ingestd.core.errors import WarehouseError
 from ingestd.demo.warehouse.database import Warehouse, first_line
-from ingestd.snowflake.table import FILE_NAME, FILE_ROW_NUMBER, LOADED_AT, Column, identifier
+from ingestd.demo.warehouse.dialect import duckdb_name
+from ingestd.snowflake.table import FILE_NAME, FILE_ROW_NUMBER, LOADED_AT, Column
 
 MIN_HISTORY = timedelta(days=14)  # how long names stay in the load history at least
 
@@ -152,7 +153,7 @@ def _insert_statement(warehouse: Warehouse, columns: Iterable[Column]) -> str:
     for column in event_columns:
         path = column.path.replace('"', '""')
         values[column.name] = f'CAST(item."{path}" AS {types[column.name]})'
-    names = ", ".join(identifier(column.name) for column in columns)
+    names = ", ".join(duckdb_name(column.name) for column in columns)
     expressions = ", ".join(values[column.name] for column in columns)
     return f"""\
 INSERT INTO {warehouse.table} ({names})

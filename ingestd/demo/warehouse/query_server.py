@@ -5,21 +5,26 @@ A request and its response are one line of JSON each.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from ingestd.core.errors import ConfigError, WarehouseError
-from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, MAX_QUERIES, MAX_ROWS, QueryResult, Warehouse
+from ingestd.core.errors import ConfigError, IngestdError, WarehouseError
+from ingestd.demo.warehouse.database import COMMAND_TIMEOUT_S, MAX_ROWS, QueryResult
+from ingestd.demo.warehouse.process import WarehouseProcess
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 1 << 20
 MAX_LIMIT = 10_000  # rows of a result
+MAX_ACTIVE = 2  # queries at the same time; the page has the others
+MAX_CONNECTIONS = 8
 
 _CONNECTION_TIMEOUT_S = COMMAND_TIMEOUT_S + 10.0
 _MAX_PATH_BYTES = 100  # of a socket; systems allow 103 to 107
@@ -55,10 +60,11 @@ def socket_path(path: Path) -> Path:
 class QueryServer:
     """Serves queries on the socket of a warehouse."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: WarehouseProcess) -> None:
         self._warehouse = warehouse
         self._path = socket_path(warehouse.path)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._active = asyncio.Semaphore(MAX_ACTIVE)
         self._is_closed = False  # asyncio may still hand over a connection after the server closed
 
     async def run(self) -> None:
@@ -66,7 +72,7 @@ class QueryServer:
         listener = socket.socket(socket.AF_UNIX)
         try:
             # We hold the lock on the DuckDB file, so an existing socket was left by a dead process.
-            self._path.unlink(missing_ok=True)
+            _remove_socket(self._path)
             listener.bind(str(self._path))
             self._path.chmod(0o600)  # before it listens, so that nobody has connected
         except OSError as error:
@@ -82,12 +88,13 @@ class QueryServer:
             server.close()
             for writer in self._writers:
                 writer.transport.abort()
-            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                _remove_socket(self._path)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            if len(self._writers) <= 2 * MAX_QUERIES and not self._is_closed:
+            if len(self._writers) <= MAX_CONNECTIONS and not self._is_closed:
                 with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                     async with asyncio.timeout(_CONNECTION_TIMEOUT_S):
                         response = await self._respond(await reader.readuntil(b"\n"))
@@ -101,10 +108,19 @@ class QueryServer:
         try:
             request = msgspec.json.decode(line, type=QueryRequest)
             limit = max(1, min(request.limit, MAX_LIMIT))
-            result = await asyncio.to_thread(self._warehouse.query, request.sql, limit, COMMAND_TIMEOUT_S)
+            async with self._active:
+                result = await asyncio.to_thread(self._warehouse.query, request.sql, limit, COMMAND_TIMEOUT_S)
             return QueryResponse(result=result)
-        except (WarehouseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (IngestdError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             return QueryResponse(error=str(error))
+
+
+def _remove_socket(path: Path) -> None:
+    """Removes the socket if there is one. OSError if something else is in its place, which is not ours."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "it is not a socket", str(path))
+        path.unlink()
 
 
 def query_daemon(path: Path, request: QueryRequest) -> QueryResult | None:

@@ -9,12 +9,12 @@ from urllib.parse import unquote_plus, urlsplit
 
 import msgspec
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ingestd.config.secrets import REDACTION
 from ingestd.core.backoff import backoff
 from ingestd.core.sink_url import parse_sink_url
+from ingestd.ops.aws_session import new_session
 from ingestd.ops.logs import Outage
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class SqsEvents:
     def _client(self) -> Any:
         parts = urlsplit(self._url)
         host = parts.hostname or ""
-        region = self._region or (host.split(".")[1] if host.startswith("sqs.") else None)
-        return AioSession().create_client(
+        region = host.split(".")[1] if host.startswith("sqs.") else self._region
+        return new_session().create_client(
             "sqs",
             region_name=region,
             endpoint_url=f"{parts.scheme}://{parts.netloc}",

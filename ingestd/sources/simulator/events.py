@@ -188,7 +188,7 @@ def check(config: SimulatorConfig) -> None:
     if config.history and not config.rate:
         raise ConfigError(
             f"simulator.rate is 0 while simulator.history is {config.history}",
-            hint="give the events per minute that the past shall have had, such as 600",
+            hint="give the rate that the past shall have had, such as 600/min",
         )
     if config.history and config.history > _MAX_HISTORY:
         raise ConfigError(f"simulator.history is {config.history}", hint=f"make it {_MAX_HISTORY} at most")

@@ -29,9 +29,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "ingestd.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
+{{- range $key, $id := .Values.podSecurity }}
+{{- if not (kindIs "invalid" $id) }}
+{{ $key }}: {{ int $id }}
+{{- end }}
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
@@ -47,7 +49,7 @@ capabilities: {drop: [ALL]}
 - {name: INGESTD_CONFIG, value: /etc/ingestd/ingestd.toml}
 - {name: INGESTD__GRACE, value: "{{ int .Values.graceSeconds }}s"}
 - {name: INGESTD__HEALTH__ENABLED, value: "true"}
-- {name: INGESTD__HEALTH__HOST, value: 0.0.0.0}
+- {name: INGESTD__HEALTH__HOST, value: "::"}
 - {name: INGESTD__HEALTH__PORT, value: "9464"}
 - {name: INGESTD__LOG__FORMAT, value: json}
 - {name: INGESTD__LOG__LEVEL, value: {{ .Values.logLevel }}}
