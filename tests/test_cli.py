@@ -411,7 +411,7 @@ def test_completion_prints_a_script_whatever_the_configuration(
 
 def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     program = tmp_path / "ingestd"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m ingestd "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ingestd "$@"\n')
     program.chmod(0o755)
     script = (
         'eval "$(ingestd completion bash)"; COMP_WORDS=(ingestd verify --obj); COMP_CWORD=2;'

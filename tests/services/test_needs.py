@@ -1,15 +1,20 @@
 """What a machine lacks is told in one sentence, with the command that brings it, or installed where nobody is asked."""
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.services import needs
 
+ROOT = Path(__file__).parents[2]
+#: What only the groups `bench` and `deploy` bring.
+OF_DEPLOY = {"jsonschema", "kubernetes_validate", "matplotlib", "numpy", "playwright", "sklearn", "yaml"}
 PROGRAMS = {
     "git": "exit 0",
     "java": "echo 'openjdk version \"21.0.9\" 2025-10-21' >&2",
@@ -156,3 +161,25 @@ def test_the_tests_of_deploy_are_refused_at_once_without_root(
     monkeypatch.setattr(sys, "argv", ["needs.py", "test-deploy", "--install"])
     with pytest.raises(SystemExit, match="needs root"):
         needs.main()
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Modules that are imported with the file."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def test_the_tests_of_the_product_import_nothing_that_only_deploy_has() -> None:
+    tests = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests").rglob("conftest.py")]
+    waiting = [file for file in tests if "deploy" not in file.parts]
+    seen: set[Path] = set()
+    while waiting:
+        seen.add(file := waiting.pop())
+        for module in imported(file):
+            assert module.split(".")[0] not in OF_DEPLOY, f"{file} imports {module}, which `make test` does not have"
+            path = ROOT.joinpath(*module.split("."))
+            ours = {path.with_name(f"{path.name}.py"), path / "__init__.py"} - seen
+            waiting += [each for each in ours if each.is_file()]
