@@ -5,12 +5,16 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ingestd.config.model import KafkaConfig
 from ingestd.sources.kafka import KafkaSource
 from tests.chaos.tcp_proxy import TcpProxy
 from tests.contract.source_contract import RecordingListener
 from tests.services.kafka import KafkaBroker, create_topic, topic_admin
 from tests.services.ports import HOST, free_port
+
+pytestmark = pytest.mark.services
 
 
 async def until(condition: Callable[[], bool]) -> None:
