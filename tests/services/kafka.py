@@ -191,7 +191,7 @@ class KafkaBroker:
 
     def _prepare(self) -> Process:
         require_mark("Kafka")
-        java = ["java", f"-Xmx{self._heap}", *_JVM, "-cp", f"{ensure_jars()}/*"]
+        java = ["java", f"-Xmx{self._heap}", *_JVM, f"-Djava.io.tmpdir={self._directory}", "-cp", f"{ensure_jars()}/*"]
         if self._tls:
             self._write_certificates()
         properties = {**self._base_properties(), **self._listeners(), **self._extra}
