@@ -313,7 +313,7 @@ async def test_a_storm_of_bad_records_stops_the_daemon_before_it_is_committed(
     assert len(stops) == 2
     for message in stops:
         assert f"records in a row were rejected in {topic}[0] (breaker.max_consecutive)" in message
-        assert "fix the producer or the model, then restart" in message
+        assert "then restart: the records are read again" in message
     assert await committed(kafka.bootstrap, topic, topic) == {0: 50}
     assert read(s3, bucket, topic).boundaries(0) == [0, 50]
     assert not quarantined_in(s3, bucket)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-_MARK = "INGESTD_TEST_RUN"
+_MARK = "TEST_RUN_OF_INGESTD"
 _CLONE = Path(__file__).parents[2]
 _PATIENCE_S = 10.0
 
