@@ -55,7 +55,8 @@ class _DirectHTTPSession(AIOHTTPSession):
     """aiobotocore's, which has no option for redirects."""
 
     async def _get_session(self, proxy_url: str | None) -> _DirectRequests:
-        return _DirectRequests(await super()._get_session(proxy_url))
+        session = await super()._get_session(proxy_url)  # type: ignore[misc]  # the stubs have none
+        return _DirectRequests(session)
 
 
 class _Session(AioSession):
