@@ -76,6 +76,27 @@ async def sink_at(
         await sink.close()
 
 
+class TestRedirects:
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    async def test_one_to_another_host_is_not_followed(self, credentials: None, status: int) -> None:
+        async with ScriptedServer(refusal(403, "AccessDenied")) as other:
+            redirect = answer(status, headers={"location": f"{other.url}/login"})
+            async with ScriptedServer(redirect) as server, sink_at(server.url) as sink:
+                with pytest.raises(SinkForbidden) as caught:
+                    await sink.put_new(KEY, BODY, METADATA)
+                assert [put.method for put in server.requests].count("PUT") == 1
+                assert len(server.requests) <= 2  # the PUT, and botocore's question for the region
+            assert other.requests == []
+        assert caught.value.code == str(status)
+        assert "not followed" in caught.value.hint
+
+    async def test_the_region_in_one_is_used(self, credentials: None) -> None:
+        moved = answer(307, headers={"x-amz-bucket-region": "eu-west-3"})
+        async with ScriptedServer(moved, stored()) as server, sink_at(server.url) as sink:
+            assert await sink.put_new(KEY, BODY, METADATA) is Stored.CREATED
+            assert "/eu-west-3/s3/" in server.requests[-1].headers["authorization"]
+
+
 class TestOnTheWire:
     def check(self, put: Request, body: bytes) -> None:
         headers = put.headers

@@ -2,6 +2,7 @@
 
 botocore reads AWS_DEFAULT_REGION only; the other SDKs read AWS_REGION. Its sources of credentials (files, processes,
 services, variables) raise whatever a malformed text leads to: here that is one of botocore's own errors.
+Redirects are not followed, as in botocore: they would carry a body or a token to another host.
 """
 
 import os
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
@@ -24,11 +27,36 @@ _CHAIN = "the AWS credential chain"
 def new_session() -> AioSession:
     """A session whose clients, also the one that asks for credentials, take the region from either variable."""
     session = _Session()
+    session.set_default_client_config(AioConfig(http_session_cls=_DirectHTTPSession))
     if name := region_variable(os.environ):
         session.set_config_variable("region", os.environ[name])
     for service in _SIGNED_SERVICES:
         session.get_component("event_emitter").register_first(f"request-created.{service}", session.refresh)
+    session.get_component("event_emitter").register("before-call.s3.HeadBucket", _ask_once_for_the_region)
     return session
+
+
+def _ask_once_for_the_region(params: dict[str, Any], **_: Any) -> None:
+    """Botocore answers a redirect with a HEAD of the bucket; a redirect of that led to another HEAD, without end."""
+    params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+class _DirectRequests:
+    """The requests of an aiohttp session, which follow no redirect."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    async def request(self, method: str, **options: Any) -> Any:
+        return await self._session.request(method, allow_redirects=False, **options)
+
+
+class _DirectHTTPSession(AIOHTTPSession):
+    """aiobotocore's, which has no option for redirects."""
+
+    async def _get_session(self, proxy_url: str | None) -> _DirectRequests:
+        session = await super()._get_session(proxy_url)  # type: ignore[misc]  # the stubs have none
+        return _DirectRequests(session)
 
 
 class _Session(AioSession):

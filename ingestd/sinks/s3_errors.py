@@ -38,6 +38,10 @@ _ROLE_HINT = (
 _AWS_CONFIG_HINT = "correct the AWS_* variable, or the profile in AWS' configuration or credentials file, that it names"
 _PROXY_HINT = "correct HTTPS_PROXY or HTTP_PROXY, or name the store in NO_PROXY"
 _NOT_S3_HINT = "what answers is no S3 store: correct s3.endpoint_url"
+_REDIRECT_HINT = (
+    "the answer is a redirect, which is not followed: set s3.region to the region of the bucket, or s3.endpoint_url to "
+    "the address of the store itself"
+)
 _FULL_HINT = "the store is full: make room"
 _CREDENTIAL_CODES = {
     "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken", "InvalidClientTokenId",
@@ -47,8 +51,9 @@ HINTS = {
     **dict.fromkeys(_CREDENTIAL_CODES, _CREDENTIALS_HINT),
     **dict.fromkeys(("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"), _FULL_HINT),
     **dict.fromkeys(
-        ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "301"), _REGION_HINT
+        ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"), _REGION_HINT
     ),
+    **dict.fromkeys(("TemporaryRedirect", "Redirect", "301", "302", "303", "307", "308"), _REDIRECT_HINT),
     # The answer to a HEAD has no body, so the code is the status.
     "400": f"a HEAD gives no reason; most often {_REGION_HINT}, or {_CREDENTIALS_HINT}",
     "401": f"{_NOT_S3_HINT}, or give the proxy in front of it what it asks for",
