@@ -258,11 +258,10 @@ class ChainRules:
         object's proves nothing: retention may have overtaken its writer, not us. `proven`: leader epochs say that the
         log reaches the object's end, whatever it reports as its end at the moment.
         """
-        differs = (
-            first is not None
-            and first.offset == metadata.first_offset
-            and first.timestamp != metadata.first_timestamp
-        )  # fmt: skip
+        same_place = first is not None and first.offset == metadata.first_offset
+        if same_place and proven and first is not None and first.leader_epoch != metadata.leader_epoch:
+            raise LogChanged  # between the fetch and the answer on the epoch
+        differs = same_place and first is not None and first.timestamp != metadata.first_timestamp
         if differs or (metadata.end > log.end and not proven):
             raise self._another_log(
                 f"{key} holds {metadata.start}-{metadata.end}, which is not of this log ({log.start}-{log.end})",
