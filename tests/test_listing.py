@@ -13,7 +13,7 @@ from ingestd.core.errors import SinkUnavailable
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.core.stored import ObjectInfo
-from ingestd.pipeline.neighbours import find_neighbours
+from ingestd.pipeline.neighbours import History, find_history, find_neighbours
 from ingestd.sinks.listing import Listing, map_ordered
 from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Fault, MemorySink
@@ -164,3 +164,6 @@ async def test_of_names_with_leader_epochs_the_latest_that_begins_before_the_off
         before=(name(15, 4),), at=(name(20), name(20, timestamp=DAY_MS)), after=(name(25, 4), name(35))
     )
     assert await around(None) == Neighbours(before=(name(40, 6), name(35)))
+    assert await find_history(listing, layout, TP, 20) == History(
+        0, {1: name(30, 1), 4: name(25, 4), 6: name(40, 6)}, (name(20), name(20, timestamp=DAY_MS), name(35))
+    )

@@ -157,7 +157,9 @@ class ChainObjects:
 
     async def _last_of_epoch(self, leader_epoch: int, history: History) -> ObjectMetadata | None:
         """The last object of a leader epoch; of those without an epoch in their names, one around the truncation."""
-        keys = [*history.without, *history.last_of.get(leader_epoch, ())]
+        keys = [*history.without]
+        if (last := history.last_of.get(leader_epoch)) is not None:
+            keys.append(last)
         found = [self._rules.read_object(await self._head(key), key) for key in keys]
         of_epoch = [metadata for metadata in found if metadata.leader_epoch == leader_epoch]
         return max(of_epoch, key=lambda metadata: metadata.end, default=None)
@@ -237,12 +239,6 @@ class ChainObjects:
         if position.leader_epoch is None:
             return None
         end = await self._source.epoch_end(self._partition, position.leader_epoch)
-        for _ in range(LOG_END_LOOKS):
-            if end is None or end.epoch >= 0:
-                break
-            # A broker that does not know yet that another one is the leader knows no later epoch either.
-            await asyncio.sleep(LOG_END_INTERVAL_S)
-            end = await self._source.epoch_end(self._partition, position.leader_epoch)
         if end is None:
             return None
         self._rules.check_epoch(position, end)

@@ -64,7 +64,7 @@ class History:
     """The objects of a partition up to an offset, as far as their names tell of leader epochs."""
 
     start: int  # of the first object; the offset where there is none
-    last_of: dict[int, tuple[str, ...]]  # for each epoch, the last object with that epoch in its name
+    last_of: dict[int, str]  # for each epoch, the last object with that epoch in its name
     without: tuple[str, ...]  # the objects around the offset of those that have no epoch in their names
 
 
@@ -81,7 +81,7 @@ async def find_history(listing: Listing, keys: ObjectKeys, partition: TopicParti
             last_of[name.leader_epoch] = name
     return History(
         start,
-        {epoch: (name.key,) for epoch, name in last_of.items()},
+        {epoch: name.key for epoch, name in last_of.items()},
         tuple(name.key for kind in _KINDS for name in getattr(without, kind)) if without is not None else (),
     )
 

@@ -125,7 +125,10 @@ class Source(Protocol):
         ...
 
     async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:
-        """Where a leader epoch ends in the log; None where the source cannot tell."""
+        """Where a leader epoch ends in the log; None where the source cannot tell.
+
+        An epoch is unknown only once it stays so: a former leader does not know that of its successor.
+        """
         ...
 
     async def resolve_start(self, partition: TopicPartition) -> Position:

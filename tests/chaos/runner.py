@@ -68,6 +68,15 @@ async def run(services: Services, fault: Fault, directory: Path, *, seed: int, l
     return result
 
 
+def check(result: Result) -> None:
+    """That nothing was lost or doubled, and everything recovered."""
+    assert not result.problems, "\n".join([result.outcome, *result.problems])
+    assert result.recovery is not None
+    assert result.tally is not None
+    assert result.tally.records > 0
+    assert (result.tally.lost, result.tally.doubled) == (0, 0)
+
+
 async def _hurt(rig: Rig, fault: Fault, result: Result) -> None:
     """Events are written from before the fault until all that was written before its end has landed."""
     quiet = asyncio.Event()
