@@ -1,6 +1,7 @@
 """From record bytes to rows: what is accepted, what becomes of it, and what is rejected and why."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
@@ -18,6 +19,7 @@ from ingestd.core.events import ORIGIN_FIELDS, Event, load_model, make_model
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import DEPTH_MAX, MESSAGE_MAX, PATH_MAX, Reason, RejectedRecord, parse
 from ingestd.core.validation import Rejected, Validated, Validator
+from tests.reference_validator import ReferenceValidator
 
 PARTITION = TopicPartition("marketing_events", 3)
 KAFKA_TIME = 1_795_000_000_123  # 2026-11-18T11:06:40.123Z
@@ -415,6 +417,14 @@ class Trade(Event, tag="trade"):
             raise KeyError("a mistake of the model's")
 
 
+class Picky(Event, tag="web_visit"):
+    """Its check needs the properties."""
+
+    def __post_init__(self) -> None:
+        if self.properties and "a" in self.properties:
+            raise ValueError("a is not wanted")
+
+
 TRADES = Validator(EventsConfig(), make_model(Trade))
 STRICT_TRADES = Validator(EventsConfig(unknown_types="reject", naive_timestamps="reject"), make_model(Trade))
 
@@ -442,6 +452,12 @@ def test_counts_add_up_where_a_users_tag_is_the_word_for_unknown_types() -> None
     validator = Validator(EventsConfig(), make_model(Odd))
     outcome = chunk(with_fields(event_type="generic"), with_fields(event_type="webinar"), validator=validator)
     assert outcome.accepted == {"generic": 2}
+
+
+def test_a_models_own_check_sees_properties_beside_unknown_fields() -> None:
+    picky = Validator(EventsConfig(), make_model(Picky))
+    assert why(with_fields(utm="x", properties={"a": 1}), picky) == (Reason.INVALID, "$")
+    assert row(with_fields(utm="x", properties={"b": 1}), picky)["properties"] == {"b": 1, "utm": "x"}
 
 
 def test_a_users_times_are_written_in_utc() -> None:
@@ -617,3 +633,49 @@ def test_a_lone_surrogate_is_not_called_truncated() -> None:
     with pytest.raises(RejectedRecord) as failure:
         parse(raw(b'"page_url":"\\ud800"'))
     assert failure.value.args[2] == "half of an escaped surrogate pair, which UTF-8 cannot encode"
+
+
+# Quick ways and the reference
+
+raw_numbers = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,25})?([eE][-+]?[0-9]{1,3})?", fullmatch=True).filter(
+    lambda text: not re.fullmatch(r"-0[eE].*", text)  # of the integer -0 the reference makes 0, and of this one -0
+)
+raw_leaves = leaves | raw_numbers.map(lambda text: msgspec.Raw(text.encode()))
+raw_values = st.recursive(
+    raw_leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4), max_leaves=12
+)
+
+
+@st.composite
+def as_sdks_send_it(draw: st.DrawFn) -> bytes:
+    """An event with nested unknown fields in any order, with or without spaces, escapes and duplicate keys."""
+    fields = draw(good_fields) | draw(st.dictionaries(names, raw_values, max_size=4))
+    for name in draw(st.sets(st.sampled_from(sorted(fields)), max_size=1)):
+        fields[name] = draw(raw_values)
+    order = draw(st.permutations(sorted(fields)))
+    order += draw(st.lists(st.sampled_from(order), max_size=1))
+    comma, colon = draw(st.sampled_from([(b",", b":"), (b", ", b": "), (b",\n ", b" : ")]))
+    parts = [_ENCODER.encode(name) + colon + _ENCODER.encode(fields[name]) for name in order]
+    value = b"{" + comma.join(parts) + b"}"
+    if draw(st.booleans()):
+        value = (
+            b"".join(b"\\u%04x" % ord(letter) if ord(letter) > 0x7F else letter.encode() for letter in value.decode())
+            if all(ord(letter) <= 0xFFFF for letter in value.decode())
+            else value
+        )
+    return value
+
+
+REFERENCES = [
+    (Validator(rules, model), ReferenceValidator(rules, model))
+    for rules in (EventsConfig(), EventsConfig(unknown_types="reject", naive_timestamps="reject"))
+    for model in (load_model(None), make_model(Picky))
+]
+
+
+@given(st.lists(as_sdks_send_it() | damaged() | st.none(), min_size=1, max_size=40))
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])
+def test_quick_ways_give_the_rows_and_rejects_of_the_reference(values: list[bytes | None]) -> None:
+    records = [PlainRecord(offset, KAFKA_TIME + offset, value) for offset, value in enumerate(values)]
+    for validator, reference in REFERENCES:
+        assert validator.chunk(PARTITION, records) == reference.chunk(PARTITION, records)

@@ -1,22 +1,23 @@
 """Validates records: canonical rows out of the good ones, a reason and a path for each of the others.
 
 A row is encoded from the decoded event, never copied from the producer's bytes, and depends on the record alone: its
-bytes, its place in the log and its Kafka timestamp. Most records are decoded once, directly into their type. A record
-that fails is decoded a second time: unknown fields move into ``properties``, an unknown type becomes a
-``GenericEvent``; what fails again is rejected.
+bytes, its place in the log and its Kafka timestamp. Records are decoded and encoded in small blocks, whose objects are
+still in the processor's cache when they are encoded.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ingestd.core.events import ORIGIN_FIELDS, Event, GenericEvent, Model
+from ingestd.core.decoding import ENCODER, EventDecoder, is_bounded
+from ingestd.core.events import Event, GenericEvent, Model
 from ingestd.core.records import Record, TopicPartition
-from ingestd.core.rejections import MESSAGES, Reason, RejectedRecord, check_limits, from_msgspec, parse
+from ingestd.core.rejections import MESSAGES, Reason, RejectedRecord, check_limits
 
 ROW_MAX = 16 << 20  # bytes; the default size of a Snowflake column
 FIRST_YEAR = 1582  # the first year of Snowflake's timestamps
@@ -59,44 +60,45 @@ class EventRules(Protocol):
     def max_bytes(self) -> int: ...
 
 
+# Stands for an event that no quick way could decode. It is before the first year, so that it is checked.
+_UNDECODED = Event(event_id="", client_id="", event_timestamp=datetime.min.replace(tzinfo=UTC))
+
+
 class Validator:
     """Validates chunks of records against one model. Holds no state between chunks."""
 
     def __init__(self, rules: EventRules, model: Model) -> None:
         self._size_max = int(rules.max_bytes)  # comparing with a subclass takes twice as long
         self._ordinary_max = min(self._size_max, _LARGE)
-        self._accept_unknown = rules.unknown_types == "accept"
         self._naive_is_utc = rules.naive_timestamps == "utc"
         self._timestamps = model.timestamps
         self._unbounded = model.unbounded
         self._check_all = any((*model.timestamps.values(), *model.unbounded.values()))
         self._counted_as: dict[type[Event], str] = {kind: tag for tag, kind in model.types.items()}
         self._counted_as[GenericEvent] = GENERIC
-        self._known = {tag: _known_fields(kind) for tag, kind in model.types.items()}
-        self._known_generic = _known_fields(GenericEvent)
-        self._decode = _decoder(model.union)
-        self._decode_generic = _decoder(GenericEvent)
+        self._decoder = EventDecoder(model, accept_unknown=rules.unknown_types == "accept")
 
     def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
         """Validate consecutive records of `partition`. Never raises, whatever a producer sends."""
         topic, number = partition
-        check_all = self._check_all
-        events: list[Event] = []
+        rows: list[bytes] = []
+        kinds: Counter[type[Event]] = Counter()
         rejected: list[Rejected] = []
+        check_all = self._check_all
         second = 0  # in milliseconds, and as a time: neighbouring records mostly share it
         whole: datetime | None = _EPOCH
 
-        def reject(record: Record, refused: RejectedRecord) -> None:
-            rejected.append(Rejected(len(events) + len(rejected), record, *refused.args))
-
         for begin in range(0, len(records), _BLOCK):
-            for record, event in self._decoded(records[begin : begin + _BLOCK], reject):
-                time = event.event_timestamp
+            block = records[begin : begin + _BLOCK]
+            events: list[Event] = []
+            for record, decoded in zip(block, self._decoded(block), strict=True):
+                event, time = decoded, decoded.event_timestamp
                 if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
                     try:
-                        self._check(event)
+                        event = self._checked(event, record.value)
                     except RejectedRecord as refused:
-                        reject(record, refused)
+                        position = kinds.total() + len(events) + len(rejected)
+                        rejected.append(Rejected(position, record, *refused.args))
                         continue
                 past = record.timestamp - second
                 if not 0 <= past < 1000:
@@ -111,57 +113,57 @@ class Validator:
                 event.source_partition = number
                 event.source_offset = record.offset
                 events.append(event)
+            rows.append(ENCODER.encode_lines(events))
+            kinds.update(map(type, events))
         accepted: Counter[str] = Counter()
-        for kind, count in Counter(map(type, events)).items():
+        for kind, count in kinds.items():
             accepted[self._counted_as[kind]] += count  # a user's tag may be "generic", too
-        return Validated(_ENCODER.encode_lines(events), accepted, rejected)
+        return Validated(b"".join(rows), accepted, rejected)
 
-    def _decoded(
-        self, block: Sequence[Record], reject: Callable[[Record, RejectedRecord], None]
-    ) -> Iterable[tuple[Record, Event]]:
-        """The events of the records that are not rejected: decoded together, or one by one if any of them fails."""
-        values = [record.value for record in block]
-        try:
-            if max(map(len, values)) <= self._ordinary_max:  # type: ignore[arg-type] # None raises, as other odd values do
-                return zip(block, list(map(self._decode, values)), strict=True)  # type: ignore[arg-type]
-        except Exception:  # noqa: BLE001, S110 - a user's type may raise anything; the second attempt tells what it was
-            pass
-        return self._one_by_one(block, reject)
+    def _decoded(self, block: Sequence[Record]) -> list[Event]:
+        """Of each record its event, which is still to be checked, or `_UNDECODED`."""
+        values = [record.value or b"" for record in block]
+        if max(map(len, values)) > self._ordinary_max:
+            values = [value if len(value) <= self._ordinary_max else b"" for value in values]
+        decode, found = self._decoder.typed, list[Event]()
+        while (begin := len(found)) < len(values):
+            with suppress(Exception):  # a user's type may raise anything; the exact way tells what it was
+                found.extend(map(decode, values[begin:] if begin else values))  # keeps what came before an error
+            if (end := len(found)) < len(values):
+                found.append(self._decoded_wide(values[end]))
+                if end == begin:  # two in a row
+                    decode = self._decoder.wide
+        return found
 
-    def _one_by_one(
-        self, block: Sequence[Record], reject: Callable[[Record, RejectedRecord], None]
-    ) -> Iterator[tuple[Record, Event]]:
-        for record in block:
-            try:
-                event = self._decode_any(record.value)
-            except RejectedRecord as refused:
-                reject(record, refused)
-            else:
-                yield record, event
+    def _decoded_wide(self, value: bytes) -> Event:
+        with suppress(Exception):  # as above
+            return self._decoder.wide(value)
+        return _UNDECODED
 
-    def _decode_any(self, value: bytes | None) -> Event:
+    def _checked(self, event: Event, value: bytes | None) -> Event:
+        """`event`, decoded from `value`, or another if a quick way was not sure. Raises ``RejectedRecord``."""
+        if event is _UNDECODED or (event.properties is not None and not is_bounded(value or b"")):
+            return self._exact(value)
+        event.event_timestamp = self._utc(event.event_timestamp, "event_timestamp")
+        if self._check_all:
+            self._check_fields(event)
+        return event
+
+    def _exact(self, value: bytes | None) -> Event:
+        """The event in `value`. Raises ``RejectedRecord``."""
         if value is None:
             raise RejectedRecord(Reason.NULL_VALUE, "$", "the record has no value")
         if len(value) > self._size_max:
-            raise RejectedRecord(
-                Reason.TOO_LARGE, "$", f"{len(value)} bytes, above events.max_bytes = {self._size_max}"
-            )
-        try:
-            event = self._decode(value)
-        except Exception:  # noqa: BLE001 - a user's type may raise anything; the second attempt tells what it was
-            event = self._decode_again(value)
-        if len(value) > _LARGE:
-            self._check(event)  # before what follows, which cannot encode everything
-            _check_row(event)
-        return event
-
-    def _check(self, event: Event) -> None:
-        """Bring times to UTC, and refuse what the decoder lets pass."""
+            message = f"{len(value)} bytes, above events.max_bytes = {self._size_max}"
+            raise RejectedRecord(Reason.TOO_LARGE, "$", message)
+        event = self._decoder.exact(value)
         event.event_timestamp = self._utc(event.event_timestamp, "event_timestamp")
         if event.properties is not None:
             check_limits(event.properties, "$.properties", depth=2)
-        if self._check_all:
-            self._check_fields(event)
+        self._check_fields(event)
+        if len(value) > _LARGE:
+            _check_row(event)  # the last, because it cannot encode everything
+        return event
 
     def _check_fields(self, event: Event) -> None:
         for name in self._timestamps[type(event)]:
@@ -189,42 +191,6 @@ class Validator:
             raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", f"before the year {FIRST_YEAR} in UTC")
         return time
 
-    def _decode_again(self, value: bytes) -> Event:
-        """Decode with unknown fields moved into ``properties``. Raises ``RejectedRecord``."""
-        data = parse(value)
-        check_limits(data, "$", depth=1)
-        event_type = data.get("event_type")
-        decode, known = self._decode, self._known_generic
-        if isinstance(event_type, str):
-            if event_type in self._known:
-                known = self._known[event_type]
-            elif self._accept_unknown:
-                decode = self._decode_generic
-            else:
-                raise RejectedRecord(Reason.UNKNOWN_TYPE, "$.event_type", f"the model has no event_type {event_type!r}")
-        # Not by msgspec.convert, which differs from the decoder: it turns 1e400 into an infinite float.
-        again = _ENCODER.encode(_gather(data, known))
-        try:
-            return decode(again)
-        except msgspec.ValidationError as error:
-            raise from_msgspec(error, data) from error
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise RejectedRecord(Reason.INVALID, "$", f"{type(error).__name__}: {error}") from error
-
-
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
-
-
-def _decoder(kind: Any) -> Callable[[bytes], Event]:
-    # Decimal itself, not a checking function: a call per number costs more than a check afterwards.
-    return msgspec.json.Decoder(kind, float_hook=Decimal).decode
-
-
-def _known_fields(kind: type[Event]) -> frozenset[str]:
-    return frozenset(("event_type", *kind.__struct_encode_fields__)) - frozenset(ORIGIN_FIELDS)
-
 
 def _kafka_time(milliseconds: int) -> datetime | None:
     """None if Kafka has no timestamp (-1), or none that is a valid date."""
@@ -236,25 +202,6 @@ def _kafka_time(milliseconds: int) -> datetime | None:
         return None
 
 
-def _gather(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """`data` with its unknown keys moved into ``properties``: a key that exists there gets a "_" prefix."""
-    unknown = [key for key in data if key not in known]
-    rest = {key: value for key, value in data.items() if key in known}
-    properties = rest.get("properties")
-    if not unknown or not isinstance(properties, dict | None):
-        return rest
-    properties = dict(properties or {})
-    beyond: dict[str, str] = {}  # the next name to try after a taken one: a walk over each "_" would be quadratic
-    for key in unknown:
-        free, taken = key, []
-        while free in properties:
-            taken.append(free)
-            free = beyond.get(free) or f"_{free}"
-        beyond.update(dict.fromkeys(taken, free))
-        properties[free] = data[key]
-    return rest | {"properties": properties}
-
-
 def _check_row(event: Event) -> None:
-    if (size := len(_ENCODER.encode(event)) + _ORIGIN_BYTES) > ROW_MAX:
+    if (size := len(ENCODER.encode(event)) + _ORIGIN_BYTES) > ROW_MAX:
         raise RejectedRecord(Reason.TOO_LARGE, "$", f"a row of {size} bytes, above the {ROW_MAX} that a column holds")
