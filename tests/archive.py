@@ -74,6 +74,7 @@ class Archive:
             "rows": end - start - len(rejected),
             "rejected": len(rejected),
             "sha256": body.sha256,
+            "sha256_of": "body",
             "first_offset": start,
             "first_timestamp": time,
             "last_timestamp": time + 1000,

@@ -278,7 +278,7 @@ async def test_a_strange_name_in_the_quarantine_is_a_note(archive: Archive) -> N
         (compress(rows(P1, range(10))).data, "row 0 is from marketing_events[1]"),
         (
             compress(rows(P0, range(10)).replace(b"e3", b"e4")).data,
-            "the sha256 of its rows is not the one in its metadata",
+            "the sha256 of its body is not the one in its metadata",
         ),
         (compress(rows(P0, range(9)) + b"{}\n").data, "a line is not a row"),
         (compress(rows(P0, range(10))[:-1]).data, "its last line is incomplete"),

@@ -14,8 +14,10 @@ from typing import Any, Literal
 import msgspec
 from aiokafka import AIOKafkaProducer
 
+from benchmarks.rig import sdk_events
 from benchmarks.rig.services import create
 
+Kind = Literal["flat", "sdk"]  # fields that the model knows, or events as SDKs send them
 Codec = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 
 TYPICAL = 335  # bytes of an event whose fields the model all knows
@@ -40,6 +42,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     partitions: int = 6
     codec: Codec = "lz4"
+    kind: Kind = "flat"
     size: int = TYPICAL  # bytes of an event: `SMALL`, `TYPICAL`, or more, and then the rest is in its properties
     batch: int = 10_000  # records in a producer's batch, at most; 500 kB is the other limit
     slow: float = 0.0  # share of events with a field that the model does not know, so that they are decoded twice
@@ -54,7 +57,8 @@ def events(load: Load) -> Iterator[bytes]:
     """Without end, and the same ones for the same load. Each has an id of its own."""
     made = random.Random(7)
     templates = min(_TEMPLATES, _TEMPLATE_BYTES // load.size)
-    tails = [msgspec.json.encode(_tail(load.size, number, made))[1:] for number in range(templates)]
+    make = sdk_events.tail if load.kind == "sdk" else _tail
+    tails = [make(load.size, number, made) for number in range(templates)]
     slow, bad, bits = _every(load.slow), _every(load.bad), made.getrandbits
     head = b'{"event_id":"%08x",' if load.size < TYPICAL else b'{"event_id":"%08x-%04x-4%03x-a%03x-%012x",'
     for number, tail in enumerate(cycle(tails), 1):
@@ -78,8 +82,12 @@ def _broken(value: bytes, number: int) -> bytes:
     return value[: len(value) // 2] if number % 2 else value.replace(b'"client_id"', b'"client_no"')
 
 
-def _tail(size: int, number: int, made: random.Random) -> dict[str, object]:
-    """An event without its id."""
+def _tail(size: int, number: int, made: random.Random) -> bytes:
+    """An event without its brace and its id, so that both can be put before it."""
+    return msgspec.json.encode(_flat(size, number, made))[1:]
+
+
+def _flat(size: int, number: int, made: random.Random) -> dict[str, object]:
     time_of_it = _BEGIN + timedelta(milliseconds=10 * number)
     kind, client = made.choice(_KINDS), int(50_000 * made.random() ** 2)
     if size < TYPICAL:

@@ -189,6 +189,7 @@ class Batch:
             rows=self.rows,
             rejected=self.rejected,
             sha256=body.sha256,
+            sha256_of="body",
             first_offset=first.offset,
             first_timestamp=first.timestamp,
             last_timestamp=self.last_timestamp,

@@ -102,9 +102,25 @@ class EventDecoder:
             raise RejectedRecord(Reason.INVALID, "$", f"{type(error).__name__}: {error}") from error
 
 
-def is_bounded(value: bytes) -> bool:
-    """Whether it is sure that no integer in `value` is beyond a double's range, and nothing in its row too deep."""
-    return value.count(b"{") + value.count(b"[") < DEPTH_MAX and not _LONG_NUMBER.search(value[::_STRIDE])
+def is_bounded(value: bytes, properties: dict[str, Any]) -> bool:
+    """Whether it is sure that no integer in `value` is beyond a double's range, and its `properties` not too deep."""
+    return not _LONG_NUMBER.search(value[::_STRIDE]) and (
+        value.count(b"{") + value.count(b"[") < DEPTH_MAX or _is_shallow(properties)
+    )
+
+
+def _is_shallow(properties: dict[str, Any]) -> bool:
+    level: list[Any] = [properties]
+    for _ in range(DEPTH_MAX - 1):  # the event itself is the first
+        level = [
+            item
+            for container in level
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) is dict or type(item) is list
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _decoder(kind: Any, float_hook: Callable[[str], Decimal]) -> Callable[[bytes], Any]:

@@ -14,7 +14,8 @@ class ObjectMetadata(msgspec.Struct, frozen=True, kw_only=True):
     end: int
     rows: int
     rejected: int
-    sha256: str  # of the uncompressed rows
+    sha256: str
+    sha256_of: str = "rows"  # before compression, in objects of former versions; or "body", as the object was written
     first_offset: int  # of the first record at or after `start`
     first_timestamp: int
     last_timestamp: int

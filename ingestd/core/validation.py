@@ -142,7 +142,9 @@ class Validator:
 
     def _checked(self, event: Event, value: bytes | None) -> Event:
         """`event`, decoded from `value`, or another if a quick way was not sure. Raises ``RejectedRecord``."""
-        if event is _UNDECODED or (event.properties is not None and not is_bounded(value or b"")):
+        if event is _UNDECODED or value is None:
+            return self._exact(value)
+        if event.properties is not None and not is_bounded(value, event.properties):
             return self._exact(value)
         event.event_timestamp = self._utc(event.event_timestamp, "event_timestamp")
         if self._check_all:

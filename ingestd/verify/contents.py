@@ -41,15 +41,18 @@ def check_rows(body: bytes, metadata: ObjectMetadata, rejected: "array[int] | No
 
     Errors: ``ContentError``.
     """
-    digest = hashlib.sha256()
+    of_rows = metadata.sha256_of != "body"
+    digest = hashlib.sha256(b"" if of_rows else gzip_extra.without(body))
     rows = _RowChecker(metadata, rejected if rejected is not None else array(_OFFSETS))
-    for lines in _whole_lines(body, digest):
+    for lines in _whole_lines(body):
+        if of_rows:
+            digest.update(lines)
         for source in _decode(lines):
             rows.check(source)
     if rows.count != metadata.rows:
         raise ContentError(f"it has {rows.count} rows, its metadata says {metadata.rows}")
     if digest.hexdigest() != metadata.sha256:
-        raise ContentError("the sha256 of its rows is not the one in its metadata")
+        raise ContentError(f"the sha256 of its {metadata.sha256_of} is not the one in its metadata")
     if rejected is not None:
         rows.check_ends()
 
@@ -126,8 +129,8 @@ def _decode(lines: bytes) -> list[_RowSource]:
         raise ContentError(f"a line is not a row: {error}") from None
 
 
-def _whole_lines(body: bytes, digest: "hashlib._Hash | None" = None) -> Iterator[bytes]:
-    """The decompressed body in chunks that end with a line; hashes it, too. Errors: ``ContentError``."""
+def _whole_lines(body: bytes) -> Iterator[bytes]:
+    """The decompressed body in chunks that end with a line. Errors: ``ContentError``."""
     pending: list[bytes] = []
     size = 0
     chunks = decompress(body)
@@ -138,8 +141,6 @@ def _whole_lines(body: bytes, digest: "hashlib._Hash | None" = None) -> Iterator
             raise ContentError(f"not a gzip file of lines: {error}") from None
         if chunk is None:
             break
-        if digest is not None:
-            digest.update(chunk)
         lines, end, rest = chunk.rpartition(b"\n")
         if end:
             yield b"".join((*pending, lines, end))

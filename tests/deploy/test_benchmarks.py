@@ -257,7 +257,7 @@ def test_a_daemon_and_the_yardstick_drain_a_topic_to_its_end() -> None:
         drained = await drain(started, "bad", bad)  # two must start at once to share, which a busy machine forbids
         assert drained.events == 5000
         assert drained.cpu_s > 0
-        assert (await endtoend.run_yardstick(started, "good", range(4), "put")).events == 5000
+        assert (await endtoend.run_yardstick(started, "good", range(4), "put", "flat")).events == 5000
 
     with services() as started:
         asyncio.run(measure())
