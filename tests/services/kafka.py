@@ -175,20 +175,6 @@ class KafkaBroker:
         for log in self._data.glob(f"{topic}-*"):
             shutil.rmtree(log)
 
-    def save(self, topic: str, partition: int = 0) -> Path:
-        """Copy the log of a partition; where the copy is."""
-        assert not self.running
-        copy = self._directory / f"{topic}-{partition}.saved"
-        shutil.rmtree(copy, ignore_errors=True)
-        return Path(shutil.copytree(self._data / f"{topic}-{partition}", copy))
-
-    def restore(self, copy: Path) -> None:
-        """Put the copy of a partition's log in place of the log, as a disk that is restored from a backup has it."""
-        assert not self.running
-        log = self._data / copy.stem
-        shutil.rmtree(log)
-        shutil.copytree(copy, log)
-
     def _prepare(self) -> Process:
         require_mark("Kafka")
         java = ["java", f"-Xmx{self._heap}", *_JVM, f"-Djava.io.tmpdir={self._directory}", "-cp", f"{ensure_jars()}/*"]
