@@ -118,6 +118,7 @@ class Log:
         self.epochs: Counter[str] = Counter()
         self.transactions: list[int] = []  # how many records each had
         self.refuses: Callable[[PlainRecord], bool] = lambda _: False
+        self.attempts = 0  # transactions whose records have all been sent
         self.restarts = 0
 
     def commit(self, topic: str, name: str, records: Sequence[tuple[int, PlainRecord]], note: str) -> None:
@@ -168,6 +169,7 @@ class Producer:
         self._refuse_zombies()
         if self._refused:
             raise SourceError("OutOfOrderSequenceNumber")
+        self._log.attempts += 1
         if any(self._log.refuses(record) for _, record in records):
             self._refused = True
             raise RecordsRefused("the topic does not accept it", hint="change the topic")

@@ -201,7 +201,7 @@ class Requeuer:
     async def _flush(self) -> None:
         """Produce the batch; where the topic refuses records, produce all others in smaller transactions.
 
-        In a batch of n records, a refused one costs log2(n) + 1 restarts at most; n refused ones cost 2n - 1.
+        In a batch of n records, a refused one costs log2(n) + 1 restarts at most, rounded up; n refused ones 2n - 1.
         """
         batch, self._batch = self._batch, None
         if batch is None or self._target is None:
