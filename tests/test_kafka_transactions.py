@@ -106,7 +106,11 @@ async def test_what_was_left_open_is_aborted(
     ("settings", "refused", "reason"),
     [
         ({"max.message.bytes": "100000"}, record(2, LARGE), r"it is too large .*\(raise max\.message\.bytes"),
-        ({"segment.bytes": "100000"}, record(2, LARGE), r"larger than a segment .*\(raise segment\.bytes"),
+        (
+            {"segment.bytes": "1048576", "max.message.bytes": "9000000"},
+            record(2, LARGE * 20),
+            r"larger than a segment .*\(raise segment\.bytes",
+        ),
         ({"cleanup.policy": "compact"}, record(2, key=None), r"a record without a key \(choose a topic .* --to, or"),
     ],
     ids=["message", "segment", "keyless"],
