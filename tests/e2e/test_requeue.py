@@ -244,7 +244,7 @@ async def test_records_that_the_topic_refuses_stay_and_the_others_go(
     kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon, *, tmp_path: Path
 ) -> None:
     topic, target = await make_topic(1), await make_topic(1)
-    count, large, keyless = 40, 11, 29
+    count, large, keyless = 12, 4, 9
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
         for number in range(count):
             filler = secrets.token_hex(60_000 if number == large else 10)
