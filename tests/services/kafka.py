@@ -292,6 +292,10 @@ async def create_topic(
     """
     layout = (-1, -1, dict(replicas)) if replicas else (partitions, -1, {})
     topic = NewTopic(name, *layout, dict(config or {}))
+    async with asyncio.timeout(30):
+        # A broker under load leaves the controller out of its metadata, and aiokafka's admin takes that for given.
+        while admin._client.cluster.controller is None:
+            await admin._client.force_metadata_update()
     response = await admin.create_topics([topic])
     for _, code, *_ in response.topic_errors:
         if code:
