@@ -18,19 +18,17 @@ _HTTP_CLIENT = tuple(f"{os.sep}{library}{os.sep}" for library in ("aiohttp", "ai
 def handle(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
     """Log an error at ERROR, as the loop does; at DEBUG where a task of the HTTP client has lost its connection."""
     error = context.get("exception")
-    if error is not None and _is_of_http_client(context.get("future")) and _is_lost_connection(error):
+    if isinstance(context.get("future"), asyncio.Task) and error is not None and _is_lost_by_http_client(error):
         log.debug("a connection was lost while a request was sent", exc_info=error)
     else:
         loop.default_exception_handler(dict(context))
 
 
-def _is_of_http_client(future: object) -> bool:
-    """Whether it is a task that runs a function of the client."""
-    code = getattr(future.get_coro(), "cr_code", None) if isinstance(future, asyncio.Task) else None
-    return code is not None and any(folder in code.co_filename for folder in _HTTP_CLIENT)
-
-
-def _is_lost_connection(error: BaseException) -> bool:
+def _is_lost_by_http_client(error: BaseException) -> bool:
+    """Whether it tells of a connection, and the task that it has ended runs a function of the client."""
+    outermost = error.__traceback__
+    if outermost is None or not any(folder in outermost.tb_frame.f_code.co_filename for folder in _HTTP_CLIENT):
+        return False
     from aiohttp import ClientConnectionError  # noqa: PLC0415  it is loaded where a task runs it, and slow elsewhere
 
     return isinstance(error, (ConnectionError, ClientConnectionError))
