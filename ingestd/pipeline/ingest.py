@@ -24,6 +24,8 @@ from ingestd.core.validation import Validator
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.memory_budget import MemoryBudget
 from ingestd.pipeline.partition_writer import PartitionWriter
+from ingestd.pipeline.shared_listing import SharedListing
+from ingestd.sinks.listing import Listing
 
 CHUNK_BYTES = 1 << 20  # of values that are decoded at once: bounds how long the loop is blocked, however large they are
 PROGRESS_INTERVAL_S = 1.0
@@ -61,6 +63,7 @@ class Pipeline:
         self._validator = validator
         self._breaker = breaker
         self._policy = policy
+        self._listing = SharedListing(Listing(dependencies.sink, dependencies.retrier), policy.keys)
         self._revoke_timeout = revoke_timeout
         self._group: asyncio.TaskGroup | None = None
         self._finishing = False
@@ -114,7 +117,9 @@ class Pipeline:
             return
         if previous := self.writers.get(partition):
             self._stop_partition(previous)
-        writer = PartitionWriter(partition, self._policy, self._flush_policy, self._dependencies, self._on_freed)
+        writer = PartitionWriter(
+            partition, self._policy, self._flush_policy, self._dependencies, self._listing, on_freed=self._on_freed
+        )
         self.writers[partition] = writer
         self.unassigned_since = None
         self._metrics.assigned(partition)

@@ -23,6 +23,7 @@ from ingestd.core.records import EpochRecords, Position, TopicPartition
 from ingestd.core.validation import Validated
 from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.pipeline.chain_objects import ChainObjects, Dependencies
+from ingestd.pipeline.shared_listing import SharedListing
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,11 @@ class PartitionWriter:
         policy: ChainPolicy,
         flush_policy: FlushPolicy,
         dependencies: Dependencies,
+        listing: SharedListing,
+        *,
         on_freed: Callable[[], None],
     ) -> None:
-        """`on_freed` is called whenever less memory is used than before."""
+        """`listing` is that of all partitions. `on_freed` is called whenever less memory is used than before."""
         self.partition = partition
         self.buffer = PartitionBuffer(partition)
         self.state = PartitionState.LOADING
@@ -63,7 +66,7 @@ class PartitionWriter:
         self._rules = ChainRules(partition, policy, dependencies.source.source_id)
         self._keys = policy.keys
         self._flush_policy = flush_policy
-        self._objects = ChainObjects(self._rules, dependencies)
+        self._objects = ChainObjects(self._rules, dependencies, listing)
         self._source = dependencies.source
         self._metrics = dependencies.metrics
         self._dependencies = dependencies
