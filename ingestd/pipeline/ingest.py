@@ -29,6 +29,7 @@ from ingestd.sinks.listing import Listing
 
 CHUNK_BYTES = 1 << 20  # of values that are decoded at once: bounds how long the loop is blocked, however large they are
 PROGRESS_INTERVAL_S = 1.0
+AGE_GRAIN = 0.01  # of the interval: how late a batch may be flushed by its age
 
 _BREAKER_HINT = (
     "fix the producer, or name the model of these events in events.model and try it on the topic with `ingestd check`; "
@@ -118,7 +119,7 @@ class Pipeline:
         if previous := self.writers.get(partition):
             self._stop_partition(previous)
         writer = PartitionWriter(
-            partition, self._policy, self._flush_policy, self._dependencies, self._listing, on_freed=self._on_freed
+            partition, self._policy, self._flush_policy, self._dependencies, self._listing, on_freed=self.budget.freed
         )
         self.writers[partition] = writer
         self.unassigned_since = None
@@ -132,7 +133,7 @@ class Pipeline:
             del self.writers[writer.partition]
         if not self.writers:
             self.unassigned_since = _now()
-        self._on_freed()
+        self.budget.freed()
 
     # -- records in
 
@@ -203,25 +204,18 @@ class Pipeline:
         for batch in self._flush_policy.for_memory(writers):
             writers[batch].flush(FlushReason.MEMORY)
 
-    def _on_freed(self) -> None:
-        self.budget.freed()
-        self._flush_aged()  # a batch that waited behind another one may be overdue
-
     # -- flushing by age, progress, the end
 
     async def _flush_by_age(self) -> None:
-        """A batch that opens during a sleep is due after its end, so no sleep is too long."""
-        while True:
-            due = [at for writer in self.writers.values() if (at := writer.due_at()) is not None]
-            await asyncio.sleep(max(0.0, min(due) - _now()) if due else self._limits.interval)
-            self._flush_aged()
+        """A batch that opens during a sleep is due after its end, so no sleep is too long.
 
-    def _flush_aged(self) -> None:
-        now = _now()
-        for writer in self.writers.values():
-            due = writer.due_at()
-            if due is not None and due <= now:
-                writer.flush(FlushReason.AGE)
+        Each look is at all partitions. Batches that are due soon after one another share one.
+        """
+        interval = self._limits.interval
+        while True:
+            now = _now()
+            due = [at for writer in self.writers.values() if (at := writer.flush_if_due(now)) is not None]
+            await asyncio.sleep(max(min(due, default=now + interval) - now, interval * AGE_GRAIN))
 
     async def _track_progress(self) -> None:
         """Note while a partition has nothing to wait for: then no time counts as a wait for records."""
