@@ -473,7 +473,9 @@ def test_the_work_for_a_partition_does_not_grow_with_their_number(monkeypatch: p
     async def looks_for(partitions: int) -> float:
         nonlocal looks
         looks = 0
-        log = {TopicPartition("t", number): records(2) for number in range(partitions)}
+        log: dict[TopicPartition, Sequence[PlainRecord]] = {
+            TopicPartition("t", number): records(2) for number in range(partitions)
+        }
         flow = Flow(log, BatchConfig(interval=Seconds(1)))
         await ended(flow, 3)
         assert len(flow.sink.objects) == partitions
