@@ -483,3 +483,17 @@ def test_the_work_for_a_partition_does_not_grow_with_their_number(monkeypatch: p
 
     few, many = virtual_time.run(looks_for(5)), virtual_time.run(looks_for(50))
     assert many <= few
+
+
+def test_many_small_batches_are_not_flushed_for_memory() -> None:
+    async def main() -> None:
+        log = {TopicPartition("t", number): records(3) for number in range(100)}
+        flow = Flow(dict(log), BatchConfig(interval=Seconds(3600), memory=Size(16 << 20)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(60)
+            assert flow.metrics.counters.totals().consumed == 300
+            assert not flow.sink.objects
+            flow.source.finish()
+
+    virtual_time.run(main())
