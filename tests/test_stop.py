@@ -102,7 +102,7 @@ def test_a_duration_in_which_nothing_was_reached_is_not_clean(tmp_path: Path, un
         "store": ["--source", "simulator", "--sink", "s3://bucket", "--set", f"s3.endpoint_url=http://{NOTHING}"],
     }[unreachable]
     code = "import sys; from ingestd.__main__ import main; sys.exit(main())"
-    ended = program(code, "--duration", "2s", "--set", "health.port=0", *flags, cwd=tmp_path)
+    ended = program(code, "--duration", "4s", "--set", "health.port=0", *flags, cwd=tmp_path)
     assert ended.returncode == 3, ended.stderr
     last = json.loads(ended.stderr.splitlines()[-1])["message"]
     assert last.startswith("stopped before the stream began: ")
