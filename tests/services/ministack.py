@@ -85,6 +85,7 @@ class Ministack(S3Store):
             "GATEWAY_PORT": str(self._port),
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
+            "TMPDIR": str(self._directory),  # it leaves the number of its process there
         }
         program = ensure_environment("ministack", REQUIREMENTS) / "bin" / "ministack"
         return Process("ministack", [str(program)], self._directory / "ministack.log", environment)
