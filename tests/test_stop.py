@@ -90,7 +90,7 @@ sys.exit(__main__.main())
 
 
 def test_a_signal_after_everything_has_landed_changes_nothing(tmp_path: Path) -> None:
-    flags = ["--source", "simulator", "--duration", "500ms", "--set", "health.port=0", "--sink", "data"]
+    flags = ["--source", "simulator", "--duration", "3s", "--set", "health.port=0", "--sink", "data"]
     ended = program(LATE, *flags, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
 
