@@ -70,6 +70,16 @@ def test_a_signal_during_the_imports_of_another_command_ends_it_as_ever(tmp_path
     assert (ended.returncode, ended.stderr) == (130, "")
 
 
+def test_little_is_imported_before_the_handlers_are_set() -> None:
+    """Each of these takes longer than all that is needed."""
+    code = "import sys, ingestd.__main__; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert not {"asyncio", "contextlib", "logging", "re", "typing"}.intersection(told.stdout.split())
+
+
 LATE = """
 import atexit, signal, sys
 from ingestd import __main__

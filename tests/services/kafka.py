@@ -169,20 +169,6 @@ class KafkaBroker:
         for log in self._data.glob(f"{topic}-*"):
             shutil.rmtree(log)
 
-    def save(self, topic: str, partition: int = 0) -> Path:
-        """Copy the log of a partition; where the copy is."""
-        assert not self.running
-        copy = self._directory / f"{topic}-{partition}.saved"
-        shutil.rmtree(copy, ignore_errors=True)
-        return Path(shutil.copytree(self._data / f"{topic}-{partition}", copy))
-
-    def restore(self, copy: Path) -> None:
-        """Put the copy of a partition's log in place of the log, as a disk that is restored from a backup has it."""
-        assert not self.running
-        log = self._data / copy.stem
-        shutil.rmtree(log)
-        shutil.copytree(copy, log)
-
     def _prepare(self) -> Process:
         require_mark("Kafka")
         java = java_command(self._directory, self._heap)
@@ -323,6 +309,10 @@ async def create_topic(
     """
     layout = (-1, -1, dict(replicas)) if replicas else (partitions, -1, {})
     topic = NewTopic(name, *layout, dict(config or {}))
+    async with asyncio.timeout(30):
+        # A broker under load leaves the controller out of its metadata, and aiokafka's admin takes that for given.
+        while admin._client.cluster.controller is None:
+            await admin._client.force_metadata_update()
     response = await admin.create_topics([topic])
     for _, code, *_ in response.topic_errors:
         if code:
