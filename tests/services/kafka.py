@@ -286,11 +286,6 @@ async def topic_admin(bootstrap: str) -> AsyncIterator[Any]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        # A broker that has hardly started names no controller, which is what it asks.
-        async with asyncio.timeout(30):
-            while admin._client.cluster.controller is None:
-                await admin._client.force_metadata_update()
-                await asyncio.sleep(0.02)
         yield admin
     finally:
         await admin.close()
