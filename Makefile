@@ -57,7 +57,7 @@ test-deploy: ## Test deploy/, releases, the live page and the benchmarks; needs 
 	$(NEEDS) test-deploy --install
 	@$(MAKE) --no-print-directory $(DEPLOY) fetch
 	$(BIN)/python -m tests.deploy
-	$(PYTEST) tests/deploy
+	$(PYTEST) --numprocesses 2 tests/deploy
 
 lint: setup ## Check style, format and types
 	$(BIN)/ruff check
