@@ -134,7 +134,7 @@ class Play:
         topic_id: str = "",
         cluster: str = "cluster",
     ) -> None:
-        self.loop = asyncio.get_event_loop_policy().get_event_loop()
+        self.loop = asyncio.get_event_loop()
         self.ports, self.metrics = Ports(cluster), Metrics()
         self.loop.run_until_complete(self._start(ObjectKeys(exactly_once=exactly_once), skip_lost, replayable, fork))
         self.answer("topic id", topic_id)

@@ -100,7 +100,7 @@ sys.exit(__main__.main())
 
 
 def test_a_signal_after_everything_has_landed_changes_nothing(tmp_path: Path) -> None:
-    flags = ["--source", "simulator", "--duration", "500ms", "--set", "health.port=0", "--sink", "data"]
+    flags = ["--source", "simulator", "--duration", "3s", "--set", "health.port=0", "--sink", "data"]
     ended = program(LATE, *flags, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
 
@@ -112,7 +112,7 @@ def test_a_duration_in_which_nothing_was_reached_is_not_clean(tmp_path: Path, un
         "store": ["--source", "simulator", "--sink", "s3://bucket", "--set", f"s3.endpoint_url=http://{NOTHING}"],
     }[unreachable]
     code = "import sys; from ingestd.__main__ import main; sys.exit(main())"
-    ended = program(code, "--duration", "2s", "--set", "health.port=0", *flags, cwd=tmp_path)
+    ended = program(code, "--duration", "4s", "--set", "health.port=0", *flags, cwd=tmp_path)
     assert ended.returncode == 3, ended.stderr
     last = json.loads(ended.stderr.splitlines()[-1])["message"]
     assert last.startswith("stopped before the stream began: ")

@@ -228,7 +228,7 @@ def _check(code: int) -> None:
         raise error(f"code {code}")
 
 
-def _all_at_once(steps: Iterable[Callable[[], None]]) -> None:
+def _all_at_once(steps: Iterable[Callable[[], object]]) -> None:
     with ThreadPoolExecutor(len(NODES)) as threads:
         for done in [threads.submit(step) for step in steps]:
             done.result()
