@@ -29,15 +29,16 @@ RELEASE := $(VENV)/.release.stamp
 BENCH := $(VENV)/.bench.stamp
 DEPLOY := $(VENV)/.deploy.stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# The files in order: those that wait for services come first, so that the quick ones fill the end.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# The files in order: those that wait for services come first, so that the quick ones fill the end. One process more than
+# cores, because they wait.
+PYTEST := $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # One sentence that names all that is missing, before anything is fetched.
 NEEDS := @command -v "$(PYTHON)" >/dev/null || { echo 'ingestd needs Python 3.11 or newer, and there is no "$(PYTHON)".' >&2; exit 1; }; \
   "$(PYTHON)" tests/services/needs.py
 # Nothing is kept outside of the clone.
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
-.PHONY: help setup demo test test-deploy lint format docs services sim chaos soak bench bench-peers audit clean
+.PHONY: help setup demo test test-deploy lint fetch format docs services sim chaos soak bench bench-peers audit clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,21 +50,22 @@ demo: $(RUNTIME) ## Run the daemon on simulated events, with a live page (DURATI
 
 test: ## Lint, check types, then run every test of the product against real Kafka and S3; gets Java and Maven with apt (TESTS=tests/test_batch.py: a part)
 	$(NEEDS) test --install
-	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m tests.services --check
+	@$(MAKE) --no-print-directory --jobs 2 lint fetch
 	$(PYTEST) $(TESTS)
 
 test-deploy: ## Test deploy/, releases, the live page and the benchmarks; needs Debian or Ubuntu, and root
 	$(NEEDS) test-deploy --install
-	@$(MAKE) --no-print-directory $(DEPLOY)
-	$(BIN)/python -m tests.services --check
+	@$(MAKE) --no-print-directory $(DEPLOY) fetch
 	$(BIN)/python -m tests.deploy
-	$(PYTEST) tests/deploy
+	$(PYTEST) --numprocesses 2 tests/deploy
 
 lint: setup ## Check style, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+fetch: setup
+	$(BIN)/python -m tests.services --check
 
 format: setup ## Format the code and apply the safe fixes
 	$(BIN)/ruff format

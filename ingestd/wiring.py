@@ -17,6 +17,7 @@ from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
+from ingestd.ops import loop_errors
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
@@ -40,6 +41,7 @@ MONITOR_EFFECT = "the load monitor retries, uploads are not affected"
 def run(main: Coroutine[object, object, T]) -> T:
     """Run `main` on a new event loop: uvloop's, if it is installed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.get_loop().set_exception_handler(loop_errors.handle)
         return runner.run(main)
 
 

@@ -6,6 +6,7 @@ running services to be used instead.
 
 import logging
 import os
+import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -33,10 +34,14 @@ class MakeTopic(Protocol):
 
 def pytest_configure(config: pytest.Config) -> None:
     leftovers.mark_run()
+    # A shell's background job ignores SIGINT, and what nohup starts SIGHUP; so would what the tests start.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--seeds", type=int, default=300, help="how many seeds the simulation runs")
+    parser.addoption("--seeds", type=int, default=100, help="how many seeds the simulation runs")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -60,6 +60,7 @@ class Outcome(NamedTuple):
     step: Step
     good: bool
     seconds: float
+    load: float  # of the whole machine, in its last minutes
     clone_mb: int
     venv_mb: int
     left: str
@@ -108,7 +109,8 @@ def tried(folder: Path, suite: str, options: argparse.Namespace) -> bool:
         python = run(root, "root", "/", "python3 --version").stdout.strip()
         print(f"\n{suite}, {python}\n", flush=True)
         print(
-            "| Step | Good | Seconds | Clone, MB | .venv, MB | Says | Left behind |\n|---|---|---:|---:|---:|---|---|",
+            "| Step | Good | Seconds | Load | Clone, MB | .venv, MB | Says | Left behind |\n"
+            "|---|---|---:|---:|---:|---:|---|---|",
             flush=True,
         )
         outcomes = []
@@ -116,7 +118,7 @@ def tried(folder: Path, suite: str, options: argparse.Namespace) -> bool:
             outcome = done(root, step, folder / f"{suite}.log")
             outcomes.append(outcome)
             sign = "yes" if outcome.good else "NO"
-            numbers = f"{outcome.seconds:.0f} | {outcome.clone_mb} | {outcome.venv_mb}"
+            numbers = f"{outcome.seconds:.0f} | {outcome.load:.1f} | {outcome.clone_mb} | {outcome.venv_mb}"
             print(f"| {step.what} | {sign} | {numbers} | {outcome.said} | {outcome.left} |", flush=True)
     return all(outcome.good for outcome in outcomes)
 
@@ -128,7 +130,7 @@ def done(root: Path, step: Step, log: Path) -> Outcome:
     stamp.touch()
     began = time.monotonic()
     finished = run(root, step.user, CLONE, step.command)
-    seconds = time.monotonic() - began
+    seconds, load = time.monotonic() - began, os.getloadavg()[1]
     with log.open("a") as file:
         file.write(f"\n=== {step.what}: {finished.returncode}\n{finished.stdout}")
     good = (finished.returncode == 0) == step.succeeds and step.says in finished.stdout
@@ -137,7 +139,7 @@ def done(root: Path, step: Step, log: Path) -> Outcome:
     left = "; ".join([*([processes] if processes else []), *files[:5]])
     said = next((line for line in reversed(finished.stdout.splitlines()) if step.says and step.says in line), "")
     sizes = megabytes(root / CLONE[1:]), megabytes(root / CLONE[1:] / ".venv")
-    return Outcome(step, good and not processes, seconds, *sizes, left, said)
+    return Outcome(step, good and not processes, seconds, load, *sizes, left, said)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ingestd.cli.requeue import Options, Requeue
 from ingestd.config.model import Config, EventsConfig, KafkaConfig, SinkConfig
 from ingestd.core import quarantine
 from ingestd.core.batch import Batch, ObjectName
-from ingestd.core.errors import SourceError
+from ingestd.core.errors import RecordsRefused, SourceError
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, Position, TopicPartition
@@ -117,6 +117,9 @@ class Log:
         self.notes: dict[str, str] = {}
         self.epochs: Counter[str] = Counter()
         self.transactions: list[int] = []  # how many records each had
+        self.refuses: Callable[[PlainRecord], bool] = lambda _: False
+        self.attempts = 0  # transactions whose records have all been sent
+        self.restarts = 0
 
     def commit(self, topic: str, name: str, records: Sequence[tuple[int, PlainRecord]], note: str) -> None:
         self.committed[topic] += records
@@ -140,8 +143,19 @@ class Producer:
         self._life = life
         self._topic = topic
         self._name = name
-        log.epochs[name] += 1
-        self._epoch = log.epochs[name]
+        self._refused = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._log.epochs[self._name] += 1
+        self._epoch = self._log.epochs[self._name]
+
+    async def restart(self) -> None:
+        await self._life.step()
+        self._refused = False
+        self._log.restarts += 1
+        self._begin()
+        await self._life.step()
 
     async def note(self) -> str | None:
         await self._life.step()
@@ -153,6 +167,12 @@ class Producer:
         self._refuse_zombies()
         await self._life.step()  # the records are there, and nobody sees them yet
         self._refuse_zombies()
+        if self._refused:
+            raise SourceError("OutOfOrderSequenceNumber")
+        self._log.attempts += 1
+        if any(self._log.refuses(record) for _, record in records):
+            self._refused = True
+            raise RecordsRefused("the topic does not accept it", hint="change the topic")
         self._log.commit(self._topic, self._name, records, note)
         await self._life.step()
 

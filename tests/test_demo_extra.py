@@ -28,7 +28,7 @@ def test_a_run_without_page_and_warehouse_imports_nothing_of_the_demo(tmp_path: 
         "import sys; from ingestd.cli.main import main; code = main(sys.argv[1:]); "
         f"print(sorted(name for name in sys.modules if name.startswith({DEMO}))); sys.exit(code)"
     )
-    arguments = ["--source", "simulator", "--duration", "1s", "--sink", "data", "--set", "health.port=0"]
+    arguments = ["--source", "simulator", "--duration", "3s", "--sink", "data", "--set", "health.port=0"]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
     )

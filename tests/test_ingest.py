@@ -24,6 +24,7 @@ from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
+from ingestd.pipeline.partition_writer import PartitionWriter
 from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
@@ -453,6 +454,46 @@ def test_having_no_partition_is_counted_from_when_the_last_one_was_released() ->
             await flow.source.revoke([TP])
             await asyncio.sleep(30)
             assert unassigned_for() == pytest.approx(30, abs=0.1)
+            flow.source.finish()
+
+    virtual_time.run(main())
+
+
+def test_the_work_for_a_partition_does_not_grow_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    flush_if_due = PartitionWriter.flush_if_due
+
+    def counted(self: PartitionWriter, now: float) -> float | None:
+        nonlocal looks
+        looks += 1
+        return flush_if_due(self, now)
+
+    monkeypatch.setattr(PartitionWriter, "flush_if_due", counted)
+
+    async def looks_for(partitions: int) -> float:
+        nonlocal looks
+        looks = 0
+        log: dict[TopicPartition, Sequence[PlainRecord]] = {
+            TopicPartition("t", number): records(2) for number in range(partitions)
+        }
+        flow = Flow(log, BatchConfig(interval=Seconds(1)))
+        await ended(flow, 3)
+        assert len(flow.sink.objects) == partitions
+        return looks / partitions
+
+    few, many = virtual_time.run(looks_for(5)), virtual_time.run(looks_for(50))
+    assert many <= few
+
+
+def test_many_small_batches_are_not_flushed_for_memory() -> None:
+    async def main() -> None:
+        log = {TopicPartition("t", number): records(3) for number in range(100)}
+        flow = Flow(dict(log), BatchConfig(interval=Seconds(3600), memory=Size(16 << 20)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(60)
+            assert flow.metrics.counters.totals().consumed == 300
+            assert not flow.sink.objects
             flow.source.finish()
 
     virtual_time.run(main())

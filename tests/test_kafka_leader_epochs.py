@@ -280,6 +280,10 @@ OUT_OF_RANGE = OffsetOutOfRangeError.errno
         ({"tags": LEADER}, 0),
         ({"tags": DIVERGING, "records": b"\x01"}, OUT_OF_RANGE),
         ({"tags": BOTH, "records": b"\x00"}, OUT_OF_RANGE),
+        ({"records": b"\x00"}, 0),
+        ({"records": b"\x01"}, 0),
+        ({"records": b"\x01", "tags": LEADER}, 0),
+        ({"records": b"\x01", "code": 103}, OUT_OF_RANGE),
         ({"code": 1}, OUT_OF_RANGE),
         ({"code": 6, "tags": LEADER}, 6),
         ({"code": 100}, OUT_OF_RANGE),
@@ -295,6 +299,36 @@ def test_another_history_is_out_of_range_for_aiokafka(by_id: bool, answer: dict[
     assert response.topics == [("t", [(0, code, 90, 80, 10, None, -1, records)])]
     assert response.API_VERSION >= 11, "the layout that aiokafka reads"
     assert buffer.read() == b"\x00", "aiokafka does not read the tags at the end"
+
+
+def test_partitions_with_and_without_records_follow_one_another_in_an_answer() -> None:
+    head, no_replica = struct.pack(">hqqq", 0, 90, 80, 10), struct.pack(">i", -1)
+    aborted = b"\x02" + struct.pack(">qq", 7, 70) + b"\x00"
+    long = bytes(300)
+    parts = [
+        head + b"\x00" + no_replica + b"\x01\x00",
+        head + b"\x01" + no_replica + b"\x00\x00",
+        head + aborted + no_replica + b"\x01\x00",
+        head + b"\x01" + struct.pack(">i", 2) + b"\xad\x02" + long + LEADER,
+        head + b"\x00" + no_replica + b"\x02x\x00",
+        head + b"\x01" + no_replica + b"\x01\x00",
+    ]
+    encoded_parts = b"".join(struct.pack(">i", number) + part for number, part in enumerate(parts))
+    data = struct.pack(">ihi", 0, 0, 0) + b"\x02" + b"\x02t" + b"\x07" + encoded_parts + b"\x00"
+    offsets = (0, 90, 80, 10)
+    assert fetch({}).prepare({1: (4, 12)}).RESPONSE_TYPE.decode(BytesIO(data + b"\x00")).topics == [
+        (
+            "t",
+            [
+                (0, *offsets, None, -1, b""),
+                (1, *offsets, [], -1, b""),
+                (2, *offsets, [(7, 70)], -1, b""),
+                (3, *offsets, [], 2, long),
+                (4, *offsets, None, -1, b"x"),
+                (5, *offsets, [], -1, b""),
+            ],
+        )
+    ]
 
 
 # -- ends of epochs

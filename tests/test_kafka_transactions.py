@@ -10,17 +10,21 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka_errors
 
 from ingestd.config.model import KafkaConfig
-from ingestd.core.errors import SourceError
+from ingestd.core.errors import RecordsRefused, SourceError
 from ingestd.core.records import PlainRecord
-from ingestd.sources.kafka.transactions import Transactions, _refusal, find_topic, open_transactions
+from ingestd.sources.kafka._aiokafka import InvalidRecordError
+from ingestd.sources.kafka.transactions import Transactions, _rank, _refusal, find_topic, open_transactions
 from tests.conftest import MakeTopic
 from tests.services.kafka import KafkaAddress, KafkaBroker
 
 Broker = KafkaAddress | KafkaBroker
 
 
-def record(offset: int, value: bytes = b"v") -> tuple[int, PlainRecord]:
-    return 0, PlainRecord(offset, int(time.time() * 1000), value, b"k", (("a", b"1"),))
+LARGE = bytes(time.time_ns() * at % 251 for at in range(200_000))
+
+
+def record(offset: int, value: bytes = b"v", key: bytes | None = b"k", age_s: float = 0) -> tuple[int, PlainRecord]:
+    return 0, PlainRecord(offset, int((time.time() - age_s) * 1000), value, key, (("a", b"1"),))
 
 
 @pytest.fixture
@@ -98,15 +102,60 @@ async def test_what_was_left_open_is_aborted(
     assert not await committed(kafka, topic)
 
 
-async def test_a_record_that_is_too_large_is_named_and_nothing_is_committed(
-    kafka: Broker, config: KafkaConfig, topic: str, stack: AsyncExitStack
+@pytest.mark.parametrize(
+    ("settings", "refused", "reason"),
+    [
+        ({"max.message.bytes": "100000"}, record(2, LARGE), r"it is too large .*\(raise max\.message\.bytes"),
+        (
+            {"segment.bytes": "1048576", "max.message.bytes": "9000000"},
+            record(2, LARGE * 20),
+            r"larger than a segment .*\(raise segment\.bytes",
+        ),
+        ({"cleanup.policy": "compact"}, record(2, key=None), r"a record without a key \(choose a topic .* --to, or"),
+    ],
+    ids=["message", "segment", "keyless"],
+)
+async def test_goes_on_with_a_new_producer_after_a_refused_record(
+    kafka: Broker,
+    config: KafkaConfig,
+    make_topic: MakeTopic,
+    stack: AsyncExitStack,
+    *,
+    settings: dict[str, str],
+    refused: tuple[int, PlainRecord],
+    reason: str,
 ) -> None:
+    topic = await make_topic(1, settings)
     transactions = await stack.enter_async_context(open_transactions(config, topic, topic))
-    large = bytes(time.time_ns() * at % 251 for at in range(200_000))
-    with pytest.raises(SourceError, match=r"the record that was at offset 4711 as too large .*max\.message\.bytes"):
-        await transactions.produce([record(1), record(4711, large), record(5000)], "note")
-    assert await transactions.note() is None
-    assert not await committed(kafka, topic)
+    await transactions.produce([record(0, b"0")], "before")
+    for _ in range(2):
+        with pytest.raises(RecordsRefused, match=reason):
+            # Batches before, with and after it.
+            await transactions.produce([record(1, LARGE[:60_000]), refused, record(3, LARGE[:60_000])], "refused")
+        await transactions.restart()
+        assert await transactions.note() == "before"
+    await transactions.produce([record(1, b"1"), record(3, b"3")], "after")
+    assert await transactions.note() == "after"
+    assert await committed(kafka, topic) == [b"0", b"1", b"3"]
+
+
+async def test_being_fenced_counts_more_than_a_refused_record(
+    config: KafkaConfig, topic: str, stack: AsyncExitStack
+) -> None:
+    first = await stack.enter_async_context(open_transactions(config, topic, topic))
+    await stack.enter_async_context(open_transactions(config, topic, topic))
+    with pytest.raises(SourceError, match=r"another requeue to topic .* has begun"):
+        await first.produce([record(1, LARGE)], "refused")
+
+
+async def test_a_refused_time_is_the_clock_s_and_no_record_s(
+    config: KafkaConfig, make_topic: MakeTopic, stack: AsyncExitStack
+) -> None:
+    topic = await make_topic(1, {"message.timestamp.before.max.ms": "60000"})
+    transactions = await stack.enter_async_context(open_transactions(config, topic, topic))
+    with pytest.raises(SourceError, match=r"refuses the time of this machine's clock .*before\.max\.ms") as raised:
+        await transactions.produce([record(1, age_s=3600)], "note")
+    assert not isinstance(raised.value, RecordsRefused)
 
 
 async def test_finds_the_topic_and_its_cluster(config: KafkaConfig, topic: str) -> None:
@@ -125,6 +174,7 @@ async def test_finds_the_topic_and_its_cluster(config: KafkaConfig, topic: str) 
         (kafka_errors.GroupAuthorizationFailedError(), "group n .*grant READ"),
         (kafka_errors.TopicAuthorizationFailedError(), "topic t .*grant WRITE and READ"),
         (kafka_errors.OffsetMetadataTooLargeError(), "offset.metadata.max.bytes"),
+        (kafka_errors.InvalidTimestampError(), "clock of|clocks of .*message.timestamp.after.max.ms"),
         (kafka_errors.InvalidTransactionTimeout(), "transaction.max.timeout.ms to 60000"),
         (NotImplementedError(), "Kafka 2.5 or newer"),
     ],
@@ -139,5 +189,18 @@ def test_says_what_a_refusal_means(error: BaseException, words: str) -> None:
             raise found
 
 
-def test_an_error_that_may_pass_is_no_refusal() -> None:
-    assert _refusal(kafka_errors.NotCoordinatorForGroupError(), "t", "n") is None
+@pytest.mark.parametrize(
+    "error", [kafka_errors.NotCoordinatorForGroupError(), kafka_errors.UnknownError(), kafka_errors.for_code(90)()]
+)
+def test_an_error_that_may_pass_is_no_refusal(error: BaseException) -> None:
+    assert _refusal(error, "t", "n") is None
+
+
+def test_what_to_raise_of_several_errors() -> None:
+    refused, next_one, other = (
+        InvalidRecordError(),
+        kafka_errors.OutOfOrderSequenceNumber(),
+        kafka_errors.UnknownError(),
+    )
+    assert min([next_one, refused, next_one], key=_rank) is refused
+    assert min([next_one, refused, other], key=_rank) is other

@@ -14,6 +14,7 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.core.stored import ObjectInfo
 from ingestd.pipeline.neighbours import History, find_history, find_neighbours
+from ingestd.pipeline.shared_listing import SharedListing
 from ingestd.sinks.listing import Listing, map_ordered
 from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Fault, MemorySink
@@ -130,13 +131,13 @@ async def test_neighbours_are_found_whatever_their_dates() -> None:
         await put(sink, layout.data_key(TP, start, timestamp, 0))
     await put(sink, layout.data_key(TopicPartition("t", 1), 21, DAY_MS, 0))
     await put(sink, ObjectKeys("other").data_key(TP, 22, DAY_MS, 0))
-    listing = make_listing(sink)
-    found = await find_neighbours(listing, layout, TP, 20)
+    listing = SharedListing(make_listing(sink), layout)
+    found = await find_neighbours(listing, TP, 20)
     assert found.before == (layout.data_key(TP, 10, 2 * DAY_MS, 0),)
     assert found.at == (layout.data_key(TP, 20, 400 * DAY_MS, 0),)
     assert found.after == (layout.data_key(TP, 30, 3 * DAY_MS, 0),)
-    assert (await find_neighbours(listing, layout, TP, 2**63 - 1)).before == found.after
-    assert (await find_neighbours(listing, layout, TopicPartition("t", 2), 5)).before == ()
+    assert (await find_neighbours(listing, TP, 2**63 - 1)).before == found.after
+    assert (await find_neighbours(listing, TopicPartition("t", 2), 5)).before == ()
 
 
 async def test_of_names_with_leader_epochs_the_latest_that_begins_before_the_offset_counts() -> None:
@@ -148,10 +149,10 @@ async def test_of_names_with_leader_epochs_the_latest_that_begins_before_the_off
 
     for key in (name(0, 1), name(10, 1), name(20, 1), name(30, 1), name(15, 4), name(25, 4), name(40, 6)):
         await put(sink, key)
-    listing = make_listing(sink)
+    listing = SharedListing(make_listing(sink), layout)
 
     async def around(offset: int | None) -> Neighbours:
-        return await find_neighbours(listing, layout, TP, offset)
+        return await find_neighbours(listing, TP, offset)
 
     assert await around(12) == Neighbours(before=(name(10, 1),), after=(name(15, 4),))
     assert await around(15) == Neighbours(before=(name(10, 1),), at=(name(15, 4),), after=(name(25, 4),))
@@ -164,6 +165,6 @@ async def test_of_names_with_leader_epochs_the_latest_that_begins_before_the_off
         before=(name(15, 4),), at=(name(20), name(20, timestamp=DAY_MS)), after=(name(25, 4), name(35))
     )
     assert await around(None) == Neighbours(before=(name(40, 6), name(35)))
-    assert await find_history(listing, layout, TP, 20) == History(
+    assert await find_history(listing, TP, 20) == History(
         0, {1: name(30, 1), 4: name(25, 4), 6: name(40, 6)}, (name(20), name(20, timestamp=DAY_MS), name(35))
     )

@@ -22,6 +22,7 @@ from ingestd.pipeline import chain_objects
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.neighbours import History
 from ingestd.pipeline.partition_writer import PartitionWriter
+from ingestd.pipeline.shared_listing import SharedListing
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
@@ -101,11 +102,11 @@ class Ports:
 
 @pytest.fixture(autouse=True)
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    async def neighbours(listing: Any, _keys: object, _partition: object, offset: int) -> Any:
-        return await listing._sink.ask("neighbours", offset)
+    async def neighbours(listing: Any, _partition: object, offset: int) -> Any:
+        return await listing.ask("neighbours", offset)
 
-    async def history(listing: Any, _keys: object, _partition: object, offset: int) -> Any:
-        return await listing._sink.ask("history", offset)
+    async def history(listing: Any, _partition: object, offset: int) -> Any:
+        return await listing.ask("history", offset)
 
     monkeypatch.setattr(chain_objects, "find_neighbours", neighbours)
     monkeypatch.setattr(chain_objects, "find_history", history)
@@ -133,7 +134,7 @@ class Play:
         topic_id: str = "",
         cluster: str = "cluster",
     ) -> None:
-        self.loop = asyncio.get_event_loop_policy().get_event_loop()
+        self.loop = asyncio.get_event_loop()
         self.ports, self.metrics = Ports(cluster), Metrics()
         self.loop.run_until_complete(self._start(ObjectKeys(exactly_once=exactly_once), skip_lost, replayable, fork))
         self.answer("topic id", topic_id)
@@ -147,8 +148,10 @@ class Play:
             executor=Immediate(),
             wall_clock=lambda: 0.0,
         )
-        policy = ChainPolicy(keys, TAG, skip_lost, replayable, fork)
-        self.writer = PartitionWriter(TP, policy, FlushPolicy(BatchConfig()), dependencies, lambda: None)
+        policy, listing = ChainPolicy(keys, TAG, skip_lost, replayable, fork), cast("SharedListing", self.ports)
+        self.writer = PartitionWriter(
+            TP, policy, FlushPolicy(BatchConfig()), dependencies, listing, on_freed=lambda: None
+        )
         self.buffer = self.writer.buffer
         self.writer.task = asyncio.create_task(self.writer.run())
         await self._turns()

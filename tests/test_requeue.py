@@ -500,6 +500,8 @@ def test_reports_for_programs(
         "unclear": 0,
         "good": 1,
         "produced": 1,
+        "refused": 0,
+        "refused_records": [],
         "failing": {"not_json": 1},
         "examples": [],
     }

@@ -85,7 +85,7 @@ def test_the_note_of_a_full_batch_fits_a_broker(pattern: list[int], first: int) 
         offset += gap
         if not batch.fits(one := line(offset)):
             break
-        batch.add(one)
+        batch.add(one, "key")
     assert len(batch.produced.note().encode()) < NOTE_MAX
 
 
@@ -94,7 +94,7 @@ def test_the_note_of_a_full_batch_fits_a_broker(pattern: list[int], first: int) 
 
 def test_a_batch_ends_with_its_span() -> None:
     batch = RequeueBatch(PLACE, None)
-    batch.add(line(SPAN - 1))
+    batch.add(line(SPAN - 1), "key")
     assert not batch.fits(line(SPAN))
 
 
@@ -103,11 +103,11 @@ def test_a_batch_holds_so_many_bytes_or_one_record(monkeypatch: pytest.MonkeyPat
     batch = RequeueBatch(PLACE, None)
     large = line(1, value=b"x" * 1000)
     assert batch.fits(large)
-    batch.add(large)
+    batch.add(large, "key")
     assert not batch.fits(line(2))
 
     batch = RequeueBatch(PLACE, None)
-    batch.add(line(1, value=b"x" * 80))
+    batch.add(line(1, value=b"x" * 80), "key")
     assert batch.fits(line(2, value=b""))
     assert not batch.fits(line(2, value=b"x" * 9))
 
@@ -115,9 +115,9 @@ def test_a_batch_holds_so_many_bytes_or_one_record(monkeypatch: pytest.MonkeyPat
 def test_a_batch_holds_so_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_MAX_RECORDS", 2)
     batch = RequeueBatch(PLACE, None)
-    batch.add(line(1))
+    batch.add(line(1), "key")
     assert batch.fits(line(2))
-    batch.add(line(2))
+    batch.add(line(2), "key")
     assert not batch.fits(line(3))
 
 

@@ -70,6 +70,16 @@ def test_a_signal_during_the_imports_of_another_command_ends_it_as_ever(tmp_path
     assert (ended.returncode, ended.stderr) == (130, "")
 
 
+def test_little_is_imported_before_the_handlers_are_set() -> None:
+    """Each of these takes longer than all that is needed."""
+    code = "import sys, ingestd.__main__; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert not {"asyncio", "contextlib", "logging", "re", "typing"}.intersection(told.stdout.split())
+
+
 LATE = """
 import atexit, signal, sys
 from ingestd import __main__
@@ -90,7 +100,7 @@ sys.exit(__main__.main())
 
 
 def test_a_signal_after_everything_has_landed_changes_nothing(tmp_path: Path) -> None:
-    flags = ["--source", "simulator", "--duration", "500ms", "--set", "health.port=0", "--sink", "data"]
+    flags = ["--source", "simulator", "--duration", "3s", "--set", "health.port=0", "--sink", "data"]
     ended = program(LATE, *flags, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
 
@@ -102,7 +112,7 @@ def test_a_duration_in_which_nothing_was_reached_is_not_clean(tmp_path: Path, un
         "store": ["--source", "simulator", "--sink", "s3://bucket", "--set", f"s3.endpoint_url=http://{NOTHING}"],
     }[unreachable]
     code = "import sys; from ingestd.__main__ import main; sys.exit(main())"
-    ended = program(code, "--duration", "2s", "--set", "health.port=0", *flags, cwd=tmp_path)
+    ended = program(code, "--duration", "4s", "--set", "health.port=0", *flags, cwd=tmp_path)
     assert ended.returncode == 3, ended.stderr
     last = json.loads(ended.stderr.splitlines()[-1])["message"]
     assert last.startswith("stopped before the stream began: ")

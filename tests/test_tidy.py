@@ -16,7 +16,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "kafka": ("sources/kafka/",),
     "aiobotocore": ("ops/aws_session.py", "sinks/s3.py", "demo/warehouse/sqs_events.py"),
     "botocore": ("ops/aws_session.py", "sinks/s3.py", "sinks/s3_errors.py", "demo/warehouse/sqs_events.py"),
-    "aiohttp": ("ops/http.py", "ops/health.py", "ops/http_client.py", "demo/page/"),
+    "aiohttp": ("ops/http.py", "ops/health.py", "ops/http_client.py", "ops/loop_errors.py", "demo/page/"),
     "prometheus_client": ("ops/metrics.py",),
     "click": ("cli/",),
     "rich": ("ops/terminal.py",),

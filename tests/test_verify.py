@@ -822,7 +822,7 @@ def test_one_error_is_raised_not_one_for_each_call(archive: Archive, monkeypatch
     archive.chain(P0, *range(0, 500, 10))
     archive.sink.fail_when(lambda call: Fault(SinkForbidden) if call.operation == "head" else None)
     the_sink(archive, monkeypatch)
-    monkeypatch.setattr("ingestd.verify.run.PATIENCE_S", 0.05)
+    monkeypatch.setattr("ingestd.verify.run.PATIENCE_S", 1)
     with pytest.raises(SinkForbidden):
         run(settings(), Options(objects_only=True))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.services.kafka import kafka_version
+from tests.services.kafka_program import kafka_version
 
 _HERE = Path(__file__).parent
 _CACHE = _HERE.parents[1] / ".cache" / "peers"

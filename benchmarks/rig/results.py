@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.services.kafka import kafka_version
+from tests.services.kafka_program import kafka_version
 
 if TYPE_CHECKING:  # the documents are made from results where no picture can be drawn
     from matplotlib.figure import Figure

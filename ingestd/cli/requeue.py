@@ -75,7 +75,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Requeue and print the report. Returns 1 where an object cannot be read; records that still fail are no error."""
+    """Requeue and print the report. Returns 1 where an object cannot be read, or the topic refuses a record.
+
+    Records that still fail are no error.
+    """
     _check(options)
     command = Requeue(settings.config, options)
     try:
@@ -83,7 +86,7 @@ def run(settings: Settings, options: Options) -> int:
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     say(command.as_json() if options.json else command.as_text())
-    return 1 if command.counts.unreadable_objects else 0
+    return 1 if command.counts.unreadable_objects or command.counts.refused else 0
 
 
 def _check(options: Options) -> None:
@@ -225,6 +228,12 @@ class Requeue:
             yield "not landed", f"{what} without a data object: not landed yet, or deleted"
         if counts.unreadable_objects:
             yield "unreadable", f"{counts.unreadable_objects:,}: see the log"
+        if counts.refused:
+            yield "refused", f"{number(counts.refused, 'record')} by the topic, left in the quarantine for another run"
+        for record in counts.refused_records:
+            yield "refused", str(record)
+        if (unnamed := counts.refused - len(counts.refused_records)) > 0:
+            yield "refused", f"{number(unnamed, 'more record')}: see the log"
 
     def _targets(self) -> list[str]:
         return [self._options.to] if self._options.to is not None else list(self._config.kafka.topics)

@@ -49,8 +49,11 @@ class Batch:
     #: Rows are compressed in chunks of at least this many bytes: small enough for a core's L2 cache, large enough that
     #: the hop to a thread (about 50 us) does not matter.
     chunk_bytes = 256 << 10
-    #: What a batch takes besides its bytes until it is encoded: the compressor's tables.
+    #: What a batch takes besides its bytes from its first chunk until it is encoded: the compressor's tables. A smaller
+    #: batch has them only while it is encoded, in one of a few threads.
     overhead_bytes = 144 << 10
+    #: What both bodies may have more than what they are made of: gzip's headers, trailers and blocks.
+    frame_bytes = 256
 
     def __init__(self, partition: TopicPartition, start: int, *, flush_reason: FlushReason | None = None) -> None:
         self.partition = partition
@@ -62,7 +65,8 @@ class Batch:
         self.flush_reason = flush_reason
         self.rows = 0
         self.rejected = 0
-        self._gzip = GzipWriter()
+        self._gzip: GzipWriter | None = None  # from the first write on
+        self._compresses = False  # it has had a chunk
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._body_bytes = 0  # compressed, plus a chunk under compression as it is: one number, set in another thread
@@ -91,7 +95,14 @@ class Batch:
     @property
     def held_bytes(self) -> int:
         """This batch's share of the memory budget."""
-        return self.size if self._encoded_bytes is not None else self.overhead_bytes + self.size
+        if self._encoded_bytes is not None:
+            return self.size
+        return self.size + self.frame_bytes + (self.overhead_bytes if self._compresses else 0)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of rows that wait for compression."""
+        return self._pending_bytes
 
     @property
     def leader_epoch(self) -> int | None:
@@ -119,6 +130,7 @@ class Batch:
         if validated.rows:
             self._pending.append(validated.rows)
             self._pending_bytes += len(validated.rows)
+            self._compresses = self._compresses or self.has_chunk
         if quarantine:
             self._quarantine.append(quarantine)
             self._quarantine_bytes += len(quarantine)
@@ -126,7 +138,7 @@ class Batch:
     @property
     def compressed_bytes(self) -> int:
         """Rows and rejected records, without rows that are not compressed yet."""
-        return self._gzip.size + self._quarantine_bytes
+        return (self._gzip.size if self._gzip is not None else 0) + self._quarantine_bytes
 
     @property
     def has_chunk(self) -> bool:
@@ -145,6 +157,8 @@ class Batch:
 
     def write(self, chunk: bytes) -> None:
         """Compress a chunk. Slow; safe in a thread as long as the calls for one batch do not overlap."""
+        if self._gzip is None:
+            self._gzip = GzipWriter()
         self._gzip.write(chunk)
         self._body_bytes = self._gzip.size
 
@@ -159,7 +173,7 @@ class Batch:
         """Close the gzip stream and name the objects. Slow; once, after the last ``write`` has returned."""
         if (rest := self.take_chunk()) is not None:
             self.write(rest)
-        body = self._gzip.finish()
+        body = (self._gzip or GzipWriter()).finish()
         first = self.first
         assert first is not None, "a batch without records is never flushed"
         quarantine = compress(b"".join(self._quarantine)).data if self._quarantine else None

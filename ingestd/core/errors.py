@@ -31,6 +31,10 @@ class SourceError(IngestdError):
     """The source failed and reconnecting does not help. Exit code 1."""
 
 
+class RecordsRefused(SourceError):
+    """The topic refused at least one record of a transaction, which was aborted."""
+
+
 class SinkError(IngestdError):
     """A call to the store failed; `code` is the store's error code."""
 

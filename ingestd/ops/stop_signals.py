@@ -4,15 +4,19 @@ Until somebody listens they are kept. After that they are too late to change any
 has done its work with the exit code of a kill.
 """
 
-import contextlib
+from __future__ import annotations
+
 import signal
-from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
+
+TYPE_CHECKING = False  # typing takes longer to import than all the rest of this file
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+    Listener = Callable[[signal.Signals], object]
 
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-Listener = Callable[[signal.Signals], object]
 
 
 class StopSignals:
@@ -39,21 +43,25 @@ class StopSignals:
         while self._kept:
             signal.raise_signal(self._kept.pop(0))
 
-    @contextlib.contextmanager
-    def listening(self, listener: Listener) -> Iterator[None]:
+    def listening(self, listener: Listener) -> Listening:
         """Call `listener` for each signal, also for those that were kept. It runs between any two instructions."""
+        return Listening(self, listener)
+
+    def begin(self, listener: Listener) -> bool:
+        """Listen; whether the handlers were set for it."""
         borrowed = not self._replaced
         if borrowed:
             self.install()
         self._listener = listener
         while self._kept:
             listener(self._kept.pop(0))
-        try:
-            yield
-        finally:
-            self._listener = None
-            if borrowed:
-                self.restore()
+        return borrowed
+
+    def end(self, *, borrowed: bool) -> None:
+        """Listen no more."""
+        self._listener = None
+        if borrowed:
+            self.restore()
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         received = signal.Signals(number)
@@ -61,6 +69,20 @@ class StopSignals:
             self._listener(received)
         else:
             self._kept.append(received)
+
+
+class Listening:
+    """While it is entered, a listener is called."""
+
+    def __init__(self, signals: StopSignals, listener: Listener) -> None:
+        self._signals, self._listener = signals, listener
+        self._borrowed = False
+
+    def __enter__(self) -> None:
+        self._borrowed = self._signals.begin(self._listener)
+
+    def __exit__(self, *_: object) -> None:
+        self._signals.end(borrowed=self._borrowed)
 
 
 STOP_SIGNALS = StopSignals()

@@ -15,9 +15,9 @@ from ingestd.core.records import LogRange, Position
 from ingestd.core.stored import ObjectInfo
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.neighbours import History, find_history, find_neighbours
+from ingestd.pipeline.shared_listing import SharedListing
 from ingestd.sinks.base import Sink
 from ingestd.sinks.create_only import create_or_find
-from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
@@ -46,13 +46,13 @@ class Dependencies(msgspec.Struct, frozen=True):
 class ChainObjects:
     """Every call to the sink is repeated until it is answered; a call that timed out may have been applied."""
 
-    def __init__(self, rules: ChainRules, dependencies: Dependencies) -> None:
+    def __init__(self, rules: ChainRules, dependencies: Dependencies, listing: SharedListing) -> None:
         self._rules = rules
         self._partition = rules.partition
         self._keys = rules.policy.keys
         self._sink = dependencies.sink
         self._retrier = dependencies.retrier
-        self._listing = Listing(dependencies.sink, dependencies.retrier)
+        self._listing = listing
         self._source = dependencies.source
         self._metrics = dependencies.metrics
 
@@ -142,7 +142,7 @@ class ChainObjects:
             raise truncated
         if epoch == truncated.leader_epoch:
             return self._rules.fork(truncated, at, epoch, read_up_to=truncated.reached)
-        history = await find_history(self._listing, self._keys, self._partition, at)
+        history = await find_history(self._listing, self._partition, at)
         while (last := await self._last_of_epoch(epoch, history)) is None:
             earlier = max((each for each in history.last_of if each < epoch), default=None)
             if earlier is None:
@@ -220,7 +220,7 @@ class ChainObjects:
     async def _neighbours(self, offset: int | None) -> Neighbours:
         if not self._keys.exactly_once:
             return Neighbours()
-        return await find_neighbours(self._listing, self._keys, self._partition, offset)
+        return await find_neighbours(self._listing, self._partition, offset)
 
     async def log_at(self, position: Position) -> tuple[LogRange, int | None]:
         """The log's range, once it holds what was read before the position, and the leader epoch there. Else halts."""

@@ -24,9 +24,12 @@ from ingestd.core.validation import Validator
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.memory_budget import MemoryBudget
 from ingestd.pipeline.partition_writer import PartitionWriter
+from ingestd.pipeline.shared_listing import SharedListing
+from ingestd.sinks.listing import Listing
 
 CHUNK_BYTES = 1 << 20  # of values that are decoded at once: bounds how long the loop is blocked, however large they are
 PROGRESS_INTERVAL_S = 1.0
+AGE_GRAIN = 0.01  # of the interval: how late a batch may be flushed by its age
 
 _BREAKER_HINT = (
     "fix the producer, or name the model of these events in events.model and try it on the topic with `ingestd check`; "
@@ -61,6 +64,7 @@ class Pipeline:
         self._validator = validator
         self._breaker = breaker
         self._policy = policy
+        self._listing = SharedListing(Listing(dependencies.sink, dependencies.retrier), policy.keys)
         self._revoke_timeout = revoke_timeout
         self._group: asyncio.TaskGroup | None = None
         self._finishing = False
@@ -114,7 +118,9 @@ class Pipeline:
             return
         if previous := self.writers.get(partition):
             self._stop_partition(previous)
-        writer = PartitionWriter(partition, self._policy, self._flush_policy, self._dependencies, self._on_freed)
+        writer = PartitionWriter(
+            partition, self._policy, self._flush_policy, self._dependencies, self._listing, on_freed=self.budget.freed
+        )
         self.writers[partition] = writer
         self.unassigned_since = None
         self._metrics.assigned(partition)
@@ -127,7 +133,7 @@ class Pipeline:
             del self.writers[writer.partition]
         if not self.writers:
             self.unassigned_since = _now()
-        self._on_freed()
+        self.budget.freed()
 
     # -- records in
 
@@ -156,8 +162,7 @@ class Pipeline:
             chunk, records = records[:size], records[size:]
             validated = self._validator.chunk(writer.partition, chunk)
             quarantine = encode(writer.partition, validated.rejected, found.leader_epoch) if validated.rejected else b""
-            # Whether a batch will be open after the wait is not known yet, so each chunk counts a new one's overhead.
-            await self.budget.wait_for(len(validated.rows) + len(quarantine) + Batch.overhead_bytes)
+            await self.budget.wait_for(_incoming(writer.buffer.open, validated.rows, quarantine))
             if not writer.accepts(epoch):
                 return
             writer.add(EpochRecords(chunk, found.leader_epoch), validated, quarantine)
@@ -198,25 +203,18 @@ class Pipeline:
         for batch in self._flush_policy.for_memory(writers):
             writers[batch].flush(FlushReason.MEMORY)
 
-    def _on_freed(self) -> None:
-        self.budget.freed()
-        self._flush_aged()  # a batch that waited behind another one may be overdue
-
     # -- flushing by age, progress, the end
 
     async def _flush_by_age(self) -> None:
-        """A batch that opens during a sleep is due after its end, so no sleep is too long."""
-        while True:
-            due = [at for writer in self.writers.values() if (at := writer.due_at()) is not None]
-            await asyncio.sleep(max(0.0, min(due) - _now()) if due else self._limits.interval)
-            self._flush_aged()
+        """A batch that opens during a sleep is due after its end, so no sleep is too long.
 
-    def _flush_aged(self) -> None:
-        now = _now()
-        for writer in self.writers.values():
-            due = writer.due_at()
-            if due is not None and due <= now:
-                writer.flush(FlushReason.AGE)
+        Each look is at all partitions. Batches that are due soon after one another share one.
+        """
+        interval = self._limits.interval
+        while True:
+            now = _now()
+            due = [at for writer in self.writers.values() if (at := writer.flush_if_due(now)) is not None]
+            await asyncio.sleep(max(min(due, default=now + interval) - now, interval * AGE_GRAIN))
 
     async def _track_progress(self) -> None:
         """Note while a partition has nothing to wait for: then no time counts as a wait for records."""
@@ -241,6 +239,12 @@ class Pipeline:
         self._finishing = True
         for writer in self.writers.values():
             writer.finish(FlushReason.SHUTDOWN)
+
+
+def _incoming(batch: Batch | None, rows: bytes, quarantine: bytes) -> int:
+    """The most that what is held grows by these: after a wait for memory they may begin another batch."""
+    is_chunk = (batch.pending_bytes if batch is not None else 0) + len(rows) >= Batch.chunk_bytes
+    return len(rows) + len(quarantine) + Batch.frame_bytes + (Batch.overhead_bytes if is_chunk else 0)
 
 
 def _offset(record: Record) -> int:

@@ -1,12 +1,11 @@
 """Finds the data objects around an offset by listing, where a commit does not tell."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from ingestd.core.chain import Neighbours
-from ingestd.core.object_keys import DataObjectName, ObjectKeys
+from ingestd.core.object_keys import DataObjectName
 from ingestd.core.records import TopicPartition
-from ingestd.sinks.listing import Listing
+from ingestd.pipeline.shared_listing import SharedListing
 
 
 @dataclass
@@ -28,6 +27,10 @@ class _Around:
         else:
             _keep(self.after, name, better=not self.after or name.start < self.after[0].start)
 
+    def keys(self, kind: str) -> list[str]:
+        """The keys of one of the lists, in the order of their days."""
+        return sorted(name.key for name in getattr(self, kind))
+
 
 def _keep(kept: list[DataObjectName], name: DataObjectName, *, better: bool) -> None:
     if better:
@@ -36,27 +39,37 @@ def _keep(kept: list[DataObjectName], name: DataObjectName, *, better: bool) -> 
         kept.append(name)
 
 
-async def find_neighbours(
-    listing: Listing, keys: ObjectKeys, partition: TopicPartition, offset: int | None
-) -> Neighbours:
+class _NeighbourCollector:
+    """The data objects around an offset, or those at the chain's end, of each leader epoch."""
+
+    def __init__(self, offset: int | None) -> None:
+        self._offset = offset
+        self._by_epoch: dict[int, _Around] = {}
+        self._without: _Around | None = None
+
+    def add(self, name: DataObjectName) -> None:
+        if name.leader_epoch is None:
+            self._without = self._without or _Around(name)
+            self._without.add(name, self._offset)
+        else:
+            self._by_epoch.setdefault(name.leader_epoch, _Around(name)).add(name, self._offset)
+
+    def neighbours(self) -> Neighbours:
+        found = _of_latest_epoch(self._by_epoch, self._offset)
+        if self._without is not None:
+            found = [*found, self._without]
+        return Neighbours(*(tuple(key for each in found for key in each.keys(kind)) for kind in _KINDS))
+
+
+async def find_neighbours(listing: SharedListing, partition: TopicPartition, offset: int | None) -> Neighbours:
     """The data objects of `partition` around `offset`; None stands behind all of them.
 
     Every day is listed: Kafka timestamps may be a producer's, so neither the day of an offset nor the order of days
-    says where the object before it lies. One call a day (and a thousand objects); a few names of each leader epoch
-    are kept. Of names with epochs, those of the latest epoch count that begins at or before the offset.
+    says where the object before it lies. A few names of each leader epoch are kept. Of names with epochs, those of the
+    latest epoch count that begins at or before the offset.
     """
-    by_epoch: dict[int, _Around] = {}
-    without: _Around | None = None
-    async for name in _names(listing, keys, partition):
-        if name.leader_epoch is None:
-            without = without or _Around(name)
-            without.add(name, offset)
-        else:
-            by_epoch.setdefault(name.leader_epoch, _Around(name)).add(name, offset)
-    found = _of_latest_epoch(by_epoch, offset)
-    if without is not None:
-        found = [*found, without]
-    return Neighbours(*(tuple(name.key for each in found for name in getattr(each, kind)) for kind in _KINDS))
+    found = await listing.collect(partition, lambda: _NeighbourCollector(offset))
+    return found.neighbours()
 
 
 @dataclass
@@ -68,29 +81,37 @@ class History:
     without: tuple[str, ...]  # the objects around the offset of those that have no epoch in their names
 
 
-async def find_history(listing: Listing, keys: ObjectKeys, partition: TopicPartition, offset: int) -> History:
-    """The history of `partition` up to an offset."""
-    start, without = offset, None
-    last_of: dict[int, DataObjectName] = {}
-    async for name in _names(listing, keys, partition):
-        start = min(start, name.start)
+class _HistoryCollector:
+    """The first object, the last one of each leader epoch, and those without an epoch around an offset."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = self._start = offset
+        self._last_of: dict[int, DataObjectName] = {}
+        self._without: _Around | None = None
+
+    def add(self, name: DataObjectName) -> None:
+        self._start = min(self._start, name.start)
         if name.leader_epoch is None:
-            without = without or _Around(name)
-            without.add(name, offset)
-        elif name.leader_epoch not in last_of or name.start > last_of[name.leader_epoch].start:
-            last_of[name.leader_epoch] = name
-    return History(
-        start,
-        {epoch: name.key for epoch, name in last_of.items()},
-        tuple(name.key for kind in _KINDS for name in getattr(without, kind)) if without is not None else (),
-    )
+            self._without = self._without or _Around(name)
+            self._without.add(name, self._offset)
+            return
+        last = self._last_of.setdefault(name.leader_epoch, name)
+        if name.start > last.start or (name.start == last.start and name.key < last.key):
+            self._last_of[name.leader_epoch] = name
+
+    def history(self) -> History:
+        without = self._without
+        return History(
+            self._start,
+            {epoch: name.key for epoch, name in self._last_of.items()},
+            tuple(key for kind in _KINDS for key in without.keys(kind)) if without is not None else (),
+        )
 
 
-async def _names(listing: Listing, keys: ObjectKeys, partition: TopicPartition) -> AsyncIterator[DataObjectName]:
-    for day in await listing.days(keys.events):
-        async for key in listing.keys(keys.day_prefix(day, partition)):
-            if (name := keys.parse(key)) is not None:
-                yield name
+async def find_history(listing: SharedListing, partition: TopicPartition, offset: int) -> History:
+    """The history of `partition` up to an offset."""
+    found = await listing.collect(partition, lambda: _HistoryCollector(offset))
+    return found.history()
 
 
 _KINDS = ("before", "at", "after")

@@ -23,6 +23,7 @@ from ingestd.core.records import EpochRecords, Position, TopicPartition
 from ingestd.core.validation import Validated
 from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.pipeline.chain_objects import ChainObjects, Dependencies
+from ingestd.pipeline.shared_listing import SharedListing
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,11 @@ class PartitionWriter:
         policy: ChainPolicy,
         flush_policy: FlushPolicy,
         dependencies: Dependencies,
+        listing: SharedListing,
+        *,
         on_freed: Callable[[], None],
     ) -> None:
-        """`on_freed` is called whenever less memory is used than before."""
+        """`listing` is that of all partitions. `on_freed` is called whenever less memory is used than before."""
         self.partition = partition
         self.buffer = PartitionBuffer(partition)
         self.state = PartitionState.LOADING
@@ -63,7 +66,7 @@ class PartitionWriter:
         self._rules = ChainRules(partition, policy, dependencies.source.source_id)
         self._keys = policy.keys
         self._flush_policy = flush_policy
-        self._objects = ChainObjects(self._rules, dependencies)
+        self._objects = ChainObjects(self._rules, dependencies, listing)
         self._source = dependencies.source
         self._metrics = dependencies.metrics
         self._dependencies = dependencies
@@ -117,15 +120,20 @@ class PartitionWriter:
             self._metrics.sealed(reason, batch.records, _now() - batch.opened_at)
             self._changed.set()
 
-    def due_at(self) -> float | None:
-        """When the open batch reaches its age; None if there is none, or while an older batch waits for upload.
+    def flush_if_due(self, now: float) -> float | None:
+        """Flush the open batch if it has reached its age. When it will reach it, if it has not.
 
-        The open batch could not land any sooner, and an outage would leave a trail of small objects.
+        Not while an older batch waits for upload: the open one could not land any sooner, and an outage would leave a
+        trail of small objects.
         """
         batch = self.buffer.open
         if batch is None or batch.first is None or self.buffer.flushed:
             return None
-        return self._flush_policy.due_at(batch)
+        due = self._flush_policy.due_at(batch)
+        if due > now:
+            return due
+        self.flush(FlushReason.AGE)
+        return None
 
     def note_progress(self, now: float) -> None:
         """Records came, or there are none to wait for."""
@@ -260,6 +268,7 @@ class PartitionWriter:
             if (winner.end, winner.leader_epoch) != (batch.end, batch.leader_epoch):
                 return winner
         self.buffer.flushed.popleft()
+        self.flush_if_due(_now())  # it waited behind this one
         self.landed = batch.end
         self._record_landed(encoded, batch)
         return None

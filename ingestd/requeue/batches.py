@@ -177,6 +177,7 @@ class RequeueBatch:
         self.partition = partition
         self.leader_epoch = leader_epoch
         self.lines: list[Quarantined] = []
+        self.objects: list[str] = []  # for each line, the key of its quarantine object
         self._bytes = 0
         self._gaps_bytes = 0
 
@@ -194,12 +195,21 @@ class RequeueBatch:
             and self.last // SPAN == line.offset // SPAN
         )
 
-    def add(self, line: Quarantined) -> None:
-        """Add a record that ``fits``."""
+    def add(self, line: Quarantined, key: str) -> None:
+        """Add a record that ``fits``, from the quarantine object of this key."""
         if self.lines:
             self._gaps_bytes += len(_varint(line.offset - self.last))
         self._bytes += _size(line)
         self.lines.append(line)
+        self.objects.append(key)
+
+    def halves(self) -> "tuple[RequeueBatch, RequeueBatch]":
+        """Two batches with these records in the same order, of which there are at least two."""
+        middle = len(self.lines) // 2
+        first, second = (RequeueBatch(self.partition, self.leader_epoch) for _ in range(2))
+        for number, (line, key) in enumerate(zip(self.lines, self.objects, strict=True)):
+            (first if number < middle else second).add(line, key)
+        return first, second
 
     @property
     def produced(self) -> ProducedRecords:

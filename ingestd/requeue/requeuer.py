@@ -5,6 +5,9 @@
 A transaction commits its records together with a note that says which they are. So the note is right wherever the
 process stops. The next transaction overwrites it; by then a receipt in the sink says the same. A new run therefore
 first fences off all other runs, then writes the receipt for the last note, and only then reads receipts.
+
+Where the topic refuses a record, its transaction is aborted and halved until the record is alone; it stays in the
+quarantine. After each refusal the run fences off all others again: it goes on only if none of them has produced.
 """
 
 import asyncio
@@ -16,10 +19,11 @@ from typing import Protocol
 
 import msgspec
 
-from ingestd.core.errors import SourceError
+from ingestd.core.errors import RecordsRefused, SourceError
+from ingestd.core.object_keys import QuarantineObjectName
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import Quarantined, QuarantineError
-from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.records import PlainRecord
 from ingestd.core.validation import Validator
 from ingestd.requeue.batches import ProducedRecords, RequeueBatch, Selection, to_produce, to_validate
 from ingestd.requeue.quarantine_reader import ObjectStatus, QuarantineObject, QuarantineReader, lines
@@ -28,6 +32,7 @@ from ingestd.requeue.receipts import Receipts, Standing
 log = logging.getLogger(__name__)
 
 MAX_EXAMPLES = 10  # of records that a dry run would produce
+MAX_REFUSED = 100  # records that the report names; the log names each
 
 _YIELD_RECORDS = 1000  # records between two chances for other tasks on the event loop
 
@@ -40,8 +45,29 @@ class Target(Protocol):
         ...
 
     async def produce(self, records: Sequence[tuple[int, PlainRecord]], note: str) -> None:
-        """Produce records, each with its partition, and the note in one transaction: all or nothing."""
+        """Produce records, each with its partition, and the note in one transaction: all or nothing.
+
+        ``RecordsRefused`` where the topic does not accept one of them: then nothing was produced, and nothing can be
+        before a ``restart``.
+        """
         ...
+
+    async def restart(self) -> None:
+        """Fence off all other runs, as at the start."""
+        ...
+
+
+class RefusedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that the target topic does not accept, the key of its quarantine object, and why."""
+
+    object: str
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}] at {self.offset} in {self.object}: {self.reason}"
 
 
 class RequeueCounts(msgspec.Struct, kw_only=True):
@@ -59,6 +85,8 @@ class RequeueCounts(msgspec.Struct, kw_only=True):
     unclear: int = 0  # not produced: a receipt of an older version may be of this record or of another one
     good: int = 0
     produced: int = 0
+    refused: int = 0  # by the target topic
+    refused_records: list[RefusedRecord] = msgspec.field(default_factory=list)
     failing: Counter[str] = msgspec.field(default_factory=Counter)  # by the reason that validation gives now
     examples: list[str] = msgspec.field(default_factory=list)
 
@@ -90,12 +118,15 @@ class Requeuer:
         self._clock = clock
         self._progress = progress
         self._batch: RequeueBatch | None = None
+        self._last_note: str | None = None
+        self._must_restart = False
 
     async def recover(self) -> None:
         """Write the receipt of the last transaction. Call it first, when no other run can produce any more."""
         assert self._target is not None
-        if (note := await self._target.note()) is not None:
-            await self._receipts.record(read_note(note))
+        self._last_note = await self._target.note()
+        if self._last_note is not None:
+            await self._receipts.record(read_note(self._last_note))
 
     async def run(self, topic: str) -> None:
         """Requeue the selected records of `topic`."""
@@ -137,9 +168,10 @@ class Requeuer:
             if self._selection.matches(line):
                 self._counts.matched += 1
                 epoch = line.leader_epoch if line.leader_epoch is not None else metadata.leader_epoch
-                await self._requeue_record(partition, msgspec.structs.replace(line, leader_epoch=epoch), metadata.end)
+                await self._requeue_record(found.name, msgspec.structs.replace(line, leader_epoch=epoch), metadata.end)
 
-    async def _requeue_record(self, partition: TopicPartition, line: Quarantined, end: int) -> None:
+    async def _requeue_record(self, name: QuarantineObjectName, line: Quarantined, end: int) -> None:
+        partition = name.partition
         batch, epoch = self._batch, line.leader_epoch
         if batch is not None and (
             (batch.partition, batch.leader_epoch) != (partition, epoch) or line.offset <= batch.last
@@ -164,18 +196,59 @@ class Requeuer:
             await self._flush()
         if self._batch is None:
             self._batch = RequeueBatch(partition, epoch)
-        self._batch.add(line)
+        self._batch.add(line, name.key)
 
     async def _flush(self) -> None:
+        """Produce the batch; where the topic refuses records, produce all others in smaller transactions.
+
+        In a batch of n records, a refused one costs log2(n) + 1 restarts at most, rounded up; n refused ones 2n - 1.
+        """
         batch, self._batch = self._batch, None
         if batch is None or self._target is None:
             return
+        todo = [batch]
+        while todo:
+            batch = todo.pop()
+            try:
+                await self._produce(self._target, batch)
+            except RecordsRefused as refusal:
+                self._must_restart = True
+                if len(batch.lines) > 1:
+                    todo += reversed(batch.halves())
+                else:
+                    self._add_refused(batch, str(refusal))
+            self._progress()
+
+    async def _produce(self, target: Target, batch: RequeueBatch) -> None:
+        if self._must_restart:
+            await self._restart(target)
         now, produced = int(self._clock() * 1000), batch.produced
         records = [(line.partition % self._partitions, to_produce(line, now)) for line in batch.lines]
-        await self._target.produce(records, produced.note())
+        note = produced.note()
+        await target.produce(records, note)
+        self._last_note = note
         self._counts.produced += len(records)
         await self._receipts.record(produced)
-        self._progress()
+
+    async def _restart(self, target: Target) -> None:
+        await target.restart()
+        # It has fenced off a run that had fenced off this one. What that one produced, these receipts do not tell.
+        if await target.note() != self._last_note:
+            raise SourceError(
+                "another requeue to the topic has begun, and has produced records",
+                hint="see whether another one runs; run it again: nothing is produced twice",
+            )
+        self._must_restart = False
+
+    def _add_refused(self, batch: RequeueBatch, reason: str) -> None:
+        [line], [key] = batch.lines, batch.objects
+        record = RefusedRecord(
+            object=key, topic=line.topic, partition=line.partition, offset=line.offset, reason=reason
+        )
+        log.error("a record stays in the quarantine: %s", record)
+        self._counts.refused += 1
+        if len(self._counts.refused_records) < MAX_REFUSED:
+            self._counts.refused_records.append(record)
 
     def _add_example(self, line: Quarantined) -> None:
         if len(self._counts.examples) < MAX_EXAMPLES:

@@ -46,7 +46,7 @@ class Listing:
             ]
         return [folder for folder in level if first <= folder.removeprefix(root) <= last]
 
-    async def keys(self, prefix: str) -> AsyncIterator[str]:
+    async def keys(self, prefix: str) -> AsyncGenerator[str]:
         """The keys of one folder that begin with `prefix`, in order.
 
         A listing that breaks off is repeated, and goes on behind the last key that was handed out.

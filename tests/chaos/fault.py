@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+from tests.chaos.disk import can_mount
 from tests.chaos.rig import Rig
 
 #: Injects the fault and ends it; what came of it, in a few words.
@@ -23,6 +24,12 @@ class Fault:
     started: bool = True  # False where `inject` makes and starts the daemons itself
     brokers: int = 1  # or three
     short: bool = True  # whether its short form is worth its time in every run of the tests
+    mounts: bool = False  # whether it mounts a file system
+
+    @property
+    def possible(self) -> bool:
+        """Whether this process has the rights that it takes."""
+        return not self.mounts or can_mount()
 
 
 FAULTS: dict[str, Fault] = {}
@@ -36,6 +43,7 @@ def fault(
     started: bool = True,
     brokers: int = 1,
     short: bool = True,
+    mounts: bool = False,
 ) -> Callable[[Inject], Inject]:
     """Put a function on the list. The first line of its docstring says what breaks.
 
@@ -48,7 +56,7 @@ def fault(
         about = (inject.__doc__ or "").partition("\n")[0].rstrip(".")
         assert name not in FAULTS
         assert about, f"{name} does not say what breaks"
-        FAULTS[name] = Fault(name, about, inject, daemons, partitions, settings or {}, started, brokers, short)
+        FAULTS[name] = Fault(name, about, inject, daemons, partitions, settings or {}, started, brokers, short, mounts)
         return inject
 
     return put

@@ -10,7 +10,7 @@ import msgspec
 
 from tests.chaos.kills import DAEMONS, GROUPS, Bulk
 from tests.chaos.runner import Result
-from tests.services.kafka import kafka_version
+from tests.services.kafka_program import kafka_version
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 _COLUMNS = ("Fault", "What breaks", "Outcome", "Records", "Rows lost", "Rows duplicated", "Seconds to recover")

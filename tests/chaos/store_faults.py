@@ -4,7 +4,7 @@ import asyncio
 from random import Random
 
 from ingestd.ops.readiness import PartitionStatus, Status
-from tests.chaos.disk import can_mount, full, small_disk
+from tests.chaos.disk import full, small_disk
 from tests.chaos.fault import fault
 from tests.chaos.process_faults import ADOPTED
 from tests.chaos.rig import Rig
@@ -117,6 +117,7 @@ async def credentials_expire(rig: Rig, _: Random) -> str:
     return "buffered and retried; not ready (sink_forbidden); the new ones were used without a restart"
 
 
+@fault(started=False, mounts=True)
 async def disk_full(rig: Rig, _: Random) -> str:
     """The disk of a local sink is full, and later there is room again."""
     rig.sink = rig.directory / "disk"
@@ -130,10 +131,6 @@ async def disk_full(rig: Rig, _: Random) -> str:
         assert "the disk is full: make room" in (refused.sink_error or ""), refused.sink_error
         await rig.lasts()
     return "buffered and retried; not ready (sink_forbidden)"
-
-
-if can_mount():  # a small disk takes the right to mount one
-    fault(started=False)(disk_full)
 
 
 def _forbidden(status: Status) -> bool:

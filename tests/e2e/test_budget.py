@@ -38,7 +38,7 @@ SETTINGS = {
 # Beside the budget: two answers of the broker are fetched ahead, one on its way is there three times while it is taken
 # apart, 4 MiB are handed out, and the rest is code that only load brings in.
 BESIDE = 5 * FETCH + (4 << 20) + (16 << 20)
-HOLES = BUDGET // 2  # in the heap, while much is freed and as much is taken
+HOLES = BUDGET * 3 // 4  # in the heap, while much is freed and as much is taken
 
 
 class Outage(NamedTuple):

@@ -159,7 +159,7 @@ def test_ctrl_c_ends_a_demo_with_everything_landed(terminal: Callable[..., Termi
 
 
 def test_without_a_terminal_there_are_only_log_lines(tmp_path: Path) -> None:
-    done = run(*DEMO, "--duration", "1s", "--sink", "data", directory=tmp_path)
+    done = run(*DEMO, "--duration", "3s", "--sink", "data", directory=tmp_path)
 
     assert done.returncode == 0
     assert not done.stdout

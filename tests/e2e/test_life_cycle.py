@@ -90,7 +90,7 @@ async def test_lands_and_commits_everything_at_its_end(
 
 async def test_a_duration_has_the_grace_of_a_signal(simulated: Simulated, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    daemon = simulated(data, {**HELD, "duration": "1s", "grace": "500ms"})
+    daemon = simulated(data, {**HELD, "duration": "3s", "grace": "500ms"})
     daemon.start()
     await daemon.until(lambda status: status.phase == "running")
 
@@ -103,7 +103,7 @@ async def test_a_duration_has_the_grace_of_a_signal(simulated: Simulated, tmp_pa
 async def test_the_chain_of_a_directory_goes_on_in_the_next_run(simulated: Simulated, tmp_path: Path) -> None:
     consumed = 0
     for _ in range(3):
-        daemon = simulated(tmp_path / "data", {"duration": "700ms", "batch.interval": "200ms"})
+        daemon = simulated(tmp_path / "data", {"duration": "2s", "batch.interval": "200ms"})
         daemon.start()
         assert await daemon.ended() == 0
         last = log_lines(daemon)[-1]
@@ -148,7 +148,8 @@ def test_a_port_in_use_exits_with_2(tmp_path: Path) -> None:
 
 
 def test_a_missing_topic_exits_with_1(kafka: Broker, tmp_path: Path) -> None:
-    ended = run(f"--set=kafka.bootstrap_servers={kafka.bootstrap}", "--set=kafka.topics=no_such_topic", cwd=tmp_path)
+    keys = {"kafka.bootstrap_servers": kafka.bootstrap, "kafka.topics": "no_such_topic", "health.port": "0"}
+    ended = run(*(f"--set={key}={value}" for key, value in keys.items()), cwd=tmp_path)
 
     assert ended.returncode == 1
     assert last_message(ended) == "topic no_such_topic does not exist (create it, or correct kafka.topics)"

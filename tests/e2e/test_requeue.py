@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import secrets
 import signal
 import sys
 from collections import Counter
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.conftest import MakeTopic
 from tests.e2e.conftest import MakeDaemon
@@ -20,7 +22,7 @@ from tests.e2e.daemon import DEADLINE, credentials, settings
 from tests.e2e.group import caught_up
 from tests.e2e.loader import in_bucket
 from tests.e2e.test_bad_input import event, send
-from tests.services.kafka import KafkaAddress, KafkaBroker
+from tests.services.kafka import KafkaAddress, KafkaBroker, topic_admin
 from tests.services.seaweed import S3Store
 
 Broker = KafkaAddress | KafkaBroker
@@ -28,20 +30,22 @@ Broker = KafkaAddress | KafkaBroker
 STRICT = {"events.unknown_types": "reject", "breaker.max_share": "1"}
 UNKNOWN, BROKEN, GOOD = 300, 20, 30
 
-# Small transactions, so that there are many moments to be killed at.
 _PROGRAM = """
 from ingestd.requeue import batches
-batches._MAX_RECORDS = 2
+batches._MAX_RECORDS = {records}
 from ingestd.cli.main import main
 raise SystemExit(main())
 """
 
 
 class Requeue:
-    """The command, as often as it is started."""
+    """The command, as often as it is started. Its transactions are small: there are many moments to be killed at."""
 
-    def __init__(self, directory: Path, keys: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, keys: Mapping[str, str], environment: Mapping[str, str], *, records: int = 2
+    ) -> None:
         self._directory = directory
+        self._program = _PROGRAM.format(records=records)
         self._flags = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
         self._environment = {**environment}
         self._started: list[asyncio.subprocess.Process] = []
@@ -49,7 +53,7 @@ class Requeue:
     async def start(self, *options: str) -> asyncio.subprocess.Process:
         with self._log(len(self._started)).open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", _PROGRAM, "requeue", "--json", *options, *self._flags,
+                sys.executable, "-c", self._program, "requeue", "--json", *options, *self._flags,
                 env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=log,
             )  # fmt: skip
         self._started.append(process)
@@ -62,12 +66,12 @@ class Requeue:
                 process.kill()
             await process.communicate()
 
-    async def run(self, *options: str) -> dict[str, Any]:
-        """To its end, which must be a good one; its report."""
+    async def run(self, *options: str, exit_code: int = 0) -> dict[str, Any]:
+        """To its end; its report."""
         process = await self.start(*options)
         async with asyncio.timeout(DEADLINE):
             output, _ = await process.communicate()
-        assert process.returncode == 0, self._log(self._started.index(process)).read_text()
+        assert process.returncode == exit_code, self._log(self._started.index(process)).read_text()
         report: dict[str, Any] = json.loads(output)
         return report
 
@@ -228,3 +232,50 @@ async def test_takes_over_from_one_that_is_under_way(kafka: Broker, s3: S3Store,
         await first.communicate()
     assert first.returncode == 1
     assert origins(await requeued(kafka.bootstrap, scene.topic)) == dict.fromkeys(scene.offsets.values(), 1)
+
+
+async def configure(bootstrap: str, topic: str, settings: Mapping[str, str]) -> None:
+    """Give a topic these settings instead of those that it has."""
+    async with topic_admin(bootstrap) as admin:
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(settings))])
+
+
+async def test_records_that_the_topic_refuses_stay_and_the_others_go(
+    kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon, *, tmp_path: Path
+) -> None:
+    topic, target = await make_topic(1), await make_topic(1)
+    count, large, keyless = 12, 4, 9
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        for number in range(count):
+            filler = secrets.token_hex(60_000 if number == large else 10)
+            value = event(f"event {number}", event_type="card_payment", filler=filler)
+            await producer.send_and_wait(topic, value, b"%d" % number if number != keyless else None, partition=0)
+    daemon = make_daemon("strict", topic, STRICT)
+    await daemon.start_ready()
+    await caught_up(kafka.bootstrap, topic, topic, {0: count})
+    assert await daemon.stop() == 0
+    requeue = Requeue(tmp_path, settings(kafka.bootstrap, s3, bucket, topic), credentials(s3), records=4096)
+
+    try:
+        strict = {"cleanup.policy": "compact", "max.message.bytes": "50000", "min.cleanable.dirty.ratio": "1"}
+        await configure(kafka.bootstrap, target, strict)
+        report = await requeue.run("--to", target, exit_code=1)
+        assert (report["good"], report["produced"], report["refused"]) == (count, count - 2, 2)
+        first, second = report["refused_records"]
+        assert (first["topic"], first["partition"], first["offset"]) == (topic, 0, large)
+        assert "max.message.bytes" in first["reason"]
+        assert (second["topic"], second["partition"], second["offset"]) == (topic, 0, keyless)
+        assert "without a key" in second["reason"]
+
+        await configure(kafka.bootstrap, target, strict | {"max.message.bytes": "500000"})
+        report = await requeue.run("--to", target, exit_code=1)
+        assert (report["already_requeued"], report["produced"], report["refused"]) == (count - 2, 1, 1)
+
+        await configure(kafka.bootstrap, target, {})
+        report = await requeue.run("--to", target)
+        assert (report["already_requeued"], report["produced"], report["refused"]) == (count - 1, 1, 0)
+        records = await requeued(kafka.bootstrap, target)
+        order = [number for number in range(count) if number not in (large, keyless)]
+        assert [int(dict(record.headers)["ingestd-origin-offset"]) for record in records] == [*order, large, keyless]
+    finally:
+        await requeue.close()

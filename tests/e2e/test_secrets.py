@@ -151,6 +151,7 @@ class Echo:
         self.heard: list[str] = []
         self._status = status
         self._body = body
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Echo":
         self._server = await asyncio.start_server(self._serve, HOST, 0, limit=1 << 20)
@@ -159,8 +160,15 @@ class Echo:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.heard.append(head)
@@ -170,10 +178,13 @@ class Echo:
             )
             writer.write(body)
             await writer.drain()
+        except asyncio.CancelledError:  # asyncio 3.11 takes a handler that was cancelled for an error
+            writer.transport.abort()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+            self._tasks.discard(task)
 
 
 def refusal(head: str) -> str:

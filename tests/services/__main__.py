@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.services import ministack, snowflake
 from tests.services.environment import ensure_environment
-from tests.services.kafka import KafkaBroker, create_topic, ensure_jars, topic_admin
+from tests.services.kafka import KafkaBroker, create_topic, ensure_class_archive, topic_admin
+from tests.services.kafka_program import ensure_jars
 from tests.services.ports import GRPC_OFFSET, free_port, is_free
 from tests.services.process import ServiceError
 from tests.services.seaweed import REGION, SeaweedFS, find_weed
@@ -37,6 +38,7 @@ def check() -> None:
     """Get what the services need, and say where it is; raise ServiceError when something is missing."""
     for what, where in (
         ("Kafka, fetched through Maven the first time", ensure_jars),
+        ("Kafka's classes, loaded once", ensure_class_archive),
         ("SeaweedFS", find_weed),
         ("ministack", lambda: ensure_environment("ministack", ministack.REQUIREMENTS)),
         ("Snowflake's stand-in", lambda: ensure_environment("snowflake", snowflake.REQUIREMENTS)),

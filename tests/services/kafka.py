@@ -2,14 +2,13 @@
 
 import asyncio
 import base64
-import os
-import re
 import shutil
 import socket
 import struct
 import subprocess
+import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -21,15 +20,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 from cryptography.hazmat.primitives import serialization
 
-from tests.services.environment import CACHE, locked
-from tests.services.needs import OLDEST_JAVA, java_is_there, maven_is_there
+from tests.services.environment import locked
+from tests.services.kafka_program import class_archive, java_command
 from tests.services.ports import HOST, free_port
 from tests.services.process import Process, ServiceError, require_mark
-
-_POM = Path(__file__).with_name("kafka") / "pom.xml"
-
-# A short start matters more here than the last of the throughput.
-_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
 
 
 @dataclass(frozen=True)
@@ -67,11 +61,12 @@ class KafkaBroker:
         properties: Mapping[str, str] | None = None,
         node_id: int = 1,
         heap: str = "512m",
+        java_options: Sequence[str] = (),
     ) -> None:
         self.node_id = node_id
         self._directory = directory
         self._data = directory / "data"
-        self._heap = heap
+        self._heap, self._java_options = heap, java_options
         self._tls = tls
         self._proxy_port = proxy_port
         self.proxied_port = free_port()
@@ -124,10 +119,9 @@ class KafkaBroker:
             self._process = self._prepare()
         self._process.start(self._answers)
 
-    def stop(self) -> None:
-        """Shut the broker down in an orderly way."""
-        if self._process is not None:
-            self._process.stop()
+    def stop(self) -> bool:
+        """Shut the broker down in an orderly way; False where it had to be killed."""
+        return self._process is None or self._process.stop()
 
     def kill(self) -> None:
         """End the broker with SIGKILL."""
@@ -175,29 +169,16 @@ class KafkaBroker:
         for log in self._data.glob(f"{topic}-*"):
             shutil.rmtree(log)
 
-    def save(self, topic: str, partition: int = 0) -> Path:
-        """Copy the log of a partition; where the copy is."""
-        assert not self.running
-        copy = self._directory / f"{topic}-{partition}.saved"
-        shutil.rmtree(copy, ignore_errors=True)
-        return Path(shutil.copytree(self._data / f"{topic}-{partition}", copy))
-
-    def restore(self, copy: Path) -> None:
-        """Put the copy of a partition's log in place of the log, as a disk that is restored from a backup has it."""
-        assert not self.running
-        log = self._data / copy.stem
-        shutil.rmtree(log)
-        shutil.copytree(copy, log)
-
     def _prepare(self) -> Process:
         require_mark("Kafka")
-        java = ["java", f"-Xmx{self._heap}", *_JVM, f"-Djava.io.tmpdir={self._directory}", "-cp", f"{ensure_jars()}/*"]
+        java = java_command(self._directory, self._heap)
         if self._tls:
             self._write_certificates()
         properties = {**self._base_properties(), **self._listeners(), **self._extra}
         self._config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         self._format(java)
-        return Process("Kafka", [*java, "kafka.Kafka", str(self._config)], self._directory / "kafka.log")
+        command = [*java, *self._java_options, "kafka.Kafka", str(self._config)]
+        return Process("Kafka", command, self._directory / "kafka.log")
 
     def _format(self, java: list[str]) -> None:
         # In one word: the id may begin with a hyphen.
@@ -282,6 +263,23 @@ class KafkaBroker:
             return False
 
 
+def ensure_class_archive() -> Path:
+    """A broker's classes as this Java has loaded them, written once: brokers start in two thirds of the time."""
+    archive = class_archive()
+    with locked(archive.with_suffix(".lock")):
+        if not archive.exists():
+            partial = archive.with_suffix(".partial")
+            options = [f"-XX:ArchiveClassesAtExit={partial}"]
+            with (
+                tempfile.TemporaryDirectory(prefix="classes-", dir=archive.parent) as directory,
+                KafkaBroker(Path(directory), tls=True, java_options=options) as broker,
+            ):
+                if not broker.stop():
+                    raise ServiceError("The archive of Kafka's classes was not written in time: run it again.")
+            partial.rename(archive)
+    return archive
+
+
 @asynccontextmanager
 async def topic_admin(bootstrap: str) -> AsyncIterator[Any]:
     """A client that creates, describes and deletes topics."""
@@ -306,6 +304,10 @@ async def create_topic(
     """
     layout = (-1, -1, dict(replicas)) if replicas else (partitions, -1, {})
     topic = NewTopic(name, *layout, dict(config or {}))
+    async with asyncio.timeout(30):
+        # A broker under load leaves the controller out of its metadata, and aiokafka's admin takes that for given.
+        while admin._client.cluster.controller is None:
+            await admin._client.force_metadata_update()
     response = await admin.create_topics([topic])
     for _, code, *_ in response.topic_errors:
         if code:
@@ -327,47 +329,6 @@ async def delete_topic(admin: Any, name: str) -> None:
 def _has_leaders(topic: dict[str, Any], partitions: int) -> bool:
     found = topic["partitions"]
     return len(found) == partitions and all(partition["leader"] >= 0 for partition in found)
-
-
-def kafka_version() -> str:
-    """The broker's."""
-    match = re.search(r"<kafka\.version>(.+)</kafka\.version>", _POM.read_text())
-    assert match, f"{_POM} names no kafka.version"
-    return match[1]
-
-
-def ensure_jars() -> Path:
-    """Kafka's jars, fetched through Maven the first time."""
-    if not java_is_there():
-        raise ServiceError(
-            f"The tests run a real Kafka broker, which needs Java {OLDEST_JAVA} or newer: make test gets it"
-        )
-    libs = CACHE / f"kafka-{kafka_version()}"
-    with locked(libs.with_name(f"{libs.name}.lock")):
-        if not libs.exists():
-            _download(libs)
-    return libs
-
-
-def _download(libs: Path) -> None:
-    if not maven_is_there():
-        raise ServiceError("The tests fetch Kafka through Maven, which is missing: make test gets it")
-    # The directory gets its name when it is complete, so that an interrupted download is never taken for one.
-    partial, repository = (libs.with_name(f"{libs.name}.{name}") for name in ("partial", "maven"))
-    shutil.rmtree(partial, ignore_errors=True)
-    # Maven's own repository, and what its Java tells other programs of itself, would be outside of the clone.
-    settings = [f"-Dmaven.repo.local={repository}", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
-    done = subprocess.run(
-        ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", *settings],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"MAVEN_OPTS": "-XX:-UsePerfData", **os.environ},
-    )
-    if done.returncode:
-        raise ServiceError(f"Maven cannot fetch Kafka:\n{done.stdout}{done.stderr}")
-    shutil.rmtree(repository)
-    partial.rename(libs)
 
 
 def random_id() -> str:

@@ -14,13 +14,14 @@ from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from ingestd.core.records import EpochEnd, TopicPartition
+from ingestd.sources.kafka._aiokafka.protocol import EpochEndRequest
 from tests.services.kafka import KafkaBroker, random_id, topic_admin
-from tests.services.kafka_requests import DescribeQuorum, ElectLeaders, IncrementalAlterConfigs, OffsetForLeaderEpoch
+from tests.services.kafka_requests import DescribeQuorum, ElectLeaders, IncrementalAlterConfigs
 
 NODES = (1, 2, 3)
 _DEADLINE = 60.0  # seconds until the cluster has done what it is asked
 _POLL = 0.05
-_CLIENT, _ANY_EPOCH = -2, -1
 _ELECTION_NOT_NEEDED = 84
 _QUORUM_TOPIC = "__cluster_metadata"
 
@@ -212,12 +213,12 @@ async def epochs(send: Send, topic: str, partition: int) -> dict[int, int]:
     """As a broker tells, who leads the partition and to whom `send` sends a request."""
     ends: dict[int, int] = {}
     for asked in count():
-        answer = await send(OffsetForLeaderEpoch(_CLIENT, [(topic, [(partition, _ANY_EPOCH, asked)])]))
-        ((_name, ((code, _partition, epoch, end),)),) = answer.topics
-        _check(code)
-        if epoch < 0:  # later than the leader's
+        (end,) = EpochEndRequest.ends(await send(EpochEndRequest({TopicPartition(topic, partition): asked}))).values()
+        if not isinstance(end, EpochEnd):
+            raise end
+        if end.epoch < 0:  # later than the leader's
             break
-        ends[epoch] = end
+        ends[end.epoch] = end.end
     return ends
 
 
@@ -227,7 +228,7 @@ def _check(code: int) -> None:
         raise error(f"code {code}")
 
 
-def _all_at_once(steps: Iterable[Callable[[], None]]) -> None:
+def _all_at_once(steps: Iterable[Callable[[], object]]) -> None:
     with ThreadPoolExecutor(len(NODES)) as threads:
         for done in [threads.submit(step) for step in steps]:
             done.result()

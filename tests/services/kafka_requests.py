@@ -1,4 +1,4 @@
-"""Requests that aiokafka does not have: who leads the quorum, elections, configuration, and where an epoch ends."""
+"""Requests that aiokafka does not have: who leads the quorum, elections, and configuration."""
 
 from typing import Any
 
@@ -81,18 +81,6 @@ class _AlterConfigs(RequestStruct):  # type: ignore[misc]
     SCHEMA = Schema(("resources", Array(*_RESOURCE)), ("validate_only", Int8))
 
 
-class _EpochEndResponse(Response):  # type: ignore[misc]
-    API_KEY, API_VERSION = 23, 3
-    _PARTITION = (("error_code", Int16), ("partition", Int32), ("leader_epoch", Int32), ("end_offset", Int64))
-    SCHEMA = Schema(("throttle_time_ms", Int32), ("topics", Array(_TOPIC, ("partitions", Array(*_PARTITION)))))
-
-
-class _EpochEnd(RequestStruct):  # type: ignore[misc]
-    API_KEY, API_VERSION, RESPONSE_TYPE = 23, 3, _EpochEndResponse
-    _PARTITION = (("partition", Int32), ("current_leader_epoch", Int32), ("leader_epoch", Int32))
-    SCHEMA = Schema(("replica_id", Int32), ("topics", Array(_TOPIC, ("partitions", Array(*_PARTITION)))))
-
-
 def _keep(request: Any, *fields: Any) -> None:
     request.fields = fields
 
@@ -119,9 +107,3 @@ class IncrementalAlterConfigs(Request[_AlterConfigs]):  # type: ignore[misc]
 
     API_KEY, __init__, build = 44, _keep, _build
     TOPIC, SET = 2, 0
-
-
-class OffsetForLeaderEpoch(Request[_EpochEnd]):  # type: ignore[misc]
-    """Fields: replica id, -2 for a client; topics, of (name, [(partition, current epoch, epoch)])."""
-
-    API_KEY, __init__, build = 23, _keep, _build

@@ -4,13 +4,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.services.environment import ensure_environment
 from tests.services.ports import HOST, free_port
 from tests.services.process import Process, require_mark
-from tests.services.seaweed import REGION, S3Store
+from tests.services.seaweed import REGION, S3Store, create_client
 
 REQUIREMENTS = Path(__file__).with_name("ministack-requirements.txt")
 
@@ -71,7 +70,7 @@ class Ministack(S3Store):
             )
 
     def _service(self, name: str) -> Any:
-        return botocore.session.get_session().create_client(
+        return create_client(
             name,
             region_name=REGION,
             endpoint_url=self.endpoint,
@@ -86,6 +85,7 @@ class Ministack(S3Store):
             "GATEWAY_PORT": str(self._port),
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
+            "TMPDIR": str(self._directory),  # it leaves the number of its process there
         }
         program = ensure_environment("ministack", REQUIREMENTS) / "bin" / "ministack"
         return Process("ministack", [str(program)], self._directory / "ministack.log", environment)

@@ -71,15 +71,17 @@ class Process:
                 raise ServiceError(f"{self.name} does not answer after {timeout_s:.0f} s; {self._tail()}")
             time.sleep(0.05)
 
-    def stop(self, timeout_s: float = 30) -> None:
-        """End the process in an orderly way, by force when that takes too long."""
+    def stop(self, timeout_s: float = 30) -> bool:
+        """End the process in an orderly way, by force when that takes too long: then False."""
         if self._child is None:
-            return
+            return True
         self._child.terminate()
         try:
             self._child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
+            return False
+        return True
 
     def kill(self) -> None:
         """End the process at once (SIGKILL)."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sysconfig
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,16 @@ from tests.services.process import Process, ServiceError, require_mark
 
 REGION = "us-east-1"
 
+# One for all: each reads its models from the disk.
+_SESSION = botocore.session.get_session()
+_ONE_AT_A_TIME = threading.Lock()  # it is not made for threads; its clients are
+
+
+def create_client(service: str, **options: Any) -> Any:
+    """A blocking client of botocore; to be closed."""
+    with _ONE_AT_A_TIME:
+        return _SESSION.create_client(service, **options)
+
 
 class S3Store:
     """An S3 server and the credentials for it."""
@@ -27,7 +38,7 @@ class S3Store:
 
     def client(self) -> Any:
         """A blocking client, for setting up and for looking at the result; to be closed."""
-        return botocore.session.get_session().create_client(
+        return create_client(
             "s3",
             region_name=REGION,
             endpoint_url=self.endpoint,

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from tests.conftest import MakeTopic
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
 from tests.services.kafka_cluster import epochs
+from tests.services.kafka_log import truncate_log
 from tests.services.seaweed import S3Store, SeaweedFS
 
 
@@ -105,13 +106,11 @@ async def test_kafka_goes_back_to_an_older_disk(tmp_path: Path) -> None:
         async with topic_admin(broker.bootstrap) as admin:
             await create_topic(admin, "cut", 1)
         await produce(broker.bootstrap, "cut", [b"kept"] * 10, acks="all")
-        broker.stop()
-        copy = broker.save("cut")
-        broker.start()
+        broker.restart()
         await produce(broker.bootstrap, "cut", [b"lost"] * 5, acks="all")
         before = await _epochs(broker, "cut")
         broker.stop()
-        broker.restore(copy)
+        truncate_log(tmp_path / "data" / "cut-0", 10)
         broker.start()
         await produce(broker.bootstrap, "cut", [b"new"] * 9, acks="all")
         after = await _epochs(broker, "cut")

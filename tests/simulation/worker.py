@@ -77,7 +77,7 @@ class Worker:
         accounted = totals.landed + totals.quarantined + totals.released + in_flight
         if totals.consumed != accounted:
             raise Violation(f"I9: consumed {totals.consumed} is not {accounted}: {totals}, in flight {in_flight}")
-        holes = len(PARTITIONS) * 2 * Batch.overhead_bytes  # a hole's batch holds nothing, and waits for no room
+        holes = len(PARTITIONS) * 2 * Batch.frame_bytes  # a hole's batch holds nothing, and waits for no room
         if self.pipeline.held_bytes > self.limits.memory + holes:
             raise Violation(f"I7: {self.pipeline.held_bytes} bytes are held, the budget is {self.limits.memory}")
         halted = {writer.partition: writer.halt for writer in self.pipeline.writers.values() if writer.halt}

@@ -48,6 +48,7 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         self._on_dropped = on_dropped
         self._errors = errors
         self._released = False
+        self._joined = False  # the coordinator has told which partitions are ours, if any
         self._revoking = asyncio.Lock()
         self.owned: set[TopicPartition] = set()
         self.positions: dict[TopicPartition, Position] = {}  # behind what was handed out; without paused partitions
@@ -108,6 +109,8 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
 
     def _own(self, assigned: Collection[KafkaPartition]) -> None:
         self.owned = {TopicPartition(*each) for each in assigned}
+        self._joined = True
+        self._errors.end("coordinator")
         if self.owned:
             try:
                 self._listener.on_assigned(frozenset(self.owned))
@@ -131,6 +134,7 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         )
 
     async def on_partitions_revoked(self, revoked: Collection[KafkaPartition]) -> None:
+        self._joined = False
         await self._revoke({TopicPartition(*each) for each in revoked})
 
     async def release_all(self) -> None:
@@ -275,8 +279,10 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         return await self._consumer.ask_coordinator(request)
 
     def _coordinator_told(self, error: KafkaError | None) -> None:
+        """A coordinator that is reached may still be unable to serve: without a quorum it cannot end a rebalance."""
         if error is None:
-            self._errors.end("coordinator")
+            if self._joined:
+                self._errors.end("coordinator")
         elif not self._released:
             message = f"group {self._config.group_id} has no coordinator: {describe(error)}"
             self._errors.begin("coordinator", message, level=log_level(error))

@@ -6,7 +6,7 @@ that nobody joins. The offset itself is not used.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -14,9 +14,15 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka import errors as kafka_errors
 
 from ingestd.config.model import KafkaConfig
-from ingestd.core.errors import SourceError
+from ingestd.core.errors import RecordsRefused, SourceError
 from ingestd.core.records import PlainRecord
-from ingestd.sources.kafka._aiokafka import ConnectionGroup, CoordinationType, Producer, StableOffsetRequest
+from ingestd.sources.kafka._aiokafka import (
+    ConnectionGroup,
+    CoordinationType,
+    InvalidRecordError,
+    Producer,
+    StableOffsetRequest,
+)
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
 from ingestd.sources.kafka.error_state import ErrorState
@@ -32,7 +38,21 @@ _RETRY_MAX_S = 1.0
 _BATCH_BYTES = 64 << 10  # well below what a topic takes at once (max.message.bytes); a larger record goes alone
 _REQUEST_BYTES = 256 << 20  # of one record: the topic's own limit applies
 _RUN_AGAIN = "run it again: nothing is produced twice"
-_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+# What a topic refuses records for, whichever transaction they are in: what is wrong with one, and what to do.
+_REFUSED_RECORDS: Mapping[type[BaseException], tuple[str, str]] = {
+    kafka_errors.MessageSizeTooLargeError: (
+        "it is too large for topic {topic}, with the headers that tell its origin",
+        "raise max.message.bytes of the topic",
+    ),
+    kafka_errors.RecordListTooLargeError: (
+        "it is larger than a segment of topic {topic}, with the headers that tell its origin",
+        "raise segment.bytes of the topic",
+    ),
+    InvalidRecordError: (
+        "topic {topic} does not accept it, as a compacted topic does not accept a record without a key",
+        "choose a topic that is not compacted with --to, or remove compact from cleanup.policy of the topic",
+    ),
+}
 _REFUSALS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     (
         (kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch),
@@ -53,6 +73,12 @@ _REFUSALS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
         (kafka_errors.TopicAuthorizationFailedError,),
         "Kafka does not let us produce to topic {topic}",
         "grant WRITE and READ on it",
+    ),
+    (
+        (kafka_errors.InvalidTimestampError,),  # all records of a transaction have the time of our clock
+        "topic {topic} refuses the time of this machine's clock",
+        "set the clocks of this machine and of the brokers, or raise message.timestamp.before.max.ms and "
+        "message.timestamp.after.max.ms of the topic",
     ),
     (
         (kafka_errors.InvalidTransactionTimeout,),
@@ -83,33 +109,55 @@ async def open_transactions(config: KafkaConfig, topic: str, name: str) -> Async
 
     ``SourceError`` where the topic does not exist, or no broker answers, or a right is missing.
     """
-    options = client_options(config)
-    producer = Producer(
-        bootstrap_servers=list(config.bootstrap_servers),
-        transactional_id=name,
-        transaction_timeout_ms=int(TIMEOUT_S * 1000),
-        acks="all",
-        compression_type="lz4",
-        max_batch_size=_BATCH_BYTES,
-        max_request_size=_REQUEST_BYTES,
-        **options,
-    )
+    transactions = Transactions(config, topic, name)
     try:
-        with _mapped(f"connecting to Kafka to produce to topic {topic}", topic, name):
-            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                await producer.start()
-        yield Transactions(producer, topic, name)
+        await transactions.start()
+        yield transactions
     finally:
-        await _close(producer)
+        await transactions.close()
 
 
 class Transactions:
-    """One transaction at a time. Errors are ``SourceError``; after one, nothing more can be produced."""
+    """One transaction at a time. Errors are ``SourceError``; after one, nothing can be produced before a restart."""
 
-    def __init__(self, producer: Producer, topic: str, name: str) -> None:
-        self._producer = producer
+    def __init__(self, config: KafkaConfig, topic: str, name: str) -> None:
+        self._config = config
         self._topic = topic
         self._name = name
+        self._producer = self._make_producer()
+
+    async def start(self) -> None:
+        """Fence every other producer with this id."""
+        with _mapped(f"connecting to Kafka to produce to topic {self._topic}", self._topic, self._name):
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                await self._producer.start()
+
+    async def restart(self) -> None:
+        """Start with a new producer: after records were refused, aiokafka continues with sequence numbers of theirs."""
+        await self.close()
+        self._producer = self._make_producer()
+        await self.start()
+
+    async def close(self) -> None:
+        """Close within a bound: aiokafka waits for ever for records that cannot be sent."""
+        for close in (self._producer.stop, self._producer.client.close):
+            with contextlib.suppress(*FAILURES):
+                async with asyncio.timeout(_CLOSE_S):
+                    await close()
+        self._producer.discard_errors()
+
+    def _make_producer(self) -> Producer:
+        producer: Producer = Producer(
+            bootstrap_servers=list(self._config.bootstrap_servers),
+            transactional_id=self._name,
+            transaction_timeout_ms=int(TIMEOUT_S * 1000),
+            acks="all",
+            compression_type="lz4",
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=_REQUEST_BYTES,
+            **client_options(self._config),
+        )
+        return producer
 
     async def note(self) -> str | None:
         """The note of the last committed transaction of any producer with this id; None where Kafka has none."""
@@ -126,7 +174,11 @@ class Transactions:
                 )
 
     async def produce(self, records: Sequence[tuple[int, PlainRecord]], note: str) -> None:
-        """Commit records, each with its partition, in one transaction. It may be committed although this fails."""
+        """Commit records, each with its partition, in one transaction.
+
+        ``RecordsRefused`` where none was produced because the topic does not accept one of them. After another error,
+        the transaction may be committed.
+        """
         with _mapped(f"producing to topic {self._topic}", self._topic, self._name):
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 try:
@@ -154,14 +206,8 @@ class Transactions:
                 unacknowledged.append(await sent)
         finally:
             outcomes = await asyncio.gather(*unacknowledged, return_exceptions=True)
-        for (_, record), outcome in zip(records, outcomes, strict=True):
-            if isinstance(outcome, _TOO_LARGE):
-                raise SourceError(
-                    f"topic {self._topic} refuses the record that was at offset {record.offset} as too large",
-                    hint="headers with its origin were added: raise max.message.bytes of the topic",
-                ) from outcome
-            if isinstance(outcome, BaseException):
-                raise outcome
+        if failed := [outcome for outcome in outcomes if isinstance(outcome, BaseException)]:
+            raise min(failed, key=_rank)
 
     async def _abort(self) -> None:
         """Abort the transaction, where possible, so that readers need not wait until the broker does."""
@@ -179,15 +225,6 @@ class Transactions:
         return StableOffsetRequest.metadata(answer, self._name)
 
 
-async def _close(producer: Producer) -> None:
-    """Close within a bound: aiokafka waits for ever for records that cannot be sent."""
-    for close in (producer.stop, producer.client.close):
-        with contextlib.suppress(*FAILURES):
-            async with asyncio.timeout(_CLOSE_S):
-                await close()
-    producer.discard_errors()
-
-
 @contextmanager
 def _mapped(what: str, topic: str, name: str) -> Iterator[None]:
     """Turn every error of aiokafka into a ``SourceError``."""
@@ -201,9 +238,22 @@ def _mapped(what: str, topic: str, name: str) -> Iterator[None]:
         ) from error
 
 
+def _rank(error: BaseException) -> int:
+    """Which of a transaction's errors to raise: the lowest.
+
+    A smaller transaction helps only where records were refused and nothing else is wrong. After a refused batch, the
+    next batches of its partition fail by their sequence numbers.
+    """
+    if isinstance(error, kafka_errors.OutOfOrderSequenceNumber):
+        return 2
+    return 1 if type(error) in _REFUSED_RECORDS else 0
+
+
 def _refusal(error: BaseException, topic: str, name: str) -> SourceError | None:
     """The error to raise where retrying at once cannot help; None otherwise."""
     cause = error.__cause__ if isinstance(error.__cause__, FAILURES) else error
+    if (refused := _REFUSED_RECORDS.get(type(cause))) is not None:
+        return RecordsRefused(refused[0].format(topic=topic), hint=refused[1])
     for kinds, message, hint in _REFUSALS:
         if isinstance(cause, kinds):
             return SourceError(message.format(topic=topic, name=name), hint=hint)

@@ -12,14 +12,14 @@ fetcher         builds fetch requests and reads their answers
 fields          types of Kafka's protocol
 leader_epochs   of record batches and of fetch positions
 prefetch_limit  bounds the bytes that are fetched ahead and handed out at once
-producer        the producer, without reports of errors that were already raised
+producer        the producer: errors that aiokafka does not know, and no report of an error that was already raised
 protocol        requests of Kafka's protocol, some in versions that aiokafka does not have
 """
 
 from ingestd.sources.kafka._aiokafka.check import SUPPORTED_VERSION
 from ingestd.sources.kafka._aiokafka.connection import ConnectionGroup, CoordinationType, collect_hosts, create_conn
 from ingestd.sources.kafka._aiokafka.consumer import Consumer
-from ingestd.sources.kafka._aiokafka.producer import Producer
+from ingestd.sources.kafka._aiokafka.producer import InvalidRecordError, Producer
 from ingestd.sources.kafka._aiokafka.protocol import (
     DescribeConfigsRequest,
     DescribeGroupsRequest,
@@ -42,6 +42,7 @@ __all__ = [
     "DescribeGroupsRequest",
     "EpochEndRequest",
     "HeartbeatRequest",
+    "InvalidRecordError",
     "ListOffsetsRequest",
     "MetadataRequest",
     "OffsetCommitRequest",

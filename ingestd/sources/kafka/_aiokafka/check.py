@@ -80,7 +80,9 @@ GLOBALS: Mapping[str, str] = {
     "consumer.fetcher:Fetcher._proc_fetch_request": "FetchResult MemoryRecords PartitionRecords",
     "consumer.fetcher:Fetcher.fetched_records": "FetchResult",
     "consumer.fetcher:Fetcher.next_record": "FetchResult",
-    "producer.producer:AIOKafkaProducer.__init__": "AIOKafkaClient",
+    "producer.producer:AIOKafkaProducer.__init__": "AIOKafkaClient Sender",
+    "producer.sender:Sender._send_produce_req": "SendProduceReqHandler",
+    "producer.sender:SendProduceReqHandler.handle_response": "Errors",
 }
 
 #: The fields of each structure of the protocol that is filled or read by name.

@@ -62,8 +62,8 @@ class UvloopClient(AIOKafkaClient):  # type: ignore[misc]
             address = f" at {node.host}:{node.port}" if node is not None else ""
             self._tell(
                 KafkaConnectionError(
-                    f"broker {node_id}{address} cannot be reached under the name that it advertises: check its "
-                    "advertised.listeners, and the network"
+                    f"broker {node_id}{address} cannot be reached under the name that it advertises: it is down, or "
+                    "its advertised.listeners or the network need correction"
                 )
             )
         elif group == ConnectionGroup.COORDINATION:

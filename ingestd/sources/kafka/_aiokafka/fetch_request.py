@@ -10,7 +10,7 @@ brokers before Kafka 2.7 the way aiokafka does.
 import struct
 from collections import defaultdict
 from collections.abc import Mapping
-from io import BytesIO
+from io import SEEK_CUR, BytesIO
 from typing import Any
 
 from aiokafka import errors as kafka_errors
@@ -38,15 +38,45 @@ _DIVERGING_EPOCH_TAG = 0
 _EPOCH_AND_END = struct.Struct(">iq")
 
 
-class _PartitionFields(Schema):  # type: ignore[misc]  # aiokafka has no types
-    """One partition's part of an answer, with the errors and the layout of aiokafka's version 11."""
+class _PartitionAnswer(Schema):  # type: ignore[misc]  # aiokafka has no types
+    """One partition's part of an answer, with the errors and the layout of aiokafka's version 11.
+
+    An answer that has records of a few partitions, or of none, tells of all that were asked for: a part without records
+    is read in one step.
+    """
+
+    _ABORTED = array(("producer_id", Int64), ("first_offset", Int64))
+    # partition, error_code, highwater_offset, last_stable_offset, log_start_offset
+    _HEAD = struct.Struct(">ihqqq")
+    # The same, and in one byte each, where they are empty: aborted_transactions, message_set, tags. Before the last two
+    # is preferred_read_replica. No part of an answer is shorter.
+    _WITHOUT_RECORDS = struct.Struct(">ihqqqBiBB")
 
     def decode(self, data: BytesIO) -> tuple[Any, ...]:
-        number, code, *rest, records = super().decode(data)
-        if _diverges(TaggedFields.decode(data)) or code in {_UNKNOWN_TOPIC_ID, _INCONSISTENT_TOPIC_ID}:
-            # aiokafka does not know these, and would ask again at once and for ever.
+        found = data.read(self._WITHOUT_RECORDS.size)
+        number, code, *offsets, aborted, replica, records, tags = self._WITHOUT_RECORDS.unpack(found)
+        if aborted <= 1 and records <= 1 and not tags:
+            return (number, _known(code), *offsets, [] if aborted else None, replica, b"")
+        data.seek(self._HEAD.size - len(found), SEEK_CUR)
+        aborted, replica, records = self._ABORTED.decode(data), Int32.decode(data), CompactBytes.decode(data)
+        if _diverges(TaggedFields.decode(data)):
             code = kafka_errors.OffsetOutOfRangeError.errno
-        return (number, code, *rest, records or b"")
+        return (number, _known(code), *offsets, aborted, replica, records or b"")
+
+
+def _known(code: int) -> int:
+    """A code that aiokafka knows: it would ask again at once and for ever where a topic has another id."""
+    return kafka_errors.OffsetOutOfRangeError.errno if code in {_UNKNOWN_TOPIC_ID, _INCONSISTENT_TOPIC_ID} else code
+
+
+class _PartitionQuestion(Schema):  # type: ignore[misc]
+    """What is asked of one partition: its fields, and no tags."""
+
+    # partition, current_leader_epoch, fetch_offset, last_fetched_epoch, log_start_offset, max_bytes
+    _FIELDS = struct.Struct(">iiqiqix")
+
+    def encode(self, item: tuple[int, ...]) -> bytes:
+        return self._FIELDS.pack(*item)
 
 
 def _diverges(tags: Mapping[int, bytes]) -> bool:
@@ -56,33 +86,15 @@ def _diverges(tags: Mapping[int, bytes]) -> bool:
 
 
 def _response(topic: tuple[str, Any]) -> Fields:
-    partitions = _PartitionFields(
-        ("partition", Int32),
-        ("error_code", Int16),
-        ("highwater_offset", Int64),
-        ("last_stable_offset", Int64),
-        ("log_start_offset", Int64),
-        ("aborted_transactions", array(("producer_id", Int64), ("first_offset", Int64))),
-        ("preferred_read_replica", Int32),
-        ("message_set", CompactBytes),
-    )
     return Fields(
         ("throttle_time_ms", Int32),
         ("error_code", Int16),
         ("session_id", Int32),
-        ("topics", array(topic, ("partitions", CompactArray(partitions)))),
+        ("topics", array(topic, ("partitions", CompactArray(_PartitionAnswer())))),
     )
 
 
 def _request(topic: tuple[str, Any]) -> Fields:
-    partitions = array(
-        ("partition", Int32),
-        ("current_leader_epoch", Int32),
-        ("fetch_offset", Int64),
-        ("last_fetched_epoch", Int32),
-        ("log_start_offset", Int64),
-        ("max_bytes", Int32),
-    )
     return Fields(
         ("replica_id", Int32),
         ("max_wait_time", Int32),
@@ -91,7 +103,7 @@ def _request(topic: tuple[str, Any]) -> Fields:
         ("isolation_level", Int8),
         ("session_id", Int32),
         ("session_epoch", Int32),
-        ("topics", array(topic, ("partitions", partitions))),
+        ("topics", array(topic, ("partitions", CompactArray(_PartitionQuestion())))),
         ("forgotten_topics_data", array(topic, ("partitions", CompactArray(Int32)))),
         ("rack_id", CompactString()),
     )
@@ -132,14 +144,14 @@ class FetchRequest(Request[FetchRequest_v11 | _FetchRequest12 | _FetchRequest13]
 
     def __init__(self, request: Any, ids: Mapping[TopicPartition, str], positions: FetchPositions) -> None:
         self._request = request
-        asked = [
-            (TopicPartition(topic, number), offset)
-            for topic, partitions in request.topics
-            for number, offset, *_ in partitions
-        ]
         # Both of this moment: they may have changed once the request is sent, but its offsets have not.
-        self._ids = {partition: ids.get(partition, "") for partition, _ in asked}
-        self._epochs = {partition: positions.epoch_before(partition, offset) for partition, offset in asked}
+        self._ids: dict[TopicPartition, str] = {}
+        self._epochs: dict[TopicPartition, int | None] = {}
+        for topic, partitions in request.topics:
+            for number, offset, *_ in partitions:
+                partition = TopicPartition(topic, number)
+                self._ids[partition] = ids.get(partition, "")
+                self._epochs[partition] = positions.epoch_before(partition, offset)
 
     @property
     def topics(self) -> Any:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.consumer.fetcher import Fetcher as AIOKafkaFetcher
 
 from ingestd.core.records import TopicPartition
@@ -48,8 +47,10 @@ class Fetcher(AIOKafkaFetcher):  # type: ignore[misc]  # aiokafka has no types
         now = asyncio.get_running_loop().time()
         for topic, partitions in request.topics:
             for number, *_ in partitions:
-                state = assignment.state_value(KafkaPartition(topic, number))
-                self.open_transactions.note(TopicPartition(topic, number), state.lso, state.highwater, now)
+                partition = TopicPartition(topic, number)
+                state = assignment.state_value(partition)
+                if state.lso != state.highwater or partition in self.open_transactions:
+                    self.open_transactions.note(partition, state.lso, state.highwater, now)
 
     def _fast_records(self, partition: Any, records: FetchedRecords, *rest: Any) -> FastPartitionRecords:
         found: Any = records

@@ -23,6 +23,9 @@ class OpenTransactions:
             since = now
         self._seen[partition] = OpenTransaction(stable, end - stable, now - since), since
 
+    def __contains__(self, partition: TopicPartition) -> bool:
+        return partition in self._seen
+
     def get(self, partition: TopicPartition) -> OpenTransaction | None:
         """None where no transaction is open."""
         found = self._seen.get(partition)
