@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 
 from tests.services import leftovers, process
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
@@ -30,6 +31,11 @@ class MakeTopic(Protocol):
     """Creates a topic for one test and gives its name."""
 
     async def __call__(self, partitions: int, config: Mapping[str, str] | None = None) -> str: ...
+
+
+# By the clock, hypothesis would fail a test for the load of the machine.
+settings.register_profile("ingestd", deadline=None)
+settings.load_profile("ingestd")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -68,7 +68,7 @@ def test_the_body_is_the_rows_whatever_the_pieces(chunks: list[list[bytes]]) -> 
     sealed = batch.encode(LAYOUT, "cluster", "1")
     whole = b"first\n" + b"".join(row for chunk in chunks for row in chunk)
     assert gzip.decompress(sealed.data) == whole
-    assert sealed.metadata.sha256 == hashlib.sha256(whole).hexdigest()
+    assert (sealed.metadata.sha256, sealed.metadata.sha256_of) == (hashlib.sha256(sealed.data).hexdigest(), "body")
     assert sealed.row_bytes == len(whole)
     assert sealed.quarantine is None
 

@@ -88,7 +88,7 @@ def event(number: int, kind: str = "web_visit", age: timedelta = timedelta(0), *
 # -- the same numbers
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), count=st.integers(0, 200))
 def test_features_and_scores_match_an_independent_computation(table: Table, seed: int, count: int) -> None:
     rows = random_rows(seed, count)

@@ -370,7 +370,7 @@ def row(number: int, size: int = 0) -> bytes:
     return GOOD[:-1] + b',"source_partition":0,"source_offset":%d,"x":"%s"}' % (number, b"x" * size)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(chunks=st.lists(st.integers(0, 3 * MAX_EVENTS), max_size=5))
 def test_activity_keeps_the_last_rows_in_order(chunks: list[int]) -> None:
     activity, made = RecentActivity(), 0

@@ -71,7 +71,7 @@ async def test_a_record_is_produced_when_the_topic_accepts_it(world: World) -> N
     assert world.log.places() == world.receipts == places
 
 
-@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(refused=st.sets(st.tuples(st.integers(0, 1), st.integers(0, 19))), limit=st.integers(1, 40))
 def test_exactly_the_others_are_produced_in_their_order(
     monkeypatch: pytest.MonkeyPatch, refused: set[Place], limit: int

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.config.load import Flag, load
@@ -147,7 +147,6 @@ _pieces = st.sampled_from(
 _keys = st.lists(_pieces, min_size=1, max_size=8).map("/".join) | st.lists(_pieces, max_size=8).map("".join)
 
 
-@settings(deadline=None)
 @given(_keys | st.text(max_size=20))
 def test_no_key_is_written_outside_of_the_directory(key: str) -> None:
     async def put(root: Path) -> None:

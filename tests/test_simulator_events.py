@@ -48,7 +48,6 @@ def day() -> list[Any]:
     return decoded(list(past(SimulatorConfig(rate=Rate(60)), 1)))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(), counts=st.lists(st.integers(0, 50), max_size=5), faulty=st.booleans())
 def test_the_same_seed_and_times_make_the_same_bytes(seed: int, counts: list[int], faulty: bool) -> None:
     share = 0.2 if faulty else 0.0
@@ -68,7 +67,6 @@ def test_another_seed_or_another_start_makes_other_events() -> None:
     assert not ids[0] & ids[2]
 
 
-@settings(deadline=None)
 @given(count=st.integers(0, 300), length=st.floats(0, 1e6), offset=st.floats(0, 1e4))
 def test_makes_as_many_events_as_asked_in_order_within_the_span(count: int, length: float, offset: float) -> None:
     start = MONDAY_NOON + offset
@@ -104,7 +102,6 @@ def test_event_timestamps_are_utc_with_milliseconds_and_just_before_kafkas() -> 
         assert 0 <= lag < 1500
 
 
-@settings(deadline=None)
 @given(partitions=st.integers(1, 50), seed=st.integers(0, 5))
 def test_a_client_always_goes_to_the_same_partition(partitions: int, seed: int) -> None:
     of: dict[bytes, int] = {}
@@ -211,7 +208,7 @@ def test_the_past_has_the_rhythm_of_days_and_the_rate_in_the_mean() -> None:
     assert by_hour[3] < by_hour[10] / 5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rate=st.floats(0.01, 1e7), days=st.integers(1, 5))
 def test_the_past_comes_in_bounded_pieces_and_in_order(rate: float, days: int) -> None:
     last = MONDAY_NOON

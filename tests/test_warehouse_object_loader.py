@@ -266,7 +266,7 @@ def test_loading_into_a_closed_warehouse_is_an_error(warehouse: Warehouse, load:
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(_TEXT, min_size=1, max_size=20))
 def test_any_text_keeps_its_value(warehouse: Warehouse, load: ObjectLoader, texts: list[str]) -> None:
     name = f"events/{uuid.uuid4()}"

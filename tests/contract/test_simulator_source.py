@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.config.model import EventsConfig, SimulatorConfig
@@ -204,7 +204,6 @@ async def test_a_stream_lets_others_run() -> None:
     assert stopper.done()
 
 
-@settings(deadline=None)
 @given(rate=st.floats(0.01, 1e4), steps=st.lists(st.floats(0, 4.9), max_size=20))
 def test_a_pace_makes_neither_more_nor_fewer_than_are_due(rate: float, steps: list[float]) -> None:
     now = 100.0
