@@ -93,7 +93,9 @@ class Snowflake:
         }
         python = ensure_environment("snowflake", REQUIREMENTS) / "bin" / "python"
         command = [str(python), "-m", "tests.services.snowflake.server", json.dumps(options)]
-        return Process("Snowflake's stand-in", command, self._directory / "snowflake.log", {"PYTHONPATH": str(ROOT)})
+        # It leaves folders where temporary files are.
+        environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(self._directory)}
+        return Process("Snowflake's stand-in", command, self._directory / "snowflake.log", environment)
 
     def _answers(self) -> bool:
         try:
