@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from ingestd.config.model import EventsConfig
 from ingestd.config.types import Size
+from ingestd.core.decoding import EventDecoder
 from ingestd.core.events import ORIGIN_FIELDS, Event, load_model, make_model
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import DEPTH_MAX, MESSAGE_MAX, PATH_MAX, Reason, RejectedRecord, parse
@@ -452,6 +453,32 @@ def test_counts_add_up_where_a_users_tag_is_the_word_for_unknown_types() -> None
     validator = Validator(EventsConfig(), make_model(Odd))
     outcome = chunk(with_fields(event_type="generic"), with_fields(event_type="webinar"), validator=validator)
     assert outcome.accepted == {"generic": 2}
+
+
+def quick_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: EventDecoder, value: bytes) -> Event:
+        raise AssertionError(f"decoded exactly: {value!r}")
+
+    monkeypatch.setattr(EventDecoder, "exact", refuse)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"context": {"page": {"path": "/", "tags": ["a", 1, None]}}, "utm": "x", "properties": {"price": 1.5}},
+        {"event_type": "webinar", "seats": 3},
+        {"event_timestamp": "2026-11-22T12:00:00+02:00", "utm": "x"},
+        {"total": 12345678901234567890123, "long": Decimal("0.12345678901234567890123"), "large": Decimal("1e21")},
+        {"products": [{"sku": f"F-{number}"} for number in range(300)]},
+        {"text": "[{" * 300, "properties": {"[": "{"}},
+    ],
+)
+def test_what_sdks_send_is_decoded_quickly(monkeypatch: pytest.MonkeyPatch, fields: dict[str, object]) -> None:
+    expected = chunk(with_fields(**fields)).rows
+    quick_only(monkeypatch)
+    assert chunk(with_fields(**fields)).rows == expected
+    mixed = chunk(*[with_fields(), with_fields(**fields)] * 40)
+    assert sum(mixed.accepted.values()) == 80
 
 
 def test_a_models_own_check_sees_properties_beside_unknown_fields() -> None:

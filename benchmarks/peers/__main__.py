@@ -2,6 +2,8 @@
 
     python -m benchmarks.peers --events 3000000 --rounds 2 --systems ingestd,bento-parsed
 
+There are two races: on flat events, and on larger ones as SDKs send them, a fifth as many.
+
 Leaves peers.md, peers.png and peers.json in benchmarks/results. The peers are installed below .cache the first time.
 """
 
@@ -19,12 +21,12 @@ from benchmarks.peers.race import Backlog, race
 from benchmarks.peers.running import Failed, Ground
 from benchmarks.peers.systems import SYSTEMS, System
 from benchmarks.peers.trials import endure, kill
-from benchmarks.rig.fill import Load, fill
+from benchmarks.rig.fill import TYPICAL, Kind, Load, fill
 from benchmarks.rig.results import RESULTS, write
 from benchmarks.rig.services import services
 
 PARTITIONS = 6
-TOPIC = "race"
+KINDS: tuple[tuple[Kind, int, int], ...] = (("flat", TYPICAL, 1), ("sdk", 1200, 5))  # bytes, and one of so many events
 BATCH = 1000  # records in a producer's batch
 
 
@@ -87,18 +89,21 @@ class Bench:
 
     async def _race(self, ground: Ground, systems: Sequence[System]) -> None:
         options = self._options
-        load = Load(events=options.events, partitions=PARTITIONS, batch=min(BATCH, options.rows))
-        await fill(ground.services.bootstrap, TOPIC, load)
-        backlog = Backlog(TOPIC, PARTITIONS, options.events, options.rows)
-        for number in range(options.rounds):
-            # Each round begins with another one, so that no system always follows the same.
-            for system in [*systems[number % len(systems) :], *systems[: number % len(systems)]]:
-                with self._noting("race", system):
-                    raced = await race(system, ground, backlog, options.seconds)
-                    self._found.races.append(raced)
-                    say(f"{system.key}: {raced.events_per_s:,.0f} events/s, {raced.cpu_s_per_million:.1f} CPU-s per M, "
-                        f"{raced.peak_mib:,.0f} MiB, {raced.rows:,} rows in {raced.files} files")  # fmt: skip
-                ground.services.empty()
+        for kind, size, divisor in KINDS:
+            rows = options.rows // divisor
+            backlog = Backlog(kind, PARTITIONS, options.events // divisor, rows, kind)
+            load = Load(
+                events=backlog.events, partitions=PARTITIONS, kind=kind, size=size, batch=min(BATCH, options.rows)
+            )
+            await fill(ground.services.bootstrap, backlog.topic, load)
+            for number in range(options.rounds):
+                # Each round begins with another one, so that no system always follows the same.
+                for system in [*systems[number % len(systems) :], *systems[: number % len(systems)]]:
+                    with self._noting(f"race, {kind}", system):
+                        raced = await race(system, ground, backlog, options.seconds)
+                        self._found.races.append(raced)
+                        say(str(raced))
+                    ground.services.empty()
 
     async def _try(self, ground: Ground, systems: Sequence[System]) -> None:
         options = self._options

@@ -9,6 +9,7 @@ import msgspec
 from benchmarks.peers.counting import lines
 from benchmarks.peers.running import PROBE_BYTES, Failed, Ground, running
 from benchmarks.peers.systems import System
+from benchmarks.rig.fill import Kind
 
 _POLL = 0.05
 _FLUSH_S = 10.0  # never reached: every file is full
@@ -18,6 +19,7 @@ class Raced(msgspec.Struct, kw_only=True):
     """One run. It begins when the group is at work; what the system used before that is left out."""
 
     system: str
+    kind: Kind
     events: int  # committed, or in the store where it was stopped before it was through
     wall_s: float
     cpu_s: float
@@ -36,6 +38,12 @@ class Raced(msgspec.Struct, kw_only=True):
     def cpu_s_per_million(self) -> float:
         return self.cpu_s / self.events * 1e6
 
+    def __str__(self) -> str:
+        return (
+            f"{self.system}, {self.kind}: {self.events_per_s:,.0f} events/s, {self.cpu_s_per_million:.1f} CPU-s per M, "
+            f"{self.peak_mib:,.0f} MiB, {self.rows:,} rows in {self.files} files"
+        )
+
 
 class Backlog(NamedTuple):
     """A filled topic, and how many rows a file of it has: each partition's records are a multiple of these."""
@@ -44,11 +52,12 @@ class Backlog(NamedTuple):
     partitions: int
     events: int
     rows: int
+    kind: Kind
 
 
 async def race(system: System, ground: Ground, backlog: Backlog, most_s: float) -> Raced:
     """Drain the topic, for `most_s` seconds at most. Failed where it does not get anywhere."""
-    topic, partitions, events, rows = backlog
+    topic, partitions, events, rows, kind = backlog
     async with running(system, ground, topic, partitions, rows=rows, flush_s=_FLUSH_S) as run:
         run.start()
         await run.joined()
@@ -69,6 +78,7 @@ async def race(system: System, ground: Ground, backlog: Backlog, most_s: float) 
     rows_there = sum(len(lines(body)) for body in files.values())
     return Raced(
         system=system.key,
+        kind=kind,
         events=events if done >= events else max(done, min(rows_there, events)),
         wall_s=wall,
         cpu_s=used.cpu_s - before.cpu_s,

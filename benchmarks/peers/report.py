@@ -8,6 +8,7 @@ from benchmarks.peers import hard
 from benchmarks.peers.race import Raced
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.peers.trials import Killed, Tried
+from benchmarks.rig.fill import Kind
 from benchmarks.rig.results import Report, Table, markdown, median, spread
 
 QUESTION = "What do other systems need for the same task, and do they lose or duplicate rows?"
@@ -49,6 +50,7 @@ def report(found: Found) -> Report:
     """The tables, and every single run."""
     settings = {
         "Race": f"{found.events:,} events of 335 bytes, 6 partitions, lz4, {found.rows:,} rows a file",
+        "Race on what SDKs send": f"{found.events // 5:,} events of 1.2 kB, nested, {found.rows // 5:,} rows a file",
         "SIGKILL": f"{found.kills} times while events come, in turn just after and just before the store has a file",
     }
     return Report(
@@ -70,7 +72,9 @@ def text(found: Found) -> str:
 
 
 def tables(found: Found) -> list[Table]:
-    made = [_speed(found.races)] if found.races else []
+    titles: dict[Kind, str] = {"flat": "Speed and cost", "sdk": "Speed and cost of events as SDKs send them"}
+    raced = {kind: [it for it in found.races if it.kind == kind] for kind in titles}
+    made = [_speed(titles[kind], races) for kind, races in raced.items() if races]
     made += [_rows(found.killed)] if found.killed else []
     made += [_hard(found.tried)] if found.tried else []
     if found.failures:
@@ -87,7 +91,7 @@ def tables(found: Found) -> list[Table]:
     return [*made, Table(title="Measured once, elsewhere", head=head, rows=ELSEWHERE, note=note)]
 
 
-def _speed(races: Sequence[Raced]) -> Table:
+def _speed(name: str, races: Sequence[Raced]) -> Table:
     ours = [it for it in races if it.system == OURS]
     rows = []
     for system in SYSTEMS:
@@ -105,7 +109,7 @@ def _speed(races: Sequence[Raced]) -> Table:
                 _all_there(runs),
             ])  # fmt: skip
     return Table(
-        title="Speed and cost",
+        title=name,
         head=[
             "System",
             "Events are",
