@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,7 @@ Kind = Literal["ingestd", "floor", "yardstick"]
 MB = 1_000_000
 QUESTION = "What does an event cost from Kafka to S3, and how many events a second are possible?"
 SDK = "as SDKs send them"  # fields that the model does not know, nested
+PARTITIONS = "partitions"
 FIRST = "first"  # the axis of the case that all others differ from
 
 
@@ -72,7 +74,8 @@ def cases(scale: float) -> list[Case]:
         Case(FIRST, "lz4, 6 partitions, 335 B", first),
         Case("daemons", "2", first, 2),
         *(Case("compression", codec, load(300_000, codec=codec)) for codec in ("none", "zstd")),
-        *(Case("partitions", str(number), load(400_000, partitions=number)) for number in (1, 50, 200)),
+        *(Case(PARTITIONS, str(number), load(400_000, partitions=number)) for number in (1, 50, 200)),
+        *(Case(PARTITIONS, f"{number}, more events", load(2_000_000, partitions=number)) for number in (1, 50, 200)),
         Case("event size", f"{SMALL} B", load(500_000, size=SMALL)),
         Case("event size", "1 kB", load(100_000, size=1000)),
         Case("event size", "10 kB", load(20_000, size=10_000)),
@@ -297,6 +300,27 @@ def table(summaries: Sequence[Summary]) -> Table:
     )
 
 
+def steady(runs: Sequence[Run]) -> Table | None:
+    """What an event more costs, by the difference of two loads: what a partition costs once is in both of them."""
+    loads: dict[tuple[int, int], list[Run]] = defaultdict(list)
+    for run in runs:
+        if run.axis == PARTITIONS and run.kind == "ingestd":
+            loads[run.load.partitions, run.round].append(run)
+    costs: dict[int, list[float]] = defaultdict(list)
+    for (partitions, _), found in loads.items():
+        small, large = (pick(found, key=lambda run: run.load.events) for pick in (min, max))
+        if more := large.load.events - small.load.events:
+            costs[partitions].append((large.drained.cpu_s - small.drained.cpu_s) / more * 1e6)
+    if not costs:
+        return None
+    return Table(
+        title="Many partitions, without the start",
+        head=["Partitions", "CPU-seconds for a million events more"],
+        rows=[[str(partitions), spread(found, 2)] for partitions, found in sorted(costs.items())],
+        note="By the difference between the two loads of a round: what a partition costs once is in both of them.",
+    )
+
+
 def report(runs: Sequence[Run], rounds: int, scale: float) -> results.Report:
     summaries = summarize(runs)
     return results.Report(
@@ -308,7 +332,12 @@ def report(runs: Sequence[Run], rounds: int, scale: float) -> results.Report:
             "Beside it, on the same cores": "broker and store",
             "Rounds, interleaved": str(rounds),
         },
-        tables=[targets(summaries, Config().batch.memory), beside(summaries), table(summaries)],
+        tables=[
+            targets(summaries, Config().batch.memory),
+            beside(summaries),
+            table(summaries),
+            *([apart] if (apart := steady(runs)) is not None else []),
+        ],
         runs=runs,
         picture="CPU per event, with the floor, and events a second, of every case",
     )

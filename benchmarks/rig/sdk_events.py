@@ -71,8 +71,8 @@ def _event(size: int, number: int, made: random.Random) -> dict[str, Any]:
 def _fill(event: dict[str, Any], size: int, page: str, made: random.Random) -> None:
     """Add parts, the usual ones first, until it has about `size` bytes."""
     context, properties = event["context"], event["properties"]
-    context["page"] = {"path": page, "title": made.choice(_TITLES), "referrer": "https://www.google.com/"}
     if size >= 1000:
+        context["page"] = {"path": page, "title": made.choice(_TITLES), "referrer": "https://www.google.com/"}
         context["userAgent"] = _AGENT
         context["location"] = {
             "latitude": round(made.uniform(40, 60), 6),

@@ -161,6 +161,31 @@ def test_efficiency_compares_what_ran_in_the_same_round() -> None:
     assert summary.rates == [250_000.0, 250_000.0]
 
 
+def test_many_partitions_are_told_without_their_start() -> None:
+    def drained(events: int, cpu_s: float, number: int) -> Run:
+        one = run("ingestd", number, cpu_s, endtoend.PARTITIONS, partitions=200)
+        return msgspec.structs.replace(one, load=msgspec.structs.replace(one.load, events=events))
+
+    runs = [drained(400_000, 2.0, 0), drained(2_000_000, 5.2, 0), drained(2_000_000, 6.8, 1), drained(400_000, 2.0, 1)]
+    table = endtoend.steady(runs)
+    assert table is not None
+    assert table.rows == [["200", "2.50 (2.00 to 3.00)"]]
+    assert endtoend.steady(runs[:1]) is None
+
+
+def test_events_as_sdks_send_them_are_of_their_size_and_make_rows() -> None:
+    validator = Validator(EventsConfig(), load_model(None))
+    for size in (600, 1200, 4000, 10_000):
+        values = list(islice(events(Load(events=0, kind="sdk", size=size)), 500))
+        assert 0.9 * size < sum(map(len, values)) / len(values) < 1.1 * size
+        outcome = validator.chunk(
+            TopicPartition("t", 0), [PlainRecord(number, 0, value) for number, value in enumerate(values)]
+        )
+        assert not outcome.rejected
+        text = b"".join(values)
+        assert all(part in text for part in (b"\\u", b": ", b"1e21", b"12345678901234567890123", "ü".encode()))
+
+
 def test_a_target_that_is_missed_says_by_how_much() -> None:
     assert endtoend.aim("x", 6.0, 5.0, most=True)[-1] == "missed by 20%"
     assert endtoend.aim("x", 150_000, 200_000)[-1] == "missed by 25%"
