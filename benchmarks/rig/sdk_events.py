@@ -81,7 +81,9 @@ def _fill(event: dict[str, Any], size: int, page: str, made: random.Random) -> N
         }
         properties["amounts"] = [round(made.uniform(0, 5000), 2) for _ in range(5)]
     products = properties["products"] = []
-    left = size - len('{"event_id":"00000000-0000-4000-a000-000000000000"') - len(json.dumps(event).encode())
+    left = (
+        size - len('{"event_id":"00000000-0000-4000-a000-000000000000"') - len(json.dumps(event, separators=(",", ":")))
+    )
     while left > 0:
         product = {
             "sku": f"F-{made.randrange(1000)}",
@@ -90,4 +92,4 @@ def _fill(event: dict[str, Any], size: int, page: str, made: random.Random) -> N
             "quantity": made.randrange(9),
         }
         products.append(product)
-        left -= len(json.dumps(product)) + 1
+        left -= len(json.dumps(product, separators=(",", ":"))) + 1

@@ -178,12 +178,10 @@ def test_events_as_sdks_send_them_are_of_their_size_and_make_rows() -> None:
     for size in (600, 1200, 4000, 10_000):
         values = list(islice(events(Load(events=0, kind="sdk", size=size)), 500))
         assert 0.9 * size < sum(map(len, values)) / len(values) < 1.1 * size
-        outcome = validator.chunk(
-            TopicPartition("t", 0), [PlainRecord(number, 0, value) for number, value in enumerate(values)]
-        )
-        assert not outcome.rejected
+        records = [PlainRecord(number, 0, value) for number, value in enumerate(values)]
+        assert not validator.chunk(TopicPartition("t", 0), records).rejected
         text = b"".join(values)
-        assert all(part in text for part in (b"\\u", b": ", b"1e21", b"12345678901234567890123", "ü".encode()))
+        assert all(part in text for part in (b"\\u", b": ", b'":{"', "ü".encode()))
 
 
 def test_a_target_that_is_missed_says_by_how_much() -> None:
