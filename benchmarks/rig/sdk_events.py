@@ -9,6 +9,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+_COMPACT = (",", ":")
 _BEGIN = datetime(2026, 11, 22, tzinfo=UTC)
 _KINDS = ("web_visit",) * 60 + ("email_open",) * 25 + ("email_click",) * 10 + ("advisor_call",) * 5
 _TITLES = (
@@ -32,7 +33,7 @@ def tail(size: int, number: int, made: random.Random) -> bytes:
     text = json.dumps(
         {key: event[key] for key in keys},
         ensure_ascii=made.random() < 0.2,
-        separators=None if spaced else (",", ":"),
+        separators=None if spaced else _COMPACT,
     )
     if made.random() < 0.02:
         text = text.replace('"LONG"', made.choice(_LONG))
@@ -81,9 +82,7 @@ def _fill(event: dict[str, Any], size: int, page: str, made: random.Random) -> N
         }
         properties["amounts"] = [round(made.uniform(0, 5000), 2) for _ in range(5)]
     products = properties["products"] = []
-    left = (
-        size - len('{"event_id":"00000000-0000-4000-a000-000000000000"') - len(json.dumps(event, separators=(",", ":")))
-    )
+    left = size - len('{"event_id":"00000000-0000-4000-a000-000000000000"') - _size(event)
     while left > 0:
         product = {
             "sku": f"F-{made.randrange(1000)}",
@@ -92,4 +91,8 @@ def _fill(event: dict[str, Any], size: int, page: str, made: random.Random) -> N
             "quantity": made.randrange(9),
         }
         products.append(product)
-        left -= len(json.dumps(product, separators=(",", ":"))) + 1
+        left -= _size(product) + 1
+
+
+def _size(value: object) -> int:
+    return len(json.dumps(value, separators=_COMPACT))
