@@ -84,7 +84,7 @@ class Validator:
         rows: list[bytes] = []
         kinds: Counter[type[Event]] = Counter()
         rejected: list[Rejected] = []
-        check_all = self._check_all
+        check_all = self._check_all  # a local name: it is read for each event
         second = 0  # in milliseconds, and as a time: neighbouring records mostly share it
         whole: datetime | None = _EPOCH
 
@@ -125,7 +125,8 @@ class Validator:
         values = [record.value or b"" for record in block]
         if max(map(len, values)) > self._ordinary_max:
             values = [value if len(value) <= self._ordinary_max else b"" for value in values]
-        decode, found = self._decoder.typed, list[Event]()
+        decode = self._decoder.typed
+        found: list[Event] = []
         while (begin := len(found)) < len(values):
             with suppress(Exception):  # a user's type may raise anything; the exact way tells what it was
                 found.extend(map(decode, values[begin:] if begin else values))  # keeps what came before an error
