@@ -50,7 +50,7 @@ class EventDecoder:
         self._generic_exact: Callable[[bytes], Event] = _decoder(GenericEvent, Decimal)
 
     def wide(self, value: bytes) -> Event:
-        """The event in `value`, which `is_bounded` has still to judge. Raises anything."""
+        """The event in `value`, which `is_bounded` has still to judge. Raises anything, ``RejectedRecord`` for good."""
         data = self._any(value)
         kind = self._kinds.get(data["event_type"], self._generic)
         if kind is None:
@@ -65,9 +65,14 @@ class EventDecoder:
                 properties[key] = data.pop(key)
         if kind.whole or type(properties) is not dict:
             data["properties"] = properties
-            return kind.decode(ENCODER.encode(data))
-        event = kind.decode(ENCODER.encode(data))
-        event.properties = properties
+        try:
+            event = kind.decode(ENCODER.encode(data))
+        except msgspec.ValidationError as error:
+            if isinstance(properties, dict | None) and is_bounded(value, properties or {}):
+                raise from_msgspec(error, data) from error
+            raise
+        if "properties" not in data:
+            event.properties = properties
         return event
 
     def exact(self, value: bytes) -> Event:

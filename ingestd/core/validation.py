@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -60,8 +60,13 @@ class EventRules(Protocol):
     def max_bytes(self) -> int: ...
 
 
-# Stands for an event that no quick way could decode. It is before the first year, so that it is checked.
-_UNDECODED = Event(event_id="", client_id="", event_timestamp=datetime.min.replace(tzinfo=UTC))
+class _Undecoded(Event):
+    """Stands for an event that no quick way could decode. It is before the first year, so that it is checked."""
+
+    why: Any = None  # RejectedRecord, where that is known
+
+
+_UNDECODED: dict[str, Any] = {"event_id": "", "client_id": "", "event_timestamp": datetime.min.replace(tzinfo=UTC)}
 
 
 class Validator:
@@ -121,7 +126,7 @@ class Validator:
         return Validated(b"".join(rows), accepted, rejected)
 
     def _decoded(self, block: Sequence[Record]) -> list[Event]:
-        """Of each record its event, which is still to be checked, or `_UNDECODED`."""
+        """Of each record its event, which is still to be checked, or `_Undecoded`."""
         values = [record.value or b"" for record in block]
         if max(map(len, values)) > self._ordinary_max:
             values = [value if len(value) <= self._ordinary_max else b"" for value in values]
@@ -131,20 +136,27 @@ class Validator:
             with suppress(Exception):  # a user's type may raise anything; the exact way tells what it was
                 found.extend(map(decode, values[begin:] if begin else values))  # keeps what came before an error
             if (end := len(found)) < len(values):
-                found.append(self._decoded_wide(values[end]))
-                if end == begin:  # two in a row
+                event = self._decoded_wide(values[end])
+                found.append(event)
+                if end == begin and not isinstance(event, _Undecoded):  # two in a row
                     decode = self._decoder.wide
         return found
 
     def _decoded_wide(self, value: bytes) -> Event:
-        with suppress(Exception):  # as above
+        try:
             return self._decoder.wide(value)
-        return _UNDECODED
+        except RejectedRecord as refused:
+            return _Undecoded(**_UNDECODED, why=refused)
+        except Exception:  # noqa: BLE001 - as above
+            return _Undecoded(**_UNDECODED)
 
     def _checked(self, event: Event, value: bytes | None) -> Event:
         """`event`, decoded from `value`, or another if a quick way was not sure. Raises ``RejectedRecord``."""
-        if event is _UNDECODED or value is None:
+        if isinstance(event, _Undecoded):
+            if event.why is not None:
+                raise event.why
             return self._exact(value)
+        assert value is not None, "nothing decodes a record without a value"
         if event.properties is not None and not is_bounded(value, event.properties):
             return self._exact(value)
         event.event_timestamp = self._utc(event.event_timestamp, "event_timestamp")
