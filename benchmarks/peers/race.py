@@ -19,7 +19,7 @@ class Raced(msgspec.Struct, kw_only=True):
     """One run. It begins when the group is at work; what the system used before that is left out."""
 
     system: str
-    kind: Kind
+    kind: Kind = "flat"  # in reports from before there was another
     events: int  # committed, or in the store where it was stopped before it was through
     wall_s: float
     cpu_s: float

@@ -200,6 +200,7 @@ def _ledger(topic: str, lineage: str | None, objects: Iterable[tuple[str, bytes,
             rejected += _add_quarantine(ledger, key, rows)
         else:
             _add_rows(ledger, key, rows, metadata)
+            _check_hash(key, body, metadata)
     for chain in ledger.chains.values():
         chain.sort(key=lambda link: link.landed.start)
     set_lost_apart(ledger, rejected)
@@ -271,7 +272,6 @@ def _add_rows(ledger: Ledger, key: str, rows: bytes, metadata: Mapping[str, str]
     else:
         assert landed.start <= name.start <= max(landed.start, landed.first_offset), f"{key}: {landed}"
         assert landed.leader_epoch == name.leader_epoch, f"{key}: {landed}"
-    assert landed.sha256 == hashlib.sha256(rows).hexdigest(), f"{key}: other rows than its metadata says"
     link = Link(key, landed, [])
     for line in rows.split(b"\n")[:-1]:
         row = json.loads(line)
@@ -279,6 +279,11 @@ def _add_rows(ledger: Ledger, key: str, rows: bytes, metadata: Mapping[str, str]
         link.offsets.append(row["source_offset"])
         link.ids.append(row["event_id"])
     ledger.chains[landed.partition].append(link)
+
+
+def _check_hash(key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+    written = hashlib.sha256(gzip_extra.without(body)).hexdigest()
+    assert (metadata["sha256"], metadata["sha256-of"]) == (written, "body"), f"{key}: not the body that was written"
 
 
 def _add_quarantine(ledger: Ledger, key: str, rows: bytes) -> Iterator[Quarantined]:
