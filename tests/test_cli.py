@@ -477,3 +477,17 @@ def test_the_version_loads_no_command_and_no_configuration() -> None:
         "sys.exit(bool({'ingestd.cli.run', 'ingestd.cli.flags', 'ingestd.config.load', 'asyncio'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["snowflake.connector", "another"])
+def test_a_process_that_loaded_snowflakes_connector_skips_the_interpreters_end(module: str) -> None:
+    """Its threads crash there, and the exit code would be -11."""
+    code = (
+        "import atexit, sys, types; from ingestd.__main__ import main; "
+        f"sys.modules['{module}'] = types.ModuleType('{module}'); sys.argv = ['ingestd', '--version']; "
+        "atexit.register(print, 'the end'); sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ingestd ")
+    assert ("the end" in done.stdout) == (module == "another")
