@@ -52,8 +52,9 @@ class EventDecoder:
     def wide(self, value: bytes) -> Event:
         """The event in `value`, which `is_bounded` has still to judge. Raises anything, ``RejectedRecord`` for good."""
         data = self._any(value)
-        kind = self._kinds.get(data["event_type"], self._generic)
-        if kind is None:
+        event_type = data["event_type"]
+        kind = self._kinds.get(event_type, self._generic)
+        if kind is None or type(event_type) is not str:
             raise ValueError
         properties = data.pop("properties", None)
         if moved := [key for key in data if key not in kind.known]:
