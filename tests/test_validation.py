@@ -701,7 +701,7 @@ REFERENCES = [
 
 
 @given(st.lists(as_sdks_send_it() | damaged() | st.none(), min_size=1, max_size=40))
-@example([with_fields(event_type=kind) for kind in (None, 5, ["web_visit"], {}, ..., True, "")])
+@example([with_fields(event_type=None), with_fields(event_type=5), with_fields(event_type=["web_visit"])])
 @example([with_fields(a=1, properties=[]), with_fields(a=1, properties=5), with_fields(a=1, client_id=17)])
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example])
 def test_quick_ways_give_the_rows_and_rejects_of_the_reference(values: list[bytes | None]) -> None:
