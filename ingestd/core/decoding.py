@@ -29,9 +29,10 @@ _LONG_NUMBER = re.compile(rb"[0-9]{6}")
 
 
 class _Kind(NamedTuple):
-    """How `wide` decodes one type of event."""
+    """How one type of event is decoded."""
 
-    decode: Callable[[bytes], Event]
+    quick: Callable[[bytes], Event]
+    exact: Callable[[bytes], Event]
     known: frozenset[str]
     whole: bool  # its `__post_init__` may look at properties, so they are decoded with the rest
 
@@ -40,14 +41,13 @@ class EventDecoder:
     """Decodes values into events of a model. An unknown type becomes a ``GenericEvent``, if it is accepted."""
 
     def __init__(self, model: Model, *, accept_unknown: bool) -> None:
-        self._accept_unknown = accept_unknown
         self.typed: Callable[[bytes], Event] = _decoder(model.union, _BOUNDED)
-        self._any: Callable[[bytes], Any] = _decoder(Any, _BOUNDED)
-        self._kinds = {tag: _kind(kind, self.typed) for tag, kind in model.types.items()}
-        self._generic = _kind(GenericEvent, _decoder(GenericEvent, _BOUNDED)) if accept_unknown else None
-        # Decimal itself, not a checking function: a call per number costs more than a check afterwards.
         self._typed_exact: Callable[[bytes], Event] = _decoder(model.union, Decimal)
-        self._generic_exact: Callable[[bytes], Event] = _decoder(GenericEvent, Decimal)
+        self._any: Callable[[bytes], Any] = _decoder(Any, _BOUNDED)
+        self._kinds = {tag: _kind(kind, self.typed, self._typed_exact) for tag, kind in model.types.items()}
+        generic = _kind(GenericEvent, _decoder(GenericEvent, _BOUNDED), _decoder(GenericEvent, Decimal))
+        self._generic = generic if accept_unknown else None
+        self._untyped = generic._replace(exact=self._typed_exact)  # whose event_type is no text, as the model will say
 
     def wide(self, value: bytes) -> Event:
         """The event in `value`, which `is_bounded` has still to judge. Raises anything, ``RejectedRecord`` for good."""
@@ -67,7 +67,7 @@ class EventDecoder:
         if kind.whole or type(properties) is not dict:
             data["properties"] = properties
         try:
-            event = kind.decode(ENCODER.encode(data))
+            event = kind.quick(ENCODER.encode(data))
         except msgspec.ValidationError as error:
             if isinstance(properties, dict | None) and is_bounded(value, properties or {}):
                 raise from_msgspec(error, data) from error
@@ -88,18 +88,13 @@ class EventDecoder:
         data = parse(value)
         check_limits(data, "$", depth=1)
         event_type = data.get("event_type")
-        decode, known = self._typed_exact, _known_fields(GenericEvent)
-        if isinstance(event_type, str):
-            if event_type in self._kinds:
-                known = self._kinds[event_type].known
-            elif self._accept_unknown:
-                decode = self._generic_exact
-            else:
-                raise RejectedRecord(Reason.UNKNOWN_TYPE, "$.event_type", f"the model has no event_type {event_type!r}")
+        kind = self._kinds.get(event_type, self._generic) if isinstance(event_type, str) else self._untyped
+        if kind is None:
+            raise RejectedRecord(Reason.UNKNOWN_TYPE, "$.event_type", f"the model has no event_type {event_type!r}")
         # Not by msgspec.convert, which differs from the decoder: it turns 1e400 into an infinite float.
-        again = ENCODER.encode(_gather(data, known))
+        again = ENCODER.encode(_gather(data, kind.known))
         try:
-            return decode(again)
+            return kind.exact(again)
         except msgspec.ValidationError as error:
             raise from_msgspec(error, data) from error
         except MemoryError:
@@ -133,12 +128,9 @@ def _decoder(kind: Any, float_hook: Callable[[str], Decimal]) -> Callable[[bytes
     return msgspec.json.Decoder(kind, float_hook=float_hook).decode
 
 
-def _kind(kind: type[Event], decode: Callable[[bytes], Event]) -> _Kind:
-    return _Kind(decode, _known_fields(kind), hasattr(kind, "__post_init__"))
-
-
-def _known_fields(kind: type[Event]) -> frozenset[str]:
-    return frozenset(("event_type", *kind.__struct_encode_fields__)) - frozenset(ORIGIN_FIELDS)
+def _kind(kind: type[Event], quick: Callable[[bytes], Event], exact: Callable[[bytes], Event]) -> _Kind:
+    known = frozenset(("event_type", *kind.__struct_encode_fields__)) - frozenset(ORIGIN_FIELDS)
+    return _Kind(quick, exact, known, hasattr(kind, "__post_init__"))
 
 
 def _gather(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
