@@ -301,3 +301,12 @@ def event(number: int, kind: str = "card_payment") -> bytes:
     return json.dumps(
         {"event_id": f"e{number}", "client_id": "c", "event_timestamp": "2026-03-01T12:00:00Z", "event_type": kind}
     ).encode()
+
+
+async def dies(world: World, step: int) -> bool:
+    """Whether a run that is killed at this step gets so far."""
+    try:
+        await world.run(Life(step))
+    except Killed:
+        return True
+    return False

@@ -24,7 +24,7 @@ from ingestd.requeue.batches import SPAN
 from ingestd.sinks.local import LocalSink
 from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Call, Fault, MemorySink
-from tests.requeue_world import DAY_MS, NOON, TOPIC, Killed, Life, Place, World, event
+from tests.requeue_world import DAY_MS, NOON, TOPIC, Killed, Life, Place, World, dies, event
 
 BROKEN = b"<html>502 Bad Gateway</html>"
 
@@ -276,15 +276,6 @@ def a_quarantine(world: World) -> set[Place]:
         world.attempt(partition, 0, [event(number) for number in range(4)])
         world.attempt(partition, 4, [event(number) for number in range(3)])
     return {(partition, offset) for partition in range(3) for offset in range(7)}
-
-
-async def dies(world: World, step: int) -> bool:
-    """Whether a run that is killed at this step gets so far."""
-    try:
-        await world.run(Life(step))
-    except Killed:
-        return True
-    return False
 
 
 async def test_killed_at_any_moment_and_run_again(monkeypatch: pytest.MonkeyPatch) -> None:

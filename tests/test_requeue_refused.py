@@ -18,7 +18,7 @@ from ingestd.config.load import Settings
 from ingestd.core.errors import SourceError
 from ingestd.core.records import PlainRecord
 from ingestd.requeue import batches, requeuer
-from tests.requeue_world import TOPIC, Killed, Life, Place, World, event
+from tests.requeue_world import TOPIC, Killed, Life, Place, World, dies, event
 
 REASON = "the topic does not accept it (change the topic)"
 
@@ -125,15 +125,6 @@ async def test_the_report_names_some_and_the_log_all(
 
 
 # -- killed
-
-
-async def dies(world: World, step: int) -> bool:
-    """Whether a run that is killed at this step gets so far."""
-    try:
-        await world.run(Life(step))
-    except Killed:
-        return True
-    return False
 
 
 async def test_killed_at_any_moment_and_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
