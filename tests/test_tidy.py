@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("config", "events"),
     ("ops",),
     ("sources", "sinks"),
-    ("pipeline", "snowflake", "capacity"),
+    ("pipeline", "snowflake", "capacity", "collect"),
     ("verify", "requeue"),
     ("demo",),
     ("wiring",),

@@ -228,6 +228,43 @@ class HealthConfig(_Section, frozen=True, kw_only=True):
     progress_timeout: Annotated[Seconds, _within("1s", "1d")] = Seconds(300)
 
 
+class CollectSource(_Section, frozen=True, kw_only=True):
+    """One sender of events over HTTP: a table of its own, ``[collect.sources.NAME]``."""
+
+    kind: Literal[
+        "native", "segment", "rudderstack", "snowplow", "web",
+        "sendgrid", "mailgun", "ses", "postmark", "mandrill", "hubspot", "salesforce", "webhook",
+    ]  # fmt: skip
+    # Its keys, one a line, of which two are valid at once for a rotation: read again when the file changes.
+    key_file: Text | None = None
+    origins: tuple[Text, ...] = ()  # web pages that may send; none: those of [collect]
+    rate: Annotated[Rate, _within("1/min", "100000000/min")] = Rate(60_000)  # of events
+    mapping: Text | None = None  # a TOML file: names of the sender's events and fields
+    topic_arns: tuple[TopicArn, ...] = ()  # ses: the SNS topics whose messages are taken
+    organization_id: Text | None = None  # salesforce
+
+
+class CollectConfig(_Section, frozen=True, kw_only=True):
+    """The collector: takes events over HTTP, for Kafka (``ingestd collect``) or for the journal (source = collector)."""
+
+    host: Text = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8080  # 0 picks a free one
+    public_url: Url | None = None  # as senders know it; some vendors sign it
+    trusted_proxies: tuple[Text, ...] = ()  # networks whose X-Forwarded-For is believed
+    topic: Name = "marketing_events"
+    ack_timeout: Annotated[Seconds, _within("100ms", "1m")] = Seconds(5)  # then 503, and the sender sends again
+    journal: Text | None = None  # the SQLite file; None: no journal behind Kafka, ./data/journal.sqlite without Kafka
+    journal_bytes: Annotated[Size, _within("1MiB", "1TiB")] = Size(1 << 30)
+    max_event: Annotated[Size, _within("1KiB", "1MiB")] = Size(32 << 10)
+    max_body: Annotated[Size, _within("1KiB", "16MiB")] = Size(512 << 10)  # after decompression
+    origins: tuple[Text, ...] = ()  # web pages that may send
+    gpc: Literal["drop", "anonymise", "ignore"] = "anonymise"  # Sec-GPC: 1
+    dnt: Literal["drop", "anonymise", "ignore"] = "ignore"  # DNT: 1
+    ip: Literal["truncate", "drop", "keep"] = "truncate"  # to /24 and /48
+    bots: Literal["flag", "ignore"] = "flag"
+    sources: Mapping[Name, CollectSource] = {}
+
+
 class LogConfig(_Section, frozen=True, kw_only=True):
     """Logging."""
 

@@ -45,6 +45,15 @@ class PlainRecord(msgspec.Struct, frozen=True, gc=False):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+class UnsentRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record that no log has yet: it has no offset."""
+
+    timestamp: int  # milliseconds since the epoch, UTC
+    key: bytes | None
+    value: bytes
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
 _value_of = attrgetter("value")
 
 
