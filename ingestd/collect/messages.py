@@ -1,6 +1,6 @@
 """What the parts of the collector hand to each other: a request, its events, its reply. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -72,6 +72,20 @@ class Endpoint(Protocol):
     async def collect(self, request: Incoming) -> Mapped:
         """Verify the request and map its events. Raises `RefusedError`; one bad event never refuses the others."""
         ...
+
+
+#: Finds the key in the headers (names in lower case), the query and the decompressed body; None where there is none.
+FindKey = Callable[[Mapping[str, str], Mapping[str, str], bytes], str | None]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where senders of some kinds send to. The key tells which source it is, or the path does: ``{source}``."""
+
+    method: str
+    path: str  # a pattern of aiohttp
+    kinds: tuple[str, ...]  # of `CollectSource`
+    find_key: FindKey | None = None  # None: the path has the source's name
+    cross_origin: bool = False  # web pages of other origins send to it: preflights are answered, origins are checked
 
 
 class UnavailableError(Exception):
