@@ -4,6 +4,7 @@
 file, environment and flags into it; `validate.py` checks ranges and the rules between keys.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -245,7 +246,7 @@ class CollectSource(_Section, frozen=True, kw_only=True):
 
 
 class CollectConfig(_Section, frozen=True, kw_only=True):
-    """The collector: takes events over HTTP, for Kafka (``ingestd collect``) or for the journal (source = collector)."""
+    """The collector: takes events over HTTP, for Kafka (`ingestd collect`) or the journal (source = collector)."""
 
     host: Text = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080  # 0 picks a free one
