@@ -81,6 +81,11 @@ class Batch:
         batch.end, batch.first, batch.last_timestamp = end, first, first.timestamp
         return batch
 
+    @classmethod
+    def expected_bytes(cls, row_bytes: float, body_bytes: float) -> float:
+        """The share of the memory budget of a batch with so many bytes of rows, which compress to `body_bytes`."""
+        return cls.frame_bytes + (row_bytes if row_bytes < cls.chunk_bytes else body_bytes + cls.overhead_bytes)
+
     @property
     def records(self) -> int:
         return self.rows + self.rejected
