@@ -132,9 +132,9 @@ class Batch:
         self.last_timestamp = last.timestamp
         self.rejected += len(validated.rejected)
         self.rows += len(records) - len(validated.rejected)
-        if validated.rows:
-            self._pending.append(validated.rows)
-            self._pending_bytes += len(validated.rows)
+        if row_bytes := validated.row_bytes:
+            self._pending += validated.blocks
+            self._pending_bytes += row_bytes
             self._compresses = self._compresses or self.has_chunk
         if quarantine:
             self._quarantine.append(quarantine)

@@ -44,11 +44,21 @@ class Rejected(NamedTuple):
 
 
 class Validated(NamedTuple):
-    """The outcome of a chunk. `rows` are JSON lines, each ended by a newline; `accepted` counts them by event_type."""
+    """The outcome of a chunk: `blocks` of JSON lines, each ended by a newline; `accepted` counts by event_type."""
 
-    rows: bytes
+    blocks: Sequence[bytes]  # not joined: the copy would be as large as the chunk, and be copied again
     accepted: Mapping[str, int]
     rejected: list[Rejected]
+
+    @property
+    def rows(self) -> bytes:
+        """All lines."""
+        return b"".join(self.blocks)
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of all lines."""
+        return sum(map(len, self.blocks))
 
 
 class EventRules(Protocol):
@@ -88,7 +98,7 @@ class Validator:
     def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
         """Validate consecutive records of `partition`. Never raises, whatever a producer sends."""
         topic, number = partition
-        rows: list[bytes] = []
+        blocks: list[bytes] = []
         kinds: Counter[type[Event]] = Counter()
         rejected: list[Rejected] = []
         check_all = self._check_all  # a local name: it is read for each event
@@ -121,12 +131,13 @@ class Validator:
                 event.source_partition = number
                 event.source_offset = record.offset
                 events.append(event)
-            rows.append(ENCODER.encode_lines(events))
+            if events:
+                blocks.append(ENCODER.encode_lines(events))
             kinds.update(map(type, events))
         accepted: Counter[str] = Counter()
         for kind, count in kinds.items():
             accepted[self._counted_as[kind]] += count  # a user's tag may be "generic", too
-        return Validated(b"".join(rows), accepted, rejected)
+        return Validated(blocks, accepted, rejected)
 
     def _decoded(self, block: Sequence[Record]) -> list[Event]:
         """Of each record its event, which is still to be checked, or `_Undecoded`."""
