@@ -6,6 +6,7 @@ bucket, so that neither memory nor disk grows with the number of kills.
 
 import asyncio
 import shutil
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -54,6 +55,7 @@ class Bulk:
     wanted: int
     seed: int
     date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
+    commit: str = field(default_factory=lambda: checked_out())
     killed: int = 0
     kills: int = 0
     records: int = 0
@@ -97,6 +99,12 @@ async def kill_in_bulk(services: Services, directory: Path, bulk: Bulk, *, group
                     group.create_task(one_group(number))
         finally:
             ticking.cancel()
+
+
+def checked_out() -> str:
+    """The commit that runs."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def rounds(kills: int, groups: int) -> list[int]:
