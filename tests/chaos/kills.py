@@ -48,6 +48,12 @@ _SETTINGS = {
 }
 
 
+def checked_out() -> str:
+    """The commit that runs."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+
+
 @dataclass
 class Bulk:
     """What kills in bulk came to. Only what was counted is in it, but for `killed`."""
@@ -55,7 +61,7 @@ class Bulk:
     wanted: int
     seed: int
     date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
-    commit: str = field(default_factory=lambda: checked_out())
+    commit: str = field(default_factory=checked_out)
     killed: int = 0
     kills: int = 0
     records: int = 0
@@ -99,12 +105,6 @@ async def kill_in_bulk(services: Services, directory: Path, bulk: Bulk, *, group
                     group.create_task(one_group(number))
         finally:
             ticking.cancel()
-
-
-def checked_out() -> str:
-    """The commit that runs."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def rounds(kills: int, groups: int) -> list[int]:
