@@ -48,7 +48,7 @@ class ReferenceValidator:
             event.source_offset = record.offset
             rows.append(_ENCODER.encode(event) + b"\n")
             accepted[GENERIC if isinstance(event, GenericEvent) else str(event.__struct_config__.tag)] += 1
-        return Validated(b"".join(rows), accepted, rejected)
+        return Validated(rows, accepted, rejected)
 
     def _checked(self, value: bytes | None) -> Event:
         if value is None:

@@ -26,7 +26,7 @@ LAYOUT = ObjectKeys()
 def add(batch: Batch, start: int, rows: list[bytes], rejected: int = 0, now: float = 0.0) -> None:
     records = [PlainRecord(start + number, 1000 + number, b"x") for number in range(len(rows) + rejected)]
     bad = [Rejected(number, records[number], Reason.NOT_JSON, "$", "bad") for number in range(rejected)]
-    batch.add(records, Validated(b"".join(rows), {}, bad), b'{"bad":1}\n' * rejected, now)
+    batch.add(records, Validated(rows, {}, bad), b'{"bad":1}\n' * rejected, now)
 
 
 def test_the_range_begins_where_the_batch_opens_and_counts_the_rejected() -> None:

@@ -363,7 +363,7 @@ async def test_an_error_of_the_page_does_not_stop_the_daemon(caplog: pytest.LogC
 
 
 def validated(*rows: bytes) -> Validated:
-    return Validated(b"".join(row + b"\n" for row in rows), {}, [])
+    return Validated([row + b"\n" for row in rows], {}, [])
 
 
 def row(number: int, size: int = 0) -> bytes:

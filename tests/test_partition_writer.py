@@ -221,7 +221,7 @@ class Play:
 
     def fill(self, *offsets: int, leader_epoch: int | None = None) -> Batch:
         records = [PlainRecord(offset, NOON, b"{}") for offset in offsets]
-        validated = Validated(b"{}\n" * len(offsets), {"t": len(offsets)}, [])
+        validated = Validated([b"{}\n"] * len(offsets), {"t": len(offsets)}, [])
 
         async def add() -> None:
             self.writer.add(EpochRecords(records, leader_epoch), validated, b"")

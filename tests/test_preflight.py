@@ -133,16 +133,38 @@ def test_a_store_on_this_machine_needs_no_encryption_on_the_way(host: str) -> No
 
 def test_memory_that_is_too_small_for_the_partitions_is_noted_with_what_would_do() -> None:
     config = Config(batch=BatchConfig(memory=Size(16 << 20), bytes=Size(1 << 20)))
-    finding = only([values.memory(config, 200, 0, None)], NOTE)
+    finding = only([values.memory(config, 200, 0, of_a_day(objects=200 * 1440, row_bytes=1 << 20))], NOTE)
     assert "200 partitions" in finding.seen
     needed = Size.parse(finding.todo.split(" = ")[1].split(",")[0])
-    assert values.memory(replace(config, batch=BatchConfig(memory=needed)), 200, 0, None).verdict is OK
+    found = of_a_day(objects=200 * 1440, row_bytes=1 << 20)
+    assert values.memory(replace(config, batch=BatchConfig(memory=needed)), 200, 0, found).verdict is OK
     assert needed >= 2 * 200 * Batch.overhead_bytes
+
+
+def test_batches_smaller_than_a_chunk_need_no_memory_for_the_compressor() -> None:
+    config = Config(batch=BatchConfig(memory=Size(16 << 20), interval=Seconds(60)))
+    small = of_a_day(objects=200 * 1440, row_bytes=20_000)
+    assert values.memory(config, 200, 0, small).verdict is OK
 
 
 def test_memory_is_shared_out_among_the_processes_that_run() -> None:
     config = Config(batch=BatchConfig(memory=Size(16 << 20), bytes=Size(1 << 20)))
-    assert values.memory(config, 200, 4, None).verdict is OK
+    found = of_a_day(objects=200 * 1440, row_bytes=1 << 20)
+    assert values.memory(config, 200, 0, found).verdict is NOTE
+    assert values.memory(config, 200, 20, found).verdict is OK
+
+
+def of_a_day(*, objects: int, row_bytes: int) -> estimate.Estimate:
+    """An estimate with objects of so many bytes of rows each."""
+    return estimate.Estimate(
+        records=objects * 1000,
+        objects=objects,
+        quarantine_objects=0,
+        object_bytes=row_bytes // 6,
+        row_bytes=objects * row_bytes,
+        usd_per_month=0.0,
+        credits_per_month=0.0,
+    )
 
 
 # -- brokers, topics, the group
@@ -463,12 +485,13 @@ def test_objects_are_at_most_the_records_and_no_fewer_than_the_limits_make(
     a_day: list[int], interval: float, most: int | None
 ) -> None:
     limits = BatchConfig(interval=Seconds(interval), records=most)
-    objects = estimate.objects_per_day(a_day, 50.0, limits)
+    each = estimate.RecordSize(300.0, 50.0)
+    objects = estimate.objects_per_day(a_day, each, limits)
     assert objects <= sum(a_day) * (1 + 1e-9)
     assert objects >= sum(a_day) * 50.0 / limits.bytes * (1 - 1e-9)
     if most is not None:
         assert objects >= sum(a_day) / most * (1 - 1e-9)
-    assert estimate.objects_per_day(a_day, 50.0, replace(limits, interval=Seconds(2 * interval))) <= objects
+    assert estimate.objects_per_day(a_day, each, replace(limits, interval=Seconds(2 * interval))) <= objects
 
 
 @given(st.integers(1, 500))

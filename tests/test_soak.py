@@ -134,7 +134,7 @@ def put(store: S3Store, bucket: str, span: range, offsets: list[int], rejected: 
         Rejected(offset - span.start, records[offset - span.start], Reason.NOT_JSON, "$", "bad") for offset in rejected
     ]
     rows = b"".join(b'{"source_offset":%d}\n' % offset for offset in offsets)
-    batch.add(records, Validated(rows, {}, bad), encode(place, bad) if bad else b"", 0.0)
+    batch.add(records, Validated([rows], {}, bad), encode(place, bad) if bad else b"", 0.0)
     sealed = batch.encode(layout, "cluster", "1")
     with closing(store.client()) as client:
         client.put_object(

@@ -4,6 +4,7 @@ The prices are list prices. Every figure in money rests on the constants below.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -76,8 +77,8 @@ def estimate(traffic: Mapping[TopicPartition, Traffic], sample: Sample, limits: 
         return None
     share = len(sample.rows) / sample.records
     row_bytes = records * share * sample.row_bytes
-    record_bytes = share * sample.packed_bytes(len(sample.rows)) / len(sample.rows)
-    objects = objects_per_day([it.records_per_day for it in traffic.values()], record_bytes, limits)
+    size = RecordSize(share * sample.row_bytes, share * sample.packed_bytes(len(sample.rows)) / len(sample.rows))
+    objects = objects_per_day([it.records_per_day for it in traffic.values()], size, limits)
     quarantined = objects * (1 - share ** (records / objects))
     return Estimate(
         records=records,
@@ -90,11 +91,21 @@ def estimate(traffic: Mapping[TopicPartition, Traffic], sample: Sample, limits: 
     )
 
 
-def objects_per_day(records: Sequence[float], record_bytes: float, limits: BatchConfig) -> float:
-    """Objects a day of partitions with so many records a day each, of so many compressed bytes."""
-    return sum(
-        max(by_age(each, limits.interval), _by_size(each, len(records), record_bytes, limits)) for each in records
-    )
+class RecordSize(NamedTuple):
+    """The bytes that a record adds to a batch, on average: as a row, and compressed."""
+
+    row: float
+    packed: float
+
+    @property
+    def ratio(self) -> float:
+        """Compressed bytes for each byte of a row."""
+        return self.packed / self.row if self.row else 1.0
+
+
+def objects_per_day(records: Sequence[float], size: RecordSize, limits: BatchConfig) -> float:
+    """Objects a day of partitions with so many records a day each."""
+    return sum(max(by_age(each, limits.interval), _by_size(each, len(records), size, limits)) for each in records)
 
 
 def by_age(records: float, interval: float) -> float:
@@ -105,8 +116,10 @@ def by_age(records: float, interval: float) -> float:
     return records / (1 + records * interval / DAY_S)
 
 
-def _by_size(records: float, partitions: int, record_bytes: float, limits: BatchConfig) -> float:
+def _by_size(records: float, partitions: int, size: RecordSize, limits: BatchConfig) -> float:
     """Objects a day of a partition whose batches are flushed by size alone; open ones share half of the memory."""
-    room = max(1.0, limits.memory / 2 / partitions - Batch.overhead_bytes)
+    room = limits.memory / 2 / partitions - Batch.frame_bytes
+    uncompressed = min(room, Batch.chunk_bytes) * size.ratio  # as little as this is not compressed
+    room = max(1.0, uncompressed, room - Batch.overhead_bytes)
     by_count = records / limits.records if limits.records else 0.0
-    return max(records * record_bytes / min(limits.bytes, room), by_count)
+    return max(records * size.packed / min(limits.bytes, room), by_count)

@@ -17,6 +17,7 @@ from ingestd.capacity.estimate import (
     S3_PUT_USD_PER_1000,
     SMALL_BYTES,
     SNOWPIPE_CREDITS_PER_GB,
+    RecordSize,
     objects_per_day,
 )
 from ingestd.config.model import BatchConfig
@@ -85,12 +86,14 @@ def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured:
     good = 1 - load.rejected
     a_day = rate * DAY_S
     share = math.ceil(partitions / daemons)  # of the busiest daemon, as batch.memory is a daemon's
-    objects = objects_per_day([a_day / partitions] * share, measured.object_bytes * good, limits) * partitions / share
+    each = RecordSize(measured.row_bytes * good, measured.object_bytes * good)
+    objects = objects_per_day([a_day / partitions] * share, each, limits) * partitions / share
     quarantined = objects * (1 - good ** (a_day / objects))
     object_bytes = measured.object_bytes * good * a_day / objects
     row_bytes = measured.row_bytes * good * a_day
     stored = measured.object_bytes * good * a_day * load.kept_days
-    batch = min(limits.bytes, object_bytes * load.peak) + Batch.overhead_bytes
+    packed = min(limits.bytes, object_bytes * load.peak)
+    batch = Batch.expected_bytes(packed * measured.row_bytes / measured.object_bytes, packed)
     held = round(2 * share * batch)  # open ones, and as many under way
     snowpipe = row_bytes * MONTH_DAYS / 1e9 * SNOWPIPE_CREDITS_PER_GB
     spare = capacity(daemons, partitions, measured) - rate

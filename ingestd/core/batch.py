@@ -81,6 +81,11 @@ class Batch:
         batch.end, batch.first, batch.last_timestamp = end, first, first.timestamp
         return batch
 
+    @classmethod
+    def expected_bytes(cls, row_bytes: float, body_bytes: float) -> float:
+        """The share of the memory budget of a batch with so many bytes of rows, which compress to `body_bytes`."""
+        return cls.frame_bytes + (row_bytes if row_bytes < cls.chunk_bytes else body_bytes + cls.overhead_bytes)
+
     @property
     def records(self) -> int:
         return self.rows + self.rejected
@@ -127,9 +132,9 @@ class Batch:
         self.last_timestamp = last.timestamp
         self.rejected += len(validated.rejected)
         self.rows += len(records) - len(validated.rejected)
-        if validated.rows:
-            self._pending.append(validated.rows)
-            self._pending_bytes += len(validated.rows)
+        if row_bytes := validated.row_bytes:
+            self._pending += validated.blocks
+            self._pending_bytes += row_bytes
             self._compresses = self._compresses or self.has_chunk
         if quarantine:
             self._quarantine.append(quarantine)

@@ -25,7 +25,9 @@ GENERIC = "generic"  # stands for all unknown types in counts
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS = [timedelta(milliseconds=number) for number in range(1000)]
-_BLOCK = 32  # records that are decoded together, and one by one if any of them fails
+# Records are decoded and encoded in blocks of about so many bytes, whose objects fit the processor's cache; each block
+# has a cost of its own, which counts where events are small.
+_BLOCK_BYTES, _SMALLEST_BLOCK, _LARGEST_BLOCK = 40 << 10, 32, 128
 # A row can be almost four times as long as its event: 1e15 in a list of a user's floats is 1000000000000000.0 there.
 _LARGE = ROW_MAX // 4
 _ORIGIN_BYTES = 1024  # more than the longest origin, category and channel
@@ -42,11 +44,21 @@ class Rejected(NamedTuple):
 
 
 class Validated(NamedTuple):
-    """The outcome of a chunk. `rows` are JSON lines, each ended by a newline; `accepted` counts them by event_type."""
+    """The outcome of a chunk: `blocks` of JSON lines, each ended by a newline; `accepted` counts by event_type."""
 
-    rows: bytes
+    blocks: Sequence[bytes]  # not joined: the copy would be as large as the chunk, and be copied again
     accepted: Mapping[str, int]
     rejected: list[Rejected]
+
+    @property
+    def rows(self) -> bytes:
+        """All lines."""
+        return b"".join(self.blocks)
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of all lines."""
+        return sum(map(len, self.blocks))
 
 
 class EventRules(Protocol):
@@ -86,15 +98,16 @@ class Validator:
     def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
         """Validate consecutive records of `partition`. Never raises, whatever a producer sends."""
         topic, number = partition
-        rows: list[bytes] = []
+        blocks: list[bytes] = []
         kinds: Counter[type[Event]] = Counter()
         rejected: list[Rejected] = []
         check_all = self._check_all  # a local name: it is read for each event
         second = 0  # in milliseconds, and as a time: neighbouring records mostly share it
         whole: datetime | None = _EPOCH
 
-        for begin in range(0, len(records), _BLOCK):
-            block = records[begin : begin + _BLOCK]
+        length = _block_length(records)
+        for begin in range(0, len(records), length):
+            block = records[begin : begin + length]
             events: list[Event] = []
             for record, decoded in zip(block, self._decoded(block), strict=True):
                 event, time = decoded, decoded.event_timestamp
@@ -118,12 +131,13 @@ class Validator:
                 event.source_partition = number
                 event.source_offset = record.offset
                 events.append(event)
-            rows.append(ENCODER.encode_lines(events))
+            if events:
+                blocks.append(ENCODER.encode_lines(events))
             kinds.update(map(type, events))
         accepted: Counter[str] = Counter()
         for kind, count in kinds.items():
             accepted[self._counted_as[kind]] += count  # a user's tag may be "generic", too
-        return Validated(b"".join(rows), accepted, rejected)
+        return Validated(blocks, accepted, rejected)
 
     def _decoded(self, block: Sequence[Record]) -> list[Event]:
         """Of each record its event, which is still to be checked, or `_Undecoded`."""
@@ -139,7 +153,7 @@ class Validator:
                 event = self._decoded_wide(values[end])
                 found.append(event)
                 if end == begin and not isinstance(event, _Undecoded):  # two in a row
-                    decode = self._decoder.wide
+                    decode = self._decoded_wide
         return found
 
     def _decoded_wide(self, value: bytes) -> Event:
@@ -205,6 +219,12 @@ class Validator:
         if time.year < FIRST_YEAR:
             raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", f"before the year {FIRST_YEAR} in UTC")
         return time
+
+
+def _block_length(records: Sequence[Record]) -> int:
+    """The number of records in a block, as if all were like the first."""
+    size = len(records[0].value or b"") if records else 0
+    return min(max(_BLOCK_BYTES // max(size, 1), _SMALLEST_BLOCK), _LARGEST_BLOCK)
 
 
 def _kafka_time(milliseconds: int) -> datetime | None:

@@ -162,7 +162,7 @@ class Pipeline:
             chunk, records = records[:size], records[size:]
             validated = self._validator.chunk(writer.partition, chunk)
             quarantine = encode(writer.partition, validated.rejected, found.leader_epoch) if validated.rejected else b""
-            await self.budget.wait_for(_incoming(writer.buffer.open, validated.rows, quarantine))
+            await self.budget.wait_for(_incoming(writer.buffer.open, validated.row_bytes, quarantine))
             if not writer.accepts(epoch):
                 return
             writer.add(EpochRecords(chunk, found.leader_epoch), validated, quarantine)
@@ -241,10 +241,10 @@ class Pipeline:
             writer.finish(FlushReason.SHUTDOWN)
 
 
-def _incoming(batch: Batch | None, rows: bytes, quarantine: bytes) -> int:
+def _incoming(batch: Batch | None, row_bytes: int, quarantine: bytes) -> int:
     """The most that what is held grows by these: after a wait for memory they may begin another batch."""
-    is_chunk = (batch.pending_bytes if batch is not None else 0) + len(rows) >= Batch.chunk_bytes
-    return len(rows) + len(quarantine) + Batch.frame_bytes + (Batch.overhead_bytes if is_chunk else 0)
+    is_chunk = (batch.pending_bytes if batch is not None else 0) + row_bytes >= Batch.chunk_bytes
+    return row_bytes + len(quarantine) + Batch.frame_bytes + (Batch.overhead_bytes if is_chunk else 0)
 
 
 def _offset(record: Record) -> int:

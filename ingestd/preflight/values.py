@@ -102,11 +102,12 @@ def memory(config: Config, partitions: int, members: int, found: Estimate | None
     """Whether ``batch.memory`` lets batches reach their size. `members` are the processes that run now."""
     processes = max(1, members)
     mine = -(-partitions // processes)
-    compressed = 0.0
+    compressed = rows = 0.0
     if found is not None:
         a_day = found.objects * found.object_bytes / partitions
         compressed = min(config.batch.bytes, a_day * config.batch.interval / DAY_S)
-    needed = Size(2 * mine * (compressed + Batch.overhead_bytes))
+        rows = compressed * found.row_bytes / max(1, found.objects * found.object_bytes)
+    needed = Size(2 * mine * Batch.expected_bytes(rows, compressed))
     seen = f"batch.memory = {config.batch.memory} for {number(mine, 'partition')} in a process"
     if needed > config.batch.memory:
         return note(

@@ -6,6 +6,7 @@ bucket, so that neither memory nor disk grows with the number of kills.
 
 import asyncio
 import shutil
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -47,6 +48,12 @@ _SETTINGS = {
 }
 
 
+def checked_out() -> str:
+    """The commit that runs."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+
+
 @dataclass
 class Bulk:
     """What kills in bulk came to. Only what was counted is in it, but for `killed`."""
@@ -54,6 +61,7 @@ class Bulk:
     wanted: int
     seed: int
     date: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
+    commit: str = field(default_factory=checked_out)
     killed: int = 0
     kills: int = 0
     records: int = 0

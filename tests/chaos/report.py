@@ -71,7 +71,7 @@ def in_words(bulk: Bulk) -> str:
         f"{bulk.kills:,} kills (kill -9) in {bulk.seconds / 60:.0f} minutes, of {GROUPS} groups of {DAEMONS} daemons "
         f"that were restarted at once, under a load of {bulk.records:,} events in {bulk.objects:,} objects, of which "
         f"{bulk.adopted:,} were adopted: {bulk.lost} rows lost, {bulk.doubled} duplicated "
-        f"(seed {bulk.seed}, {bulk.date})."
+        f"(seed {bulk.seed}, commit {bulk.commit}, {bulk.date})."
     )
     return "\n\n".join([text, *bulk.problems])
 
