@@ -1,4 +1,4 @@
-"""RudderStack's messages, beacon and pixels become events; its SDKs get the configuration without which they are silent."""
+"""RudderStack's messages, beacon and pixels become events; its SDKs get the configuration they need."""
 
 import base64
 import json
@@ -66,8 +66,8 @@ async def test_a_beacon_is_a_batch() -> None:
 @pytest.mark.parametrize("kind", ["track", "page"])
 async def test_a_pixel_has_its_message_in_the_query_and_a_picture_as_its_answer(kind: str) -> None:
     query = {
-        "writeKey": "secret", "anonymousId": '"a-1"', "event": "Opened", "name": "Letter", "properties.campaign_id": "c9",
-        "context.page.url": "https://www.example.com/letter", "messageId": "p1",
+        "writeKey": "secret", "anonymousId": '"a-1"', "event": "Opened", "name": "Letter",
+        "properties.campaign_id": "c9", "context.page.url": "https://www.example.com/letter", "messageId": "p1",
     }  # fmt: skip
     result = await ENDPOINT.collect(request(f"/pixel/v1/{kind}", method="GET", query=query))
     (only,) = rows(result.events)

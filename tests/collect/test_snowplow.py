@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ingestd.collect.messages import Collected
 from ingestd.collect.sdk import SnowplowEndpoint
 from ingestd.collect.sdk.rudder import GIF
-from ingestd.collect.sdk.snowplow import ROUTES, TP2, TYPES, find_key
+from ingestd.collect.sdk.snowplow import FIELDS, ROUTES, TP2, TYPES, find_key
 from ingestd.config.model import CollectConfig, CollectSource
 from tests.collect.requests import NOBODY, check_any, request, rows
 
@@ -68,6 +68,21 @@ def test_a_page_view_is_a_web_visit() -> None:
         "ip": "192.0.2.0",
         "user_agent": "Mozilla/5.0",
     }
+
+
+@pytest.mark.parametrize(("column", "path"), [(column, path) for column, paths in FIELDS.items() for path in paths])
+def test_each_place_of_a_column_is_looked_at(column: str, path: str) -> None:
+    first, _, rest = path.partition(".")
+    value: Any = {"duration_s": 7, "consent": False}.get(column, "some-value")
+    payload: dict[str, Any] = {"e": "new", "duid": "d"} if column != "client_id" else {"e": "new"}
+    if first == "client_session":
+        payload["co"] = json.dumps({"schema": CONTEXTS, "data": [SESSION | {"data": {rest: value}}]})
+    elif first == "data":
+        payload |= {"e": "ue", "ue_pr": json.dumps({"data": LINK_CLICK | {"data": {rest: value}}})}
+    else:
+        payload[first] = value
+    (only,) = rows(mapped(payload))
+    assert only[column] == value
 
 
 def test_the_id_of_a_user_comes_before_that_of_a_device() -> None:
