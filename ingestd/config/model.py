@@ -269,6 +269,9 @@ class CollectConfig(_Section, frozen=True, kw_only=True):
     journal_bytes: Annotated[Size, _within("1MiB", "1024GiB")] = Size(1 << 30)
     max_event: Annotated[Size, _within("1KiB", "1MiB")] = Size(32 << 10)
     max_body: Annotated[Size, _within("1KiB", "16MiB")] = Size(512 << 10)  # after decompression
+    max_connections: Annotated[int, Meta(ge=16, le=100_000)] = 1000
+    # For all bodies in flight, at least two of `max_body`; 503 beyond.
+    body_memory: Annotated[Size, _within("1MiB", "16GiB")] = Size(64 << 20)
     origins: Annotated[tuple[Origin, ...], Meta(min_length=0, max_length=1000)] = ()  # web pages that may send
     gpc: Literal["drop", "anonymise", "ignore"] = "anonymise"  # Sec-GPC: 1
     dnt: Literal["drop", "anonymise", "ignore"] = "ignore"  # DNT: 1

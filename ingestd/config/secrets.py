@@ -86,6 +86,13 @@ def read_secret(value: Secret | None, file: str | None) -> str | None:
     """
     if value is not None or file is None:
         return value.reveal() if value is not None else None
+    text = read_secret_file(file)
+    REDACTION.hide(text)
+    return text
+
+
+def read_secret_file(file: str) -> str:
+    """The content of `file` without its last newline; the log does not hide it yet. Raises ConfigError."""
     try:
         with Path(file).open("rb") as handle:
             data = handle.read(MAX_SECRET_BYTES + 1)
@@ -96,5 +103,4 @@ def read_secret(value: Secret | None, file: str | None) -> str | None:
         raise ConfigError(f"the secret file {file} cannot be read: {why}", hint=_FILE_HINT) from None
     if not text or len(data) > MAX_SECRET_BYTES:
         raise ConfigError(f"the secret file {file} is {'too large' if text else 'empty'}", hint=_FILE_HINT)
-    REDACTION.hide(text)
     return text

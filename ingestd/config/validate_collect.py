@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from ingestd.config.keys import SOURCES, variable
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.config.problem import Problem
+from ingestd.config.types import Size
 from ingestd.core.sink_url import path_fault
 
 MAX_SOURCES = 100  # each is a label of metrics
@@ -26,6 +27,11 @@ def collect_problems(collect: CollectConfig) -> Iterator[Problem]:
     if collect.max_event > collect.max_body:
         limit = collect.max_body
         yield Problem("collect.max_event", f"is more than collect.max_body = {limit}", f"give {limit} or less")
+    if collect.body_memory < 2 * collect.max_body:
+        limit = Size(2 * collect.max_body)
+        yield Problem(
+            "collect.body_memory", f"is less than twice collect.max_body = {collect.max_body}", f"give {limit} or more"
+        )
     for network in collect.trusted_proxies:
         if why := _network_fault(network):
             yield Problem("collect.trusted_proxies", f"has {network}: {why}", "give networks such as 10.0.0.0/8")
