@@ -131,10 +131,13 @@ class JournalFile:
     # -- writing
 
     def write(self, appends: Sequence[EncodedRecords], position: Position | None = None) -> None:
-        """Append records and commit a position, in one transaction that is on the disk when this returns."""
+        """Append records and commit a position, in one transaction that is on the disk when this returns.
+
+        With neither, it tells whether the disk takes writes.
+        """
         with mapped(self._path):
             self._check_in_place()
-            if appends:
+            if appends or position is None:
                 self._check_free(sum(len(it.data) for it in appends))
             if self._written > 2 * self._wal_limit:
                 self.checkpoint()  # which failed before: the WAL must not grow without an end
@@ -145,6 +148,8 @@ class JournalFile:
                     changes["next_offset"] = self._insert(appends)
                     if state.oldest_timestamp is None:
                         changes["oldest_timestamp"] = appends[0].timestamp
+                else:
+                    self._db.execute("UPDATE journal SET next_offset = next_offset")
                 if position is not None:
                     changes["committed"] = position
                     self._db.execute(

@@ -19,6 +19,8 @@ from ingestd.sources.journal.file import EncodedRecords, JournalFile, JournalSta
 
 GROUP_RECORDS = 5_000  # committed together
 PENDING_BYTES = 64 << 20  # of records that wait for the disk
+ROOM_SHARE = 32  # a journal with less room than this part of its capacity is reported as full
+PROBE_S = 1.0  # after a write that failed, without another one
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -133,8 +135,10 @@ class Journal:
 
     @property
     def error(self) -> str | None:
-        """Why the last write failed, for people; None once one has succeeded."""
-        return self._error
+        """Why records cannot be appended now, for people, or hardly any; None while they can."""
+        state = self._opened
+        is_full = state.size_bytes + self._pending_bytes > state.capacity - state.capacity // ROOM_SHARE
+        return self._full() if is_full and self._error is None else self._error
 
     def committed(self) -> Position | None:
         """The position that was committed last."""
@@ -158,14 +162,12 @@ class Journal:
         encoded = encode(records)
         size = len(encoded.data)
         if state.size_bytes + self._pending_bytes + size > state.capacity:
-            self._error = f"the journal {self.path} is full: it has {state.size_bytes} of {self.max_bytes} bytes"
-            raise JournalFullError(
-                self._error,
-                hint="its events must be delivered, which makes room; raise collect.journal_bytes for longer outages",
-            )
+            hint = "its events must be delivered, which makes room; raise collect.journal_bytes for longer outages"
+            raise JournalFullError(self._full(), hint=hint)
         if self._pending_bytes and self._pending_bytes + size > PENDING_BYTES:
-            self._error = f"the disk of the journal {self.path} is too slow: {self._pending_bytes} bytes wait for it"
-            raise JournalError(self._error)
+            raise JournalError(
+                f"the disk of the journal {self.path} is too slow: {self._pending_bytes} bytes wait to be written"
+            )
         self._pending_bytes += size
         return await self._ask(lambda answer: _Append(answer, encoded))
 
@@ -205,15 +207,16 @@ class Journal:
     def _closed(self) -> JournalError:
         return JournalError(f"the journal {self.path} is closed")
 
-    def _settle(self, answers: Sequence[_Answer], state: JournalState | None) -> None:
+    def _full(self) -> str:
+        return f"the journal {self.path} is full: its records take {self.size_bytes} of {self.max_bytes} bytes"
+
+    def _settle(self, answers: Sequence[_Answer], state: JournalState | None, error: str | None) -> None:
         """Give answers to those who wait for them. Called from the thread, on the loop."""
         grown = state is not None and self._state is not None and state.next_offset > self._state.next_offset
-        self._state = state
+        self._state, self._error = state, error
         for request, result in answers:
             if isinstance(request, _Append):
                 self._pending_bytes -= len(request.records.data)
-            if isinstance(request, _Append | _Commit):
-                self._error = str(result) if isinstance(result, Exception) else None
             if request.answer.done():
                 continue  # cancelled
             if isinstance(result, BaseException):
@@ -226,23 +229,24 @@ class Journal:
 
 
 class _Worker:
-    """What runs in the thread. `settle` hands answers, and the state after them, to the loop; False: that has ended."""
+    """What runs in the thread. `settle` hands to the loop what `Journal._settle` takes; False where it has ended."""
 
     def __init__(
         self,
         requests: "SimpleQueue[_Request]",
-        settle: Callable[[Sequence[_Answer], JournalState | None], bool],
+        settle: Callable[[Sequence[_Answer], JournalState | None, str | None], bool],
     ) -> None:
         self._requests = requests
         self._settle = settle
+        self._error: str | None = None  # of the last write
 
     def run(self, path: Path, max_bytes: int, opened: _Open) -> None:
         try:
             file = JournalFile(path, max_bytes)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
-            self._settle([(opened, error)], None)
+            self._settle([(opened, error)], None, None)
             return
-        goes_on = self._settle([(opened, None)], file.state)
+        goes_on = self._settle([(opened, None)], file.state, None)
         while goes_on:
             goes_on = self._serve(file)
         with suppress(JournalError):
@@ -251,27 +255,28 @@ class _Worker:
     def _serve(self, file: JournalFile) -> bool:
         """Do what waits, and answer. False at the end."""
         group = self._take_group(file.group_bytes)
-        if appends_and_commits := [it for it in group if isinstance(it, _Append | _Commit)]:
-            answers = self._write(file, appends_and_commits)
-            if not self._settle(answers, file.state):
-                return False
+        is_last = bool(group) and isinstance(group[-1], _Close)
+        writes = [it for it in group if isinstance(it, _Append | _Commit)]
+        answers = self._write(file, writes) if writes or not group else []
+        goes_on = self._settle(answers, file.state, self._error)
         for call in [it for it in group if isinstance(it, _Call)]:
             result = _result(call.function, file)
-            if not self._settle([(call, result)], file.state):
-                return False
-        if isinstance(group[-1], _Close):
-            self._settle([(group[-1], _result(JournalFile.close, file))], None)
-            return False
-        if file.needs_checkpoint:
+            goes_on = self._settle([(call, result)], file.state, self._error)
+        if is_last:
+            self._settle([(group[-1], _result(JournalFile.close, file))], None, None)
+        elif file.needs_checkpoint:
             with suppress(JournalError):  # it is tried again after the next group
                 file.checkpoint()
-        return True
+        return goes_on and not is_last
 
     def _take_group(self, max_bytes: int) -> list[_Request]:
-        """What waits, up to a bound. Appends of one group are committed together."""
+        """What waits, up to a bound. Appends of one group are committed together. Empty: see whether writes succeed."""
         group: list[_Request] = []
         size = count = 0
-        request = self._requests.get()
+        try:
+            request = self._requests.get(timeout=PROBE_S if self._error is not None else None)
+        except Empty:
+            return group
         while True:
             group.append(request)
             if isinstance(request, _Append):
@@ -285,20 +290,33 @@ class _Worker:
                 return group
 
     def _write(self, file: JournalFile, requests: Sequence[_Append | _Commit]) -> list[_Answer]:
-        appends = [it for it in requests if isinstance(it, _Append) and not it.answer.cancelled()]
-        commits = [it for it in requests if isinstance(it, _Commit)]
-        answers: list[_Answer] = [(it, None) for it in requests if isinstance(it, _Append) and it not in appends]
+        """Write what was asked for; without requests, see whether the disk takes writes."""
+        answers: list[_Answer] = []
+        appends: list[_Append] = []
+        commits: list[_Commit] = []
+        for request in requests:
+            if isinstance(request, _Commit):
+                commits.append(request)
+            elif request.answer.cancelled():
+                answers.append((request, None))
+            else:
+                appends.append(request)
+        if requests and not appends and not commits:
+            return answers
         first = file.state.next_offset
         try:
             file.write([it.records for it in appends], commits[-1].position if commits else None)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
-            answers += [(it, error) for it in appends]
-            # Where records have no room, a position may: rows below it are discarded then.
-            return answers + (self._write(file, commits) if appends else [(it, error) for it in commits])
+            self._error = str(error)
+            if appends and commits:  # where records have no room, a position may: then rows below it are discarded
+                return [*answers, *((it, error) for it in appends), *self._write(file, commits)]
+            return [*answers, *((it, error) for it in (*appends, *commits))]
+        if appends or not commits:
+            self._error = None
         for it in appends:
             answers.append((it, range(first, first + it.records.count)))
             first += it.records.count
-        return answers + [(it, None) for it in commits]
+        return [*answers, *((it, None) for it in commits)]
 
 
 def _result(function: Callable[[JournalFile], object], file: JournalFile) -> object:
