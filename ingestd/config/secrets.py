@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from ingestd.config.keys import keys_of, value_of
 from ingestd.config.model import Config
 from ingestd.config.types import Secret
-from ingestd.config.validate import KEYS, value_of
 from ingestd.core.errors import ConfigError
 
 _PUBLIC_FILES = {"kafka.ssl_ca_file", "kafka.ssl_cert_file"}
@@ -54,7 +54,7 @@ def _forms(secret: str) -> tuple[str, ...]:
 
 def exposed_files(config: Config, origins: Mapping[str, str]) -> Iterator[str]:
     """Tells of each file with a secret that every user of this machine may read."""
-    for name, key in KEYS.items():
+    for name, key in keys_of(config).items():
         value = value_of(config, name)
         if name.endswith("_file") and name not in _PUBLIC_FILES and isinstance(value, str):
             file = value
