@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.collect.messages import Incoming
+from ingestd.collect.pixel import GIF
 from ingestd.collect.sdk import ROUTES, RudderEndpoint
-from ingestd.collect.sdk.rudder import GIF, pixel_message
+from ingestd.collect.sdk.rudder import pixel_message
 from ingestd.config.model import CollectConfig, CollectSource
 from tests.collect.requests import NOBODY, check_any, request, rows
 

@@ -4,7 +4,7 @@ import binascii
 from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -17,10 +17,12 @@ from ingestd.collect.mapping import (
     corrected,
     decode,
     keep,
+    limited,
     make_event,
     unmapped,
 )
 from ingestd.collect.messages import Collected, Incoming, Mapped, Reply, Route
+from ingestd.collect.privacy import truncate
 from ingestd.collect.sdk.bodies import items, members, shared_members, text_of
 from ingestd.collect.sdk.mapping_file import read_mapping_file
 from ingestd.collect.sdk.names import Names, make_names
@@ -52,7 +54,8 @@ TYPES: Mapping[str, str] = {
     "page": "web_visit", "screen": "web_visit", "identify": "identify", "group": "group", "alias": "alias",
 }  # fmt: skip
 
-_ENVELOPE = ("batch", "writeKey")  # what a batch has that its messages do not share
+#: What a batch has that its messages do not share. Its "timestamp" is when it was sent, not when they happened.
+_ENVELOPE = ("batch", "writeKey", "timestamp")
 
 
 class _Keyed(msgspec.Struct):
@@ -129,12 +132,16 @@ class SegmentEndpoint:
             message = decode(raw)
             if shared:
                 message = merge(shared, message)
-            return make_event(raw, request.received_at, request.client, self.draft(message, kind, request.received_at))
+            return self.event(raw, message, kind, request)
 
         return collect(raw, request.client, make)
 
-    def draft(self, message: dict[str, Any], kind: str | None, received_at: int) -> Draft:
-        """The event's parts. `message` is used up."""
+    def event(self, raw: bytes, message: dict[str, Any], kind: str | None, request: Incoming) -> Collected:
+        """The event of a message, which is used up. Raises what `collect` expects."""
+        draft = self._draft(message, kind, request.received_at)
+        return limited(make_event(raw, request.received_at, request.client, draft), self._max_event)
+
+    def _draft(self, message: dict[str, Any], kind: str | None, received_at: int) -> Draft:
         if self._ip_rule != "keep":
             _limit_ip(message, self._ip_rule)
         return draft_of(message, kind, received_at, self._names)
@@ -202,11 +209,9 @@ def _limit_ip(message: dict[str, Any], rule: str) -> None:
     sent = context.pop("ip")
     if rule == "truncate" and type(sent) is str:
         try:
-            address = ip_address(sent)
-            network = ip_network((address, 24 if address.version == 4 else 48), strict=False)
+            context["ip"] = str(truncate(ip_address(sent)))
         except ValueError:
             return
-        context["ip"] = str(network.network_address)
 
 
 ROUTES = (

@@ -17,14 +17,15 @@ from ingestd.collect.mapping import (
     corrected,
     decode,
     keep,
+    limited,
     make_event,
     unmapped,
 )
 from ingestd.collect.messages import Client, Collected, Incoming, Mapped, Reply, Route
+from ingestd.collect.pixel import PICTURE
 from ingestd.collect.sdk.bodies import items, members, text_of
 from ingestd.collect.sdk.mapping_file import read_mapping_file
 from ingestd.collect.sdk.names import Names, make_names
-from ingestd.collect.sdk.rudder import PICTURE
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.rejections import Reason
 
@@ -114,7 +115,8 @@ class SnowplowEndpoint:
         def make() -> Collected:
             if len(raw) > self._max_event:
                 raise UnmappableError(Reason.TOO_LARGE)
-            return make_event(raw, request.received_at, client, draft_of(decode(raw), request.received_at, self._names))
+            draft = draft_of(decode(raw), request.received_at, self._names)
+            return limited(make_event(raw, request.received_at, client, draft), self._max_event)
 
         return collect(raw, client, make)
 
@@ -217,5 +219,5 @@ def _clean(text: str) -> str:
 
 ROUTES = (
     Route("POST", TP2, ("snowplow",), find_key, cross_origin=True),
-    Route("GET", "/i", ("snowplow",), find_key, cross_origin=True),
+    Route("GET", "/i", ("snowplow",), find_key, cross_origin=True, refused=PICTURE),
 )
