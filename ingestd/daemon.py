@@ -273,7 +273,7 @@ class Daemon:
             before = loop.time()
             await asyncio.sleep(LAG_INTERVAL_S)
             lag = max(0.0, loop.time() - before - LAG_INTERVAL_S)
-            self._metrics.loop_lag(lag)
+            self._metrics.process.loop_lag(lag)
             self._status.loop_lag = max(lag, self._status.loop_lag * 0.9)
             interval = self._notifier.watchdog_interval
             if interval is not None and loop.time() - told >= interval:
