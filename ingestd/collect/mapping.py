@@ -8,7 +8,7 @@ raise `UnmappableError`; `collect` turns that into the sender's bytes with the f
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -116,7 +116,7 @@ def make_event(raw: bytes, received_at: int, client: Client, draft: Draft) -> Co
         event_timestamp=_within_years(draft.timestamp or time_of(received_at)),
         properties=properties,
     )
-    for name, convert in _OPTIONAL:
+    for name, convert in COLUMNS.items():
         value = getattr(draft, name)
         if client.anonymous:
             value = strip(value) if name != "session_id" else None
@@ -213,11 +213,11 @@ def corrected(timestamp: datetime, sent_at: datetime | None, received_at: int) -
         return timestamp
 
 
-#: The optional columns: of whatever does not fit, the value is kept in ``properties``.
-_OPTIONAL: tuple[tuple[str, Callable[[object], object]], ...] = (
-    ("page_url", as_url), ("session_id", as_text), ("device_type", as_text), ("campaign_id", as_text),
-    ("channel", as_text), ("event_category", as_text), ("duration_s", as_seconds), ("consent", as_bool),
-)  # fmt: skip
+#: The optional columns, and what makes a value fit; of what does not, the value is kept in ``properties``.
+COLUMNS: Mapping[str, Callable[[object], object]] = {
+    "page_url": as_url, "session_id": as_text, "device_type": as_text, "campaign_id": as_text, "channel": as_text,
+    "event_category": as_text, "duration_s": as_seconds, "consent": as_bool,
+}  # fmt: skip
 
 
 def keep(properties: dict[str, Any], name: str, value: Any) -> None:
