@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Protocol
 
 from ingestd.collect.limits import Reservation
@@ -32,7 +32,6 @@ async def read_body(
     length: str | None,
     max_body: int,
     reservation: Reservation,
-    clock: Callable[[], float],
 ) -> bytes:
     """The bytes as they were sent. Raises RefusedError, with which the rest stays unread."""
     if length is not None and length.isdigit() and int(length[:20]) > max_body:
@@ -43,6 +42,7 @@ async def read_body(
         return data
     parts: list[bytes] = []
     size = 0
+    clock = asyncio.get_running_loop().time
     began = clock()
     while True:
         patience = began + SLOW_START_S + size / MIN_BYTES_PER_S - clock()

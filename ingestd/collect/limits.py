@@ -5,13 +5,16 @@ import msgspec
 from ingestd.collect.messages import Collected
 
 TOO_LARGE = "too_large"  # the fault of an event above `collect.max_event`
+#: What could not be taken apart may have many events in it: all of it is kept, up to what topics take by default.
+RAW_MAX_BYTES = 512 << 10
 
 
 def fit(event: Collected, max_event: int) -> Collected:
-    """`event`, or its first `max_event` bytes: ingestion quarantines what is left of an event that is too large."""
-    if len(event.value) <= max_event:
+    """`event`, or its beginning where it is too large: ingestion quarantines that."""
+    limit = max_event if event.fault is None else max(max_event, RAW_MAX_BYTES)
+    if len(event.value) <= limit:
         return event
-    return msgspec.structs.replace(event, value=event.value[:max_event], fault=TOO_LARGE)
+    return msgspec.structs.replace(event, value=event.value[:limit], fault=event.fault or TOO_LARGE)
 
 
 class ByteBudget:

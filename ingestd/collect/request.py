@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -13,6 +12,7 @@ import msgspec
 from ingestd.collect.body import RETRY_AFTER_S, ByteStream, decompress, read_body
 from ingestd.collect.keys import Keys
 from ingestd.collect.limits import ByteBudget, Reservation, fit
+from ingestd.collect.mapping import unmapped
 from ingestd.collect.messages import (
     Collected,
     Delivery,
@@ -59,9 +59,10 @@ class Answer(NamedTuple):
 
 
 class _Seen:
-    """What is known of a request so far, for the answer to a refused one."""
+    """What is known of a request so far, for the answer to a refused one, and what it has in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, reservation: Reservation) -> None:
+        self.reservation = reservation
         self.source = ""
         self.cors: dict[str, str] = {}
         self.refused: Reply | None = None
@@ -109,9 +110,10 @@ class RequestPath:
 
     async def answer(self, request: Received) -> Answer:
         """The answer to a request, once its events are safe, or why it is refused."""
-        seen = _Seen()
+        seen = _Seen(self._budget.reserve())
         try:
-            answer = await self._answer(request, seen)
+            with seen.reservation:
+                answer = await self._answer(request, seen)
         except RefusedError as refused:
             self._observer.request(seen.source, refused.status, refused.reason)
             return _refusal(refused, seen)
@@ -119,8 +121,7 @@ class RequestPath:
         return answer
 
     async def _answer(self, request: Received, seen: _Seen) -> Answer:
-        path, _, query = request.target.partition("?")
-        place = self._routes.place(unquote(path, errors="replace"))
+        place = self._routes.place(unquote(request.target.partition("?")[0], errors="replace"))
         if place is None:
             raise RefusedError(404, "not_found", "nothing is at this path")
         origin = request.headers.get("origin")
@@ -132,34 +133,27 @@ class RequestPath:
         if routes is None:
             return _without_event(place, request.method)
         seen.refused = next((route.refused for route in routes if route.refused is not None), None)
-        with self._budget.reserve() as reservation:
-            return await self._take(request, place, routes, parse_query(query), seen, reservation)
+        return await self._take(request, place, routes, seen)
 
-    async def _take(
-        self,
-        request: Received,
-        place: Place,
-        routes: Sequence[Route],
-        query: Mapping[str, str],
-        seen: _Seen,
-        reservation: Reservation,
-    ) -> Answer:
+    async def _take(self, request: Received, place: Place, routes: Sequence[Route], seen: _Seen) -> Answer:
+        path, _, query_text = request.target.partition("?")
+        query = parse_query(query_text)
         headers = request.headers
         raw = body = None
         found = self._routes.find(routes, place.named, headers, query, b"")
         if found is None:  # some senders have the key in the body
-            raw, body = await self._read(request, reservation)
+            raw, body = await self._read(request, seen.reservation)
             found = self._routes.find(routes, place.named, headers, query, body)
             if found is None:
                 raise unauthorized("the request has no key")
         self._admit(found, headers, seen)
         if raw is None or body is None:
-            raw, body = await self._read(request, reservation)
+            raw, body = await self._read(request, seen.reservation)
         wish = wish_of(headers, self._config)
         incoming = Incoming(
             source=found.name,
             method=request.method,
-            path=request.target.partition("?")[0],
+            path=path,
             query=query,
             url=(self._public_url or f"http://{headers.get('host', '')}") + request.target,
             headers=headers,
@@ -195,7 +189,7 @@ class RequestPath:
         length = headers.get("content-length")
         if "expect" in headers and (length is None or (length.isdigit() and int(length[:20]) <= self._max_body)):
             await request.continue_()
-        raw = await read_body(request.stream, length, self._max_body, reservation, time.monotonic)
+        raw = await read_body(request.stream, length, self._max_body, reservation)
         if not raw:
             return raw, raw
         encoding = headers.get("content-encoding", "").strip().lower()
@@ -211,10 +205,10 @@ class RequestPath:
         except (TimeoutError, MemoryError) as error:
             self._log_sometimes(incoming.source, "the endpoint of source %s was too slow or too large", error)
             raise _unavailable() from error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the sender's events must not be lost by our mistake
             self._log_sometimes(incoming.source, "the endpoint of source %s failed; its requests go on unmapped", error)
             value = incoming.body or target.encode(errors="replace")
-            return Mapped((Collected(value, None, ENDPOINT_FAILED),))
+            return Mapped((unmapped(value, ENDPOINT_FAILED, incoming.client),))
 
     async def _deliver(self, incoming: Incoming, events: Sequence[Collected]) -> dict[str, str]:
         began = self._monotonic()

@@ -1,4 +1,4 @@
-"""The collector's HTTP server: connections with deadlines, and aiohttp's requests and responses around the request path.
+"""The collector's HTTP server: connections with deadlines, and aiohttp around the request path.
 
 A connection has a deadline in each of its phases, so that slow clients cannot keep others out: between requests, for
 the headers of a request, and for its body. Where there are too many connections, idle ones are closed first.
@@ -35,6 +35,7 @@ CANCEL_WAIT_S = 1.0  # for requests that are cancelled at the end of the grace t
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEADERS = {"Server": "ingestd", "X-Content-Type-Options": "nosniff"}  # aiohttp would name its version and Python's
+_JSON_HEADERS = {**_HEADERS, "Content-Type": "application/json"}
 _MALFORMED = b'{"success":false,"reason":"malformed","message":"the request is not HTTP, or too long"}'
 _INTERNAL = b'{"success":false,"reason":"internal","message":"internal error: see the log"}'
 
@@ -167,7 +168,9 @@ class CollectServer:
             response = await self._respond(request, connection.peer)
         except Exception:
             log.exception("cannot answer a request")
-            response = web.Response(status=500, body=_INTERNAL, headers={**_HEADERS, "Content-Type": "application/json"})
+            response = web.Response(
+                status=500, body=_INTERNAL, headers={**_HEADERS, "Content-Type": "application/json"}
+            )
             response.force_close()
         finally:
             self._running.discard(task)
@@ -190,9 +193,7 @@ class CollectServer:
                 await request.writer.write(_CONTINUE)
                 request.writer.output_size = 0  # the response itself has not begun
 
-        answer = await self._path.answer(
-            Received(request.method, target, headers, peer, request.content, continue_)
-        )
+        answer = await self._path.answer(Received(request.method, target, headers, peer, request.content, continue_))
         content_type = {"Content-Type": answer.content_type} if answer.content_type else {}
         return web.Response(
             status=answer.status, body=answer.body, headers={**_HEADERS, **content_type, **answer.headers}
@@ -304,6 +305,6 @@ class _Connection(web.RequestHandler):
         status = 431 if isinstance(exc, LineTooLong) else status
         self._owner.refused(status)
         body = _INTERNAL if status == 500 else _MALFORMED
-        response = web.Response(status=status, body=body, headers={**_HEADERS, "Content-Type": "application/json"})
+        response = web.Response(status=status, body=body, headers=_JSON_HEADERS)
         response.force_close()
         return response
