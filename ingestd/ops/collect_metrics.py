@@ -36,15 +36,19 @@ class C(Enum):
     JOURNAL_BYTES = gauge("collect_journal_bytes", "Bytes that the journal takes.")
     CAPACITY = gauge("collect_journal_limit_bytes", "The most bytes that it may take (collect.journal_bytes).")
     OLDEST = gauge("collect_journal_oldest_seconds", "Age of the oldest event in the journal; 0 without one.")
+    SAFE = counter(
+        "collect_events_safe", "Events that are in Kafka, in the sink or in the journal; never less than were accepted."
+    )
+    KEPT_APART = gauge("collect_refused_events", "Events that the topic refuses; they are tried again every hour.")
     KAFKA = gauge("collect_kafka_available", "1 while Kafka acknowledges events; absent where it is not used.")
-    SAFE = gauge("collect_available", "1 while events can be made safe.")
+    AVAILABLE = gauge("collect_available", "1 while events can be made safe.")
 
 
 class CollectMetrics:
     """Counts what happens in the collector. Methods are for one thread: the event loop's."""
 
     def __init__(self) -> None:
-        self._elsewhere = (C.APPENDED, C.REMOVED)
+        self._elsewhere = (C.APPENDED, C.REMOVED, C.SAFE)
         self._store = MetricStore(C, self._elsewhere)
         for where in _WHERE:
             self._store.start(("where",), where)
@@ -80,12 +84,13 @@ class CollectMetrics:
         if self._snapshot is None:
             return self._store.families({}, dict.fromkeys(self._elsewhere, ()))
         status = self._snapshot()
-        gauges: dict[C, Samples] = {C.SAFE: [((), status.error is None)]}
-        counts: dict[C, Samples] = dict.fromkeys(self._elsewhere, ())
+        gauges: dict[C, Samples] = {C.AVAILABLE: [((), status.error is None)]}
+        gauges[C.KEPT_APART] = [((), status.kept_apart)]
+        counts: dict[C, Samples] = {**dict.fromkeys(self._elsewhere, ()), C.SAFE: [((), status.safe)]}
         if status.uses_kafka:
             gauges[C.KAFKA] = [((), status.kafka_error is None)]
         if (journal := status.journal) is not None:
-            counts = {C.APPENDED: [((), journal.appended)], C.REMOVED: [((), journal.removed)]}
+            counts |= {C.APPENDED: [((), journal.appended)], C.REMOVED: [((), journal.removed)]}
             gauges[C.RECORDS] = [((), journal.records)]
             gauges[C.JOURNAL_BYTES] = [((), journal.bytes)]
             gauges[C.CAPACITY] = [((), journal.limit_bytes)]

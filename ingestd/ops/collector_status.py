@@ -37,26 +37,22 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CollectorStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of the collector. Events count once they are safe.
+    """A snapshot of the collector. ``accepted <= safe``: nothing that was accepted is lost.
 
-    ``accepted_by_kafka + accepted_by_journal == accepted``; the journal may also have events that were not accepted:
-    those of a request that it answered too late.
+    What is safe was produced, or is in the journal, or is kept apart. `safe` is more than `accepted` by the events of
+    requests that were answered too late: their sender was told to send them again.
     """
 
     address: str  # where it listens; "" while it does not
-    accepted: int = 0
-    accepted_by_kafka: int = 0
-    accepted_by_journal: int = 0
+    accepted: int = 0  # events whose sender was told that they are safe
+    safe: int = 0  # produced + in the journal + kept apart - what was there at the start
+    produced: int = 0  # events that are where they were to go: in Kafka, or, where it is not used, in the sink
+    kept_apart: int = 0  # events that the topic refuses; they are tried again every hour
     outcomes: dict[str, int] = {}  # of events
     uses_kafka: bool = False
     kafka_error: str | None = None
     journal: JournalStatus | None = None
     error: str | None = None  # why events cannot be made safe now
-
-    @property
-    def produced(self) -> int:
-        """Events that are where they were to go: in Kafka, or, where there is none, in the sink."""
-        return self.accepted_by_kafka + (self.journal.removed if self.journal is not None else 0)
 
 
 def collector_reasons(status: CollectorStatus) -> list[NotReadyReason]:
