@@ -242,7 +242,7 @@ class _Connection(web.RequestHandler):
             loop=asyncio.get_running_loop(),
             access_log=quiet_log,
             logger=quiet_log,
-            keepalive_timeout=0,  # the deadlines here are stricter
+            keepalive_timeout=2 * IDLE_S,  # never reached: the deadlines here are stricter
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
@@ -278,7 +278,7 @@ class _Connection(web.RequestHandler):
 
     def close_if_idle(self) -> None:
         if self.phase is _Phase.IDLE:
-            self.close()
+            self.force_close()  # sends what is still to be sent
 
     def abort(self) -> None:
         """Close at once, and discard what has not been sent."""
