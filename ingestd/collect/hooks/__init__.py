@@ -13,7 +13,7 @@ from ingestd.collect.hooks.endpoint import (
     StandardEndpoint,
     WebhookEndpoint,
 )
-from ingestd.collect.hooks.mapping_file import HookMapping, Verify, hmac_scheme, load_mapping
+from ingestd.collect.hooks.mapping_file import HookMapping, hmac_scheme, load_mapping
 from ingestd.collect.hooks.signatures import (
     Verifier,
     hmac_verifier,
