@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ingestd.collect.mapping import DUPLICATE_KEY, UnmappableError, decode
-from ingestd.core.rejections import RejectedRecord, parse
+from ingestd.core.rejections import Reason, RejectedRecord, parse
 
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -83,7 +83,7 @@ def _split(text: bytes, brackets: bytes) -> list[bytes]:
     else:
         if depth == 0:
             parts.append(text[begin:-1].strip())
-            return parts if parts != [b""] else []
+            return [part for part in parts if part]  # between two commas is nothing to keep
     raise UnmappableError(_reason(text))
 
 
@@ -92,4 +92,4 @@ def _reason(text: bytes) -> str:
         parse(text)
     except RejectedRecord as error:
         return str(error.args[0])
-    return "not_json"
+    return Reason.WRONG_TYPE
