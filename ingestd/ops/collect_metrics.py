@@ -6,8 +6,9 @@ from enum import Enum
 from prometheus_client.core import Metric
 
 from ingestd.core.counters import bounded_label
-from ingestd.ops.collector_status import CollectorStatus
-from ingestd.ops.metric_store import SECOND_BOUNDS, MetricStore, Samples, counter, gauge, histogram
+from ingestd.ops.collector_status import COLLECTOR_REASONS, EDGE_REASONS, CollectorStatus, EdgeStatus
+from ingestd.ops.metric_store import SECOND_BOUNDS, Exposition, MetricStore, Samples, counter, gauge, histogram
+from ingestd.ops.process_metrics import ProcessMetrics
 
 _LATENCY_BOUNDS = (0.001, 0.0025, *SECOND_BOUNDS[:-2])
 _WHERE = ("kafka", "journal")
@@ -96,3 +97,27 @@ class CollectMetrics:
             gauges[C.CAPACITY] = [((), journal.limit_bytes)]
             gauges[C.OLDEST] = [((), journal.oldest or 0.0)]
         return self._store.families(gauges, counts)
+
+
+class EdgeMetrics:
+    """The metrics of `ingestd collect`: those of the collector, and those of its process."""
+
+    def __init__(self) -> None:
+        self.collect = CollectMetrics()
+        self.process = ProcessMetrics([*COLLECTOR_REASONS, *EDGE_REASONS])
+        self._snapshot: Callable[[], EdgeStatus] | None = None
+        self._exposition = Exposition(self._families)
+
+    def bind(self, snapshot: Callable[[], EdgeStatus]) -> None:
+        """Read readiness from this function, once for each scrape."""
+        self._snapshot = snapshot
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The body and content type of a response to a scrape."""
+        return self._exposition.response()
+
+    def _families(self) -> Iterator[Metric]:
+        status = self._snapshot() if self._snapshot is not None else None
+        yield from self.collect.families()
+        active = {reason.code for reason in status.reasons} if status is not None else set()
+        yield from self.process.families(status.started_at if status is not None else None, active)

@@ -14,6 +14,8 @@ COLLECTOR_REASONS: dict[str, str] = {
     "journal_failed": "The journal cannot be written, so senders get 503 and send again. Check its disk. The collector "
     "continues by itself.",
 }
+#: Of the general reasons, those that `ingestd collect` has, too.
+EDGE_REASONS = ("starting", "draining", "loop_lagging")
 
 
 class NotReadyReason(msgspec.Struct, frozen=True):
