@@ -272,7 +272,10 @@ def _hash(content: bytes, draft: Draft, received_at: int) -> str:
 
 def _has_duplicate_keys(raw: bytes, data: dict[str, Any]) -> bool:
     """Whether the decoder took the last of several equal keys. Encoded again, `data` has fewer quotes then."""
-    if b"\\u" not in raw and raw.count(b'"') == ENCODER.encode(data).count(b'"'):  # "\u0022" is a quote, too
+    again = ENCODER.encode(data)
+    if again == raw:  # as JavaScript writes it
+        return False
+    if b"\\u" not in raw and raw.count(b'"') == again.count(b'"'):  # "\u0022" is a quote, too
         return False
     try:
         json.loads(raw, object_pairs_hook=_unique, parse_int=str, parse_float=str)
