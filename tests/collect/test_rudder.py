@@ -57,6 +57,26 @@ async def test_a_track_of_analytics_js_is_an_event_with_its_session() -> None:
     assert result.reply.body == b"OK"
 
 
+@pytest.mark.parametrize(
+    ("event", "platform", "channel"),
+    [
+        ("Order Completed", "web", "web"),
+        ("Order Completed", "mobile", "mobile"),
+        ("Order Completed", "server", None),
+        ("Order Completed", 5, None),
+        ("Email Opened", "server", "email"),
+        ("Email Opened", "web", "email"),
+    ],
+)
+async def test_the_platform_is_a_channel_where_the_type_has_none(
+    event: str, platform: object, channel: str | None
+) -> None:
+    result = await ENDPOINT.collect(request("/v1/track", TRACK | {"event": event, "channel": platform}))
+    (only,) = rows(result.events)
+    assert only.get("channel") == channel
+    assert only["properties"]["channel"] == platform
+
+
 async def test_a_beacon_is_a_batch() -> None:
     batch = {"batch": [TRACK, TRACK | {"messageId": "m2"}], "sentAt": "2026-11-30T20:19:55.000Z"}
     result = await ENDPOINT.collect(request("/beacon/v1/batch", batch, query={"writeKey": "k"}))

@@ -25,7 +25,7 @@ from ingestd.collect.messages import Collected, Incoming, Mapped, Reply, Route
 from ingestd.collect.privacy import truncate
 from ingestd.collect.sdk.bodies import items, members, shared_members, text_of
 from ingestd.collect.sdk.mapping_file import read_mapping_file
-from ingestd.collect.sdk.names import Names, make_names
+from ingestd.collect.sdk.names import Names, channel_of, make_names
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.rejections import Reason
 
@@ -40,7 +40,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "client_id": ("userId", "anonymousId"),
     "page_url": ("context.page.url", "properties.url", "properties.page_url"),
     "session_id": ("context.sessionId", "context.session_id", "context.session.id", "properties.session_id"),
-    "channel": ("channel", "context.channel", "properties.channel"),
+    "channel": ("properties.channel",),
     "device_type": ("context.device.type", "properties.device_type"),
     "campaign_id": ("context.campaign.name", "properties.campaign_id"),
     "event_category": ("properties.event_category",),
@@ -48,6 +48,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "consent": ("properties.consent",),
 }
 EVENT_ID = "messageId"
+PLATFORM = "channel"  # "web", "mobile", "server": not what marketing calls a channel
 TIMES, SENT_TIME = ("timestamp", "originalTimestamp"), "sentAt"
 #: What becomes of each type of message: our event_type. A track's is found by the name of its event.
 TYPES: Mapping[str, str] = {
@@ -163,6 +164,8 @@ def draft_of(message: dict[str, Any], kind: str | None, received_at: int, names:
         event_type = names.event_type(name) if type(name) is str and 0 < len(name) <= 256 else "track"
     else:
         event_type = names.event_types.get(kind) or TYPES.get(kind, kind)
+    if "channel" not in columns and (channel := channel_of(message.get(PLATFORM), event_type)):
+        columns["channel"] = channel
     message.pop("writeKey", None)
     event_id = message.pop(EVENT_ID, None)
 
