@@ -25,6 +25,7 @@ ID_MAX = 256  # characters, as in the model: of event_id, client_id and event_ty
 TEXT_MAX = 256
 URL_MAX = 8192
 DUPLICATE_KEY = "duplicate_key"  # the fault that validation does not know
+DEFECT = "defect"  # the fault where the mapping itself failed: never expected
 #: The client_id of all clients that want no identifiers kept. A hash of the client, be it salted and changed each day,
 #: would still tell what one person did that day, which is what the client objects to; it would need a secret that all
 #: processes share and forget in time; and the event sent twice around midnight would become two rows. A constant keeps
@@ -77,6 +78,8 @@ def collect(raw: bytes, client: Client, make: Callable[[], Collected]) -> Collec
         return unmapped(raw, Reason.TOO_DEEP, client)
     except UnicodeEncodeError:  # a text that did not come as JSON
         return unmapped(raw, Reason.LONE_SURROGATE, client)
+    except Exception:  # noqa: BLE001 - a defect of ours: an answer of 500 would lose the event, or repeat it for ever
+        return unmapped(raw, DEFECT, client)
 
 
 def unmapped(raw: bytes, fault: str, client: Client) -> Collected:

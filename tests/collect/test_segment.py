@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingestd.collect.messages import Collected, Incoming
 from ingestd.collect.sdk import SegmentEndpoint
 from ingestd.collect.sdk.bodies import items, members
-from ingestd.collect.sdk.segment import PATHS, ROUTES, find_key
+from ingestd.collect.sdk.segment import FIELDS, PATHS, ROUTES, find_key
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.config.types import Size
 from ingestd.core.errors import ConfigError
@@ -174,6 +174,16 @@ def test_each_path_has_a_route() -> None:
     assert {route.path for route in ROUTES} == {f"/v1/{last}" for last in PATHS} | {"/b"}
 
 
+@pytest.mark.parametrize(("column", "path"), [(column, path) for column, paths in FIELDS.items() for path in paths])
+def test_each_place_of_a_column_is_looked_at(column: str, path: str) -> None:
+    value: Any = {"duration_s": 7, "consent": False}.get(column, "some-value")
+    message: Any = value
+    for step in reversed(path.split(".")):
+        message = {step: message}
+    only = row({"userId": "u", "event": "x"} | message if column != "client_id" else message)
+    assert only[column] == value
+
+
 def test_a_user_id_comes_before_an_anonymous_one_which_is_kept() -> None:
     only = row(PAGE | {"userId": 4711})
     assert only["client_id"] == "4711"
@@ -237,7 +247,6 @@ def test_a_bad_message_is_kept_as_it_was_and_spoils_no_other(bad: bytes, fault: 
     ("body", "fault"),
     [
         (b'{"batch":[{"userId":"u"}', "truncated"),
-        (b'{"batch":[{"userId":"u"},]}', "not_json"),
         (b'{"batch":{"userId":"u"}}', "wrong_type"),
         (b'{"batch":"x"}', "wrong_type"),
         (b'{"batch":[],"batch":[{"userId":"u"}]}', "duplicate_key"),
@@ -250,6 +259,10 @@ def test_a_bad_message_is_kept_as_it_was_and_spoils_no_other(bad: bytes, fault: 
 def test_a_body_that_has_no_messages_is_kept_as_a_whole(body: bytes, fault: str) -> None:
     (only,) = mapped(body)
     assert (only.value, only.fault) in {(body, fault), (body.strip(), fault)}
+
+
+def test_a_comma_too_many_is_forgiven() -> None:
+    assert len(rows(mapped(b'{"batch":[{"userId":"u"},]}'))) == 1
 
 
 def test_an_empty_batch_has_no_events() -> None:
@@ -302,11 +315,11 @@ def test_no_key_is_found_in_a_bad_header(header: str) -> None:
 def test_a_mapping_file_names_events_and_places(tmp_path: Path) -> None:
     file = tmp_path / "web.toml"
     file.write_text(
-        '[events]\n"Call Ended" = "advisor_call"\npage = "landing"\n[fields]\n'
-        'duration_s = ["properties.none", "properties.seconds"]\nclient_id = "traits.customer"\nconsent = "context.ok"\n'
+        '[event_types]\n"Call Ended" = "advisor_call"\npage = "landing"\n[fields]\n'
+        'duration_s = ["properties.no", "properties.s"]\nclient_id = "traits.customer"\nconsent = "$.context.ok"\n'
     )
     call = {
-        "userId": "u", "type": "track", "event": "Call Ended", "properties": {"seconds": 61},
+        "userId": "u", "type": "track", "event": "Call Ended", "properties": {"s": 61},
         "traits": {"customer": "c7"}, "context": {"ok": True},
     }  # fmt: skip
     (only,) = rows(endpoint(file).map(request("/v1/t", call)))
@@ -326,9 +339,9 @@ def test_a_mapping_file_names_events_and_places(tmp_path: Path) -> None:
     [
         ("[fields]\nclient = 'a'\n", "no column"),
         ("[fields]\nchannel = 'a..b'\n", "a..b"),
-        ("[events]\na = ''\n", "1 to 256"),
+        ("[event_types]\na = ''\n", "1 to 256"),
         ("[other]\n", "other"),
-        ("[events", "mapping"),
+        ("[event_types", "mapping"),
     ],
 )
 def test_a_mapping_file_that_cannot_be_used_is_an_error_at_the_start(tmp_path: Path, text: str, message: str) -> None:

@@ -16,6 +16,7 @@ EVENT_TYPES: Mapping[str, str] = {
     "page viewed": "web_visit",
     "viewed page": "web_visit",
     "screen viewed": "web_visit",
+    "screen_view": "web_visit",
     "email opened": "email_open",
     "email link clicked": "email_click",
     "email clicked": "email_click",
@@ -29,7 +30,7 @@ _PATH_MAX = 10  # steps
 class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A source's mapping file: its names of events, and paths of columns in its messages."""
 
-    events: dict[str, str] = {}
+    event_types: dict[str, str] = {}
     fields: dict[str, str | list[str]] = {}
 
 
@@ -76,9 +77,9 @@ def make_names(table: Mapping[str, tuple[str, ...]], added: MappingFile | None =
         if column != "client_id" and column not in COLUMNS:
             known = ", ".join(("client_id", *COLUMNS))
             raise ConfigError(f'[fields] has "{column}", which is no column', hint=f"columns: {known}")
-    for name, kind in added.events.items():
+    for name, kind in added.event_types.items():
         if not (0 < len(kind) <= 256 and name):
-            raise ConfigError(f'[events] "{name[:60]}": an event_type has 1 to 256 characters')
+            raise ConfigError(f'[event_types] "{name[:60]}": an event_type has 1 to 256 characters')
 
     def paths_of(column: str) -> tuple[tuple[str, ...], ...]:
         first = added.fields.get(column, [])
@@ -87,11 +88,11 @@ def make_names(table: Mapping[str, tuple[str, ...]], added: MappingFile | None =
         )
 
     paths = tuple((column, paths_of(column)) for column in COLUMNS)
-    return Names(tuple((column, found) for column, found in paths if found), paths_of("client_id"), added.events)
+    return Names(tuple((column, found) for column, found in paths if found), paths_of("client_id"), added.event_types)
 
 
 def _path(text: str) -> tuple[str, ...]:
-    steps = tuple(text.split("."))
+    steps = tuple(text.removeprefix("$.").split("."))
     if not all(steps) or len(steps) > _PATH_MAX:
         raise ConfigError(
             f'[fields] has "{text[:60]}"', hint='a path is like "properties.campaign" or "context.page.url"'

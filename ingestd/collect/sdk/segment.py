@@ -45,6 +45,8 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "duration_s": ("properties.duration_s",),
     "consent": ("properties.consent",),
 }
+EVENT_ID = "messageId"
+TIMES, SENT_TIME = ("timestamp", "originalTimestamp"), "sentAt"
 #: What becomes of each type of message: our event_type. A track's is found by the name of its event.
 TYPES: Mapping[str, str] = {
     "page": "web_visit", "screen": "web_visit", "identify": "identify", "group": "group", "alias": "alias",
@@ -155,11 +157,11 @@ def draft_of(message: dict[str, Any], kind: str | None, received_at: int, names:
     else:
         event_type = names.event_types.get(kind) or TYPES.get(kind, kind)
     message.pop("writeKey", None)
-    event_id = message.pop("messageId", None)
+    event_id = message.pop(EVENT_ID, None)
 
-    timestamp = as_time(message.get("timestamp") or message.get("originalTimestamp"))
+    timestamp = as_time(next(filter(None, map(message.get, TIMES)), None))
     if timestamp is not None:
-        timestamp = corrected(timestamp, as_time(message.get("sentAt")), received_at)
+        timestamp = corrected(timestamp, as_time(message.get(SENT_TIME)), received_at)
 
     own = message.pop("properties", None)
     properties: dict[str, Any] = own if type(own) is dict else {}

@@ -39,6 +39,8 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "duration_s": ("data.duration_s",),
     "consent": ("data.consent",),
 }
+EVENT_ID = "eid"
+TRUE_TIME, DEVICE_TIME, SENT_TIME = "ttm", "dtm", "stm"  # the first is of no client's clock
 #: What becomes of each value of "e": our event_type. None: the name of the event decides.
 TYPES: Mapping[str, str | None] = {
     "pv": "web_visit",
@@ -128,7 +130,7 @@ def draft_of(payload: dict[str, Any], received_at: int, names: Names) -> Draft:
     for step in path or ():
         client_id = client_id[step]
     if path is not None and len(path) == 1:
-        del payload[path[0]]
+        payload.pop(path[0], None)
     if type(kind) is not str or not kind:
         raise UnmappableError(Reason.MISSING_FIELD if kind is None else Reason.WRONG_TYPE)
     if name is not None:
@@ -139,12 +141,12 @@ def draft_of(payload: dict[str, Any], received_at: int, names: Names) -> Draft:
         columns.setdefault("channel", channel)
     if "campaign_id" not in columns and (campaign := _campaign(columns.get("page_url"))):
         columns["campaign_id"] = campaign
-    timestamp = as_milliseconds(payload.get("ttm"))  # the true time: no clock of a client
-    if timestamp is None and (timestamp := as_milliseconds(payload.get("dtm"))) is not None:
-        timestamp = corrected(timestamp, as_milliseconds(payload.get("stm")), received_at)
+    timestamp = as_milliseconds(payload.get(TRUE_TIME))
+    if timestamp is None and (timestamp := as_milliseconds(payload.get(DEVICE_TIME))) is not None:
+        timestamp = corrected(timestamp, as_milliseconds(payload.get(SENT_TIME)), received_at)
     return Draft(
         event_type=event_type,
-        event_id=payload.pop("eid", None),
+        event_id=payload.pop(EVENT_ID, None),
         client_id=None if path is None else client_id,
         timestamp=timestamp,
         properties={name: value for name, value in payload.items() if value is not None},
@@ -157,7 +159,7 @@ def _unpack(payload: dict[str, Any]) -> str | None:
     for parameter in ("ue_pr", "ue_px"):
         if parameter in payload:
             outer = _described(payload[parameter], is_base64=parameter == "ue_px")
-            inner = outer.get("data") if outer else None
+            inner: Any = outer.get("data") if outer else None
             schema = inner.get("schema") if type(inner) is dict else None
             match = _SCHEMA.match(schema) if type(schema) is str else None
             if match is None:
@@ -175,7 +177,7 @@ def _unpack_contexts(payload: dict[str, Any]) -> Any:
     for parameter in ("co", "cx"):
         if parameter in payload:
             outer = _described(payload[parameter], is_base64=parameter == "cx")
-            contexts = outer.get("data") if outer else None
+            contexts: Any = outer.get("data") if outer else None
             if type(contexts) is not list:
                 continue
             del payload[parameter]
