@@ -51,7 +51,8 @@ class Recorder:
     def __init__(self, target: str | None = None) -> None:
         self.target = target
         self.status = 200
-        self.answers: dict[str, Any] = {}  # by path
+        self.answers: dict[str, Any] = {}  # JSON, by path
+        self.files: dict[str, Path] = {}  # by path
         self.exchanges: list[Exchange] = []
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -105,7 +106,9 @@ class Recorder:
             kept.popall(name, None)
         return web.Response(status=answer.status, body=body, headers=kept)
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if file := self.files.get(request.path):
+            return web.FileResponse(file)
         headers = {**_CORS, "Access-Control-Allow-Origin": request.headers.get("Origin", "*")}
         if "Origin" in request.headers:
             headers["Access-Control-Allow-Credentials"] = "true"
