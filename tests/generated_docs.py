@@ -13,7 +13,8 @@ from msgspec import inspect as types
 from benchmarks.peers.report import Found
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.rig.results import median
-from ingestd.config.validate import KEYS, Key
+from ingestd.config.keys import Key, find_key, source_key
+from ingestd.config.model import CollectSource
 from ingestd.core import rejections
 from ingestd.ops import metrics, readiness
 from tests.chaos.report import RESULTS, Report, in_words
@@ -42,17 +43,29 @@ def reference() -> tuple[dict[str, str], dict[str, Entry]]:
     """What config/ingestd.toml says of its sections and its keys. Another test compares that file with the code."""
     sections: dict[str, str] = {}
     entries: dict[str, Entry] = {}
-    section = ""
+    section = last = ""
     for line in REFERENCE.read_text().splitlines():
-        if header := re.match(r"\[(\w+)\](?: +# (.*))?", line):
-            section = header[1]
+        if header := re.match(r"(?:# )?\[([\w.]+)\](?: +# (.*))?", line):
+            section = last = header[1]
             sections[section] = header[2] or ""
         elif match := re.match(r"(# )?([a-z]\w*) = (.*?)(?: +# (.*))?$", line):
             name = f"{section}.{match[2]}" if section else match[2]
-            entries[name] = Entry(match[3].strip(), bool(match[1]), match[4] or "")
-        elif more := re.match(r" +# (.*)", line):
+            last = name
+            entries[name] = Entry(match[3].strip(), bool(match[1]) and not has_default(name), match[4] or "")
+        elif (more := re.match(r" +# (.*)", line)) and last == section:
+            sections[section] += f" {more[1]}"
+        elif more:
             entries[name].meaning += f" {more[1]}"
     return sections, entries
+
+
+def has_default(name: str) -> bool:
+    """Whether a key of a source of the collector, all of which are commented out, has a default."""
+    place = source_key(name)
+    return place is not None and any(
+        field.name == place.key and field.default not in {None, msgspec.NODEFAULT}
+        for field in msgspec.structs.fields(CollectSource)
+    )
 
 
 def keys_text() -> str:
@@ -61,7 +74,7 @@ def keys_text() -> str:
     parts = []
     for section in ("", *sections):
         rows = [
-            [f"`{name}`", _default(name, entry), _range(KEYS[name]), entry.meaning]
+            [f"`{name}`", _default(name, entry), _range(_key(name)), entry.meaning]
             for name, entry in entries.items()
             if name.rpartition(".")[0] == section
         ]
@@ -74,7 +87,15 @@ def keys_text() -> str:
 def _default(name: str, entry: Entry) -> str:
     if not entry.is_example:
         return f"`{entry.value}`"
-    return "not set" if KEYS[name].is_secret else f"not set; such as `{entry.value}`"
+    if name.endswith(".kind"):
+        return f"required; such as `{entry.value}`"
+    return "not set" if _key(name).is_secret else f"not set; such as `{entry.value}`"
+
+
+def _key(name: str) -> Key:
+    found = find_key(name)
+    assert found is not None, name
+    return found
 
 
 def _range(key: Key) -> str:
@@ -88,8 +109,8 @@ def _range(key: Key) -> str:
             words = f"{low:,.0f} to {high:,.0f}"
         case types.LiteralType():
             words = ", ".join(f"`{choice}`" for choice in key.choices)
-        case types.VarTupleType(max_length=most):
-            words = f"1 to {most:,} items"
+        case types.VarTupleType(min_length=least, max_length=most):
+            words = f"{least} to {most:,} items"
         case types.CustomType():
             words = f"{key.low} to {key.high}" if key.low else "secret text"
         case _:

@@ -7,8 +7,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from ingestd.config.keys import KEYS
 from ingestd.config.load import Flag
-from ingestd.config.validate import KEYS
 from ingestd.core.errors import ConfigError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -86,6 +86,7 @@ class Route(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...]  # of `CollectSource`
     find_key: FindKey | None = None  # None: the path has the source's name
     cross_origin: bool = False  # web pages of other origins send to it: preflights are answered, origins are checked
+    refused: Reply | None = None  # the answer to requests that are refused, of senders that cannot use a status
 
 
 class UnavailableError(Exception):
