@@ -13,7 +13,12 @@ CALLS: tuple[Call, ...] = (
         "type": "page",
         "anonymousId": ANONYMOUS,
         "name": "Pricing",
-        "properties": {"url": PAGE_URL, "title": "Preise – 価格", "path": "/pricing", "referrer": "https://example.org/"},
+        "properties": {
+            "url": PAGE_URL,
+            "title": "Preise – 価格",
+            "path": "/pricing",
+            "referrer": "https://example.org/",
+        },
     },
     {
         "type": "track",
@@ -21,7 +26,12 @@ CALLS: tuple[Call, ...] = (
         "event": "Order Completed",
         "properties": {"order_id": "o-1", "total": 12.5, "products": [{"sku": "a", "quantity": 2}]},
     },
-    {"type": "track", "userId": USER, "event": "Email Opened", "properties": {"campaign_id": "spring", "email_id": "m-7"}},
+    {
+        "type": "track",
+        "userId": USER,
+        "event": "Email Opened",
+        "properties": {"campaign_id": "spring", "email_id": "m-7"},
+    },
     {"type": "screen", "userId": USER, "name": "Portfolio", "properties": {"tab": "bonds"}},
     {"type": "group", "userId": USER, "groupId": "household-7", "traits": {"members": 3}},
     {"type": "alias", "userId": USER, "previousId": ANONYMOUS},
