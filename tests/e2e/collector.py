@@ -27,6 +27,7 @@ class Sender:
         self.acknowledged: Counter[str] = Counter()  # requests, by what has their events
         self.repeated = 0  # requests that were sent again
         self._url = f"http://{HOST}:{port}/v1/events?key={key}"
+        self._grown = asyncio.Event()
         self._good_events = ((event_id(number), value) for number, _, value in events() if is_good(number))
 
     @asynccontextmanager
@@ -44,7 +45,8 @@ class Sender:
         wanted = len(self.accepted) + more
         async with asyncio.timeout(deadline):
             while len(self.accepted) < wanted:
-                await asyncio.sleep(_AGAIN_S)
+                self._grown.clear()
+                await self._grown.wait()
 
     async def _send(self, session: aiohttp.ClientSession, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -53,6 +55,7 @@ class Sender:
                 self.repeated += 1
                 await asyncio.sleep(_AGAIN_S)
             self.accepted |= batch.keys()
+            self._grown.set()
 
     async def _post(self, session: aiohttp.ClientSession, batch: Iterable[bytes]) -> bool:
         try:
