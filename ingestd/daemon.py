@@ -125,13 +125,7 @@ class Daemon:
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             view = stack.enter_context(self._view())
             stack.push_async_callback(self._deadline.close, self._sink.close)
-            if self._collector is not None:
-                stack.push_async_callback(self._deadline.close, self._collector.close)
-                await self._collector.open()
-            stack.push_async_callback(self._deadline.close, self._source.stop)
-            if self._collector is not None:
-                stack.push_async_callback(self._deadline.close, self._collector.stop)
-                await self._collector.start()
+            await self._start_collector(stack)
             try:
                 async with self._deadline.limit() as limit:
                     await self._serve(executor, view)
@@ -158,6 +152,16 @@ class Daemon:
         elif outcome.was_interrupted:
             log.warning("interrupted before the stream began%s", outcome.why)
         return outcome.exit_code
+
+    async def _start_collector(self, stack: AsyncExitStack) -> None:
+        """Take events from now on: the journal keeps them also while the store is away. Stops the source in between."""
+        if (collector := self._collector) is not None:
+            stack.push_async_callback(self._deadline.close, collector.close)
+            await collector.open()
+        stack.push_async_callback(self._deadline.close, self._source.stop)
+        if collector is not None:
+            stack.push_async_callback(self._deadline.close, collector.stop)
+            await collector.start()
 
     async def _start_health(self, stack: AsyncExitStack) -> None:
         config, demo = self._config, self._demo

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ingestd.config.model import CollectConfig, Config
+from ingestd.config.model import BreakerConfig, CollectConfig, Config, KafkaConfig
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import Model
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_JOURNAL = "./data/journal.sqlite"  # of source = collector
+#: Of the collector's source: everybody could stop the daemon who knows a key, such as that in a web page.
+NO_BREAKER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
 REFUSED_SHARE = 16  # of the journal's bytes, for events that the topic refuses
 MIN_JOURNAL_BYTES = 1 << 20
 
@@ -133,18 +135,19 @@ def make_pipeline(config: Config, dependencies: Dependencies, validator: Validat
     """The flow from the source to the sink."""
     keys, source = make_keys(config), dependencies.source
     commit_tag = keys.commit_tag(dependencies.sink.url)
+    kafka = config.kafka if config.source == "kafka" else KafkaConfig()  # what it says is not about other sources
     policy = ChainPolicy(
         keys,
         commit_tag,
-        config.kafka.skip_lost,
+        kafka.skip_lost,
         replayable=source.capabilities.replayable,
-        fork=config.kafka.on_truncation == "fork",
+        fork=kafka.on_truncation == "fork",
     )
     return Pipeline(
         config.batch,
         dependencies,
         validator,
-        Breaker(config.breaker),
+        Breaker(NO_BREAKER if config.source == "collector" else config.breaker),
         policy,
         revoke_timeout=source.revoke_timeout,
     )
