@@ -276,9 +276,31 @@ def test_an_empty_batch_has_no_events() -> None:
     assert mapped({"batch": []}) == mapped(b" ") == []
 
 
-def test_a_hostile_body_costs_linear_time() -> None:
-    quotes = b'{"a":"' + b'\\"' * 200_000
-    assert mapped(quotes)[0].value == quotes
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":"' + b'\\"' * 200_000,
+        b'{"batch":[' + b"," * 400_000,
+        b'{"batch":[' + b"," * 400_000 + b'"\\ud800"]}',
+        b"{" * 400_000 + b"}" * 400_000,
+        b'{"batch":[' + b"{}," * 100_000 + b"{}]}",
+        b'{"writeKey":' * 40_000,
+    ],
+)
+def test_a_hostile_body_is_kept_as_a_whole(body: bytes) -> None:
+    """In linear time: what is quadratic would not end here."""
+    (only,) = mapped(body)
+    assert only.value == body
+    assert only.fault
+    assert find_key({}, {}, body) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 30_000 + " @", "a%40" * 8_000, "a@" * 15_000, "a@" + "." * 30_000, "@" + "a." * 9000]
+)
+def test_a_hostile_text_of_an_anonymous_client_costs_linear_time(text: str) -> None:
+    (only,) = mapped({"userId": "u", "event": "x", "properties": {"n": 1, "text": text}}, "/v1/t", client=NOBODY)
+    assert rows([only])[0]["properties"]["n"] == 1
 
 
 async def test_an_anonymous_client_leaves_no_identifier() -> None:
