@@ -184,6 +184,26 @@ def test_each_place_of_a_column_is_looked_at(column: str, path: str) -> None:
     assert only[column] == value
 
 
+@pytest.mark.parametrize("column", [column for column, paths in FIELDS.items() if len(paths) > 1])
+def test_the_first_place_that_has_a_value_that_fits_counts(column: str) -> None:
+    first, second = FIELDS[column][:2]
+
+    def sent(value: object) -> dict[str, Any]:
+        message: dict[str, Any] = {"event": "x", "type": "track"}
+        for path, it in ((second, "second"), (first, value)):
+            *steps, last = path.split(".")
+            holder = message
+            for step in steps:
+                holder = holder.setdefault(step, {})
+            holder[last] = it
+        return message if column == "client_id" else {"userId": "u"} | message
+
+    assert row(sent("first"))[column] == "first"
+    assert row(sent(""))[column] == "second"
+    if column != "client_id":
+        assert row(sent({"a": 1}))[column] == "second"
+
+
 def test_a_user_id_comes_before_an_anonymous_one_which_is_kept() -> None:
     only = row(PAGE | {"userId": 4711})
     assert only["client_id"] == "4711"
