@@ -71,7 +71,8 @@ class Journal:
         """`max_bytes` bounds the file together with its write-ahead log."""
         self.path = path
         self.max_bytes = max_bytes
-        self._state: JournalState | None = None  # None: not open
+        self._state: JournalState | None = None  # remains after the end; None before the beginning
+        self._is_open = False
         self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._pending_bytes = 0
         self._error: str | None = None
@@ -82,6 +83,7 @@ class Journal:
         """Open the file, and create it where there is none. It can be opened again after `close`."""
         loop = asyncio.get_running_loop()
         self._requests = SimpleQueue()
+        self._pending_bytes = 0
         self._closing = None
         opened = _Open(loop.create_future())
         worker = _Worker(self._requests, lambda *news: _call_on(loop, self._settle, *news))
@@ -93,10 +95,11 @@ class Journal:
         except asyncio.CancelledError:
             self._requests.put(_Close(loop.create_future()))
             raise
+        self._is_open = True
 
     async def close(self) -> None:
         """Finish what waits and close the file."""
-        if self._state is None:
+        if not self._is_open:
             return
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_future()
@@ -104,8 +107,8 @@ class Journal:
         try:
             await asyncio.shield(self._closing)
         finally:
-            self._state = None
-            self._appended.set()
+            self._is_open = False
+            self._wake()
 
     # -- what is in it
 
@@ -136,6 +139,8 @@ class Journal:
     @property
     def error(self) -> str | None:
         """Why records cannot be appended now, for people, or hardly any; None while they can."""
+        if not self._is_open:
+            return self._closed().message
         state = self._opened
         is_full = state.size_bytes + self._pending_bytes > state.capacity - state.capacity // ROOM_SHARE
         return self._full() if is_full and self._error is None else self._error
@@ -146,8 +151,10 @@ class Journal:
 
     async def wait_for(self, offset: int) -> None:
         """Until there is a record at or after an offset."""
-        while self._opened.next_offset <= offset:
+        while self._is_open and self.next_offset <= offset:
             await self._appended.wait()
+        if not self._is_open:
+            raise self._closed()
 
     # -- what is done with it
 
@@ -156,6 +163,7 @@ class Journal:
 
         ``JournalFullError`` where there is no room for them.
         """
+        self._check_open()
         state = self._opened
         if not records:
             return range(state.next_offset, state.next_offset)
@@ -192,11 +200,14 @@ class Journal:
         return await self._ask(lambda answer: _Call(answer, function))
 
     async def _ask(self, request: Callable[[asyncio.Future[T]], _Request]) -> T:
-        if self._state is None or self._closing is not None:
-            raise self._closed()
+        self._check_open()
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._requests.put(request(answer))
         return await answer
+
+    def _check_open(self) -> None:
+        if not self._is_open or self._closing is not None:
+            raise self._closed()
 
     @property
     def _opened(self) -> JournalState:
@@ -213,7 +224,7 @@ class Journal:
     def _settle(self, answers: Sequence[_Answer], state: JournalState | None, error: str | None) -> None:
         """Give answers to those who wait for them. Called from the thread, on the loop."""
         grown = state is not None and self._state is not None and state.next_offset > self._state.next_offset
-        self._state, self._error = state, error
+        self._state, self._error = state or self._state, error
         for request, result in answers:
             if isinstance(request, _Append):
                 self._pending_bytes -= len(request.records.data)
@@ -224,8 +235,12 @@ class Journal:
             else:
                 request.answer.set_result(result)
         if grown:
-            self._appended.set()
-            self._appended = asyncio.Event()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have those who wait for records look again."""
+        self._appended.set()
+        self._appended = asyncio.Event()
 
 
 class _Worker:
