@@ -196,6 +196,18 @@ async def test_bounds_what_waits_for_a_slow_disk(journal: Journal, monkeypatch: 
     await journal.append([record(b"x" * 2000)])  # larger than the bound, but nothing waits
 
 
+async def test_tells_of_a_disk_that_does_not_answer(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch)
+    append = asyncio.create_task(journal.append([record()]))
+    await gate.wait()
+    assert journal.error is None
+    monkeypatch.setattr(journal_module, "STALL_S", -1.0)
+    assert "has not answered for 0 s" in (journal.error or "")
+    gate.open.set()
+    await append
+    assert journal.error is None
+
+
 # -- reads
 
 

@@ -21,6 +21,7 @@ GROUP_RECORDS = 5_000  # committed together
 PENDING_BYTES = 64 << 20  # of records that wait for the disk
 ROOM_SHARE = 32  # a journal with less room than this part of its capacity is reported as full
 PROBE_S = 1.0  # after a write that failed, without another one
+STALL_S = 5.0  # without an answer of the disk: then an error is reported
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -75,6 +76,7 @@ class Journal:
         self._is_open = False
         self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._pending_bytes = 0
+        self._waiting_since: float | None = None  # for the disk, on the loop's clock
         self._error: str | None = None
         self._appended = asyncio.Event()  # another one after each append
         self._closing: asyncio.Future[None] | None = None
@@ -83,7 +85,7 @@ class Journal:
         """Open the file, and create it where there is none. It can be opened again after `close`."""
         loop = asyncio.get_running_loop()
         self._requests = SimpleQueue()
-        self._pending_bytes = 0
+        self._pending_bytes, self._waiting_since = 0, None
         self._closing = None
         opened = _Open(loop.create_future())
         worker = _Worker(self._requests, lambda *news: _call_on(loop, self._settle, *news))
@@ -141,7 +143,9 @@ class Journal:
         """Why records cannot be appended now, for people, or hardly any; None while they can."""
         if not self._is_open:
             return self._closed().message
-        state = self._opened
+        state, since = self._opened, self._waiting_since
+        if since is not None and (waited := asyncio.get_running_loop().time() - since) > STALL_S:
+            return f"the disk of the journal {self.path} has not answered for {waited:.0f} s"
         is_full = state.size_bytes + self._pending_bytes > state.capacity - state.capacity // ROOM_SHARE
         return self._full() if is_full and self._error is None else self._error
 
@@ -177,6 +181,8 @@ class Journal:
                 f"the disk of the journal {self.path} is too slow: {self._pending_bytes} bytes wait to be written"
             )
         self._pending_bytes += size
+        if self._waiting_since is None:
+            self._waiting_since = asyncio.get_running_loop().time()
         return await self._ask(lambda answer: _Append(answer, encoded))
 
     async def read(self, offset: int, max_records: int, max_bytes: int) -> list[PlainRecord]:
@@ -234,6 +240,7 @@ class Journal:
                 request.answer.set_exception(result)
             else:
                 request.answer.set_result(result)
+        self._waiting_since = asyncio.get_running_loop().time() if self._pending_bytes else None
         if grown:
             self._wake()
 
