@@ -30,6 +30,7 @@ class MemorySender:
         self.refuses = refuses or (lambda _: False)
         self._queue: list[Entry] = []
         self._sent: list[Entry] = []
+        self._submitted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -47,6 +48,7 @@ class MemorySender:
             raise SourceError("too many are unacknowledged")
         sending = Sending(records, 0, lambda _: None)
         self._queue += [Entry(0, sending, at) for at in range(len(records))]
+        self._submitted.set()
         return sending
 
     def set_away(self, *, away: bool) -> None:
@@ -58,7 +60,8 @@ class MemorySender:
             queue = [it for it in self._queue if it.sending.is_open(it.at)]
             self._sent, self._queue = queue[:50], queue[50:]
             if not (batch := self._sent):
-                await asyncio.sleep(_POLL_S)
+                self._submitted.clear()
+                await self._submitted.wait()
                 continue
             await self._travel()
             taken = [entry for entry in batch if not self.refuses(entry.record)]
