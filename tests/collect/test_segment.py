@@ -211,6 +211,13 @@ def test_properties_that_are_no_object_are_kept() -> None:
     assert row(PAGE | {"properties": [1]})["properties"]["properties"] == [1]
 
 
+def test_the_time_of_rudder_node_is_the_messages_and_not_the_batchs() -> None:
+    sent = "2026-11-30T20:20:00.000Z"
+    message = {"userId": "u", "type": "alias", "originalTimestamp": "2026-11-30T20:19:50.000Z", "sentAt": sent}
+    (only,) = rows(mapped({"batch": [message], "timestamp": sent, "sentAt": sent}))
+    assert only["event_timestamp"] == "2026-11-30T20:19:50Z"
+
+
 def test_a_time_that_is_none_is_kept_and_the_request_has_one() -> None:
     only = row(TRACK | {"timestamp": "soon"})
     assert (only["event_timestamp"], only["properties"]["timestamp"]) == ("2026-11-30T20:20:00Z", "soon")
@@ -412,7 +419,8 @@ def test_the_same_message_gets_the_same_id_when_it_is_sent_again() -> None:
     assert first["event_id"] == again["event_id"]
 
 
-def test_a_limit_of_the_configuration_counts() -> None:
+@pytest.mark.parametrize("size", [950, 1100])  # the first is too large only with what the collector adds
+def test_a_message_that_is_too_large_is_kept_as_a_whole(size: int) -> None:
     small = endpoint(max_event=Size(1024))
-    (only,) = small.map(request("/v1/t", {"userId": "u", "a": "x" * 1100}, client=VISITOR))
-    assert only.fault == "too_large"
+    sent = request("/v1/t", {"userId": "u", "a": "x" * size}, client=VISITOR)
+    assert small.map(sent) == [Collected(sent.body, None, "too_large")]

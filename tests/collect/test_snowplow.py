@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.collect.messages import Collected
+from ingestd.collect.pixel import GIF
 from ingestd.collect.sdk import SnowplowEndpoint
-from ingestd.collect.sdk.rudder import GIF
 from ingestd.collect.sdk.snowplow import FIELDS, ROUTES, TP2, TYPES, find_key
 from ingestd.config.model import CollectConfig, CollectSource
 from tests.collect.requests import NOBODY, check_any, request, rows

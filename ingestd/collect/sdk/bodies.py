@@ -22,7 +22,8 @@ def members(body: bytes) -> dict[str, bytes]:
         raw = _RAW_MEMBERS(body)
     except Exception:  # noqa: BLE001 - one broken message is enough: half of an emoji, cut by JavaScript's substr
         return _split_members(body)
-    if _ENCODE(raw).count(b'"') != body.count(b'"'):
+    again = _ENCODE(raw)
+    if again != body and again.count(b'"') != body.count(b'"'):
         raise UnmappableError(DUPLICATE_KEY)
     return {name: bytes(value) for name, value in raw.items()}
 
