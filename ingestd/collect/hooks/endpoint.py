@@ -42,11 +42,6 @@ def refused(refusal: Refusal) -> RefusedError:
     return RefusedError(refusal.status, refusal.reason, refusal.message, refusal.headers)
 
 
-def is_probe(request: Incoming) -> bool:
-    """Whether the request only asks if somebody is there: vendors do it when a webhook is created."""
-    return request.method in ("GET", "HEAD")
-
-
 class WebhookEndpoint:
     """A vendor that posts one JSON object, or an array of them, with a proof that the request alone can verify."""
 
@@ -60,8 +55,6 @@ class WebhookEndpoint:
 
     async def collect(self, request: Incoming) -> Mapped:
         """Verify the request and map its events. Raises `RefusedError`."""
-        if is_probe(request):
-            return Mapped(())
         if refusal := self._verify(request, self._keys.all()):
             raise refused(refusal)
         self.check(request)
