@@ -308,15 +308,16 @@ class _Worker:
             file.write([it.records for it in appends], commits[-1].position if commits else None)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
             self._error = str(error)
+            answers += [(it, error) for it in appends]
             if appends and commits:  # where records have no room, a position may: then rows below it are discarded
-                return [*answers, *((it, error) for it in appends), *self._write(file, commits)]
-            return [*answers, *((it, error) for it in (*appends, *commits))]
+                return answers + self._write(file, commits)
+            return answers + [(it, error) for it in commits]
         if appends or not commits:
             self._error = None
         for it in appends:
             answers.append((it, range(first, first + it.records.count)))
             first += it.records.count
-        return [*answers, *((it, None) for it in commits)]
+        return answers + [(it, None) for it in commits]
 
 
 def _result(function: Callable[[JournalFile], object], file: JournalFile) -> object:
