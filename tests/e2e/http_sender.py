@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from itertools import islice
 
@@ -69,14 +69,25 @@ class Sender:
 
 async def until_ready(daemon: Daemon, deadline: float = DEADLINE) -> None:
     """Wait until a collector is ready: its status is not that of a daemon."""
+    await _until_answers(daemon, {200}, deadline)
+
+
+async def until_answers(daemon: Daemon, deadline: float = DEADLINE) -> None:
+    """Wait until a collector says that it takes requests, whether or not it is ready."""
+    await _until_answers(daemon, {200, 503}, deadline)
+
+
+async def _until_answers(daemon: Daemon, codes: Collection[int], deadline: float) -> None:
     async with asyncio.timeout(deadline):
         while True:
             assert daemon.running, daemon.log_text()
             try:
-                if (await daemon.get("/readyz"))[0] == 200:
-                    return
+                code, body = await daemon.get("/readyz")
             except OSError:  # it does not listen yet
                 pass
+            else:
+                if code in codes and json.loads(body)["phase"] != "starting":
+                    return
             await asyncio.sleep(_AGAIN_S)
 
 
