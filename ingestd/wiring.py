@@ -62,12 +62,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def make_source(config: Config, journal: "Journal | None" = None) -> Source:
-    """The source that ``source`` names. That of the collector reads `journal`."""
-    if config.source == "collector":
-        from ingestd.sources.journal.source import JournalSource  # noqa: PLC0415
-
-        return JournalSource(journal or make_journal(config.collect), config.collect.topic)
+def make_source(config: Config) -> Source:
+    """The source that ``source`` names; not that of the collector, which needs its journal."""
     if config.source == "simulator":
         from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
@@ -91,6 +87,13 @@ def make_journal(collect: CollectConfig) -> "Journal":
     from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
 
     return Journal(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes))
+
+
+def make_journal_source(config: Config, journal: "Journal") -> Source:
+    """The source of the collector: what is in its journal."""
+    from ingestd.sources.journal.source import JournalSource  # noqa: PLC0415
+
+    return JournalSource(journal, config.collect.topic)
 
 
 def make_collector(

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MakeTopic
-from tests.e2e.collector import Sender, event_ids_in, until_ready
 from tests.e2e.daemon import Daemon
+from tests.e2e.http_sender import Sender, event_ids_in, until_ready
 from tests.e2e.ledger import read_directory
 from tests.services.kafka import KafkaAddress, KafkaBroker
 from tests.services.ports import free_port
