@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.collect.messages import Collected, Incoming
+from ingestd.collect.bots import is_bot
+from ingestd.collect.messages import Client, Collected, Incoming
 from ingestd.collect.sdk import SegmentEndpoint
 from ingestd.collect.sdk.bodies import items, members
 from ingestd.collect.sdk.segment import FIELDS, PATHS, ROUTES, find_key
@@ -145,6 +146,34 @@ def test_the_rule_for_addresses_covers_what_servers_tell_of_their_visitors(rule:
     message = TRACK | {"context": {"ip": "2001:db8:1:2::3"}}
     (only,) = rows(endpoint(ip=rule).map(request("/v1/track", message)))
     assert only["properties"].get("context", {}).get("ip") == expected
+
+
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+BROWSER = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Safari/537.36"
+
+
+@pytest.mark.parametrize(
+    ("of_request", "of_message", "expected"),
+    [
+        ("python-requests/2.34.2", None, None),  # a server's SDK
+        ("python-requests/2.34.2", BROWSER, None),
+        ("python-requests/2.34.2", GOOGLEBOT, True),
+        (GOOGLEBOT, None, True),
+        (GOOGLEBOT, GOOGLEBOT, True),
+        (BROWSER, GOOGLEBOT, True),
+        (BROWSER, 5, None),
+    ],
+)
+def test_a_message_is_a_bots_where_the_visitor_is_one(
+    of_request: str, of_message: object, expected: bool | None
+) -> None:
+    message = TRACK | {"context": {"userAgent": of_message}}
+    client = Client(None, of_request, is_bot(of_request), anonymous=False)
+    (flagged,) = rows(ENDPOINT.map(request("/v1/t", message, client=client)))
+    assert flagged["properties"].get("is_bot") is expected
+    client = Client(None, of_request, is_bot=False, anonymous=False)
+    (ignored,) = rows(endpoint(bots="ignore").map(request("/v1/t", message, client=client)))
+    assert "is_bot" not in ignored["properties"]
 
 
 @pytest.mark.parametrize(("message", "event_type"), [

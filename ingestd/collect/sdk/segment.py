@@ -27,6 +27,7 @@ from ingestd.collect.privacy import truncate
 from ingestd.collect.sdk.bodies import items, members, shared_members
 from ingestd.collect.sdk.mapping_file import read_mapping_file
 from ingestd.collect.sdk.names import Names, channel_of, make_names
+from ingestd.collect.sdk.visitors import visitor
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.rejections import Reason
 
@@ -104,6 +105,7 @@ class SegmentEndpoint:
         self._names = make_names(FIELDS, read_mapping_file(name, source.mapping))
         self._max_event = int(config.max_event)
         self._ip_rule = config.ip
+        self._flag_bots = config.bots == "flag"
 
     async def collect(self, request: Incoming) -> Mapped:
         """The events of the request, one for each of its messages. Never raises."""
@@ -138,8 +140,11 @@ class SegmentEndpoint:
 
     def event(self, raw: bytes, message: dict[str, Any], kind: str | None, request: Incoming) -> Collected:
         """The event of a message, which is used up. Raises what `collect` expects."""
+        context = message.get("context")
+        agent = context.get("userAgent") if type(context) is dict else None
+        client = visitor(request.client, agent, flag_bots=self._flag_bots)
         draft = self._draft(message, kind, request.received_at)
-        return limited(make_event(raw, request.received_at, request.client, draft), self._max_event)
+        return limited(make_event(raw, request.received_at, client, draft), self._max_event)
 
     def _draft(self, message: dict[str, Any], kind: str | None, received_at: int) -> Draft:
         if self._ip_rule != "keep":
