@@ -70,7 +70,7 @@ def test_a_source_without_a_kind_is_refused_with_its_line(tmp_path: Path) -> Non
         ("kind = 5", "collect.sources.web.kind = 5 from {}:2 is not accepted"),
         ("kind = 'web'\nrate = 'x'", "collect.sources.web.rate = x from {}:3 is not accepted (give a rate such as"),
         ("kind = 'web'\nrate = 0", "collect.sources.web.rate = 0/min from {}:3 is out of range (give a rate such as"),
-        ("kind = 'web'\norigin = 'x'", "unknown key collect.sources.web.origin from {}:3 (did you mean collect.sources.web.or"),
+        ("kind = 'web'\norigin = 'x'", "unknown key collect.sources.web.origin from {}:3 (did you mean collect."),
         ("kind = 'web'\n[collect.sources.Web]", "collect.sources.Web from {}:3 is not accepted as the name of"),
         ("kind = 'web'\n[collect.sources.'a.b']", "unknown key collect.sources.a.b from {}:3"),
         ("kind = 'web'\n[collect.sources.web.kinds]", "unknown key collect.sources.web.kinds from {}:3"),

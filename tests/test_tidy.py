@@ -31,7 +31,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "uvloop": ("wiring.py",),
     "snowflake": ("snowflake/connection.py",),
     "jwt": ("snowflake/token.py",),
-    "cryptography": ("snowflake/token.py",),
+    "cryptography": ("snowflake/token.py", "collect/hooks/public_keys.py"),
+    "defusedxml": ("collect/hooks/soap.py",),
     "duckdb": ("demo/warehouse/",),
     "sqlglot": ("demo/warehouse/",),
 }

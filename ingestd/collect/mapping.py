@@ -8,7 +8,7 @@ raise `UnmappableError`; `collect` turns that into the sender's bytes with the f
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,7 @@ ID_MAX = 256  # characters, as in the model: of event_id, client_id and event_ty
 TEXT_MAX = 256
 URL_MAX = 8192
 DUPLICATE_KEY = "duplicate_key"  # the fault that validation does not know
+DEFECT = "defect"  # the fault where the mapping itself failed: never expected
 #: The client_id of all clients that want no identifiers kept. A hash of the client, be it salted and changed each day,
 #: would still tell what one person did that day, which is what the client objects to; it would need a secret that all
 #: processes share and forget in time; and the event sent twice around midnight would become two rows. A constant keeps
@@ -77,6 +78,8 @@ def collect(raw: bytes, client: Client, make: Callable[[], Collected]) -> Collec
         return unmapped(raw, Reason.TOO_DEEP, client)
     except UnicodeEncodeError:  # a text that did not come as JSON
         return unmapped(raw, Reason.LONE_SURROGATE, client)
+    except Exception:  # noqa: BLE001 - a defect of ours: an answer of 500 would lose the event, or repeat it for ever
+        return unmapped(raw, DEFECT, client)
 
 
 def unmapped(raw: bytes, fault: str, client: Client) -> Collected:
@@ -116,7 +119,7 @@ def make_event(raw: bytes, received_at: int, client: Client, draft: Draft) -> Co
         event_timestamp=_within_years(draft.timestamp or time_of(received_at)),
         properties=properties,
     )
-    for name, convert in _OPTIONAL:
+    for name, convert in COLUMNS.items():
         value = getattr(draft, name)
         if client.anonymous:
             value = strip(value) if name != "session_id" else None
@@ -136,6 +139,13 @@ def make_event(raw: bytes, received_at: int, client: Client, draft: Draft) -> Co
     if not is_bounded(value, properties):
         check_limits(properties, "$.properties", depth=2)
     return Collected(value, None if client.anonymous else client_id.encode())  # None: no partition gets all of these
+
+
+def limited(event: Collected, max_event: int) -> Collected:
+    """`event`, if it is small enough. Raises `UnmappableError`: all that was sent is kept then, and not the event."""
+    if len(event.value) > max_event:
+        raise UnmappableError(Reason.TOO_LARGE)
+    return event
 
 
 def as_id(value: object) -> str:
@@ -213,11 +223,11 @@ def corrected(timestamp: datetime, sent_at: datetime | None, received_at: int) -
         return timestamp
 
 
-#: The optional columns: of whatever does not fit, the value is kept in ``properties``.
-_OPTIONAL: tuple[tuple[str, Callable[[object], object]], ...] = (
-    ("page_url", as_url), ("session_id", as_text), ("device_type", as_text), ("campaign_id", as_text),
-    ("channel", as_text), ("event_category", as_text), ("duration_s", as_seconds), ("consent", as_bool),
-)  # fmt: skip
+#: The optional columns, and what makes a value fit; of what does not, the value is kept in ``properties``.
+COLUMNS: Mapping[str, Callable[[object], object]] = {
+    "page_url": as_url, "session_id": as_text, "device_type": as_text, "campaign_id": as_text, "channel": as_text,
+    "event_category": as_text, "duration_s": as_seconds, "consent": as_bool,
+}  # fmt: skip
 
 
 def keep(properties: dict[str, Any], name: str, value: Any) -> None:
@@ -262,7 +272,10 @@ def _hash(content: bytes, draft: Draft, received_at: int) -> str:
 
 def _has_duplicate_keys(raw: bytes, data: dict[str, Any]) -> bool:
     """Whether the decoder took the last of several equal keys. Encoded again, `data` has fewer quotes then."""
-    if b"\\u" not in raw and raw.count(b'"') == ENCODER.encode(data).count(b'"'):  # "\u0022" is a quote, too
+    again = ENCODER.encode(data)
+    if again == raw:  # as JavaScript writes it
+        return False
+    if b"\\u" not in raw and raw.count(b'"') == again.count(b'"'):  # "\u0022" is a quote, too
         return False
     try:
         json.loads(raw, object_pairs_hook=_unique, parse_int=str, parse_float=str)

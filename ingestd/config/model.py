@@ -54,8 +54,8 @@ TopicArn = Annotated[
 Origin = Annotated[
     str,
     Meta(
-        pattern=r"^https?://(\*\.)?[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?\Z",
-        description="an origin such as https://www.example.com or https://*.example.com",
+        pattern=r"^(\*|https?://(\*\.)?[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?)\Z",
+        description="an origin such as https://www.example.com, https://*.example.com or *",
     ),
 ]
 Network = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?\Z", description="a network: 10.0.0.0/8")]

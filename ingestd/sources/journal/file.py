@@ -114,6 +114,8 @@ class JournalFile:
         with mapped(path):
             if not path.exists():
                 self._create()
+            if not path.stat().st_size:
+                raise corrupt(path, "it is empty")
             self._db = _connect(path)
             try:
                 self.state = self._take_over(max_bytes - self._wal_limit - self.group_bytes)
