@@ -385,6 +385,29 @@ async def test_a_disk_that_is_nearly_full_takes_positions_but_no_records(
     assert journal.error is None
 
 
+async def test_a_disk_without_any_room_takes_positions_and_discards(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go where the files have their place already."""
+    for _ in range(30):
+        await journal.append([record(b"x" * 10_000)])
+    monkeypatch.setattr(journal_file, "FREE_BYTES", 1 << 60)
+    with pytest.raises(JournalFullError):
+        await journal.append([record()])
+    await journal.read(0, 1, 1)  # after the checkpoint
+    before = sizes(journal.path.parent)
+    for offset in range(1, 31):
+        await journal.commit(Position(offset))
+        await journal.discard(offset)
+    assert sizes(journal.path.parent) == before
+    for offset in range(30, 50):  # and records, once they have freed some
+        assert await journal.append([record(b"x" * 10_000)]) == range(offset, offset + 1)
+    await journal.read(50, 1, 1)
+    assert sizes(journal.path.parent) == before
+    with pytest.raises(JournalFullError):
+        await journal.append([record(b"x" * 100_000)])
+
+
 # -- the file
 
 
