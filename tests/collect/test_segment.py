@@ -184,6 +184,26 @@ def test_each_place_of_a_column_is_looked_at(column: str, path: str) -> None:
     assert only[column] == value
 
 
+@pytest.mark.parametrize("column", [column for column, paths in FIELDS.items() if len(paths) > 1])
+def test_the_first_place_that_has_a_value_that_fits_counts(column: str) -> None:
+    first, second = FIELDS[column][:2]
+
+    def sent(value: object) -> dict[str, Any]:
+        message: dict[str, Any] = {"event": "x", "type": "track"}
+        for path, it in ((second, "second"), (first, value)):
+            *steps, last = path.split(".")
+            holder = message
+            for step in steps:
+                holder = holder.setdefault(step, {})
+            holder[last] = it
+        return message if column == "client_id" else {"userId": "u"} | message
+
+    assert row(sent("first"))[column] == "first"
+    assert row(sent(""))[column] == "second"
+    if column != "client_id":
+        assert row(sent({"a": 1}))[column] == "second"
+
+
 def test_a_user_id_comes_before_an_anonymous_one_which_is_kept() -> None:
     only = row(PAGE | {"userId": 4711})
     assert only["client_id"] == "4711"
@@ -276,9 +296,32 @@ def test_an_empty_batch_has_no_events() -> None:
     assert mapped({"batch": []}) == mapped(b" ") == []
 
 
-def test_a_hostile_body_costs_linear_time() -> None:
-    quotes = b'{"a":"' + b'\\"' * 200_000
-    assert mapped(quotes)[0].value == quotes
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":"' + b'\\"' * 200_000,
+        b'{"a":"' + b'\\"' * 200_000 + b"}",
+        b'{"batch":[' + b"," * 400_000,
+        b'{"batch":[' + b"," * 400_000 + b'"\\ud800"]}',
+        b"{" * 400_000 + b"}" * 400_000,
+        b'{"batch":[' + b"{}," * 100_000 + b"{}]}",
+        b'{"writeKey":' * 40_000,
+    ],
+)
+def test_a_hostile_body_is_kept_as_a_whole(body: bytes) -> None:
+    """In linear time: what is quadratic would not end here."""
+    (only,) = mapped(body)
+    assert only.value == body
+    assert only.fault
+    assert find_key({}, {}, body) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 30_000 + " @", "a%40" * 8_000, "a@" * 15_000, "a@" + "." * 30_000, "@" + "a." * 9000]
+)
+def test_a_hostile_text_of_an_anonymous_client_costs_linear_time(text: str) -> None:
+    (only,) = mapped({"userId": "u", "event": "x", "properties": {"n": 1, "text": text}}, "/v1/t", client=NOBODY)
+    assert rows([only])[0]["properties"]["n"] == 1
 
 
 async def test_an_anonymous_client_leaves_no_identifier() -> None:

@@ -110,6 +110,14 @@ def test_a_self_describing_event_has_the_name_of_its_schema(parameter: str) -> N
     assert parameter not in only["properties"]
 
 
+def test_both_alphabets_of_base64_are_read() -> None:
+    outer = {"schema": UNSTRUCT, "data": LINK_CLICK | {"data": {"text": "???>>>~~~ üüü"}}}
+    text = base64.urlsafe_b64encode(json.dumps(outer, ensure_ascii=False).encode()).decode()
+    assert {"-", "_"} <= set(text)
+    for ue_px in (text, text.replace("-", "+").replace("_", "/")):
+        assert row(e="ue", ue_px=ue_px)["properties"]["data"] == {"text": "???>>>~~~ üüü"}
+
+
 @pytest.mark.parametrize("parameter", ["co", "cx"])
 def test_contexts_are_unpacked_and_an_app_has_its_session_there(parameter: str) -> None:
     outer = {"schema": CONTEXTS, "data": [SESSION]}

@@ -1,6 +1,7 @@
 """Segment's API: its paths, its messages and their mapping to events."""
 
 import binascii
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,7 +24,7 @@ from ingestd.collect.mapping import (
 )
 from ingestd.collect.messages import Collected, Incoming, Mapped, Reply, Route
 from ingestd.collect.privacy import truncate
-from ingestd.collect.sdk.bodies import items, members, shared_members, text_of
+from ingestd.collect.sdk.bodies import items, members, shared_members
 from ingestd.collect.sdk.mapping_file import read_mapping_file
 from ingestd.collect.sdk.names import Names, channel_of, make_names
 from ingestd.config.model import CollectConfig, CollectSource
@@ -59,6 +60,10 @@ TYPES: Mapping[str, str] = {
 _ENVELOPE = ("batch", "writeKey", "timestamp")
 
 
+#: The first key anywhere in a body: whoever knows it may send.
+_KEY_IN_BODY = re.compile(rb'"writeKey"\s*+:\s*+"([!#-\[\]-~]{1,256})"')
+
+
 class _Keyed(msgspec.Struct):
     writeKey: Any = None  # noqa: N815 - the sender's name
 
@@ -74,12 +79,8 @@ def find_key(headers: Mapping[str, str], query: Mapping[str, str], body: bytes) 
         found = _KEYED(body).writeKey
         if type(found) is str and found:
             return found
-    try:
-        parts = members(body)
-        messages = [parts] if "batch" not in parts else [parts, *map(members, items(parts["batch"])[:1])]
-    except (UnmappableError, RecursionError):
-        return None
-    return next((key for it in messages if (key := text_of(it.get("writeKey")))), None)
+    match = _KEY_IN_BODY.search(body)
+    return match[1].decode() if match else None
 
 
 def basic_user(header: str) -> str | None:
@@ -128,8 +129,6 @@ class SegmentEndpoint:
 
     def _one(self, raw: bytes, shared: dict[str, Any], kind: str | None, request: Incoming) -> Collected:
         def make() -> Collected:
-            if len(raw) > self._max_event:
-                raise UnmappableError(Reason.TOO_LARGE)
             message = decode(raw)
             if shared:
                 message = merge(shared, message)
