@@ -55,7 +55,7 @@ class Website:
         """Wait for something that only requests bring about."""
         async with asyncio.timeout(DEADLINE):
             while not condition():
-                await asyncio.sleep(0.05)
+                await self.recorder.wait()
 
     def answered(self) -> set[str]:
         """The ids of the events that were answered 200."""
