@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -37,6 +38,8 @@ PATHS: Mapping[str, str | None] = {
     "identify": "identify", "i": "identify", "screen": "screen", "s": "screen", "group": "group", "g": "group",
     "alias": "alias", "a": "alias",
 }  # fmt: skip
+#: On the CDN of an SDK's settings, which is this host: of web pages, and of mobile apps.
+SETTINGS_PATHS = ("/v1/projects/{writeKey}/settings", "/projects/{writeKey}/settings")
 #: Our column, and where it is in a message, in the order in which the places are tried.
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "client_id": ("userId", "anonymousId"),
@@ -108,7 +111,9 @@ class SegmentEndpoint:
         self._flag_bots = config.bots == "flag"
 
     async def collect(self, request: Incoming) -> Mapped:
-        """The events of the request, one for each of its messages. Never raises."""
+        """The events of the request, one for each of its messages; none of a question for the settings."""
+        if request.path.endswith("/settings"):
+            return Mapped((), Reply(200, settings(request), headers={"Cache-Control": "no-store"}))
         return Mapped(self.map(request), self.reply)
 
     def map(self, request: Incoming) -> list[Collected]:
@@ -198,6 +203,13 @@ def draft_of(message: dict[str, Any], kind: str | None, received_at: int, names:
     )
 
 
+def settings(request: Incoming) -> bytes:
+    """What an SDK needs to start: that it sends here. Without an answer, the Kotlin SDK sends to Segment's own host."""
+    host = urlsplit(request.url).netloc
+    sending = {"apiKey": request.query.get("writeKey", ""), "apiHost": f"{host}/v1"}
+    return msgspec.json.encode({"integrations": {"Segment.io": sending}, "plan": {}, "edgeFunction": {}})
+
+
 def merge(shared: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
     """`message` with what its batch says of all; the message's own members win, also within context and the like."""
     merged = shared | message
@@ -224,4 +236,5 @@ def _limit_ip(message: dict[str, Any], rule: str) -> None:
 ROUTES = (
     *(Route("POST", f"/v1/{last}", ("segment", "rudderstack"), find_key, cross_origin=True) for last in PATHS),
     Route("POST", "/b", ("segment", "rudderstack"), find_key, cross_origin=True),
+    *(Route("GET", path, ("segment",), find_key, cross_origin=True) for path in SETTINGS_PATHS),
 )
