@@ -36,8 +36,8 @@ CANCEL_WAIT_S = 1.0  # for requests that are cancelled at the end of the grace t
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEADERS = {"Server": "ingestd", "X-Content-Type-Options": "nosniff"}  # aiohttp would name its version and Python's
 _JSON_HEADERS = {**_HEADERS, "Content-Type": "application/json"}
-_MALFORMED = b'{"success":false,"reason":"malformed","message":"the request is not HTTP, or too long"}'
-_INTERNAL = b'{"success":false,"reason":"internal","message":"internal error: see the log"}'
+_MALFORMED = b'{"success":false,"code":"malformed","message":"the request is not HTTP, or too long"}'
+_INTERNAL = b'{"success":false,"code":"internal","message":"internal error: see the log"}'
 
 log = logging.getLogger(__name__)
 

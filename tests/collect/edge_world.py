@@ -183,8 +183,8 @@ def vanish(writer: asyncio.StreamWriter) -> None:
 def config(**changes: Any) -> CollectConfig:
     """The configuration of a test, on any free port."""
     sources = {
-        "web": CollectSource(kind="web", rate=Rate(changes.pop("rate", 60_000))),
-        "api": CollectSource(kind="native"),
+        "web": CollectSource(kind="web"),
+        "api": CollectSource(kind="native", rate=Rate(changes.pop("rate", 60_000))),
         "app": CollectSource(kind="segment"),
         "crm": CollectSource(kind="webhook"),
     }

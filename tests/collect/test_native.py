@@ -17,9 +17,13 @@ from tests.collect.edge_world import EVENT, NOW, VALIDATOR, event
 CLIENT = Client("203.0.113.0", "curl/8", is_bot=True, anonymous=False)
 ENDPOINT = NativeEndpoint("api", CollectSource(kind="native"), CollectConfig(), VALIDATOR)
 
+PAGES = NativeEndpoint("web", CollectSource(kind="web"), CollectConfig(), VALIDATOR)
 
-async def collect(body: bytes, query: dict[str, str] | None = None, *, anonymous: bool = False) -> Mapped:
-    return await ENDPOINT.collect(
+
+async def collect(
+    body: bytes, query: dict[str, str] | None = None, *, anonymous: bool = False, endpoint: NativeEndpoint = ENDPOINT
+) -> Mapped:
+    return await endpoint.collect(
         Incoming(
             source="api",
             method="POST",
@@ -121,6 +125,20 @@ async def test_verdicts_are_those_of_the_daemons_validation() -> None:
     ]
     assert answer["events"][2]["path"] == "$.event_timestamp"
     assert mapped.events == (await collect(body)).events
+
+
+async def test_events_of_web_pages_get_what_is_known_of_the_client_and_nobody_can_pretend() -> None:
+    sent = b'{"client_id":"c","x":1.10,"properties":{"ip":"1.2.3.4","n":1e3},"y":[ 1 ]}'
+    (kept,) = (await collect(sent, endpoint=PAGES)).events
+    assert kept.key == b"c"
+    assert kept.value == (
+        b'{"client_id":"c","x":1.10,"properties":{"n":1e3,"_ip":"1.2.3.4","ip":"203.0.113.0",'
+        b'"user_agent":"curl/8","is_bot":true},"y":[ 1 ]}'
+    )
+    for odd in (b'{"client_id":"c","properties":[1]}', b'{"client_id":"c","properties":1}'):
+        assert (await collect(odd, endpoint=PAGES)).events[0].value == odd
+    (kept,) = (await collect(b'{"client_id":"c","properties":null}', endpoint=PAGES, anonymous=True)).events
+    assert msgspec.json.decode(kept.value) == {"client_id": ANONYMOUS, "properties": {"is_bot": True}}
 
 
 async def test_an_anonymous_clients_events_have_no_identifiers() -> None:

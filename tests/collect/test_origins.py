@@ -52,7 +52,7 @@ async def test_a_page_that_is_not_listed_is_refused_by_the_server_itself(content
     async with world() as it:
         headers = {"Origin": "https://evil.example", "Content-Type": content_type}
         status, body, answered = await it.post("/v1/events?key=web", EVENT, headers=headers)
-        assert (status, body["reason"]) == (403, "origin")
+        assert (status, body["code"]) == (403, "origin")
         assert "Access-Control-Allow-Origin" not in answered
         assert not it.delivery.batches
 

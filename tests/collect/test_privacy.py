@@ -55,8 +55,8 @@ def test_without_trusted_proxies_no_header_is_believed() -> None:
 )
 def test_how_much_of_an_address_is_kept(rule: Any, peer: str, expected: str | None) -> None:
     rules = CollectConfig(ip=rule)
-    assert client_of({}, peer, (), rules, anonymous=False).ip == expected
-    assert client_of({}, peer, (), rules, anonymous=True).ip is None
+    assert client_of({}, peer, (), rules, anonymous=False, is_visitor=True).ip == expected
+    assert client_of({}, peer, (), rules, anonymous=True, is_visitor=True).ip is None
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,8 @@ BROWSER = (
 )
 def test_bots(user_agent: str) -> None:
     assert is_bot(user_agent)
+    is_program = user_agent in {"", "curl/8.5.0", "python-requests/2.32.3"}
+    assert is_bot(user_agent, of_visitor=False) is not is_program
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,8 @@ def test_no_bots(user_agent: str) -> None:
     assert not is_bot(user_agent)
 
 
-def test_bots_are_not_flagged_where_they_are_ignored() -> None:
-    assert client_of({"user-agent": "curl/8"}, "", (), CollectConfig(), anonymous=False).is_bot
-    assert not client_of({"user-agent": "curl/8"}, "", (), CollectConfig(bots="ignore"), anonymous=False).is_bot
+@pytest.mark.parametrize("rule", ["flag", "ignore"])
+def test_bots_are_flagged_or_ignored(rule: Any) -> None:
+    rules = CollectConfig(bots=rule)
+    client = client_of({"user-agent": "curl/8"}, "", (), rules, anonymous=False, is_visitor=True)
+    assert client.is_bot is (rule == "flag")

@@ -13,7 +13,7 @@ from ingestd.collect import body, server
 from ingestd.collect.server import MAX_HEADER_BYTES, MAX_LINE_BYTES
 from tests.collect.edge_world import EVENT, World, event, vanish, world
 
-POST = b"POST /v1/events?key=web HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /v1/events?key=api HTTP/1.1\r\nHost: x\r\n"
 
 
 def request(content: bytes = EVENT, headers: bytes = b"") -> bytes:
@@ -73,7 +73,7 @@ async def test_a_body_that_comes_slowly_is_408(hurried: None) -> None:
     async with world() as it:
         assert await send(it, POST + b"Content-Length: 1000\r\n\r\n{") == [408]
         assert it.server.bytes_in_flight == 0
-        assert ("web", 408, "slow_body") in it.observer.requests
+        assert ("api", 408, "slow_body") in it.observer.requests
 
 
 async def test_a_body_that_trickles_is_408_although_each_byte_is_in_time(hurried: None) -> None:
@@ -95,7 +95,7 @@ async def test_a_body_that_trickles_is_408_although_each_byte_is_in_time(hurried
 async def test_a_connection_is_kept_for_many_requests() -> None:
     async with world() as it:
         for number in range(50):
-            assert (await it.post("/v1/events?key=web", event(number)))[0] == 200
+            assert (await it.post("/v1/events?key=api", event(number)))[0] == 200
         assert it.server.connections == 1
         assert it.delivery.values == [event(number) for number in range(50)]
 
@@ -110,7 +110,7 @@ async def test_refused_requests_keep_the_connection() -> None:
 async def test_an_idle_connection_ends(hurried: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "IDLE_S", 0.05)
     async with world() as it:
-        await it.post("/v1/events?key=web", EVENT)
+        await it.post("/v1/events?key=api", EVENT)
         await it.until_no_connection()
 
 
@@ -145,7 +145,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         (b"GET /%ff%00?%ff=%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", [404]),
         (b"GET http://[::1 HTTP/1.1\r\nHost: x\r\n\r\n", [400]),
         (
-            b"POST http://x/v1/events?key=web HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]",
+            b"POST http://x/v1/events?key=api HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]",
             [200],
         ),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", [400]),
@@ -178,7 +178,7 @@ async def test_the_content_decides_how_it_is_compressed(packed: bytes, chunked: 
         headers["Content-Encoding"] = encoding
     async with world() as it:
         content: Any = chunks() if chunked else packed
-        assert (await it.post("/v1/events?key=web", content, headers=headers))[0] == 200
+        assert (await it.post("/v1/events?key=api", content, headers=headers))[0] == 200
         assert it.delivery.values == [EVENT]
 
 
@@ -187,7 +187,7 @@ async def test_a_bomb_is_413_whatever_it_is_called() -> None:
     small = gzip.compress(bytes(300 << 10))
     async with world() as it:
         for content in (bomb, small + small, zlib.compress(bytes(10 << 20)), gzip.compress(b"") * 100 + small):
-            status, answer, _ = await it.post("/v1/events?key=web", content, headers={"Content-Type": "text/plain"})
+            status, answer, _ = await it.post("/v1/events?key=api", content, headers={"Content-Type": "text/plain"})
             assert (status, answer["success"]) == (413, False)
         assert it.server.bytes_in_flight == 0
         assert not it.delivery.batches
@@ -223,24 +223,24 @@ async def test_bodies_beyond_the_memory_of_all_are_503_and_it_is_given_back() ->
     large = b'{"client_id":"c","x":"' + b"x" * 400_000 + b'"}'
     async with world(body_memory=1 << 20) as it:
         it.delivery.open.clear()
-        first = [asyncio.create_task(it.post("/v1/events?key=web", large)) for _ in range(2)]
+        first = [asyncio.create_task(it.post("/v1/events?key=api", large)) for _ in range(2)]
         async with asyncio.timeout(10):
             while it.server.bytes_in_flight < 2 * len(large):  # noqa: ASYNC110 - sockets
                 await asyncio.sleep(0.001)
-        status, answer, headers = await it.post("/v1/events?key=web", large)
-        assert (status, answer["reason"]) == (503, "busy")
+        status, answer, headers = await it.post("/v1/events?key=api", large)
+        assert (status, answer["code"]) == (503, "busy")
         assert int(headers["Retry-After"]) > 0
         assert (await asyncio.wait_for(asyncio.shield(first[0]), 0.01) if first[0].done() else None) is None
         it.delivery.open.set()
         assert [status for status, _, _ in await asyncio.gather(*first)] == [200, 200]
         assert it.server.bytes_in_flight == 0
-        assert (await it.post("/v1/events?key=web", large))[0] == 200
+        assert (await it.post("/v1/events?key=api", large))[0] == 200
 
 
 async def test_idle_connections_make_room_for_new_ones() -> None:
     async with world(max_connections=16) as it:
         idle = [await it.connect() for _ in range(40)]
-        assert (await it.post("/v1/events?key=web", EVENT))[0] == 200
+        assert (await it.post("/v1/events?key=api", EVENT))[0] == 200
         assert it.server.connections <= 16
         for _, writer in idle:
             writer.close()
