@@ -25,6 +25,7 @@ from ingestd.collect.pixel import PICTURE
 from ingestd.collect.sdk.bodies import items, members
 from ingestd.collect.sdk.mapping_file import read_mapping_file
 from ingestd.collect.sdk.names import Names, channel_of, make_names
+from ingestd.collect.sdk.visitors import visitor
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.rejections import Reason
 
@@ -73,6 +74,7 @@ class SnowplowEndpoint:
         """Raises ``ConfigError`` where the mapping file cannot be used."""
         self._names = make_names(FIELDS, read_mapping_file(name, source.mapping))
         self._max_event = int(config.max_event)
+        self._flag_bots = config.bots == "flag"
 
     async def collect(self, request: Incoming) -> Mapped:
         """The events of the request, one for each of its payloads. Never raises."""
@@ -102,8 +104,10 @@ class SnowplowEndpoint:
             client = Client(None, client.user_agent, client.is_bot, client.anonymous)
 
         def make() -> Collected:
-            draft = draft_of(decode(raw), request.received_at, self._names)
-            return limited(make_event(raw, request.received_at, client, draft), self._max_event)
+            payload = decode(raw)
+            sender = visitor(client, payload.get("ua"), flag_bots=self._flag_bots)
+            draft = draft_of(payload, request.received_at, self._names)
+            return limited(make_event(raw, request.received_at, sender, draft), self._max_event)
 
         return collect(raw, client, make)
 
