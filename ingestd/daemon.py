@@ -68,7 +68,8 @@ class Daemon:
         self._validator = Validator(config.events, model)
         self._metrics = Metrics()
         self._journal = wiring.make_journal(config.collect) if config.source == "collector" else None
-        self._source = wiring.make_source(config, self._journal)
+        journal = self._journal
+        self._source = wiring.make_journal_source(config, journal) if journal else wiring.make_source(config)
         self._sink = wiring.make_sink(config)
         self._demo = wiring.make_demo(config, self._source, self._sink)
         if self._demo is not None:
@@ -125,13 +126,7 @@ class Daemon:
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             view = stack.enter_context(self._view())
             stack.push_async_callback(self._deadline.close, self._sink.close)
-            if self._collector is not None:
-                stack.push_async_callback(self._deadline.close, self._collector.close)
-                await self._collector.open()
-            stack.push_async_callback(self._deadline.close, self._source.stop)
-            if self._collector is not None:
-                stack.push_async_callback(self._deadline.close, self._collector.stop)
-                await self._collector.start()
+            await self._start_collector(stack)
             try:
                 async with self._deadline.limit() as limit:
                     await self._serve(executor, view)
@@ -158,6 +153,16 @@ class Daemon:
         elif outcome.was_interrupted:
             log.warning("interrupted before the stream began%s", outcome.why)
         return outcome.exit_code
+
+    async def _start_collector(self, stack: AsyncExitStack) -> None:
+        """Take events from now on: the journal keeps them also while the store is away. Stops the source in between."""
+        if (collector := self._collector) is not None:
+            stack.push_async_callback(self._deadline.close, collector.close)
+            await collector.open()
+        stack.push_async_callback(self._deadline.close, self._source.stop)
+        if collector is not None:
+            stack.push_async_callback(self._deadline.close, collector.stop)
+            await collector.start()
 
     async def _start_health(self, stack: AsyncExitStack) -> None:
         config, demo = self._config, self._demo
@@ -236,7 +241,7 @@ class Daemon:
     async def _verify(self) -> VerifyReport:
         """Verify the sink as `ingestd verify` does; a local sink's bodies are read, too."""
         options = VerifyOptions(read=parse_sink_url(self._sink.url).kind == "file")
-        return await verify(self._settings, options, self._sink, wiring.open_inspector)
+        return await verify(self._settings, options, self._sink, wiring.open_log)
 
     # -- the end
 

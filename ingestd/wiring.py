@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ingestd.config.model import CollectConfig, Config
+from ingestd.config.model import BreakerConfig, CollectConfig, Config, KafkaConfig
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import Model
@@ -33,10 +33,13 @@ if TYPE_CHECKING:
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
+    from ingestd.verify.log_reader import KafkaInspector
 
 T = TypeVar("T")
 
 DEFAULT_JOURNAL = "./data/journal.sqlite"  # of source = collector
+#: Of the collector's source: everybody could stop the daemon who knows a key, such as that in a web page.
+NO_BREAKER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
 REFUSED_SHARE = 16  # of the journal's bytes, for events that the topic refuses
 MIN_JOURNAL_BYTES = 1 << 20
 
@@ -60,12 +63,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def make_source(config: Config, journal: "Journal | None" = None) -> Source:
-    """The source that ``source`` names. That of the collector reads `journal`."""
-    if config.source == "collector":
-        from ingestd.sources.journal.source import JournalSource  # noqa: PLC0415
-
-        return JournalSource(journal or make_journal(config.collect), config.collect.topic)
+def make_source(config: Config) -> Source:
+    """The source that ``source`` names; not that of the collector, which needs its journal."""
     if config.source == "simulator":
         from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
@@ -89,6 +88,13 @@ def make_journal(collect: CollectConfig) -> "Journal":
     from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
 
     return Journal(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes))
+
+
+def make_journal_source(config: Config, journal: "Journal") -> Source:
+    """The source of the collector: what is in its journal."""
+    from ingestd.sources.journal.source import JournalSource  # noqa: PLC0415
+
+    return JournalSource(journal, config.collect.topic)
 
 
 def make_collector(
@@ -133,18 +139,19 @@ def make_pipeline(config: Config, dependencies: Dependencies, validator: Validat
     """The flow from the source to the sink."""
     keys, source = make_keys(config), dependencies.source
     commit_tag = keys.commit_tag(dependencies.sink.url)
+    kafka = config.kafka if config.source == "kafka" else KafkaConfig()  # what it says is not about other sources
     policy = ChainPolicy(
         keys,
         commit_tag,
-        config.kafka.skip_lost,
+        kafka.skip_lost,
         replayable=source.capabilities.replayable,
-        fork=config.kafka.on_truncation == "fork",
+        fork=kafka.on_truncation == "fork",
     )
     return Pipeline(
         config.batch,
         dependencies,
         validator,
-        Breaker(config.breaker),
+        Breaker(NO_BREAKER if config.source == "collector" else config.breaker),
         policy,
         revoke_timeout=source.revoke_timeout,
     )
@@ -225,6 +232,16 @@ def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
     is_live = config.simulator.history is None
     director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_keys(config), director)
+
+
+def open_log(config: Config) -> "AbstractAsyncContextManager[KafkaInspector]":
+    """What `ingestd verify` compares objects with: Kafka, or the journal of a collector that does not run."""
+    if config.source != "collector":
+        return open_inspector(config)
+    from ingestd.sources.journal.inspector import open_journal_inspector  # noqa: PLC0415
+
+    collect = config.collect
+    return open_journal_inspector(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes), collect.topic)
 
 
 def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":

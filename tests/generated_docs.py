@@ -4,7 +4,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec import inspect as types
 from benchmarks.peers.report import Found
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.rig.results import median
+from ingestd.collect.sdk import names, segment, snowplow
 from ingestd.config.keys import Key, find_key, source_key
 from ingestd.config.model import CollectSource
 from ingestd.core import rejections
@@ -138,6 +139,49 @@ def metrics_table() -> str:
     return table(["Metric", "Type", "Labels", "Meaning"], rows)
 
 
+def segment_fields_table() -> str:
+    first = [
+        ["event_id", _places([segment.EVENT_ID])],
+        ["event_timestamp", f"{_places(segment.TIMES)}, corrected by `{segment.SENT_TIME}`"],
+    ]
+    return _fields_table(first, segment.FIELDS)
+
+
+def segment_types_table() -> str:
+    rows = [[f"`{theirs}`", f"`{ours}`"] for theirs, ours in segment.TYPES.items()]
+    return table(["Message", "event_type"], [["`track`", "The name of its event"], *rows])
+
+
+def event_types_table() -> str:
+    return table(["Event", "event_type"], [[theirs, f"`{ours}`"] for theirs, ours in names.EVENT_TYPES.items()])
+
+
+def snowplow_fields_table() -> str:
+    times = f"`{snowplow.TRUE_TIME}`; else `{snowplow.DEVICE_TIME}`, corrected by `{snowplow.SENT_TIME}`"
+    first = [["event_id", _places([snowplow.EVENT_ID])], ["event_timestamp", times]]
+    return _fields_table(first, snowplow.FIELDS)
+
+
+def snowplow_types_table() -> str:
+    by_name = {"se": "Its action, `se_ac`", "ue": "The name in its schema, such as `link_click`"}
+    rows = [[f"`{e}`", by_name[e] if ours is None else f"`{ours}`"] for e, ours in snowplow.TYPES.items()]
+    return table(["`e`", "event_type"], rows)
+
+
+def channels_table() -> str:
+    rows = [[f"`{platform}`", f"`{channel}`"] for platform, channel in names.CHANNELS.items()]
+    return table([f"`{segment.PLATFORM}` of a message, `{snowplow.PLATFORM}` of a payload", "Our channel"], rows)
+
+
+def _fields_table(first: Sequence[Sequence[str]], fields: Mapping[str, Sequence[str]]) -> str:
+    rows = [[column, _places(paths)] for column, paths in fields.items()]
+    return table(["Column", "First of"], [[f"`{column}`", places] for column, places in [*first, *rows]])
+
+
+def _places(paths: Sequence[str]) -> str:
+    return ", ".join(f"`{path}`" for path in paths)
+
+
 def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
 
@@ -188,6 +232,12 @@ def chaos_report() -> Report:
 #: Document and name of each generated text, and what makes it.
 GENERATED: dict[tuple[Path, str], Callable[[], str]] = {
     (README, "peers"): peers_table,
+    (DOCS / "collect" / "mapping.md", "segment-fields"): segment_fields_table,
+    (DOCS / "collect" / "mapping.md", "segment-types"): segment_types_table,
+    (DOCS / "collect" / "mapping.md", "event-types"): event_types_table,
+    (DOCS / "collect" / "mapping.md", "snowplow-fields"): snowplow_fields_table,
+    (DOCS / "collect" / "mapping.md", "snowplow-types"): snowplow_types_table,
+    (DOCS / "collect" / "mapping.md", "channels"): channels_table,
     (DOCS / "configuration.md", "keys"): keys_text,
     (DOCS / "events.md", "bad-events"): bad_events_table,
     (DOCS / "guarantees.md", "faults"): faults_table,

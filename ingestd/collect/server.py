@@ -266,6 +266,13 @@ class _Connection(web.RequestHandler):
             self.deadline = asyncio.get_running_loop().time() + HEADERS_S
         super().data_received(data)
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends no more: it gets its answer, if there is a request, and the connection ends."""
+        if self._waiter is not None and not self._waiter.done():  # for a request
+            return None
+        self.close()
+        return True
+
     def begin_request(self) -> None:
         self.phase = _Phase.REQUEST
         self.deadline = float("inf")

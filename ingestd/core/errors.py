@@ -39,6 +39,10 @@ class JournalError(SourceError):
     """The journal cannot be used, or did not do what it was asked to: records handed to it may not be safe."""
 
 
+class JournalInUseError(JournalError):
+    """Another process has the journal open."""
+
+
 class JournalFullError(JournalError):
     """Neither the journal's bound nor the disk leaves room. What is in the journal can still be read and discarded."""
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ingestd.collect.mapping import DEFECT
 from ingestd.collect.messages import Client, Collected, Incoming
 from ingestd.config.model import EventsConfig
 from ingestd.core.events import load_model
@@ -51,5 +52,6 @@ def check_any(event: Collected, raw: bytes) -> None:
     if event.fault is None:
         assert not validated([event]).rejected, validated([event]).rejected[0]
     else:
+        assert event.fault != DEFECT
         assert event.value == raw
         assert event.key is None

@@ -68,6 +68,7 @@ def test_numbers_keep_every_digit() -> None:
         (b'{"a":' * 2000 + b"1" + b"}" * 2000, "too_deep"),
         (b'{"a":1,"a":2}', "duplicate_key"),
         (b'{"x":{"a":1,"\\u0061":2}}', "duplicate_key"),
+        (b'{"a":1,"a":2,"b":"\\u0022\\u0022"}', "duplicate_key"),  # as many quotes as without the first
         (b'{"a":"\\u0022","b":"\\"","c":"\\\\"}', None),
         (b'{"a":[{"b":1},{"b":2}]}', None),
     ],
@@ -144,7 +145,7 @@ def test_a_user_agent_that_is_not_utf_8_spoils_no_event() -> None:
 
 
 def test_a_message_without_an_id_gets_the_same_id_each_time() -> None:
-    timed = {"timestamp": time_of(RECEIVED_AT)}
+    timed: dict[str, Any] = {"timestamp": time_of(RECEIVED_AT)}
     first, again, other = (row(raw=raw, **timed)["event_id"] for raw in (b'{"a":1}', b'{"a":1}', b'{"a":2}'))
     assert first == again != other
 
@@ -270,3 +271,10 @@ def test_any_bytes_give_an_event_or_a_fault(raw: bytes, client: Client) -> None:
 def test_any_parts_give_an_event_or_a_fault(properties: dict[str, Any], parts: dict[str, Any], client: Client) -> None:
     collected = event(properties, client, **parts)
     check_any(collected, b"{}" if client is VISITOR else collected.value)
+
+
+def test_a_defect_of_a_mapping_loses_no_event() -> None:
+    def make() -> Collected:
+        raise KeyError("a bug")
+
+    assert collect(b"sent", VISITOR, make) == Collected(b"sent", None, "defect")

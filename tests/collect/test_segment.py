@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingestd.collect.messages import Collected, Incoming
 from ingestd.collect.sdk import SegmentEndpoint
 from ingestd.collect.sdk.bodies import items, members
-from ingestd.collect.sdk.segment import PATHS, ROUTES, find_key
+from ingestd.collect.sdk.segment import FIELDS, PATHS, ROUTES, find_key
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.config.types import Size
 from ingestd.core.errors import ConfigError
@@ -174,6 +174,36 @@ def test_each_path_has_a_route() -> None:
     assert {route.path for route in ROUTES} == {f"/v1/{last}" for last in PATHS} | {"/b"}
 
 
+@pytest.mark.parametrize(("column", "path"), [(column, path) for column, paths in FIELDS.items() for path in paths])
+def test_each_place_of_a_column_is_looked_at(column: str, path: str) -> None:
+    value: Any = {"duration_s": 7, "consent": False}.get(column, "some-value")
+    message: Any = value
+    for step in reversed(path.split(".")):
+        message = {step: message}
+    only = row({"userId": "u", "event": "x"} | message if column != "client_id" else message)
+    assert only[column] == value
+
+
+@pytest.mark.parametrize("column", [column for column, paths in FIELDS.items() if len(paths) > 1])
+def test_the_first_place_that_has_a_value_that_fits_counts(column: str) -> None:
+    first, second = FIELDS[column][:2]
+
+    def sent(value: object) -> dict[str, Any]:
+        message: dict[str, Any] = {"event": "x", "type": "track"}
+        for path, it in ((second, "second"), (first, value)):
+            *steps, last = path.split(".")
+            holder = message
+            for step in steps:
+                holder = holder.setdefault(step, {})
+            holder[last] = it
+        return message if column == "client_id" else {"userId": "u"} | message
+
+    assert row(sent("first"))[column] == "first"
+    assert row(sent(""))[column] == "second"
+    if column != "client_id":
+        assert row(sent({"a": 1}))[column] == "second"
+
+
 def test_a_user_id_comes_before_an_anonymous_one_which_is_kept() -> None:
     only = row(PAGE | {"userId": 4711})
     assert only["client_id"] == "4711"
@@ -199,6 +229,13 @@ def test_members_of_a_message_and_its_properties_do_not_collide() -> None:
 
 def test_properties_that_are_no_object_are_kept() -> None:
     assert row(PAGE | {"properties": [1]})["properties"]["properties"] == [1]
+
+
+def test_the_time_of_rudder_node_is_the_messages_and_not_the_batchs() -> None:
+    sent = "2026-11-30T20:20:00.000Z"
+    message = {"userId": "u", "type": "alias", "originalTimestamp": "2026-11-30T20:19:50.000Z", "sentAt": sent}
+    (only,) = rows(mapped({"batch": [message], "timestamp": sent, "sentAt": sent}))
+    assert only["event_timestamp"] == "2026-11-30T20:19:50Z"
 
 
 def test_a_time_that_is_none_is_kept_and_the_request_has_one() -> None:
@@ -237,7 +274,6 @@ def test_a_bad_message_is_kept_as_it_was_and_spoils_no_other(bad: bytes, fault: 
     ("body", "fault"),
     [
         (b'{"batch":[{"userId":"u"}', "truncated"),
-        (b'{"batch":[{"userId":"u"},]}', "not_json"),
         (b'{"batch":{"userId":"u"}}', "wrong_type"),
         (b'{"batch":"x"}', "wrong_type"),
         (b'{"batch":[],"batch":[{"userId":"u"}]}', "duplicate_key"),
@@ -252,13 +288,40 @@ def test_a_body_that_has_no_messages_is_kept_as_a_whole(body: bytes, fault: str)
     assert (only.value, only.fault) in {(body, fault), (body.strip(), fault)}
 
 
+def test_a_comma_too_many_is_forgiven() -> None:
+    assert len(rows(mapped(b'{"batch":[{"userId":"u"},]}'))) == 1
+
+
 def test_an_empty_batch_has_no_events() -> None:
     assert mapped({"batch": []}) == mapped(b" ") == []
 
 
-def test_a_hostile_body_costs_linear_time() -> None:
-    quotes = b'{"a":"' + b'\\"' * 200_000
-    assert mapped(quotes)[0].value == quotes
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":"' + b'\\"' * 200_000,
+        b'{"a":"' + b'\\"' * 200_000 + b"}",
+        b'{"batch":[' + b"," * 400_000,
+        b'{"batch":[' + b"," * 400_000 + b'"\\ud800"]}',
+        b"{" * 400_000 + b"}" * 400_000,
+        b'{"batch":[' + b"{}," * 100_000 + b"{}]}",
+        b'{"writeKey":' * 40_000,
+    ],
+)
+def test_a_hostile_body_is_kept_as_a_whole(body: bytes) -> None:
+    """In linear time: what is quadratic would not end here."""
+    (only,) = mapped(body)
+    assert only.value == body
+    assert only.fault
+    assert find_key({}, {}, body) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 30_000 + " @", "a%40" * 8_000, "a@" * 15_000, "a@" + "." * 30_000, "@" + "a." * 9000]
+)
+def test_a_hostile_text_of_an_anonymous_client_costs_linear_time(text: str) -> None:
+    (only,) = mapped({"userId": "u", "event": "x", "properties": {"n": 1, "text": text}}, "/v1/t", client=NOBODY)
+    assert rows([only])[0]["properties"]["n"] == 1
 
 
 async def test_an_anonymous_client_leaves_no_identifier() -> None:
@@ -302,11 +365,11 @@ def test_no_key_is_found_in_a_bad_header(header: str) -> None:
 def test_a_mapping_file_names_events_and_places(tmp_path: Path) -> None:
     file = tmp_path / "web.toml"
     file.write_text(
-        '[events]\n"Call Ended" = "advisor_call"\npage = "landing"\n[fields]\n'
-        'duration_s = ["properties.none", "properties.seconds"]\nclient_id = "traits.customer"\nconsent = "context.ok"\n'
+        '[event_types]\n"Call Ended" = "advisor_call"\npage = "landing"\n[fields]\n'
+        'duration_s = ["properties.no", "properties.s"]\nclient_id = "traits.customer"\nconsent = "$.context.ok"\n'
     )
     call = {
-        "userId": "u", "type": "track", "event": "Call Ended", "properties": {"seconds": 61},
+        "userId": "u", "type": "track", "event": "Call Ended", "properties": {"s": 61},
         "traits": {"customer": "c7"}, "context": {"ok": True},
     }  # fmt: skip
     (only,) = rows(endpoint(file).map(request("/v1/t", call)))
@@ -326,9 +389,9 @@ def test_a_mapping_file_names_events_and_places(tmp_path: Path) -> None:
     [
         ("[fields]\nclient = 'a'\n", "no column"),
         ("[fields]\nchannel = 'a..b'\n", "a..b"),
-        ("[events]\na = ''\n", "1 to 256"),
+        ("[event_types]\na = ''\n", "1 to 256"),
         ("[other]\n", "other"),
-        ("[events", "mapping"),
+        ("[event_types", "mapping"),
     ],
 )
 def test_a_mapping_file_that_cannot_be_used_is_an_error_at_the_start(tmp_path: Path, text: str, message: str) -> None:
@@ -399,7 +462,8 @@ def test_the_same_message_gets_the_same_id_when_it_is_sent_again() -> None:
     assert first["event_id"] == again["event_id"]
 
 
-def test_a_limit_of_the_configuration_counts() -> None:
+@pytest.mark.parametrize("size", [950, 1100])  # the first is too large only with what the collector adds
+def test_a_message_that_is_too_large_is_kept_as_a_whole(size: int) -> None:
     small = endpoint(max_event=Size(1024))
-    (only,) = small.map(request("/v1/t", {"userId": "u", "a": "x" * 1100}, client=VISITOR))
-    assert only.fault == "too_large"
+    sent = request("/v1/t", {"userId": "u", "a": "x" * size}, client=VISITOR)
+    assert small.map(sent) == [Collected(sent.body, None, "too_large")]

@@ -11,7 +11,7 @@ from ingestd.collect.limits import TOO_LARGE
 from ingestd.collect.messages import RefusedError, UnavailableError
 from ingestd.collect.pixel import GIF
 from ingestd.collect.request import ENDPOINT_FAILED
-from tests.collect.edge_world import EVENT, NOW, FakeClock, event, world
+from tests.collect.edge_world import EVENT, NOW, FakeClock, event, vanish, world
 
 
 async def test_answers_200_only_after_the_delivery() -> None:
@@ -85,7 +85,7 @@ async def test_a_client_that_goes_away_does_not_stop_the_delivery() -> None:
         _, writer = await it.connect()
         writer.write(b"POST /v1/events?key=web HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(EVENT) + EVENT)
         await it.delivery.entered.wait()
-        writer.transport.abort()
+        vanish(writer)
         await it.until_no_connection()
         it.delivery.open.set()
         await it.delivery.left.wait()

@@ -31,10 +31,8 @@ from ingestd.core.errors import ConfigError
 from ingestd.ops.http_client import HttpAnswer, get
 
 KINDS = ("sendgrid", "mailgun", "ses", "postmark", "mandrill", "hubspot", "salesforce", "webhook")
-ROUTES: tuple[Route, ...] = (
-    *(Route(method, "/hooks/{source}", KINDS) for method in ("POST", "GET", "HEAD")),
-    Route("POST", "/hooks/{source}/{key}", ("salesforce",)),
-)
+#: The server answers GET and HEAD, by which some vendors ask whether somebody is there, without an endpoint.
+ROUTES = (Route("POST", "/hooks/{source}", KINDS),)
 FETCH_TIMEOUT_S = 4.0  # within the time that SNS waits for us
 FETCH_MAX_BYTES = 64 << 10
 

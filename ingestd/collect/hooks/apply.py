@@ -49,15 +49,15 @@ class EventBuilder:
 
     def _found(self, data: dict[str, Any]) -> list[Found]:
         fields = self._mapping.fields
-        if self._vendor is None:
-            taken = {name: _take(data, paths) for name, paths in fields.items() if name != "event_id"}
-            draft = Draft(event_type=None, client_id=None, properties=data)
-            found = [Found(draft=draft)]
-        else:
-            taken = {name: _look(data, paths) for name, paths in fields.items() if name != "event_id"}
+        taken = {name: _look(data, paths) for name, paths in fields.items() if name != "event_id"}
         parts = [find(data, path) for path in fields.get("event_id", ())]
         if self._vendor is not None:
             found = self._vendor(data)
+        else:
+            for name, paths in fields.items():
+                if name != "event_id" or len(paths) == 1:
+                    _remove(data, paths)
+            found = [Found(draft=Draft(event_type=None, client_id=None, properties=data))]
         for one in found:
             self._apply(one, taken, parts)
         return found
@@ -122,12 +122,8 @@ def _look(data: Any, paths: tuple[Path, ...]) -> Any:
     return next((value for path in paths if (value := find(data, path)) is not None), None)
 
 
-def _take(data: Any, paths: tuple[Path, ...]) -> Any:
-    """The value, which is a column then and no property any more."""
-    for path in paths:
-        if (value := find(data, path)) is not None:
-            holder = find(data, path[:-1])
-            if path and type(holder) is dict:
-                holder.pop(path[-1], None)
-            return value
-    return None
+def _remove(data: Any, paths: tuple[Path, ...]) -> None:
+    """Remove what `_look` has found: it is a column then, and no property."""
+    path = next((path for path in paths if find(data, path) is not None), ())
+    if path and type(holder := find(data, path[:-1])) is dict:
+        holder.pop(path[-1], None)

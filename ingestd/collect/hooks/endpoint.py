@@ -19,6 +19,7 @@ from ingestd.collect.hooks.signatures import (
 from ingestd.collect.messages import Incoming, Mapped, RefusedError
 from ingestd.ops.http_client import HttpAnswer
 
+TOO_MANY = "too_many_events"
 EVENTS_MAX = 20_000  # of one request; within 16 MiB there are not more of any vendor's
 
 _RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -42,11 +43,6 @@ def refused(refusal: Refusal) -> RefusedError:
     return RefusedError(refusal.status, refusal.reason, refusal.message, refusal.headers)
 
 
-def is_probe(request: Incoming) -> bool:
-    """Whether the request only asks if somebody is there: vendors do it when a webhook is created."""
-    return request.method in ("GET", "HEAD")
-
-
 class WebhookEndpoint:
     """A vendor that posts one JSON object, or an array of them, with a proof that the request alone can verify."""
 
@@ -60,14 +56,12 @@ class WebhookEndpoint:
 
     async def collect(self, request: Incoming) -> Mapped:
         """Verify the request and map its events. Raises `RefusedError`."""
-        if is_probe(request):
-            return Mapped(())
         if refusal := self._verify(request, self._keys.all()):
             raise refused(refusal)
         self.check(request)
         raws = self.split(request)
         if len(raws) > EVENTS_MAX:
-            raise RefusedError(413, "too_many_events", f"more than {EVENTS_MAX} events in a request")
+            raise RefusedError(413, TOO_MANY, f"more than {EVENTS_MAX} events in a request")
         ids = [request.headers[name] for name in self.id_headers if name in request.headers]
         message_id = ids[0] if ids and len(raws) == 1 else None
         events = [event for raw in raws for event in self._builder.build(request, raw, message_id)]

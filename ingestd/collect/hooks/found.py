@@ -43,6 +43,7 @@ def to_time(value: object, form: str) -> datetime | None:
     """
     if value is None:
         return None
+    time: datetime | None = None
     try:
         if form in _UNITS:
             time = time_of(int(_number(value) * _UNITS[form]))
@@ -50,13 +51,13 @@ def to_time(value: object, form: str) -> datetime | None:
             time = as_time(value)
         elif form == "dotnet":
             match = _DOTNET.fullmatch(value) if type(value) is str else None
-            time = time_of(int(match[1])) if match else None
+            time = time_of(int(match[1])) if match is not None else None
         else:
             time = as_time(datetime.strptime(str(value), form).isoformat())  # noqa: DTZ007 - as_time takes it as UTC
     except OverflowError:
         raise UnmappableError(Reason.TIMESTAMP_OUT_OF_RANGE) from None
     except ValueError:
-        time = None
+        pass
     if time is None:
         raise UnmappableError(Reason.INVALID_TIMESTAMP)
     return time

@@ -29,7 +29,7 @@ _HEADER = re.compile(r"[a-z0-9-]{1,64}")
 _WEBHOOK_ONLY = ("verify", "events")
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
-Paths = str | list[str]
+_WORD_MAX = 256  # characters
 
 
 class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,9 +51,10 @@ class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verify: Verify | None = None
     events: str | None = None
-    fields: dict[str, Paths] = {}
-    constants: dict[str, str | int | bool] = {}
-    event_types: dict[str, Name] = {}
+    # Values of any type: msgspec's errors do not name the key of a dict. They are checked below.
+    fields: dict[str, Any] = {}
+    constants: dict[str, Any] = {}
+    event_types: dict[str, Any] = {}
     timestamp: Name = "iso"
     duration: Literal["s", "ms", "min"] = "s"
 
@@ -128,16 +129,15 @@ def _checked(file: _File, kind: str) -> HookMapping:
             if (value := getattr(file, key)) is not None:
                 shown = value if isinstance(value, str) else "{…}"
                 raise _BadValueError(key, shown, f"has no effect for kind = {kind}", "remove it, or use kind = webhook")
-    fields = {}
-    for name, paths in file.fields.items():
-        if name not in (*COLUMNS, *PARTS):
-            raise _BadValueError(f"fields.{name}", paths, "is not a field", _nearest(name, (*COLUMNS, *PARTS)))
-        fields[name] = tuple(_path(f"fields.{name}", path) for path in ([paths] if type(paths) is str else paths))
-        if not fields[name]:
-            raise _BadValueError(f"fields.{name}", paths, "has no path", "give a path or a list of paths")
+    fields = {name: _paths(name, paths) for name, paths in file.fields.items()}
     for name, value in file.constants.items():
         if name in ("event_id", "timestamp"):
             raise _BadValueError(f"constants.{name}", value, "cannot be equal in all events", f"use fields.{name}")
+        if type(value) not in (str, int, bool) or len(str(value)) > _WORD_MAX:
+            raise _BadValueError(f"constants.{name}", value, "is not accepted", "give text, an integer, true or false")
+    for name, value in file.event_types.items():
+        if type(value) is not str or not 1 <= len(value) <= _WORD_MAX:
+            raise _BadValueError(f"event_types.{name}", value, "is not an event_type", "give text")
     if file.events is not None and not all(type(step) is str for step in _path("events", file.events)):
         raise _BadValueError("events", file.events, "may have names only", "give a path such as data.items")
     if file.timestamp not in _NAMED_TIMES and "%" not in file.timestamp:
@@ -187,6 +187,16 @@ def _check_complete(file: _File) -> None:
     if not given & {"client_id", "email"}:
         hint = "add client_id, or email, whose hash becomes the client_id, to [fields]"
         raise _BadValueError("fields.client_id", None, "is missing", hint)
+
+
+def _paths(name: str, value: Any) -> tuple[JsonPath, ...]:
+    key, known = f"fields.{name}", (*COLUMNS, *PARTS)
+    if name not in known:
+        raise _BadValueError(key, value, "is not a field", _nearest(name, known))
+    texts = [value] if type(value) is str else value
+    if type(texts) is not list or not texts or not all(type(text) is str for text in texts):
+        raise _BadValueError(key, value, "is not accepted", "give a path or a list of paths, such as person.id")
+    return tuple(_path(key, text) for text in texts)
 
 
 def _path(key: str, text: str) -> JsonPath:

@@ -1,14 +1,16 @@
-"""The endpoint for Salesforce's outbound messages, which are not signed: a key in the path, and the organization."""
+"""The endpoint for Salesforce's outbound messages, which are not signed: a key in the URL, and the organization."""
 
 from ingestd.collect.hooks.apply import EventBuilder
-from ingestd.collect.hooks.endpoint import KeyRing, is_probe, refused
-from ingestd.collect.hooks.signatures import Refusal, verify_path
+from ingestd.collect.hooks.endpoint import KeyRing, refused
+from ingestd.collect.hooks.signatures import Refusal, key_verifier
 from ingestd.collect.hooks.soap import ACKNOWLEDGED, is_same_organization, read_outbound_message
 from ingestd.collect.messages import Incoming, Mapped, RefusedError, Reply
 from ingestd.core.decoding import ENCODER
 
 WRONG_ORGANIZATION = "wrong_organization"
 NOT_XML = "not_xml"
+
+_verify_key = key_verifier(parameter="key")  # Salesforce can send no header: its URL is /hooks/SOURCE?key=KEY
 
 
 class SalesforceEndpoint:
@@ -22,9 +24,7 @@ class SalesforceEndpoint:
 
     async def collect(self, request: Incoming) -> Mapped:
         """Verify the message and map its notifications. Raises `RefusedError`."""
-        if is_probe(request):
-            return Mapped(())
-        if self._keys is not None and (refusal := verify_path(request, self._keys.all())):
+        if self._keys is not None and (refusal := _verify_key(request, self._keys.all())):
             raise refused(refusal)
         try:
             message = read_outbound_message(request.body)

@@ -3,7 +3,7 @@
 import logging
 
 from ingestd.collect.hooks.apply import EventBuilder
-from ingestd.collect.hooks.endpoint import KeyRing, is_probe, refused
+from ingestd.collect.hooks.endpoint import KeyRing, refused
 from ingestd.collect.hooks.signatures import MISSING, Refusal, verify_basic
 from ingestd.collect.hooks.sns import SnsVerifier
 from ingestd.collect.hooks.sns_message import NOTIFICATION, UNSUBSCRIPTION
@@ -25,8 +25,6 @@ class SesEndpoint:
 
     async def collect(self, request: Incoming) -> Mapped:
         """Verify the message and map its event. Raises `RefusedError`."""
-        if is_probe(request):
-            return Mapped(())
         if request.headers.get("x-amz-sns-rawdelivery", "").lower() == "true":
             return self._raw(request)
         message = await self._verifier.verify(request)

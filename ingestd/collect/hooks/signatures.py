@@ -283,15 +283,5 @@ def key_verifier(header: str = "", prefix: str = "", parameter: str = "") -> Ver
     return verify
 
 
-def verify_path(request: Incoming, keys: Sequence[bytes]) -> Refusal | None:
-    """A key at the end of the path, for senders that can neither sign nor log in: /hooks/SOURCE/KEY."""
-    key = request.path.removeprefix("/hooks/").partition("/")[2]
-    if not key:
-        return Refusal(MISSING, "the path has no key: /hooks/SOURCE/KEY")
-    if not is_any(map(_digest, keys), _digest(key.encode(errors="surrogatepass"))):
-        return Refusal(WRONG_KEY, "the key is not one of this source")
-    return None
-
-
 def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()  # equal lengths: a comparison of others tells the length of the key

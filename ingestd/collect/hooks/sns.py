@@ -52,7 +52,9 @@ class SnsVerifier:
             raise refused(Refusal(MISSING, "the body is not a signed message of Amazon SNS"))
         self.check_topic(message.topic_arn)
         sent_at = as_time(message.timestamp)
-        age = check_age(sent_at and int(sent_at.timestamp() * 1000), request.received_at, SNS_WINDOW_MS)
+        age = check_age(
+            None if sent_at is None else int(sent_at.timestamp() * 1000), request.received_at, SNS_WINDOW_MS
+        )
         if age is not None:
             raise refused(age)
         if message.signature_version not in ("1", "2"):

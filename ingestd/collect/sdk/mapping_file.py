@@ -11,7 +11,7 @@ _BYTES_MAX = 1 << 20
 
 
 def read_mapping_file(source: str, path: str | None) -> MappingFile | None:
-    """The mapping file at `path`, TOML with [events] and [fields]; None for None. Raises ``ConfigError``."""
+    """The mapping file at `path`, TOML with [event_types] and [fields]; None for None. Raises ``ConfigError``."""
     if path is None:
         return None
     key = f'collect.sources.{source}.mapping = "{path}"'
@@ -24,4 +24,4 @@ def read_mapping_file(source: str, path: str | None) -> MappingFile | None:
     except OSError as error:
         raise ConfigError(f"{key}: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{key}: {error}", hint="[events] and [fields] are its tables") from error
+        raise ConfigError(f"{key}: {error}", hint="[event_types] and [fields] are its tables") from error

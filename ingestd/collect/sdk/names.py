@@ -10,12 +10,14 @@ import msgspec
 
 from ingestd.collect.mapping import COLUMNS
 from ingestd.core.errors import ConfigError
+from ingestd.core.events import load_model
 
 #: Names of events that mean one of our types, in lower case.
 EVENT_TYPES: Mapping[str, str] = {
     "page viewed": "web_visit",
     "viewed page": "web_visit",
     "screen viewed": "web_visit",
+    "screen_view": "web_visit",
     "email opened": "email_open",
     "email link clicked": "email_click",
     "email clicked": "email_click",
@@ -23,13 +25,20 @@ EVENT_TYPES: Mapping[str, str] = {
     "advisor call completed": "advisor_call",
     "call completed": "advisor_call",
 }
+#: What SDKs call the place where an event happened, as a channel. Servers and televisions are no channel of ours.
+CHANNELS: Mapping[str, str] = {"web": "web", "browser": "web", "mobile": "mobile", "mob": "mobile"}
+
 _PATH_MAX = 10  # steps
+#: Of e-mails and calls the type tells the channel, wherever the program runs that tells of them.
+_OWN_CHANNEL = frozenset(
+    tag for tag, kind in load_model(None).types.items() if kind.default_channel not in (None, "web")
+)
 
 
 class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A source's mapping file: its names of events, and paths of columns in its messages."""
 
-    events: dict[str, str] = {}
+    event_types: dict[str, str] = {}
     fields: dict[str, str | list[str]] = {}
 
 
@@ -69,6 +78,13 @@ class Names(msgspec.Struct, frozen=True):
         return None
 
 
+def channel_of(platform: object, event_type: str) -> str | None:
+    """The channel of an event, by the platform that an SDK names; None where it tells none."""
+    if type(platform) is not str or event_type in _OWN_CHANNEL:
+        return None
+    return CHANNELS.get(platform)
+
+
 def make_names(table: Mapping[str, tuple[str, ...]], added: MappingFile | None = None) -> Names:
     """The names of one SDK. Paths of a mapping file are tried first. Raises ``ConfigError``."""
     added = added or MappingFile()
@@ -76,9 +92,9 @@ def make_names(table: Mapping[str, tuple[str, ...]], added: MappingFile | None =
         if column != "client_id" and column not in COLUMNS:
             known = ", ".join(("client_id", *COLUMNS))
             raise ConfigError(f'[fields] has "{column}", which is no column', hint=f"columns: {known}")
-    for name, kind in added.events.items():
+    for name, kind in added.event_types.items():
         if not (0 < len(kind) <= 256 and name):
-            raise ConfigError(f'[events] "{name[:60]}": an event_type has 1 to 256 characters')
+            raise ConfigError(f'[event_types] "{name[:60]}": an event_type has 1 to 256 characters')
 
     def paths_of(column: str) -> tuple[tuple[str, ...], ...]:
         first = added.fields.get(column, [])
@@ -87,11 +103,11 @@ def make_names(table: Mapping[str, tuple[str, ...]], added: MappingFile | None =
         )
 
     paths = tuple((column, paths_of(column)) for column in COLUMNS)
-    return Names(tuple((column, found) for column, found in paths if found), paths_of("client_id"), added.events)
+    return Names(tuple((column, found) for column, found in paths if found), paths_of("client_id"), added.event_types)
 
 
 def _path(text: str) -> tuple[str, ...]:
-    steps = tuple(text.split("."))
+    steps = tuple(text.removeprefix("$.").split("."))
     if not all(steps) or len(steps) > _PATH_MAX:
         raise ConfigError(
             f'[fields] has "{text[:60]}"', hint='a path is like "properties.campaign" or "context.page.url"'

@@ -1,10 +1,11 @@
 """Segment's API: its paths, its messages and their mapping to events."""
 
 import binascii
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
@@ -17,13 +18,15 @@ from ingestd.collect.mapping import (
     corrected,
     decode,
     keep,
+    limited,
     make_event,
     unmapped,
 )
 from ingestd.collect.messages import Collected, Incoming, Mapped, Reply, Route
-from ingestd.collect.sdk.bodies import items, members, shared_members, text_of
+from ingestd.collect.privacy import truncate
+from ingestd.collect.sdk.bodies import items, members, shared_members
 from ingestd.collect.sdk.mapping_file import read_mapping_file
-from ingestd.collect.sdk.names import Names, make_names
+from ingestd.collect.sdk.names import Names, channel_of, make_names
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.rejections import Reason
 
@@ -38,19 +41,27 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "client_id": ("userId", "anonymousId"),
     "page_url": ("context.page.url", "properties.url", "properties.page_url"),
     "session_id": ("context.sessionId", "context.session_id", "context.session.id", "properties.session_id"),
-    "channel": ("channel", "context.channel", "properties.channel"),
+    "channel": ("properties.channel",),
     "device_type": ("context.device.type", "properties.device_type"),
     "campaign_id": ("context.campaign.name", "properties.campaign_id"),
     "event_category": ("properties.event_category",),
     "duration_s": ("properties.duration_s",),
     "consent": ("properties.consent",),
 }
+EVENT_ID = "messageId"
+PLATFORM = "channel"  # "web", "mobile", "server": not what marketing calls a channel
+TIMES, SENT_TIME = ("timestamp", "originalTimestamp"), "sentAt"
 #: What becomes of each type of message: our event_type. A track's is found by the name of its event.
 TYPES: Mapping[str, str] = {
     "page": "web_visit", "screen": "web_visit", "identify": "identify", "group": "group", "alias": "alias",
 }  # fmt: skip
 
-_ENVELOPE = ("batch", "writeKey")  # what a batch has that its messages do not share
+#: What a batch has that its messages do not share. Its "timestamp" is when it was sent, not when they happened.
+_ENVELOPE = ("batch", "writeKey", "timestamp")
+
+
+#: The first key anywhere in a body: whoever knows it may send.
+_KEY_IN_BODY = re.compile(rb'"writeKey"\s*+:\s*+"([!#-\[\]-~]{1,256})"')
 
 
 class _Keyed(msgspec.Struct):
@@ -68,12 +79,8 @@ def find_key(headers: Mapping[str, str], query: Mapping[str, str], body: bytes) 
         found = _KEYED(body).writeKey
         if type(found) is str and found:
             return found
-    try:
-        parts = members(body)
-        messages = [parts] if "batch" not in parts else [parts, *map(members, items(parts["batch"])[:1])]
-    except (UnmappableError, RecursionError):
-        return None
-    return next((key for it in messages if (key := text_of(it.get("writeKey")))), None)
+    match = _KEY_IN_BODY.search(body)
+    return match[1].decode() if match else None
 
 
 def basic_user(header: str) -> str | None:
@@ -122,17 +129,19 @@ class SegmentEndpoint:
 
     def _one(self, raw: bytes, shared: dict[str, Any], kind: str | None, request: Incoming) -> Collected:
         def make() -> Collected:
-            if len(raw) > self._max_event:
-                raise UnmappableError(Reason.TOO_LARGE)
             message = decode(raw)
             if shared:
                 message = merge(shared, message)
-            return make_event(raw, request.received_at, request.client, self.draft(message, kind, request.received_at))
+            return self.event(raw, message, kind, request)
 
         return collect(raw, request.client, make)
 
-    def draft(self, message: dict[str, Any], kind: str | None, received_at: int) -> Draft:
-        """The event's parts. `message` is used up."""
+    def event(self, raw: bytes, message: dict[str, Any], kind: str | None, request: Incoming) -> Collected:
+        """The event of a message, which is used up. Raises what `collect` expects."""
+        draft = self._draft(message, kind, request.received_at)
+        return limited(make_event(raw, request.received_at, request.client, draft), self._max_event)
+
+    def _draft(self, message: dict[str, Any], kind: str | None, received_at: int) -> Draft:
         if self._ip_rule != "keep":
             _limit_ip(message, self._ip_rule)
         return draft_of(message, kind, received_at, self._names)
@@ -154,12 +163,14 @@ def draft_of(message: dict[str, Any], kind: str | None, received_at: int, names:
         event_type = names.event_type(name) if type(name) is str and 0 < len(name) <= 256 else "track"
     else:
         event_type = names.event_types.get(kind) or TYPES.get(kind, kind)
+    if "channel" not in columns and (channel := channel_of(message.get(PLATFORM), event_type)):
+        columns["channel"] = channel
     message.pop("writeKey", None)
-    event_id = message.pop("messageId", None)
+    event_id = message.pop(EVENT_ID, None)
 
-    timestamp = as_time(message.get("timestamp") or message.get("originalTimestamp"))
+    timestamp = as_time(next(filter(None, map(message.get, TIMES)), None))
     if timestamp is not None:
-        timestamp = corrected(timestamp, as_time(message.get("sentAt")), received_at)
+        timestamp = corrected(timestamp, as_time(message.get(SENT_TIME)), received_at)
 
     own = message.pop("properties", None)
     properties: dict[str, Any] = own if type(own) is dict else {}
@@ -200,11 +211,9 @@ def _limit_ip(message: dict[str, Any], rule: str) -> None:
     sent = context.pop("ip")
     if rule == "truncate" and type(sent) is str:
         try:
-            address = ip_address(sent)
-            network = ip_network((address, 24 if address.version == 4 else 48), strict=False)
+            context["ip"] = str(truncate(ip_address(sent)))
         except ValueError:
             return
-        context["ip"] = str(network.network_address)
 
 
 ROUTES = (

@@ -12,19 +12,19 @@ from ingestd.collect.mapping import (
     Draft,
     UnmappableError,
     as_milliseconds,
-    as_text,
     collect,
     corrected,
     decode,
     keep,
+    limited,
     make_event,
     unmapped,
 )
 from ingestd.collect.messages import Client, Collected, Incoming, Mapped, Reply, Route
-from ingestd.collect.sdk.bodies import items, members, text_of
+from ingestd.collect.pixel import PICTURE
+from ingestd.collect.sdk.bodies import items, members
 from ingestd.collect.sdk.mapping_file import read_mapping_file
-from ingestd.collect.sdk.names import Names, make_names
-from ingestd.collect.sdk.rudder import PICTURE
+from ingestd.collect.sdk.names import Names, channel_of, make_names
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.rejections import Reason
 
@@ -34,11 +34,15 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "client_id": ("uid", "duid", "client_session.userId", "tnuid", "nuid"),
     "page_url": ("url", "data.url"),
     "session_id": ("sid", "client_session.sessionId"),
+    "channel": ("data.channel",),
     "device_type": ("data.device_type",),
     "campaign_id": ("data.campaign_id",),
     "duration_s": ("data.duration_s",),
     "consent": ("data.consent",),
 }
+EVENT_ID = "eid"
+PLATFORM = "p"
+TRUE_TIME, DEVICE_TIME, SENT_TIME = "ttm", "dtm", "stm"  # the first is of no client's clock
 #: What becomes of each value of "e": our event_type. None: the name of the event decides.
 TYPES: Mapping[str, str | None] = {
     "pv": "web_visit",
@@ -48,16 +52,7 @@ TYPES: Mapping[str, str | None] = {
     "tr": "transaction",
     "ti": "transaction_item",
 }
-#: The platform "p", as a channel; others stay in ``properties`` alone.
-CHANNELS: Mapping[str, str] = {
-    "web": "web",
-    "mob": "mobile",
-    "srv": "server",
-    "app": "app",
-    "pc": "desktop",
-    "tv": "tv",
-}
-
+_KEY_IN_BODY = re.compile(rb'"aid"\s*+:\s*+"([!#-\[\]-~]{1,256})"')
 _SCHEMA = re.compile(r"iglu:[^/]{1,256}/([^/]{1,256})/")
 _SESSION = "iglu:com.snowplowanalytics.snowplow/client_session/"
 _ENCODE = msgspec.json.Encoder().encode
@@ -67,11 +62,8 @@ def find_key(_headers: Mapping[str, str], query: Mapping[str, str], body: bytes)
     """The app id, the only thing by which a tracker says whose it is: "aid" in the query or in the first event."""
     if key := query.get("aid"):
         return key
-    try:
-        first = items(members(body)["data"])[0]
-        return text_of(members(first).get("aid"))
-    except (UnmappableError, LookupError, RecursionError):
-        return None
+    match = _KEY_IN_BODY.search(body)
+    return match[1].decode() if match else None
 
 
 class SnowplowEndpoint:
@@ -110,9 +102,8 @@ class SnowplowEndpoint:
             client = Client(None, client.user_agent, client.is_bot, client.anonymous)
 
         def make() -> Collected:
-            if len(raw) > self._max_event:
-                raise UnmappableError(Reason.TOO_LARGE)
-            return make_event(raw, request.received_at, client, draft_of(decode(raw), request.received_at, self._names))
+            draft = draft_of(decode(raw), request.received_at, self._names)
+            return limited(make_event(raw, request.received_at, client, draft), self._max_event)
 
         return collect(raw, client, make)
 
@@ -128,23 +119,23 @@ def draft_of(payload: dict[str, Any], received_at: int, names: Names) -> Draft:
     for step in path or ():
         client_id = client_id[step]
     if path is not None and len(path) == 1:
-        del payload[path[0]]
+        payload.pop(path[0], None)
     if type(kind) is not str or not kind:
         raise UnmappableError(Reason.MISSING_FIELD if kind is None else Reason.WRONG_TYPE)
     if name is not None:
         event_type = names.event_type(name) if type(name) is str and 0 < len(name) <= 256 else kind
     else:
         event_type = names.event_types.get(kind) or TYPES.get(kind) or kind
-    if (channel := CHANNELS.get(as_text(payload.get("p")) or "")) is not None:
-        columns.setdefault("channel", channel)
+    if "channel" not in columns and (channel := channel_of(payload.get(PLATFORM), event_type)):
+        columns["channel"] = channel
     if "campaign_id" not in columns and (campaign := _campaign(columns.get("page_url"))):
         columns["campaign_id"] = campaign
-    timestamp = as_milliseconds(payload.get("ttm"))  # the true time: no clock of a client
-    if timestamp is None and (timestamp := as_milliseconds(payload.get("dtm"))) is not None:
-        timestamp = corrected(timestamp, as_milliseconds(payload.get("stm")), received_at)
+    timestamp = as_milliseconds(payload.get(TRUE_TIME))
+    if timestamp is None and (timestamp := as_milliseconds(payload.get(DEVICE_TIME))) is not None:
+        timestamp = corrected(timestamp, as_milliseconds(payload.get(SENT_TIME)), received_at)
     return Draft(
         event_type=event_type,
-        event_id=payload.pop("eid", None),
+        event_id=payload.pop(EVENT_ID, None),
         client_id=None if path is None else client_id,
         timestamp=timestamp,
         properties={name: value for name, value in payload.items() if value is not None},
@@ -157,7 +148,7 @@ def _unpack(payload: dict[str, Any]) -> str | None:
     for parameter in ("ue_pr", "ue_px"):
         if parameter in payload:
             outer = _described(payload[parameter], is_base64=parameter == "ue_px")
-            inner = outer.get("data") if outer else None
+            inner: Any = outer.get("data") if outer else None
             schema = inner.get("schema") if type(inner) is dict else None
             match = _SCHEMA.match(schema) if type(schema) is str else None
             if match is None:
@@ -175,7 +166,7 @@ def _unpack_contexts(payload: dict[str, Any]) -> Any:
     for parameter in ("co", "cx"):
         if parameter in payload:
             outer = _described(payload[parameter], is_base64=parameter == "cx")
-            contexts = outer.get("data") if outer else None
+            contexts: Any = outer.get("data") if outer else None
             if type(contexts) is not list:
                 continue
             del payload[parameter]
@@ -215,5 +206,5 @@ def _clean(text: str) -> str:
 
 ROUTES = (
     Route("POST", TP2, ("snowplow",), find_key, cross_origin=True),
-    Route("GET", "/i", ("snowplow",), find_key, cross_origin=True),
+    Route("GET", "/i", ("snowplow",), find_key, cross_origin=True, refused=PICTURE),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ingestd.core.errors import JournalError, JournalFullError
+from ingestd.core.errors import JournalError, JournalFullError, JournalInUseError
 
 
 def corrupt(path: Path, what: str) -> JournalError:
@@ -39,7 +39,7 @@ def _from_sqlite(path: Path, error: sqlite3.Error) -> JournalError:
             hint="free some space, or raise collect.journal_bytes: events are refused until then",
         )
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return JournalError(
+        return JournalInUseError(
             f"the journal {path} is in use by another process",
             hint="stop that process, or give each its own collect.journal",
         )
