@@ -28,7 +28,8 @@ def head(sdk: str, url: str) -> str:
     """Loads the SDK as its documents say, and has it send a page view to `url`."""
     load = f"""sdk = new rudderanalytics.RudderAnalytics(); sdk.load("rudder", "{url}", {{configUrl: "{url}"}});"""
     if sdk == "segment":
-        address = f'{{apiKey: "segment", apiHost: "{url.removeprefix("http://")}/v1", protocol: "http"}}'
+        host = url.removeprefix("http://")
+        address = f'{{apiKey: "segment", apiHost: "{host}/v1", protocol: "http"}}'
         settings = f'{{integrations: {{"Segment.io": {address}}}}}'
         load = f"""sdk = AnalyticsNext.AnalyticsBrowser.load({{writeKey: "segment", cdnSettings: {settings}}}, {settings});"""
     return f'<script src="/sdk.js"></script><script>{load} sdk.page()</script>'
