@@ -585,7 +585,7 @@ async def test_close_finishes_what_waits_and_refuses_more(ram: Path) -> None:
     await closing_twice
     assert [await it for it in appends] == [range(n, n + 1) for n in range(5)]
     with pytest.raises(JournalError, match="is closed"):
-        await waiting
+        await asyncio.wait_for(waiting, 60)
     with pytest.raises(JournalError, match="is closed"):
         await journal.read(0, 1, 1)
     await journal.close()

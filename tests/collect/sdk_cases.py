@@ -58,11 +58,11 @@ def sender(name: str, recorder: Recorder) -> Sender:
 async def until_answered(recorder: Recorder, count: int) -> None:
     """Not every SDK can tell that all is sent."""
     async with asyncio.timeout(2 * DEADLINE):
-        while len(answered(recorder)) < count:
+        while len(answered_ids(recorder)) < count:
             await recorder.wait()
 
 
-def answered(recorder: Recorder) -> set[str]:
+def answered_ids(recorder: Recorder) -> set[str]:
     """The ids of the events that were answered 200."""
     return {event_id for it in recorder.posts() if it.status == 200 for event_id in ids(it)}
 
@@ -93,7 +93,7 @@ async def check_deaths(name: str, directory: Path) -> None:
         assert await collector.stop() == 0
     finally:
         collector.kill()
-    check_nothing_lost(recorder, collector.rows())
+    check_nothing_lost(recorder, {row["event_id"] for row in collector.rows()})
     assert not collector.rejected()
 
 
@@ -121,9 +121,8 @@ class Deaths:
         raise ConnectionResetError
 
 
-def check_nothing_lost(recorder: Recorder, rows: list[Row], count: int = COUNT) -> None:
-    """What was answered 200 is in a row; every call got through in the end; and each has one id."""
-    landed = {row["event_id"] for row in rows}
+def check_nothing_lost(recorder: Recorder, landed: set[str], count: int = COUNT) -> None:
+    """What was answered 200 has landed; every call got through in the end; and each has one id."""
     answered = [it for it in recorder.posts() if it.status == 200]
     assert {event_id for it in answered for event_id in ids(it)} <= landed
     assert {number for number, _ in numbers(answered)} == set(range(count))

@@ -14,7 +14,7 @@ import pytest
 from ingestd.core.errors import EXIT_PROBLEMS
 from tests.conftest import MakeTopic
 from tests.e2e.daemon import Daemon
-from tests.e2e.http_sender import Sender, event_ids_in, until_ready
+from tests.e2e.http_sender import BATCH, Sender, event_ids_in, until_ready
 from tests.e2e.ledger import read_directory
 from tests.services.kafka import KafkaAddress, KafkaBroker
 from tests.services.ports import free_port
@@ -177,7 +177,37 @@ async def test_events_are_in_the_topic_when_they_are_answered(
         await sender.until_accepted(1000)
     status = json.loads((await collector.get("/status"))[1])["collector"]
     assert status["accepted"] == status["produced"] == status["safe"] == len(sender.accepted)
-    collector.signal(signal.SIGTERM)
-    assert await collector.ended() == 0
+    await end(collector)
     assert sorted(await event_ids_in(kafka.bootstrap, topic)) == sorted(sender.accepted)
     assert sender.acknowledged.keys() == {"kafka"}
+
+
+async def end(collector: Daemon) -> None:
+    collector.signal(signal.SIGTERM)
+    assert await collector.ended() == 0
+
+
+@pytest.mark.services
+async def test_a_kill_in_front_of_kafka_loses_nothing_that_was_answered_200(
+    tmp_path: Path, kafka: Broker, make_topic: MakeTopic, make_collector: MakeCollector
+) -> None:
+    topic, port = await make_topic(3), free_port()
+    keys = {"collect.port": str(port), "collect.topic": topic, "kafka.bootstrap_servers": kafka.bootstrap}
+    collector = make_collector({**keys, "collect.journal": str(tmp_path / "journal.sqlite")}, "collect")
+    collector.start()
+    await until_ready(collector)
+    sender = Sender(port, "shop")
+    async with sender.sending():
+        for _ in range(2):
+            await sender.until_accepted(500)
+            collector.kill()
+            collector.start()
+            await until_ready(collector)
+        await sender.until_accepted(500)
+    status = json.loads((await collector.get("/status"))[1])["collector"]
+    assert status["accepted"] <= status["safe"]
+    await end(collector)
+    found = await event_ids_in(kafka.bootstrap, topic)
+    assert set(found) >= sender.accepted
+    assert sender.repeated, "the kills came while events were sent"
+    assert len(found) - len(set(found)) <= BATCH * sender.repeated, "only what was sent again is there twice"
