@@ -12,11 +12,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 from ingestd import __version__, wiring
+from ingestd.collect.service import CollectorService
 from ingestd.config.load import Settings
 from ingestd.core.errors import SourceError
 from ingestd.core.events import Model, load_model
@@ -28,6 +29,7 @@ from ingestd.ops import logs
 from ingestd.ops.deadline import Deadline
 from ingestd.ops.gc_tuning import calm_collector
 from ingestd.ops.health import HealthServer
+from ingestd.ops.loop_lag import LoopLag
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.readiness import Status
 from ingestd.ops.stop_signals import STOP_SIGNALS
@@ -46,7 +48,7 @@ from ingestd.verify.run import VerifyOptions, verify
 log = logging.getLogger(__name__)
 
 WATCHDOG_INTERVAL_S = 1.0
-LAG_INTERVAL_S = 0.25  # between two measurements of the event loop's lag
+VIEW_INTERVAL_S = 0.25
 REPORT_INTERVAL_S = 60.0  # between two log lines about progress
 COMPRESSION_THREADS = 1  # enough: the event loop takes five times as long per event
 
@@ -65,7 +67,9 @@ class Daemon:
         model = load_model(config.events.model)
         self._validator = Validator(config.events, model)
         self._metrics = Metrics()
-        self._source = wiring.make_source(config)
+        self._journal = wiring.make_journal(config.collect) if config.source == "collector" else None
+        journal = self._journal
+        self._source = wiring.make_journal_source(config, journal) if journal else wiring.make_source(config)
         self._sink = wiring.make_sink(config)
         self._demo = wiring.make_demo(config, self._source, self._sink)
         if self._demo is not None:
@@ -74,6 +78,9 @@ class Daemon:
         self._notifier = Notifier.from_environment(os.environ)
         self._status = StatusCollector(config, self._source, self._sink.url, self._retrier, self._metrics)
         self._metrics.bind(self._status.take)
+        self._loop_lag = LoopLag(self._notifier, self._metrics.process.loop_lag)
+        self._status.loop_lag = lambda: self._loop_lag.worst
+        self._collector = self._make_collector(model)
         self._subscribers = self._make_subscribers(model)
         if self._demo is not None:
             self._demo.page_state.bind(self._status.take)
@@ -81,7 +88,16 @@ class Daemon:
         self._deadline = Deadline(config.grace)
         self._signals_received = 0
         self._interrupted = False  # by a signal before the stream began
+        self._ending: asyncio.Task[None] | None = None  # of the collector
         self._trouble = ""  # what the store or the source failed with when the end came
+
+    def _make_collector(self, model: Model) -> CollectorService | None:
+        """The HTTP edge in front of the journal; None where the source is another."""
+        if self._journal is None:
+            return None
+        collector = wiring.make_collector(self._config, model, self._metrics.collect, self._journal)
+        self._status.collector = collector.status
+        return collector
 
     def _make_subscribers(self, model: Model) -> list[Subscriber]:
         """Build the subscribers and hand their state to the displays."""
@@ -102,15 +118,15 @@ class Daemon:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._signals())
             for subscriber in self._subscribers:
-                stack.push_async_callback(self._close, subscriber.close)
+                stack.push_async_callback(self._deadline.close, subscriber.close)
                 await subscriber.start()
             if config.health.enabled:
                 await self._start_health(stack)
             executor = ThreadPoolExecutor(COMPRESSION_THREADS, thread_name_prefix="compress")
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
             view = stack.enter_context(self._view())
-            stack.push_async_callback(self._close, self._sink.close)
-            stack.push_async_callback(self._close, self._source.stop)
+            stack.push_async_callback(self._deadline.close, self._sink.close)
+            await self._start_collector(stack)
             try:
                 async with self._deadline.limit() as limit:
                     await self._serve(executor, view)
@@ -138,12 +154,22 @@ class Daemon:
             log.warning("interrupted before the stream began%s", outcome.why)
         return outcome.exit_code
 
+    async def _start_collector(self, stack: AsyncExitStack) -> None:
+        """Take events from now on: the journal keeps them also while the store is away. Stops the source in between."""
+        if (collector := self._collector) is not None:
+            stack.push_async_callback(self._deadline.close, collector.close)
+            await collector.open()
+        stack.push_async_callback(self._deadline.close, self._source.stop)
+        if collector is not None:
+            stack.push_async_callback(self._deadline.close, collector.stop)
+            await collector.start()
+
     async def _start_health(self, stack: AsyncExitStack) -> None:
         config, demo = self._config, self._demo
         routes = demo.routes if demo is not None else []
         health = HealthServer(config.health, self._status.take, self._metrics.exposition, routes)
         port = await health.start(take_next=config.page.controls)
-        stack.push_async_callback(self._close, health.stop)
+        stack.push_async_callback(self._deadline.close, health.stop)
         log.info("health and metrics at http://%s", address(config.health.host, port))
         if demo is not None:
             log.info("live page at http://%s/", address(config.health.host, port))
@@ -171,7 +197,7 @@ class Daemon:
         log.info("ingestd %s: %s to %s", __version__, self._status.source_name, self._sink.url)
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(self._measure_loop_lag(), name="loop lag"),
+                group.create_task(self._loop_lag.run(), name="loop lag"),
                 group.create_task(self._report(view), name="report"),
             ]
             self._notifier.ready()
@@ -215,7 +241,7 @@ class Daemon:
     async def _verify(self) -> VerifyReport:
         """Verify the sink as `ingestd verify` does; a local sink's bodies are read, too."""
         options = VerifyOptions(read=parse_sink_url(self._sink.url).kind == "file")
-        return await verify(self._settings, options, self._sink, wiring.open_inspector)
+        return await verify(self._settings, options, self._sink, wiring.open_log)
 
     # -- the end
 
@@ -250,6 +276,16 @@ class Daemon:
             self._status.phase = "draining"
             self._notifier.stopping()
             self._deadline.begin_grace()
+            if self._collector is None:
+                self._source.finish()
+            else:
+                self._ending = asyncio.get_running_loop().create_task(self._end_collection(self._collector))
+
+    async def _end_collection(self, collector: CollectorService) -> None:
+        """Close the port and answer what is in flight, then end the stream: no event comes after that."""
+        try:
+            await collector.drain(self._config.grace / 2)
+        finally:
             self._source.finish()
 
     def _note_trouble(self) -> None:
@@ -257,35 +293,14 @@ class Daemon:
         status = self._status.take()
         self._trouble = status.sink_error or status.source_error or self._trouble
 
-    async def _close(self, close: Callable[[], Awaitable[None]]) -> None:
-        """Close a part, in what is left of the grace time."""
-        with contextlib.suppress(TimeoutError):
-            async with self._deadline.limit(closing=True):
-                await close()
-
     # -- background tasks
-
-    async def _measure_loop_lag(self) -> None:
-        """Measure how late the loop wakes a sleeper, and feed the service manager's watchdog."""
-        loop = asyncio.get_running_loop()
-        told = loop.time()
-        while True:
-            before = loop.time()
-            await asyncio.sleep(LAG_INTERVAL_S)
-            lag = max(0.0, loop.time() - before - LAG_INTERVAL_S)
-            self._metrics.loop_lag(lag)
-            self._status.loop_lag = max(lag, self._status.loop_lag * 0.9)
-            interval = self._notifier.watchdog_interval
-            if interval is not None and loop.time() - told >= interval:
-                self._notifier.watchdog()
-                told = loop.time()
 
     async def _report(self, view: LiveView | None) -> None:
         """Show progress: a live view on a terminal, else one log line a minute."""
         while True:
             if view is not None:
                 view.update(self._status.take())
-                await asyncio.sleep(LAG_INTERVAL_S)
+                await asyncio.sleep(VIEW_INTERVAL_S)
             else:
                 await asyncio.sleep(REPORT_INTERVAL_S)
                 status = self._status.take()

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ingestd.config.model import Config
+from ingestd.config.model import BreakerConfig, CollectConfig, Config, KafkaConfig
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import Model
@@ -18,6 +18,7 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.ops import loop_errors
+from ingestd.ops.collect_metrics import CollectMetrics
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
@@ -26,12 +27,21 @@ from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
 if TYPE_CHECKING:
+    from ingestd.collect.service import CollectorService
     from ingestd.demo.page.demo import Demo
     from ingestd.demo.warehouse.local_loader import LocalLoader
     from ingestd.snowflake.load_monitor import LoadMonitor
+    from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
+    from ingestd.verify.log_reader import KafkaInspector
 
 T = TypeVar("T")
+
+DEFAULT_JOURNAL = "./data/journal.sqlite"  # of source = collector
+#: Of the collector's source: everybody could stop the daemon who knows a key, such as that in a web page.
+NO_BREAKER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
+REFUSED_SHARE = 16  # of the journal's bytes, for events that the topic refuses
+MIN_JOURNAL_BYTES = 1 << 20
 
 # Reads of the load monitor: as many at once as the sink has connections besides the uploads.
 MONITOR_CONCURRENCY = 2
@@ -54,7 +64,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def make_source(config: Config) -> Source:
-    """The source that ``source`` names."""
+    """The source that ``source`` names; not that of the collector, which needs its journal."""
     if config.source == "simulator":
         from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
@@ -73,6 +83,53 @@ def make_read_only_source(config: Config) -> Source:
     return ReadOnlySource(config.kafka)
 
 
+def make_journal(collect: CollectConfig) -> "Journal":
+    """The journal of the collector, not open yet."""
+    from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
+
+    return Journal(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes))
+
+
+def make_journal_source(config: Config, journal: "Journal") -> Source:
+    """The source of the collector: what is in its journal."""
+    from ingestd.sources.journal.source import JournalSource  # noqa: PLC0415
+
+    return JournalSource(journal, config.collect.topic)
+
+
+def make_collector(
+    config: Config, model: Model, metrics: CollectMetrics, journal: "Journal | None" = None
+) -> "CollectorService":
+    """The collector: it delivers to `journal`, or to Kafka where there is none. ConfigError where a key is missing."""
+    from ingestd.collect.delivery import JournalDelivery, KafkaDelivery, Spool  # noqa: PLC0415
+    from ingestd.collect.endpoints import make_endpoints  # noqa: PLC0415
+    from ingestd.collect.server import CollectServer  # noqa: PLC0415
+    from ingestd.collect.service import CollectorService, CountedDelivery  # noqa: PLC0415
+    from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
+
+    collect, refused, kafka = config.collect, None, None
+    endpoints = make_endpoints(collect, Validator(config.events, model))
+    delivery: JournalDelivery | KafkaDelivery
+    if journal is not None:
+        delivery = JournalDelivery(journal, collect.ack_timeout)
+    else:
+        from ingestd.sources.kafka.sender import KafkaSender  # noqa: PLC0415
+
+        spool = None
+        if collect.journal is not None:
+            journal, path = make_journal(collect), Path(collect.journal)
+            bound = max(MIN_JOURNAL_BYTES, int(collect.journal_bytes) // REFUSED_SHARE)
+            refused = Journal(path.with_name(f"{path.stem}-refused{path.suffix}"), bound)
+            spool = Spool(journal, refused)
+        delivery = kafka = KafkaDelivery(KafkaSender(config.kafka, collect.topic), collect.ack_timeout, spool)
+    counted = CountedDelivery(delivery, metrics)
+    server = CollectServer(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    return CollectorService(
+        server, collect.host, delivery, counted, metrics,
+        ack_timeout=collect.ack_timeout, journal=journal, refused=refused, kafka=kafka,
+    )  # fmt: skip
+
+
 def make_keys(config: Config) -> ObjectKeys:
     """The naming of objects."""
     return ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
@@ -82,18 +139,19 @@ def make_pipeline(config: Config, dependencies: Dependencies, validator: Validat
     """The flow from the source to the sink."""
     keys, source = make_keys(config), dependencies.source
     commit_tag = keys.commit_tag(dependencies.sink.url)
+    kafka = config.kafka if config.source == "kafka" else KafkaConfig()  # what it says is not about other sources
     policy = ChainPolicy(
         keys,
         commit_tag,
-        config.kafka.skip_lost,
+        kafka.skip_lost,
         replayable=source.capabilities.replayable,
-        fork=config.kafka.on_truncation == "fork",
+        fork=kafka.on_truncation == "fork",
     )
     return Pipeline(
         config.batch,
         dependencies,
         validator,
-        Breaker(config.breaker),
+        Breaker(NO_BREAKER if config.source == "collector" else config.breaker),
         policy,
         revoke_timeout=source.revoke_timeout,
     )
@@ -174,6 +232,16 @@ def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
     is_live = config.simulator.history is None
     director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_keys(config), director)
+
+
+def open_log(config: Config) -> "AbstractAsyncContextManager[KafkaInspector]":
+    """What `ingestd verify` compares objects with: Kafka, or the journal of a collector that does not run."""
+    if config.source != "collector":
+        return open_inspector(config)
+    from ingestd.sources.journal.inspector import open_journal_inspector  # noqa: PLC0415
+
+    collect = config.collect
+    return open_journal_inspector(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes), collect.topic)
 
 
 def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":

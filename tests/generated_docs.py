@@ -4,7 +4,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +13,9 @@ from msgspec import inspect as types
 from benchmarks.peers.report import Found
 from benchmarks.peers.systems import SYSTEMS
 from benchmarks.rig.results import median
-from ingestd.config.validate import KEYS, Key
+from ingestd.collect.sdk import names, segment, snowplow
+from ingestd.config.keys import Key, find_key, source_key
+from ingestd.config.model import CollectSource
 from ingestd.core import rejections
 from ingestd.ops import metrics, readiness
 from tests.chaos.report import RESULTS, Report, in_words
@@ -42,17 +44,29 @@ def reference() -> tuple[dict[str, str], dict[str, Entry]]:
     """What config/ingestd.toml says of its sections and its keys. Another test compares that file with the code."""
     sections: dict[str, str] = {}
     entries: dict[str, Entry] = {}
-    section = ""
+    section = last = ""
     for line in REFERENCE.read_text().splitlines():
-        if header := re.match(r"\[(\w+)\](?: +# (.*))?", line):
-            section = header[1]
+        if header := re.match(r"(?:# )?\[([\w.]+)\](?: +# (.*))?", line):
+            section = last = header[1]
             sections[section] = header[2] or ""
         elif match := re.match(r"(# )?([a-z]\w*) = (.*?)(?: +# (.*))?$", line):
             name = f"{section}.{match[2]}" if section else match[2]
-            entries[name] = Entry(match[3].strip(), bool(match[1]), match[4] or "")
-        elif more := re.match(r" +# (.*)", line):
+            last = name
+            entries[name] = Entry(match[3].strip(), bool(match[1]) and not has_default(name), match[4] or "")
+        elif (more := re.match(r" +# (.*)", line)) and last == section:
+            sections[section] += f" {more[1]}"
+        elif more:
             entries[name].meaning += f" {more[1]}"
     return sections, entries
+
+
+def has_default(name: str) -> bool:
+    """Whether a key of a source of the collector, all of which are commented out, has a default."""
+    place = source_key(name)
+    return place is not None and any(
+        field.name == place.key and field.default not in {None, msgspec.NODEFAULT}
+        for field in msgspec.structs.fields(CollectSource)
+    )
 
 
 def keys_text() -> str:
@@ -61,7 +75,7 @@ def keys_text() -> str:
     parts = []
     for section in ("", *sections):
         rows = [
-            [f"`{name}`", _default(name, entry), _range(KEYS[name]), entry.meaning]
+            [f"`{name}`", _default(name, entry), _range(_key(name)), entry.meaning]
             for name, entry in entries.items()
             if name.rpartition(".")[0] == section
         ]
@@ -74,7 +88,15 @@ def keys_text() -> str:
 def _default(name: str, entry: Entry) -> str:
     if not entry.is_example:
         return f"`{entry.value}`"
-    return "not set" if KEYS[name].is_secret else f"not set; such as `{entry.value}`"
+    if name.endswith(".kind"):
+        return f"required; such as `{entry.value}`"
+    return "not set" if _key(name).is_secret else f"not set; such as `{entry.value}`"
+
+
+def _key(name: str) -> Key:
+    found = find_key(name)
+    assert found is not None, name
+    return found
 
 
 def _range(key: Key) -> str:
@@ -88,8 +110,8 @@ def _range(key: Key) -> str:
             words = f"{low:,.0f} to {high:,.0f}"
         case types.LiteralType():
             words = ", ".join(f"`{choice}`" for choice in key.choices)
-        case types.VarTupleType(max_length=most):
-            words = f"1 to {most:,} items"
+        case types.VarTupleType(min_length=least, max_length=most):
+            words = f"{least} to {most:,} items"
         case types.CustomType():
             words = f"{key.low} to {key.high}" if key.low else "secret text"
         case _:
@@ -115,6 +137,49 @@ def metrics_table() -> str:
         for name, kind, labels, text in metrics.table()
     ]
     return table(["Metric", "Type", "Labels", "Meaning"], rows)
+
+
+def segment_fields_table() -> str:
+    first = [
+        ["event_id", _places([segment.EVENT_ID])],
+        ["event_timestamp", f"{_places(segment.TIMES)}, corrected by `{segment.SENT_TIME}`"],
+    ]
+    return _fields_table(first, segment.FIELDS)
+
+
+def segment_types_table() -> str:
+    rows = [[f"`{theirs}`", f"`{ours}`"] for theirs, ours in segment.TYPES.items()]
+    return table(["Message", "event_type"], [["`track`", "The name of its event"], *rows])
+
+
+def event_types_table() -> str:
+    return table(["Event", "event_type"], [[theirs, f"`{ours}`"] for theirs, ours in names.EVENT_TYPES.items()])
+
+
+def snowplow_fields_table() -> str:
+    times = f"`{snowplow.TRUE_TIME}`; else `{snowplow.DEVICE_TIME}`, corrected by `{snowplow.SENT_TIME}`"
+    first = [["event_id", _places([snowplow.EVENT_ID])], ["event_timestamp", times]]
+    return _fields_table(first, snowplow.FIELDS)
+
+
+def snowplow_types_table() -> str:
+    by_name = {"se": "Its action, `se_ac`", "ue": "The name in its schema, such as `link_click`"}
+    rows = [[f"`{e}`", by_name[e] if ours is None else f"`{ours}`"] for e, ours in snowplow.TYPES.items()]
+    return table(["`e`", "event_type"], rows)
+
+
+def channels_table() -> str:
+    rows = [[f"`{platform}`", f"`{channel}`"] for platform, channel in names.CHANNELS.items()]
+    return table([f"`{segment.PLATFORM}` of a message, `{snowplow.PLATFORM}` of a payload", "Our channel"], rows)
+
+
+def _fields_table(first: Sequence[Sequence[str]], fields: Mapping[str, Sequence[str]]) -> str:
+    rows = [[column, _places(paths)] for column, paths in fields.items()]
+    return table(["Column", "First of"], [[f"`{column}`", places] for column, places in [*first, *rows]])
+
+
+def _places(paths: Sequence[str]) -> str:
+    return ", ".join(f"`{path}`" for path in paths)
 
 
 def _sentence(text: str) -> str:
@@ -167,6 +232,12 @@ def chaos_report() -> Report:
 #: Document and name of each generated text, and what makes it.
 GENERATED: dict[tuple[Path, str], Callable[[], str]] = {
     (README, "peers"): peers_table,
+    (DOCS / "collect" / "mapping.md", "segment-fields"): segment_fields_table,
+    (DOCS / "collect" / "mapping.md", "segment-types"): segment_types_table,
+    (DOCS / "collect" / "mapping.md", "event-types"): event_types_table,
+    (DOCS / "collect" / "mapping.md", "snowplow-fields"): snowplow_fields_table,
+    (DOCS / "collect" / "mapping.md", "snowplow-types"): snowplow_types_table,
+    (DOCS / "collect" / "mapping.md", "channels"): channels_table,
     (DOCS / "configuration.md", "keys"): keys_text,
     (DOCS / "events.md", "bad-events"): bad_events_table,
     (DOCS / "guarantees.md", "faults"): faults_table,

@@ -8,10 +8,10 @@ import pytest
 
 from ingestd.cli.main import main
 from ingestd.config.examples import NAMES, example
+from ingestd.config.keys import KEYS, SOURCES, keys_of, source_key, value_of
 from ingestd.config.load import load
-from ingestd.config.model import Config
+from ingestd.config.model import CollectConfig, CollectSource, Config
 from ingestd.config.types import Seconds
-from ingestd.config.validate import KEYS, value_of
 from ingestd.core.errors import ConfigError
 
 FOLDER = Path(__file__).parent.parent / "config"
@@ -24,7 +24,7 @@ def entries(text: str) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     table = ""
     for line in text.splitlines():
-        if header := re.match(r"\[(\w+)\]", line):
+        if header := re.match(r"(?:# )?\[([\w.]+)\]", line):
             table = f"{header[1]}."
         elif entry := re.match(r"(# )?([a-z]\w*) = (.*)", line):
             assert table + entry[2] not in found
@@ -33,7 +33,8 @@ def entries(text: str) -> dict[str, str | None]:
 
 
 def test_the_reference_lists_every_key_in_the_order_of_the_code() -> None:
-    assert list(entries(REFERENCE.read_text())) == list(KEYS)
+    with_one_source = Config(collect=CollectConfig(sources={"web": CollectSource(kind="web")}))
+    assert list(entries(REFERENCE.read_text())) == list(keys_of(with_one_source))
 
 
 def test_the_reference_s_values_are_the_defaults() -> None:
@@ -41,13 +42,23 @@ def test_the_reference_s_values_are_the_defaults() -> None:
     assert settings.config == Config()
     listed = entries(REFERENCE.read_text())
     assert {key for key, origin in settings.origins.items() if origin == "default"} == {
-        key for key, example in listed.items() if example is not None
+        key for key, example in listed.items() if example is not None and source_key(key) is None
     }
+
+
+def test_the_reference_s_source_has_the_defaults_where_there_are_some(tmp_path: Path) -> None:
+    text = REFERENCE.read_text()
+    table = text[text.index(f"# [{SOURCES}.web]") : text.index("[events]")]
+    file = tmp_path / "source.toml"
+    file.write_text(re.sub(r"^# ", "", table, flags=re.MULTILINE).replace("organization_id", "# "))
+    source = load(path=str(file), environ={}).config.collect.sources["web"]
+    example = CollectSource(kind="web", key_file="/run/secrets/web-keys", mapping="/etc/ingestd/web.toml")
+    assert source == example
 
 
 def test_a_commented_key_has_no_default_and_a_valid_example(tmp_path: Path) -> None:
     for key, value in entries(REFERENCE.read_text()).items():
-        if value is None:
+        if value is None or source_key(key) is not None:
             continue
         assert value_of(Config(), key) is None
         table, _, name = key.rpartition(".")
@@ -66,7 +77,7 @@ def test_every_file_loads(file: Path) -> None:
 
 
 def test_the_folder_holds_the_examples_and_nothing_else() -> None:
-    assert {file.name for file in FOLDER.iterdir()} == {f"{name}.toml" for name in NAMES}
+    assert {file.name for file in FOLDER.glob("*.toml")} == {f"{name}.toml" for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.config import secrets as secrets_module
+from ingestd.config.keys import KEYS, MOVED_KEYS, value_of, variable
 from ingestd.config.load import MAX_FILE_BYTES, Flag, Settings, as_json, as_toml, load
 from ingestd.config.model import BatchConfig, Config, KafkaConfig, S3Config, SinkConfig
 from ingestd.config.secrets import MAX_SECRET_BYTES, Redaction, read_secret
 from ingestd.config.types import Rate, Seconds, Secret, Size
-from ingestd.config.validate import KEYS, MOVED_KEYS, problems, value_of, variable
+from ingestd.config.validate import problems
 from ingestd.core.errors import ConfigError
 
 PASSWORD = "correct-horse"
@@ -187,7 +188,7 @@ def test_a_table_is_no_key(tmp_path: Path) -> None:
         ("simulator.rate=nan", "a rate such as 600/min, 10/s or 36000/h from 0/min to 1000000000/min"),
         ("breaker.max_share=nan", "a number from 0 to 1"),
         ("health.enabled=perhaps", "true or false"),
-        ("source=carrier-pigeon", "one of kafka, simulator"),
+        ("source=carrier-pigeon", "one of collector, kafka, simulator"),
         ("events.model=Event", "module:Name, or nothing"),
         ("kafka.topics=a b", "a list of 1 to 1000, each at most 249 letters, digits, '.', '_' and '-'"),
         ("kafka.group_id=", "text of 1 to 1024 characters"),

@@ -111,7 +111,11 @@ async def test_what_was_left_open_is_aborted(
             record(2, LARGE * 20),
             r"larger than a segment .*\(raise segment\.bytes",
         ),
-        ({"cleanup.policy": "compact"}, record(2, key=None), r"a record without a key \(choose a topic .* --to, or"),
+        (
+            {"cleanup.policy": "compact"},
+            record(2, key=None),
+            r"a record without a key \(choose a topic .* not compacted, or",
+        ),
     ],
     ids=["message", "segment", "keyless"],
 )

@@ -16,8 +16,9 @@ from ingestd import __version__
 from ingestd.core.counters import MAX_LABEL_VALUES, OTHER
 from ingestd.core.records import TopicPartition
 from ingestd.ops import metrics
+from ingestd.ops.collector_status import CollectorStatus, JournalStatus, NotReadyReason
 from ingestd.ops.metrics import Metrics, table
-from ingestd.ops.readiness import REASONS, Loading, NotReadyReason, PartitionStatus, Status
+from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
 
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 
@@ -47,11 +48,23 @@ def exercised() -> Metrics:
     it.lost_upstream(A0, 7)
     it.halted(A0, "misaligned")
     it.revoked(A0)
-    it.loop_lag(0.001)
+    it.process.loop_lag(0.001)
     it.source_restarted()
     it.loaded(4, 12.5)
     it.named(1)
+    it.collect.request("web", 200, "")
+    it.collect.events("web", "delivered", 2)
+    it.collect.delivered(0.01)
+    it.collect.accepted("kafka", 1, 300)
+    it.collect.accepted("journal", 2, 600)
+    it.collect.bind(collector)
     return it
+
+
+def collector(**changes: Any) -> CollectorStatus:
+    journal = JournalStatus(records=3, at_start=1, appended=4, removed=2, bytes=900, limit_bytes=5000, oldest=2.5)
+    fields: dict[str, Any] = {"address": "127.0.0.1:8080", "uses_kafka": True, "journal": journal}
+    return CollectorStatus(**{**fields, **changes})
 
 
 def status(*partitions: PartitionStatus, **changes: Any) -> Status:
@@ -96,7 +109,8 @@ def test_names_follow_prometheus_conventions() -> None:
         assert not re.search(r"_(ms|millis|kib|kb|mb|minutes|hours|count|sum|bucket|info_total)$", name)
         assert help_text.endswith(".")
         assert set(labels) <= {
-            "topic", "partition", "event_type", "reason", "trigger", "code", "version", "python",
+            "topic", "partition", "event_type", "reason", "trigger", "code", "version", "python", "source", "status",
+            "outcome", "where",
         }  # fmt: skip
         if kind == "histogram":
             assert re.search(r"_(seconds|bytes|records)$", name)
@@ -109,7 +123,7 @@ def test_names_are_unique() -> None:
 
 def test_the_exposition_is_the_table_and_the_process() -> None:
     it = exercised()
-    it.bind(lambda: status(partition_status(A0)))
+    it.bind(lambda: status(partition_status(A0), collector=collector()))
     body, content_type = it.exposition()
     assert content_type.startswith("text/plain; version=0.0.4")
     found = families(it)
@@ -122,7 +136,7 @@ def test_the_exposition_is_the_table_and_the_process() -> None:
 def test_every_metric_carries_the_labels_of_the_table() -> None:
     it = exercised()
     partition = partition_status(A0, position=1, committed=1, landed=1, log_end=1, lag=0, waiting_offsets=0)
-    it.bind(lambda: status(partition, loading=loading()))
+    it.bind(lambda: status(partition, loading=loading(), collector=collector()))
     found = families(it)
     for name, _, labels, _ in table():
         assert found[name].samples, name

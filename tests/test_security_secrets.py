@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ingestd.cli import main as cli
 from ingestd.config import secrets
+from ingestd.config.keys import KEYS, shown
 from ingestd.config.model import Config, LogConfig
 from ingestd.config.types import Secret
-from ingestd.config.validate import KEYS, shown
 from ingestd.ops import logs
 from ingestd.sinks.s3_errors import classify
 from tests.redaction import fresh_redaction

@@ -116,12 +116,16 @@ async def _check(config: Config, report: CheckReport, *, dry_run: bool) -> None:
             report.add(cluster.findings(facts, config, layout.commit_tag(sink.url), in_sink=place.holds_objects))
         else:
             report.add([not_tried("kafka", f"source = {config.source}")])
+        if config.collect.sources:
+            from ingestd.preflight import collector_probe  # noqa: PLC0415  slow to import
+
+            report.add(await collector_probe.look(config))
         found = _records(config, report, facts, validator)
         report.add(place.findings)
         if (free := await asyncio.to_thread(sink_probe.free_space, config)) is not None:
             report.add([store.space(free, config, found)])
         if dry_run:
-            why_not = _why_not(facts, place, validator)
+            why_not = _why_not(config, facts, place, validator)
             if validator is None or why_not:
                 report.add([not_tried("dry_run", why_not)])
             else:
@@ -174,8 +178,12 @@ def _records(
     return found
 
 
-def _why_not(facts: cluster.Facts | None, place: sink_probe.SinkProbe, validator: Validator | None) -> str:
+def _why_not(
+    config: Config, facts: cluster.Facts | None, place: sink_probe.SinkProbe, validator: Validator | None
+) -> str:
     """Why a dry run is impossible; empty where it is possible."""
+    if config.source == "collector":
+        return "the journal has one reader, the daemon, and has no events before it runs"
     if validator is None:
         return "events.model cannot be used"
     if not place.readable:

@@ -206,6 +206,7 @@ PROGRAM = Program(
     "write Kafka events as validated, compressed JSON lines to S3 or a directory, each exactly once",
     [
         Command("run", "run the daemon; this is the default command"),
+        Command("collect", "take events over HTTP into a Kafka topic"),
         Command("config", "print the effective configuration and the origin of each value"),
         Command("check", "try everything that a run needs, with the settings of the run"),
         Command("verify", "prove that every record is in the sink exactly once"),

@@ -18,7 +18,7 @@ from ingestd.core.formatting import clean
 from ingestd.ops.stop_signals import STOP_SIGNALS
 
 CLEAN, FAILED, USAGE, UNDELIVERED = 0, 1, 2, 3  # and those of core.errors
-_DAEMONS = {"run", "produce"}  # they handle signals themselves, and log JSON where no terminal is
+_DAEMONS = {"run", "produce", "collect"}  # they handle signals themselves, and log JSON where no terminal is
 _PRINTING = {"-h", "--help", "-V", "--version"}
 
 _EXTRA = re.compile(r"unexpected extra arguments? \((\S+?)[ )]")
@@ -55,7 +55,7 @@ def _run(asked: Invocation) -> int:
     if asked.name not in _DAEMONS:
         STOP_SIGNALS.restore()
     # Around the set-up of the log, which keeps the stream that it finds, and around the report of errors.
-    with background_output() if asked.name == "run" else contextlib.nullcontext():
+    with background_output() if asked.name in {"run", "collect"} else contextlib.nullcontext():
         settings = prepare(asked.config, asked.flags, is_daemon=asked.name in _DAEMONS)
         try:
             return asked.module.run(settings, msgspec.convert(asked.options, asked.module.Options))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from ingestd.config.keys import KEYS, value_of
 from ingestd.config.load import Flag, Settings, load
 from ingestd.config.model import LogConfig
 from ingestd.config.secrets import REDACTION, exposed_files
 from ingestd.config.types import Secret
-from ingestd.config.validate import KEYS, value_of
 from ingestd.ops import logs
 
 _log = logging.getLogger(__name__)

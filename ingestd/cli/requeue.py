@@ -80,6 +80,12 @@ def run(settings: Settings, options: Options) -> int:
     Records that still fail are no error.
     """
     _check(options)
+    if settings.config.source == "collector":
+        raise ConfigError(
+            "source = collector: requeue produces to Kafka, and the journal has no topic to produce to",
+            hint="the quarantine has each event as it came, in the field `value` in base64: send those that are valid "
+            "now to POST /v1/events of a source with kind = native",
+        )
     command = Requeue(settings.config, options)
     try:
         wiring.run(command.run())

@@ -10,11 +10,13 @@ EXAMPLES = """\
 examples:
   ingestd --source simulator --duration 5m
   ingestd run --config config/production.toml --sink s3://your-marketing-events-bucket
+  ingestd run --source collector --set collect.sources.web.kind=web --sink ./data
   ingestd run --source simulator --rate 1000/min --seed 42 --sink ./data
 """
 
 FLAGS: list[click.Parameter] = [
-    SettingFlag("--source", "kafka|simulator", "source", "where events come from", section="Source"),
+    SettingFlag("--source", "kafka|simulator|collector", "source", "where events come from", section="Source"),
+    SettingFlag("--port", "PORT", "collect.port", "port to take events on, with --source collector", section="Source"),
     *SIMULATOR,
     SettingFlag(
         "--sink", "URL_OR_DIR", "sink.url", "where objects go: s3://bucket/prefix, or a directory",

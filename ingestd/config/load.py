@@ -10,21 +10,42 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from ingestd.config.model import Config
+from ingestd.config.keys import (
+    KEYS,
+    MOVED_KEYS,
+    SOURCE_NAME,
+    SOURCE_NAME_WORDS,
+    SOURCES,
+    Key,
+    find_key,
+    key_of,
+    keys_of,
+    names_of_source,
+    shown,
+    source_key,
+    source_variable,
+    value_of,
+    variable,
+)
+from ingestd.config.model import CollectSource, Config
+from ingestd.config.problem import Problem, refusal
 from ingestd.config.toml_lines import key_lines
 from ingestd.config.types import Rate, Seconds, Secret, Size
-from ingestd.config.validate import KEYS, MOVED_KEYS, Problem, problems, ranges, refusal, shown, value_of, variable
+from ingestd.config.validate import problems, ranges
 from ingestd.core.aws_region import region_variable
 from ingestd.core.errors import ConfigError, ConfigErrors
+
+T = TypeVar("T")
 
 MAX_FILE_BYTES = 1 << 20
 _FILE_HINT = "correct it; `ingestd config --example` prints a valid file"
 _OTHER_VARIABLES = {"INGESTD_CONFIG", "INGESTD_TEST_KAFKA", "INGESTD_TEST_S3"}
-_TABLES = {key.rpartition(".")[0] for key in KEYS} - {""}
+_TABLES = {key.rpartition(".")[0] for key in KEYS} - {""} | {SOURCES}
 
 
 class Settings(NamedTuple):
@@ -65,7 +86,7 @@ def load(*, path: str | None = None, environ: Mapping[str, str], flags: Sequence
     reader.read_environment(environ)
     reader.read_flags(flags)
     config = reader.convert()
-    origins = {key: reader.given[key].origin if key in reader.given else "default" for key in KEYS}
+    origins = {key: reader.given[key].origin if key in reader.given else "default" for key in keys_of(config)}
     reader.check(config)
     return Settings(config, origins, tuple(_ineffective(environ)))
 
@@ -75,6 +96,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.given: dict[str, _Given] = {}
+        self._sources: dict[str, str] = {}  # of the collector, and the origin of each
         self._errors: list[ConfigError] = []
         self._file = ""
         self._text = ""
@@ -82,6 +104,8 @@ class _Reader:
 
     def take(self, key: str, value: object, origin: str) -> None:
         self.given[key] = _Given(value, origin)
+        if (place := source_key(key)) is not None:
+            self._sources.setdefault(place.name, origin)
 
     def read_file(self, path: str) -> None:
         self._file, self._text = path, _read(path)
@@ -95,9 +119,11 @@ class _Reader:
     def _take_table(self, table: Mapping[str, object], prefix: str) -> None:
         for name, value in table.items():
             key = prefix + name
-            if key in _TABLES and isinstance(value, dict):
+            if _is_table(key) and "." not in name and isinstance(value, dict):
+                if (place := source_key(key)) is not None:
+                    self._sources.setdefault(place.name, self._file)
                 self._take_table(value, f"{key}.")
-            elif key in KEYS and "." not in name:
+            elif find_key(key) and "." not in name:
                 self.take(key, value.isoformat() if isinstance(value, datetime | date | time) else value, self._file)
             else:
                 self._errors.append(_unknown(key, self._where(key, self._file)))
@@ -106,19 +132,19 @@ class _Reader:
         known, moved = {variable(key): key for key in KEYS}, {variable(key): key for key in MOVED_KEYS}
         for name, text in environ.items():
             with self._collecting():
-                if name in known:
-                    self.take(known[name], _utf8(name, text), "environment")
+                if (key := known.get(name) or source_variable(name)) is not None and find_key(key):
+                    self.take(key, _utf8(name, text), "environment")
                 elif name in moved:
                     raise _moved(moved[name], f"environment variable {name}", variable(MOVED_KEYS[moved[name]]))
                 elif name.startswith("INGESTD__"):
-                    raise ConfigError(f"environment variable {name} matches no key", hint=_nearest(name.upper(), known))
+                    raise ConfigError(f"environment variable {name} matches no key", hint=_near_variable(name.upper()))
 
     def read_flags(self, flags: Iterable[Flag]) -> None:
         for option, key, text in flags:
             with self._collecting():
-                if key not in KEYS:
+                if (known := find_key(key)) is None:
                     raise _unknown(key, option)
-                if KEYS[key].is_secret:
+                if known.is_secret:
                     raise ConfigError(
                         f"{key} cannot be given by {option}: every user of the machine can read a command line",
                         hint=f"use {variable(key)}" + (f" or {key}_file" if f"{key}_file" in KEYS else ""),
@@ -127,14 +153,34 @@ class _Reader:
 
     def convert(self) -> Config:
         """Convert the merged values. One that is not accepted is an error, and its default is used to find others."""
-        given = dict(self.given)
+        config = self._convert({key: it for key, it in self.given.items() if source_key(key) is None}, Config)
+        sources = {name: self._convert_source(name, origin) for name, origin in self._sources.items()}
+        collect = replace(config.collect, sources={name: it for name, it in sources.items() if it is not None})
+        return replace(config, collect=collect)
+
+    def _convert_source(self, name: str, origin: str) -> CollectSource | None:
+        """A source of the collector; None where its kind is not known."""
+        prefix, kind = f"{SOURCES}.{name}.", f"{SOURCES}.{name}.kind"
+        given = {key.removeprefix(prefix): it for key, it in self.given.items() if key.startswith(prefix)}
+        remedy = f"give {key_of(kind).accepted()}"
+        if "kind" not in given:
+            where = self._where(prefix.rstrip("."), origin)
+            self._errors.append(ConfigError(f"{kind} is not set, but the source in {where} needs it", hint=remedy))
+            return None
+        if _plain(key_of(kind), given["kind"].value) not in key_of(kind).choices:
+            self._refuse(Problem(kind, "is not accepted", remedy), given["kind"].value)
+            return None
+        return self._convert(given, CollectSource, prefix)
+
+    def _convert(self, given: dict[str, _Given], kind: type[T], prefix: str = "") -> T:
         while True:
             try:
-                return msgspec.convert(_tree(given), Config, strict=False, dec_hook=_decode)
+                return msgspec.convert(_tree(given, prefix), kind, strict=False, dec_hook=_decode)
             except msgspec.ValidationError as error:
-                key = _key_of(str(error))
+                name = _key_of(str(error))
             # Not chained: the cause would quote a secret.
-            self._refuse(Problem(key, "is not accepted", f"give {KEYS[key].accepted()}"), given.pop(key).value)
+            problem = Problem(prefix + name, "is not accepted", f"give {key_of(prefix + name).accepted()}")
+            self._refuse(problem, given.pop(name).value)
 
     def check(self, config: Config) -> None:
         """Raise what was found, and what is out of range; what conflicts only where each value is accepted."""
@@ -214,13 +260,25 @@ def _utf8(name: str, text: str) -> str:
     return text
 
 
+def _is_table(key: str) -> bool:
+    place = source_key(key)
+    return key in _TABLES if place is None else not place.key and SOURCE_NAME.match(place.name) is not None
+
+
 def _unknown(key: str, origin: str) -> ConfigError:
-    if key in _TABLES:
-        names = ", ".join(name for name in KEYS if name.startswith(f"{key}."))
+    place = source_key(key)
+    if place is not None and not SOURCE_NAME.match(place.name):
+        return ConfigError(
+            f"{SOURCES}.{place.name} from {origin} is not accepted as the name of a source",
+            hint=f"give {SOURCE_NAME_WORDS}",
+        )
+    known = list(KEYS) if place is None else names_of_source(place.name)
+    if _is_table(key):
+        names = ", ".join(name for name in known if name.startswith(f"{key}.")) or f"{SOURCES}.NAME.kind and others"
         return ConfigError(f"{key} from {origin} is a table, not a key", hint=f"its keys are {names}")
     if key in MOVED_KEYS:
         return _moved(key, origin, MOVED_KEYS[key])
-    return ConfigError(f"unknown key {key} from {origin}", hint=_nearest(key, KEYS))
+    return ConfigError(f"unknown key {key} from {origin}", hint=_nearest(key, known))
 
 
 def _moved(key: str, origin: str, new: str) -> ConfigError:
@@ -232,25 +290,32 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else "`ingestd config` lists every key"
 
 
-def _tree(given: Mapping[str, _Given]) -> dict[str, Any]:
+def _near_variable(name: str) -> str:
+    """Which variable may be meant by one that begins like ours."""
+    key = source_key(source_variable(name) or "")
+    more = names_of_source(key.name) if key is not None and SOURCE_NAME.match(key.name) else []
+    return _nearest(name, map(variable, more or KEYS))
+
+
+def _tree(given: Mapping[str, _Given], prefix: str) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, (value, _) in given.items():
         *tables, name = key.split(".")
         table = tree
         for step in tables:
             table = table.setdefault(step, {})
-        table[name] = _plain(key, value)
+        table[name] = _plain(key_of(prefix + key), value)
     return tree
 
 
-def _plain(key: str, value: object) -> object:
+def _plain(key: Key, value: object) -> object:
     """`value` with text read by its key's type: "" is None, commas separate a list, words match in any case."""
     if not isinstance(value, str):
         return value
-    if KEYS[key].is_list:
+    if key.is_list:
         return [item.strip() for item in value.split(",") if item.strip()]
-    words = {word.casefold(): word for word in KEYS[key].choices}
-    return words.get(value.casefold(), value) if value or not KEYS[key].optional else None
+    words = {word.casefold(): word for word in key.choices}
+    return words.get(value.casefold(), value) if value or not key.optional else None
 
 
 def _key_of(message: str) -> str:

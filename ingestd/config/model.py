@@ -51,6 +51,14 @@ TopicArn = Annotated[
         description="arn:aws:sns:REGION:ACCOUNT:NAME",
     ),
 ]
+Origin = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|https?://(\*\.)?[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?)\Z",
+        description="an origin such as https://www.example.com, https://*.example.com or *",
+    ),
+]
+Network = Annotated[str, Meta(pattern=r"^[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?\Z", description="a network: 10.0.0.0/8")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Count = Annotated[int, Meta(ge=1, le=10**9)]
 Timeout = Annotated[Seconds, _within("100ms", "10m")]
@@ -238,10 +246,12 @@ class CollectSource(_Section, frozen=True, kw_only=True):
     ]  # fmt: skip
     # Its keys, one a line, of which two are valid at once for a rotation: read again when the file changes.
     key_file: Text | None = None
-    origins: tuple[Text, ...] = ()  # web pages that may send; none: those of [collect]
+    # Web pages that may send; none: those of [collect].
+    origins: Annotated[tuple[Origin, ...], Meta(min_length=0, max_length=1000)] = ()
     rate: Annotated[Rate, _within("1/min", "100000000/min")] = Rate(60_000)  # of events
     mapping: Text | None = None  # a TOML file: names of the sender's events and fields
-    topic_arns: tuple[TopicArn, ...] = ()  # ses: the SNS topics whose messages are taken
+    # ses: the SNS topics whose messages are taken.
+    topic_arns: Annotated[tuple[TopicArn, ...], Meta(min_length=0, max_length=100)] = ()
     organization_id: Text | None = None  # salesforce
 
 
@@ -251,19 +261,22 @@ class CollectConfig(_Section, frozen=True, kw_only=True):
     host: Text = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080  # 0 picks a free one
     public_url: Url | None = None  # as senders know it; some vendors sign it
-    trusted_proxies: tuple[Text, ...] = ()  # networks whose X-Forwarded-For is believed
+    # Networks whose X-Forwarded-For is believed.
+    trusted_proxies: Annotated[tuple[Network, ...], Meta(min_length=0, max_length=100)] = ()
     topic: Name = "marketing_events"
     ack_timeout: Annotated[Seconds, _within("100ms", "1m")] = Seconds(5)  # then 503, and the sender sends again
     journal: Text | None = None  # the SQLite file; None: no journal behind Kafka, ./data/journal.sqlite without Kafka
-    journal_bytes: Annotated[Size, _within("1MiB", "1TiB")] = Size(1 << 30)
-    max_event: Annotated[Size, _within("1KiB", "1MiB")] = Size(32 << 10)
+    journal_bytes: Annotated[Size, _within("1MiB", "1024GiB")] = Size(1 << 30)
     max_body: Annotated[Size, _within("1KiB", "16MiB")] = Size(512 << 10)  # after decompression
-    origins: tuple[Text, ...] = ()  # web pages that may send
+    max_connections: Annotated[int, Meta(ge=16, le=100_000)] = 1000
+    # For all bodies in flight, at least two of `max_body`; 503 beyond.
+    body_memory: Annotated[Size, _within("1MiB", "16GiB")] = Size(64 << 20)
+    origins: Annotated[tuple[Origin, ...], Meta(min_length=0, max_length=1000)] = ()  # web pages that may send
     gpc: Literal["drop", "anonymise", "ignore"] = "anonymise"  # Sec-GPC: 1
     dnt: Literal["drop", "anonymise", "ignore"] = "ignore"  # DNT: 1
     ip: Literal["truncate", "drop", "keep"] = "truncate"  # to /24 and /48
     bots: Literal["flag", "ignore"] = "flag"
-    sources: Mapping[Name, CollectSource] = {}
+    sources: Mapping[str, CollectSource] = {}
 
 
 class LogConfig(_Section, frozen=True, kw_only=True):
@@ -276,12 +289,13 @@ class LogConfig(_Section, frozen=True, kw_only=True):
 class Config(_Section, frozen=True, kw_only=True):
     """The whole configuration."""
 
-    source: Literal["kafka", "simulator"] = "kafka"
+    source: Literal["kafka", "simulator", "collector"] = "kafka"
     duration: Annotated[Seconds, _within("100ms", "3650d")] | None = None  # stop after this time
     # From a signal, or the end of `duration`, to the forced stop.
     grace: Annotated[Seconds, _within("100ms", "1h")] = Seconds(60)
     kafka: KafkaConfig = KafkaConfig()
     simulator: SimulatorConfig = SimulatorConfig()
+    collect: CollectConfig = CollectConfig()
     events: EventsConfig = EventsConfig()
     breaker: BreakerConfig = BreakerConfig()
     batch: BatchConfig = BatchConfig()

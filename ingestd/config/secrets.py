@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+from ingestd.config.keys import keys_of, value_of
 from ingestd.config.model import Config
 from ingestd.config.types import Secret
-from ingestd.config.validate import KEYS, value_of
 from ingestd.core.errors import ConfigError
 
 _PUBLIC_FILES = {"kafka.ssl_ca_file", "kafka.ssl_cert_file"}
@@ -54,7 +54,7 @@ def _forms(secret: str) -> tuple[str, ...]:
 
 def exposed_files(config: Config, origins: Mapping[str, str]) -> Iterator[str]:
     """Tells of each file with a secret that every user of this machine may read."""
-    for name, key in KEYS.items():
+    for name, key in keys_of(config).items():
         value = value_of(config, name)
         if name.endswith("_file") and name not in _PUBLIC_FILES and isinstance(value, str):
             file = value
@@ -86,6 +86,13 @@ def read_secret(value: Secret | None, file: str | None) -> str | None:
     """
     if value is not None or file is None:
         return value.reveal() if value is not None else None
+    text = read_secret_file(file)
+    REDACTION.hide(text)
+    return text
+
+
+def read_secret_file(file: str) -> str:
+    """The content of `file` without its last newline; the log does not hide it yet. Raises ConfigError."""
     try:
         with Path(file).open("rb") as handle:
             data = handle.read(MAX_SECRET_BYTES + 1)
@@ -96,5 +103,4 @@ def read_secret(value: Secret | None, file: str | None) -> str | None:
         raise ConfigError(f"the secret file {file} cannot be read: {why}", hint=_FILE_HINT) from None
     if not text or len(data) > MAX_SECRET_BYTES:
         raise ConfigError(f"the secret file {file} is {'too large' if text else 'empty'}", hint=_FILE_HINT)
-    REDACTION.hide(text)
     return text

@@ -2,159 +2,23 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
-from operator import attrgetter
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import inspect
 
+from ingestd.config.keys import keys_of, value_of, variable
 from ingestd.config.model import Config, KafkaConfig, SnowflakeConfig
-from ingestd.config.types import Rate, Seconds, Secret, Size
-from ingestd.core.errors import ConfigError
+from ingestd.config.problem import Problem
+from ingestd.config.types import Rate, Seconds, Size
+from ingestd.config.validate_collect import collect_problems, running_collector_problems
 from ingestd.core.sink_url import parse_sink_url, path_fault
 
 # Object keys contain them: a file system takes at most 255 bytes per name, S3 1024 bytes per key.
 TOPIC_MAX = 174
 PREFIX_MAX = 400
 _REGION = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # what botocore takes
-
-
-class Problem(NamedTuple):
-    """A key with an unusable value: why (follows "key = value from origin"), and what to do."""
-
-    key: str
-    why: str
-    remedy: str
-
-
-class Key(NamedTuple):
-    """One key: its type without wrappers, its range and its description."""
-
-    type: inspect.Type
-    optional: bool
-    low: str = ""
-    high: str = ""
-    words: str = ""
-
-    @property
-    def is_secret(self) -> bool:
-        return isinstance(self.type, inspect.CustomType) and self.type.cls is Secret
-
-    @property
-    def is_list(self) -> bool:
-        return isinstance(self.type, inspect.VarTupleType)
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The accepted words; empty if the values are not listed."""
-        return tuple(map(str, self.type.values)) if isinstance(self.type, inspect.LiteralType) else ()
-
-    def accepted(self) -> str:
-        """The accepted values; follows "give"."""
-        words = self.words or _words(self.type)
-        if self.low:
-            words += f" from {self.low} to {self.high}"
-        return f"{words}, or nothing" if self.optional else words
-
-
-def _key(kind: inspect.Type) -> Key:
-    optional = False
-    if isinstance(kind, inspect.UnionType):
-        kind = next(option for option in kind.types if not isinstance(option, inspect.NoneType))
-        optional = True
-    if not isinstance(kind, inspect.Metadata):
-        return Key(kind, optional)
-    extra = kind.extra or {}
-    words = (kind.extra_json_schema or {}).get("description", "")
-    return Key(kind.type, optional, extra.get("low", ""), extra.get("high", ""), words)
-
-
-def _words(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.BoolType():
-            words = "true or false"
-        case inspect.IntType():
-            words = f"a whole number from {kind.ge} to {kind.le}"
-        case inspect.FloatType():
-            words = f"a number from {kind.ge:g} to {kind.le:g}"
-        case inspect.LiteralType():
-            words = "one of " + ", ".join(str(value) for value in kind.values)
-        case inspect.CustomType(cls):
-            words = _CUSTOM_WORDS[cls]
-        case inspect.VarTupleType():
-            words = f"a list of {kind.min_length} to {kind.max_length}, each {_key(kind.item_type).accepted()}"
-        case inspect.StrType():
-            words = f"text of {kind.min_length} to {kind.max_length} characters"
-        case _:
-            raise TypeError(kind)
-    return words
-
-
-_CUSTOM_WORDS = {
-    Seconds: "a duration such as 250ms, 30s, 5m, 2h or 90d",
-    Rate: "a rate such as 600/min, 10/s or 36000/h",
-    Size: "a size such as 512KiB, 32MiB or 1GiB",
-    Secret: "text",
-}
-
-
-def _walk(kind: inspect.Type, name: str = "") -> Iterator[tuple[str, Key]]:
-    if not isinstance(kind, inspect.StructType):
-        yield name, _key(kind)
-        return
-    for field in kind.fields:
-        yield from _walk(field.type, f"{name}.{field.name}" if name else field.name)
-
-
-KEYS: Mapping[str, Key] = dict(_walk(inspect.type_info(Config)))
-"""Every key by its dotted name, in the order of `model.py`."""
-
-MOVED_KEYS: Mapping[str, str] = {"kafka.progress_timeout": "health.progress_timeout"}
-"""Keys of earlier versions, and the key that has replaced each."""
-
-
-def value_of(config: Config, key: str) -> object:
-    """The value at a dotted key."""
-    return attrgetter(key)(config)
-
-
-def shown(value: object) -> str:
-    """A value for people: without secrets, a URL's user and query; at most 200 characters."""
-    match value:
-        case Rate() | Seconds() | Size() | Secret():
-            return str(value)
-        case bool():
-            return str(value).lower()
-        case tuple() | list():
-            text = ",".join(map(str, value))
-        case _:
-            text = str(value)
-    # To the last "@": a password may have one, or a "/".
-    text = re.sub(r"//\S*@", "//<redacted>@", text)
-    text = re.sub(r"[^\s/:]*:(?!//)\S*@", "<redacted>@", text)
-    text = re.sub(r"(://[^\s?]*)\?\S*", r"\1?<redacted>", text)
-    quoted = repr(text) if not text or not text.isprintable() or " " in text else text
-    return quoted if len(quoted) <= 200 else quoted[:200] + "…"
-
-
-def refusal(problem: Problem, value: object, origin: str) -> ConfigError:
-    """The error for `problem`."""
-    key, why, remedy = problem
-    if value is None:
-        return ConfigError(f"{key} {why}", hint=remedy)
-    text = "<redacted>" if KEYS[key].is_secret else shown(value)
-    if "host" in KEYS[key].accepted():  # which has no user
-        text = re.sub(r"[^\s/]*@", "<redacted>@", text)
-    source = {"": "", "default": " by default", "environment": f" from environment variable {variable(key)}"}
-    return ConfigError(f"{key} = {text}{source.get(origin, f' from {origin}')} {why}", hint=remedy)
-
-
-def variable(key: str) -> str:
-    """The environment variable that sets `key`."""
-    return "INGESTD__" + key.replace(".", "__").upper()
 
 
 def problems(config: Config) -> Iterator[Problem]:
@@ -172,11 +36,14 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _snowflake(config)
     yield from _warehouse(config)
     yield from _page(config)
+    yield from collect_problems(config.collect)
+    if config.source == "collector":
+        yield from running_collector_problems(config.collect, "source = collector")
 
 
 def ranges(config: Config) -> Iterator[Problem]:
     """The values that are out of the range of their key."""
-    for name, key in KEYS.items():
+    for name, key in keys_of(config).items():
         value = value_of(config, name)
         if isinstance(value, Rate | Seconds | Size) and key.low:
             parse = type(value).parse
@@ -222,7 +89,11 @@ def _start(kafka: KafkaConfig) -> Iterator[Problem]:
 def _topics(config: Config) -> Iterator[Problem]:
     if twice := [name for name, count in Counter(config.kafka.topics).items() if count > 1]:
         yield Problem("kafka.topics", f"names {twice[0]} more than once", "name each topic once")
-    for key, names in {"kafka.topics": config.kafka.topics, "simulator.topic": (config.simulator.topic,)}.items():
+    for key, names in {
+        "kafka.topics": config.kafka.topics,
+        "simulator.topic": (config.simulator.topic,),
+        "collect.topic": (config.collect.topic,),
+    }.items():
         if any(len(name) > TOPIC_MAX for name in names):
             why = f"has a name of more than {TOPIC_MAX} characters, which leaves no room in object keys"
             yield Problem(key, why, "give topics with shorter names")
@@ -236,7 +107,7 @@ def _servers(kafka: KafkaConfig) -> Iterator[Problem]:
 
 
 def _ports(config: Config) -> Iterator[Problem]:
-    for name, key in KEYS.items():
+    for name, key in keys_of(config).items():
         url = value_of(config, name)
         if key.words == "http(s)://host[:port]" and isinstance(url, str):
             try:

@@ -20,7 +20,7 @@ ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 # Makes a Decimal that has every digit and is within a double's range, or raises. The limits are narrower than a
 # double's: with 100 digits and exponents from -200 a zero such as 0e-400, which `check_limits` refuses, is clamped.
-_BOUNDED = Context(
+BOUNDED = Context(
     prec=100, Emin=-200, Emax=200, traps=[Clamped, Inexact, InvalidOperation, Overflow, Rounded, Subnormal]
 ).create_decimal
 # In every 50th byte of a value: an integer beyond a double's range has 309 digits.
@@ -41,11 +41,11 @@ class EventDecoder:
     """Decodes values into events of a model. An unknown type becomes a ``GenericEvent``, if it is accepted."""
 
     def __init__(self, model: Model, *, accept_unknown: bool) -> None:
-        self.typed: Callable[[bytes], Event] = _decoder(model.union, _BOUNDED)
+        self.typed: Callable[[bytes], Event] = _decoder(model.union, BOUNDED)
         self._typed_exact: Callable[[bytes], Event] = _decoder(model.union, Decimal)
-        self._any: Callable[[bytes], Any] = _decoder(Any, _BOUNDED)
+        self._any: Callable[[bytes], Any] = _decoder(Any, BOUNDED)
         self._kinds = {tag: _kind(kind, self.typed, self._typed_exact) for tag, kind in model.types.items()}
-        generic = _kind(GenericEvent, _decoder(GenericEvent, _BOUNDED), _decoder(GenericEvent, Decimal))
+        generic = _kind(GenericEvent, _decoder(GenericEvent, BOUNDED), _decoder(GenericEvent, Decimal))
         self._generic = generic if accept_unknown else None
         self._untyped = generic._replace(exact=self._typed_exact)  # whose event_type is no text, as the model will say
 

@@ -35,6 +35,18 @@ class RecordsRefused(SourceError):
     """The topic refused at least one record of a transaction, which was aborted."""
 
 
+class JournalError(SourceError):
+    """The journal cannot be used, or did not do what it was asked to: records handed to it may not be safe."""
+
+
+class JournalInUseError(JournalError):
+    """Another process has the journal open."""
+
+
+class JournalFullError(JournalError):
+    """Neither the journal's bound nor the disk leaves room. What is in the journal can still be read and discarded."""
+
+
 class SinkError(IngestdError):
     """A call to the store failed; `code` is the store's error code."""
 

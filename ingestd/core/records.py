@@ -54,6 +54,13 @@ class UnsentRecord(msgspec.Struct, frozen=True, gc=False):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+class Refusal(NamedTuple):
+    """Why a topic refuses a record for good: it will not take it before an operator changes the topic."""
+
+    reason: str  # for people; never a part of the record
+    too_large: bool
+
+
 _value_of = attrgetter("value")
 
 

@@ -1,7 +1,8 @@
 """The point in time at which a run ends, which signals move while it runs and while it closes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 RESERVE_S = 2.0  # to close what is open, most of all to leave the group
@@ -36,6 +37,12 @@ class Deadline:
                 yield scope
             finally:
                 self._scope = None
+
+    async def close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Close a part, in what is left of the grace time."""
+        with contextlib.suppress(TimeoutError):
+            async with self.limit(closing=True):
+                await close()
 
     def _end(self) -> float | None:
         return None if self._at is None else self._at + (self._reserve if self._closing else 0.0)

@@ -4,13 +4,26 @@ They run on the daemon's own event loop on purpose: a loop that hangs must fail 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
 from ingestd.config import model as config
 from ingestd.ops.http import JSON, Handler, HttpServer, host_of, is_direct, respond
-from ingestd.ops.readiness import Status
+
+
+class Health(Protocol):
+    """A snapshot of the daemon: all of it is in /status."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def reasons(self) -> Sequence[object]: ...
+    @property
+    def warnings(self) -> Sequence[object]: ...
 
 
 class HealthServer(HttpServer):
@@ -23,7 +36,7 @@ class HealthServer(HttpServer):
     def __init__(
         self,
         settings: config.HealthConfig,
-        snapshot: Callable[[], Status],
+        snapshot: Callable[[], Health],
         exposition: Callable[[], tuple[bytes, str]],
         more: Sequence[web.RouteDef] = (),
     ) -> None:
@@ -51,8 +64,10 @@ class HealthServer(HttpServer):
 
     async def _readyz(self, _: web.Request) -> web.Response:
         status = self._snapshot()
-        body = msgspec.json.encode({"ready": status.ready, "phase": status.phase, "reasons": status.reasons})
-        return respond(200 if status.ready else 503, body + b"\n", JSON)
+        shown = {"ready": status.ready, "phase": status.phase, "reasons": status.reasons}
+        if status.warnings:
+            shown["warnings"] = status.warnings
+        return respond(200 if status.ready else 503, msgspec.json.encode(shown) + b"\n", JSON)
 
     async def _metrics(self, _: web.Request) -> web.StreamResponse:
         return respond(200, *self._exposition())

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import logging
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from ipaddress import IPv6Address, ip_address
@@ -12,8 +11,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from ingestd.core.errors import ConfigError
-from ingestd.core.formatting import address
+from ingestd.ops.listen import cannot_listen, listen, quiet_log
 
 MAX_CONNECTIONS = 64
 MAX_STREAMS = 8  # responses without an end, beside the connections above
@@ -34,10 +32,6 @@ HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
-
-# Malformed requests are the sender's fault: aiohttp would log each as an error, with a traceback.
-_http_log = logging.getLogger(f"{__name__}.http")
-_http_log.setLevel(logging.CRITICAL)
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +139,8 @@ class HttpServer:
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or port == last:
                     await self._runner.cleanup()
-                    raise _cannot_listen(self._host, self._port, error) from error
+                    otherwise = ", or set health.enabled = false"
+                    raise cannot_listen(self._host, self._port, "health", error, otherwise=otherwise) from error
         assert self._listener is not None
         taken: int = self._listener.sockets[0].getsockname()[1]
         if self._port not in {0, taken}:
@@ -156,11 +151,12 @@ class HttpServer:
         server = self._runner.server
         assert server is not None
         # Not one of aiohttp's sites: they have no bound on connections and none on the time of a request.
-        where: dict[str, Any] = {"host": self._host, "port": port}
-        if self._host == "::":
-            where = {"sock": _both_families(port)}
-        return await asyncio.get_running_loop().create_server(
-            lambda: _Connection(self._connections, self._streams, server), backlog=BACKLOG, **where
+        return await listen(
+            lambda: _Connection(self._connections, self._streams, server),
+            self._host,
+            port,
+            "health",
+            backlog=BACKLOG,
         )
 
     async def stop(self) -> None:
@@ -205,29 +201,6 @@ async def _ignore_expect(_: web.Request) -> None:
     """No "100 Continue": bodies are not read."""
 
 
-def _both_families(port: int) -> socket.socket:
-    """A socket that takes IPv4 and IPv6, which asyncio's own for "::" does not; IPv4 alone where there is no IPv6."""
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
-    log.warning("this host has no IPv6: health.host = :: listens on 0.0.0.0 only")
-    return socket.create_server(("0.0.0.0", port), backlog=BACKLOG)  # noqa: S104 - it was asked for
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
-    where = f"cannot listen on {address(host, port)}"
-    if error.errno == errno.EADDRINUSE:
-        return ConfigError(
-            f"health.port = {port}: {where}, the port is in use",
-            hint="choose another, or any free one with --set health.port=0 or INGESTD__HEALTH__PORT=0, "
-            "or set health.enabled = false",
-        )
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        return ConfigError(f"health.port = {port}: {where}: {error.strerror}", hint="choose a port above 1023")
-    return ConfigError(
-        f"health.host = {host!r}: {where}: {error.strerror or error}", hint="name an address of this host"
-    )
-
-
 class _Connection(web.RequestHandler):
     """A client's connection, which ends at its deadline. aiohttp alone waits for ever for a first request."""
 
@@ -237,8 +210,8 @@ class _Connection(web.RequestHandler):
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            access_log=_http_log,
-            logger=_http_log,
+            access_log=quiet_log,
+            logger=quiet_log,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,

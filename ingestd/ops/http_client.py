@@ -1,4 +1,4 @@
-"""One POST request to a server outside, with bounds on time and size: for OAuth tokens and Snowflake's REST."""
+"""One request to a server outside, with bounds on time and size: OAuth, Snowflake's REST, Amazon SNS."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 if TYPE_CHECKING:
-    from aiohttp import StreamReader
+    from aiohttp import ClientTimeout, StreamReader
 
 STEP_TIMEOUT_S = 10.0  # to connect, and without a byte, unless the caller grants more
 MAX_ANSWER_BYTES = 1 << 20
@@ -40,14 +40,40 @@ async def post(
 
     Redirects are not followed: they would carry our credentials to another host. Proxies come from the environment.
     """
-    import aiohttp  # noqa: PLC0415  it takes long to load, and few daemons call out
+    headers = {"Accept": "application/json", **headers}
+    return await _request("POST", url, headers, _timeout(timeout_s, step_timeout_s), max_bytes=max_bytes, data=data)
 
-    timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=step_timeout_s, sock_read=step_timeout_s)
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity", **headers}
+
+async def get(
+    url: str, *, timeout_s: float, step_timeout_s: float = STEP_TIMEOUT_S, max_bytes: int = MAX_ANSWER_BYTES
+) -> HttpAnswer:
+    """GET `url`. Raises ``HttpFailure``. Redirects are not followed: who answers matters."""
+    return await _request("GET", url, {}, _timeout(timeout_s, step_timeout_s), max_bytes=max_bytes)
+
+
+def _timeout(total_s: float, step_s: float) -> "ClientTimeout":
+    from aiohttp import ClientTimeout  # noqa: PLC0415  it takes long to load, and few daemons call out
+
+    return ClientTimeout(total=total_s, sock_connect=step_s, sock_read=step_s)
+
+
+async def _request(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    timeout: "ClientTimeout",  # noqa: ASYNC109  the client's own type
+    *,
+    max_bytes: int,
+    data: bytes | Mapping[str, str] | None = None,
+) -> HttpAnswer:
+    import aiohttp  # noqa: PLC0415  as above
+
+    headers = {"Accept-Encoding": "identity", **headers}
+    proxy = _proxy(url)
     try:
         async with (
             aiohttp.ClientSession(auto_decompress=False, timeout=timeout) as session,
-            session.post(url, data=data, headers=headers, proxy=_proxy(url), allow_redirects=False) as answer,
+            session.request(method, url, data=data, headers=headers, proxy=proxy, allow_redirects=False) as answer,
         ):
             return HttpAnswer(answer.status, await _read(answer.content, max_bytes))
     except (OSError, TimeoutError, aiohttp.ClientError) as error:

@@ -10,6 +10,13 @@ import msgspec
 
 from ingestd.config.model import Config
 from ingestd.core.counters import Totals
+from ingestd.ops.collector_status import (
+    COLLECTOR_REASONS,
+    CollectorStatus,
+    NotReadyReason,
+    collector_reasons,
+    collector_warnings,
+)
 
 #: Reasons not to be ready: what each code means and what to do about it.
 REASONS: dict[str, str] = {
@@ -32,18 +39,12 @@ REASONS: dict[str, str] = {
     "log has more records and none arrive. Look at the errors of the sink and the source, then at the load.",
     "loop_lagging": "The event loop was blocked for longer than `health.loop_lag`: the group may revoke our "
     "partitions. Provide more CPU, or lower `kafka.max_records`.",
+    **COLLECTOR_REASONS,
 }
 
 
 #: How long the source may fail while no partition is assigned: nothing that was read before can still land.
 IDLE_LIMIT_S = 5.0
-
-
-class NotReadyReason(msgspec.Struct, frozen=True):
-    """One reason not to be ready; `code` is a key of ``REASONS``."""
-
-    code: str
-    message: str
 
 
 _NOT_EVALUATED = NotReadyReason("starting", "not evaluated yet")
@@ -110,7 +111,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     source_error_age: float | None = None
     last_error: str | None = None
     loading: Loading | None = None  # None where loading is not monitored
+    collector: CollectorStatus | None = None  # None where the source is another
     reasons: list[NotReadyReason] = msgspec.field(default_factory=lambda: [_NOT_EVALUATED])
+    warnings: list[NotReadyReason] = []  # what an operator should know although it is ready
 
     @property
     def ready(self) -> bool:
@@ -119,7 +122,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 def with_reasons(status: Status, config: Config) -> Status:
     """The same snapshot with the reasons not to be ready that follow from it."""
-    return msgspec.structs.replace(status, reasons=reasons(status, config))
+    warnings = collector_warnings(status.collector) if status.collector is not None else []
+    return msgspec.structs.replace(status, reasons=reasons(status, config), warnings=warnings)
 
 
 def reasons(status: Status, config: Config) -> list[NotReadyReason]:
@@ -149,8 +153,8 @@ def reasons(status: Status, config: Config) -> list[NotReadyReason]:
 
 
 def _external(status: Status, config: Config) -> list[NotReadyReason]:
-    """Reasons that lie in the sink and the source."""
-    found = []
+    """Reasons that lie in the sink, the source and the journal."""
+    found = collector_reasons(status.collector) if status.collector is not None else []
     if status.sink_error is not None and status.sink_forbidden:
         found.append(NotReadyReason("sink_forbidden", status.sink_error))
     elif status.sink_error is not None and (status.sink_error_age or 0.0) > config.sink.retry_max:

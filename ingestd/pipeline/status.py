@@ -9,6 +9,7 @@ from ingestd import __version__
 from ingestd.config.model import Config
 from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import SinkForbidden
+from ingestd.ops.collector_status import CollectorStatus
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.readiness import Loading, PartitionStatus, Status, with_reasons
 from ingestd.pipeline.ingest import Pipeline
@@ -22,10 +23,11 @@ class StatusCollector:
 
     def __init__(self, config: Config, source: Source, sink_url: str, retrier: SinkRetrier, metrics: Metrics) -> None:
         self.phase = "starting"
-        self.loop_lag = 0.0
+        self.loop_lag: Callable[[], float] = lambda: 0.0
+        self.collector: Callable[[], CollectorStatus] | None = None
         self.pipeline: Pipeline | None = None
         self.loading: Callable[[], Loading] | None = None
-        self.source_name = config.source if config.source == "simulator" else "kafka " + ",".join(config.kafka.topics)
+        self.source_name = "kafka " + ",".join(config.kafka.topics) if config.source == "kafka" else config.source
         self._config = config
         self._source = source
         self._sink_url = sink_url
@@ -56,7 +58,7 @@ class StatusCollector:
                 totals=self._metrics.counters.totals(),
                 buffered_bytes=self.pipeline.held_bytes if self.pipeline is not None else 0,
                 budget_bytes=int(self._config.batch.memory),  # the encoder knows no subclass
-                loop_lag=self.loop_lag,
+                loop_lag=self.loop_lag(),
                 assigned=bool(writers),
                 unassigned_age=now - unassigned_since if unassigned_since is not None else None,
                 sink_error=sink_error,
@@ -65,6 +67,7 @@ class StatusCollector:
                 source_error=source_error,
                 source_error_age=now - source_error_since if source_error_since is not None else None,
                 last_error=self._last_error,
+                collector=self.collector() if self.collector is not None else None,
                 loading=self.loading() if self.loading is not None else None,
             ),
             self._config,

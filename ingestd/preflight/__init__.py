@@ -10,6 +10,7 @@ volume        objects a day, and what they cost
 Probes, which do:
 kafka_probe   asks Kafka
 sink_probe    tries the sink
+collector_probe  tries the collector's keys, mappings, port and journal
 dry_run       runs the daemon's own pipeline without writing
 """
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 
 from ingestd.capacity.estimate import DAY_S, Estimate
+from ingestd.config.keys import variable
 from ingestd.config.model import Config
 from ingestd.config.types import Size
-from ingestd.config.validate import variable
 from ingestd.core.aws_region import REGION_VARIABLES, region_variable
 from ingestd.core.batch import Batch
 from ingestd.core.formatting import number, size

@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ingestd.config.model import SnowflakeConfig
+from ingestd.config.problem import refusal
 from ingestd.config.secrets import REDACTION, read_secret
-from ingestd.config.validate import refusal, snowflake_problems
+from ingestd.config.validate import snowflake_problems
 from ingestd.core.errors import ConfigError, SnowflakeError, SnowflakeRefused, SnowflakeUnavailable
 
 if TYPE_CHECKING:

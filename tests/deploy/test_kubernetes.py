@@ -10,8 +10,8 @@ import yaml
 
 import ingestd
 from ingestd.capacity.defaults import MEASURED
+from ingestd.config.keys import KEYS, variable
 from ingestd.config.model import HealthConfig
-from ingestd.config.validate import KEYS, variable
 from ingestd.ops.health import HealthServer
 from tests.deploy.chart import (
     CHART,

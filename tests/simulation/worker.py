@@ -20,7 +20,6 @@ from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.sinks.retry import SinkRetrier
-from tests.simulation.broker import Member
 from tests.simulation.store import Connection
 from tests.simulation.virtual_time import SlowExecutor
 
@@ -42,7 +41,7 @@ class Worker:
     """One daemon, without its process."""
 
     def __init__(self, world: "World", *, strict: bool, interval: float, forks: bool) -> None:
-        self.member = Member(world.broker)
+        self.member = world.member_type(world.broker)
         self.metrics = Metrics()
         self.world = world
         self.forks = forks

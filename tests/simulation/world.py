@@ -11,7 +11,7 @@ from itertools import pairwise
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord, Position, TopicPartition
-from tests.simulation.broker import Broker
+from tests.simulation.broker import Broker, Member
 from tests.simulation.store import Connection, Store
 from tests.simulation.worker import PARTITIONS, START, Violation, Worker
 
@@ -21,6 +21,8 @@ Identity = tuple[TopicPartition, int, int | None]
 
 class World:
     """Everything of one seed."""
+
+    member_type = Member
 
     def __init__(self, seed: int, truncations: float = 0.04) -> None:
         """`truncations` is their share of what goes wrong."""

@@ -6,7 +6,7 @@ that nobody joins. The offset itself is not used.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -19,7 +19,6 @@ from ingestd.core.records import PlainRecord
 from ingestd.sources.kafka._aiokafka import (
     ConnectionGroup,
     CoordinationType,
-    InvalidRecordError,
     Producer,
     StableOffsetRequest,
 )
@@ -27,6 +26,7 @@ from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
 from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, permanent_error
+from ingestd.sources.kafka.refusals import REFUSED_RECORDS
 from ingestd.sources.kafka.retry import retry
 
 # Until the broker aborts a transaction that was begun and not ended. Until then read_committed readers wait.
@@ -38,21 +38,6 @@ _RETRY_MAX_S = 1.0
 _BATCH_BYTES = 64 << 10  # well below what a topic takes at once (max.message.bytes); a larger record goes alone
 _REQUEST_BYTES = 256 << 20  # of one record: the topic's own limit applies
 _RUN_AGAIN = "run it again: nothing is produced twice"
-# What a topic refuses records for, whichever transaction they are in: what is wrong with one, and what to do.
-_REFUSED_RECORDS: Mapping[type[BaseException], tuple[str, str]] = {
-    kafka_errors.MessageSizeTooLargeError: (
-        "it is too large for topic {topic}, with the headers that tell its origin",
-        "raise max.message.bytes of the topic",
-    ),
-    kafka_errors.RecordListTooLargeError: (
-        "it is larger than a segment of topic {topic}, with the headers that tell its origin",
-        "raise segment.bytes of the topic",
-    ),
-    InvalidRecordError: (
-        "topic {topic} does not accept it, as a compacted topic does not accept a record without a key",
-        "choose a topic that is not compacted with --to, or remove compact from cleanup.policy of the topic",
-    ),
-}
 _REFUSALS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     (
         (kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch),
@@ -140,11 +125,7 @@ class Transactions:
 
     async def close(self) -> None:
         """Close within a bound: aiokafka waits for ever for records that cannot be sent."""
-        for close in (self._producer.stop, self._producer.client.close):
-            with contextlib.suppress(*FAILURES):
-                async with asyncio.timeout(_CLOSE_S):
-                    await close()
-        self._producer.discard_errors()
+        await self._producer.close(_CLOSE_S)
 
     def _make_producer(self) -> Producer:
         producer: Producer = Producer(
@@ -246,14 +227,15 @@ def _rank(error: BaseException) -> int:
     """
     if isinstance(error, kafka_errors.OutOfOrderSequenceNumber):
         return 2
-    return 1 if type(error) in _REFUSED_RECORDS else 0
+    return 1 if type(error) in REFUSED_RECORDS else 0
 
 
 def _refusal(error: BaseException, topic: str, name: str) -> SourceError | None:
     """The error to raise where retrying at once cannot help; None otherwise."""
     cause = error.__cause__ if isinstance(error.__cause__, FAILURES) else error
-    if (refused := _REFUSED_RECORDS.get(type(cause))) is not None:
-        return RecordsRefused(refused[0].format(topic=topic), hint=refused[1])
+    if (refused := REFUSED_RECORDS.get(type(cause))) is not None:
+        headers = ", with the headers that tell its origin" if refused.too_large else ""
+        return RecordsRefused(f"{refused.reason.format(topic=topic)}{headers}", hint=refused.hint)
     for kinds, message, hint in _REFUSALS:
         if isinstance(cause, kinds):
             return SourceError(message.format(topic=topic, name=name), hint=hint)

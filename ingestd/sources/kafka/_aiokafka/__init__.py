@@ -12,14 +12,14 @@ fetcher         builds fetch requests and reads their answers
 fields          types of Kafka's protocol
 leader_epochs   of record batches and of fetch positions
 prefetch_limit  bounds the bytes that are fetched ahead and handed out at once
-producer        the producer: errors that aiokafka does not know, and no report of an error that was already raised
+producer        the producer: errors that aiokafka does not know, sequence numbers, an end within a bound
 protocol        requests of Kafka's protocol, some in versions that aiokafka does not have
 """
 
 from ingestd.sources.kafka._aiokafka.check import SUPPORTED_VERSION
 from ingestd.sources.kafka._aiokafka.connection import ConnectionGroup, CoordinationType, collect_hosts, create_conn
 from ingestd.sources.kafka._aiokafka.consumer import Consumer
-from ingestd.sources.kafka._aiokafka.producer import InvalidRecordError, Producer
+from ingestd.sources.kafka._aiokafka.producer import InvalidRecordError, Producer, hash_key
 from ingestd.sources.kafka._aiokafka.protocol import (
     DescribeConfigsRequest,
     DescribeGroupsRequest,
@@ -52,4 +52,5 @@ __all__ = [
     "TopicIdsRequest",
     "collect_hosts",
     "create_conn",
+    "hash_key",
 ]

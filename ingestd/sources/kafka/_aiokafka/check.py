@@ -16,6 +16,7 @@ SIGNATURES: Mapping[str, str] = {
     "client:AIOKafkaClient.send": "self node_id request group",
     "client:AIOKafkaClient.ready": "self node_id group",
     "client:AIOKafkaClient.coordinator_lookup": "self coordinator_type coordinator_key",
+    "client:AIOKafkaClient.close": "self",
     "client:AIOKafkaClient.force_metadata_update": "self",
     "client:AIOKafkaClient.set_topics": "self topics",
     "client:AIOKafkaClient.get_random_node": "self",
@@ -40,6 +41,10 @@ SIGNATURES: Mapping[str, str] = {
     "consumer.group_coordinator:GroupCoordinator.coordinator_dead": "self",
     "consumer.group_coordinator:GroupCoordinator._stop_heartbeat_task": "self",
     "consumer.group_coordinator:GroupCoordinator._stop_commit_offsets_refresh_task": "self",
+    "partitioner:murmur2": "data",
+    "producer.message_accumulator:MessageAccumulator.fail_all": "self exception",
+    "producer.sender:SendProduceReqHandler._can_retry": "self error batch",
+    "producer.transaction_manager:TransactionManager.increment_sequence_number": "self tp increment",
     "protocol.api:Request.prepare": "self versions",
     "protocol.types:Schema.decode": "self data",
     "protocol.types:Schema.encode": "self item",
@@ -49,7 +54,7 @@ SIGNATURES: Mapping[str, str] = {
 }
 #: The attributes of each class: set in its ``__init__``, or on the class.
 ATTRIBUTES: Mapping[str, str] = {
-    "client:AIOKafkaClient": "_sync_task cluster",
+    "client:AIOKafkaClient": "_loop _md_update_fut _sync_task cluster",
     "consumer.consumer:AIOKafkaConsumer": "_client _coordinator _fetcher _group_id _subscription",
     "consumer.fetcher:FetchResult": "_partition_records _topic_partition",
     "consumer.fetcher:Fetcher": "_fetch_max_bytes _fetch_task _records",
@@ -60,9 +65,11 @@ ATTRIBUTES: Mapping[str, str] = {
     "consumer.subscription_state:TopicPartitionState": "has_valid_position highwater lso position timestamp",
     "consumer.group_coordinator:GroupCoordinator": "generation member_id",
     "producer.message_accumulator:MessageAccumulator": "_batches",
-    "producer.message_accumulator:MessageBatch": "_drain_waiter",
-    "producer.producer:AIOKafkaProducer": "_message_accumulator _txn_manager client",
-    "producer.transaction_manager:TransactionManager": "_transaction_waiter",
+    "producer.message_accumulator:MessageBatch": "_drain_waiter tp",
+    "producer.producer:AIOKafkaProducer": "_message_accumulator _sender _txn_manager client",
+    "producer.sender:BaseHandler": "_sender",
+    "producer.sender:Sender": "sender_task",
+    "producer.transaction_manager:TransactionManager": "_sequence_numbers _transaction_waiter",
     "record.default_records:DefaultRecordBatch": "base_offset is_control_batch is_transactional next_offset "
     "producer_id validate_crc",
     "record.default_records:_DefaultRecordBatchPy": "_buffer",
@@ -80,7 +87,7 @@ GLOBALS: Mapping[str, str] = {
     "consumer.fetcher:Fetcher._proc_fetch_request": "FetchResult MemoryRecords PartitionRecords",
     "consumer.fetcher:Fetcher.fetched_records": "FetchResult",
     "consumer.fetcher:Fetcher.next_record": "FetchResult",
-    "producer.producer:AIOKafkaProducer.__init__": "AIOKafkaClient Sender",
+    "producer.producer:AIOKafkaProducer.__init__": "AIOKafkaClient Sender TransactionManager",
     "producer.sender:Sender._send_produce_req": "SendProduceReqHandler",
     "producer.sender:SendProduceReqHandler.handle_response": "Errors",
 }

