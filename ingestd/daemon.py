@@ -68,7 +68,8 @@ class Daemon:
         self._validator = Validator(config.events, model)
         self._metrics = Metrics()
         self._journal = wiring.make_journal(config.collect) if config.source == "collector" else None
-        self._source = wiring.make_source(config, self._journal)
+        journal = self._journal
+        self._source = wiring.make_journal_source(config, journal) if journal else wiring.make_source(config)
         self._sink = wiring.make_sink(config)
         self._demo = wiring.make_demo(config, self._source, self._sink)
         if self._demo is not None:
@@ -240,7 +241,7 @@ class Daemon:
     async def _verify(self) -> VerifyReport:
         """Verify the sink as `ingestd verify` does; a local sink's bodies are read, too."""
         options = VerifyOptions(read=parse_sink_url(self._sink.url).kind == "file")
-        return await verify(self._settings, options, self._sink, wiring.open_inspector)
+        return await verify(self._settings, options, self._sink, wiring.open_log)
 
     # -- the end
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
+    from ingestd.verify.log_reader import KafkaInspector
 
 T = TypeVar("T")
 
@@ -62,12 +63,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def make_source(config: Config, journal: "Journal | None" = None) -> Source:
-    """The source that ``source`` names. That of the collector reads `journal`."""
-    if config.source == "collector":
-        from ingestd.sources.journal.source import JournalSource  # noqa: PLC0415
-
-        return JournalSource(journal or make_journal(config.collect), config.collect.topic)
+def make_source(config: Config) -> Source:
+    """The source that ``source`` names; not that of the collector, which needs its journal."""
     if config.source == "simulator":
         from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
@@ -91,6 +88,13 @@ def make_journal(collect: CollectConfig) -> "Journal":
     from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
 
     return Journal(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes))
+
+
+def make_journal_source(config: Config, journal: "Journal") -> Source:
+    """The source of the collector: what is in its journal."""
+    from ingestd.sources.journal.source import JournalSource  # noqa: PLC0415
+
+    return JournalSource(journal, config.collect.topic)
 
 
 def make_collector(
@@ -228,6 +232,16 @@ def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
     is_live = config.simulator.history is None
     director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_keys(config), director)
+
+
+def open_log(config: Config) -> "AbstractAsyncContextManager[KafkaInspector]":
+    """What `ingestd verify` compares objects with: Kafka, or the journal of a collector that does not run."""
+    if config.source != "collector":
+        return open_inspector(config)
+    from ingestd.sources.journal.inspector import open_journal_inspector  # noqa: PLC0415
+
+    collect = config.collect
+    return open_journal_inspector(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes), collect.topic)
 
 
 def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":

@@ -168,8 +168,9 @@ def snowplow_types_table() -> str:
     return table(["`e`", "event_type"], rows)
 
 
-def snowplow_channels_table() -> str:
-    return table(["`p`", "channel"], [[f"`{p}`", f"`{channel}`"] for p, channel in snowplow.CHANNELS.items()])
+def channels_table() -> str:
+    rows = [[f"`{platform}`", f"`{channel}`"] for platform, channel in names.CHANNELS.items()]
+    return table([f"`{segment.PLATFORM}` of a message, `{snowplow.PLATFORM}` of a payload", "Our channel"], rows)
 
 
 def _fields_table(first: Sequence[Sequence[str]], fields: Mapping[str, Sequence[str]]) -> str:
@@ -236,7 +237,7 @@ GENERATED: dict[tuple[Path, str], Callable[[], str]] = {
     (DOCS / "collect" / "mapping.md", "event-types"): event_types_table,
     (DOCS / "collect" / "mapping.md", "snowplow-fields"): snowplow_fields_table,
     (DOCS / "collect" / "mapping.md", "snowplow-types"): snowplow_types_table,
-    (DOCS / "collect" / "mapping.md", "snowplow-channels"): snowplow_channels_table,
+    (DOCS / "collect" / "mapping.md", "channels"): channels_table,
     (DOCS / "configuration.md", "keys"): keys_text,
     (DOCS / "events.md", "bad-events"): bad_events_table,
     (DOCS / "guarantees.md", "faults"): faults_table,

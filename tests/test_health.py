@@ -15,8 +15,9 @@ import pytest
 from ingestd.config.model import HealthConfig
 from ingestd.core.errors import ConfigError
 from ingestd.ops import http
+from ingestd.ops.collector_status import NotReadyReason
 from ingestd.ops.health import HealthServer
-from ingestd.ops.readiness import NotReadyReason, Status
+from ingestd.ops.readiness import Status
 
 RUNNING = Status(
     version="1.2.3",

@@ -196,6 +196,19 @@ async def test_bounds_what_waits_for_a_slow_disk(journal: Journal, monkeypatch: 
     await journal.append([record(b"x" * 2000)])  # larger than the bound, but nothing waits
 
 
+async def test_tells_of_a_disk_that_does_not_answer(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch)
+    append = asyncio.create_task(journal.append([record()]))
+    await gate.wait()
+    errors = [journal.error]
+    monkeypatch.setattr(journal_module, "STALL_S", -1.0)
+    errors.append(journal.error)
+    gate.open.set()
+    await append
+    errors.append(journal.error)
+    assert errors == [None, f"the disk of the journal {journal.path} has not answered for 0 s", None]
+
+
 # -- reads
 
 
@@ -312,6 +325,18 @@ async def test_stays_within_its_bytes_and_goes_on_once_there_is_room(ram: Path, 
         assert await journal.append([record(os.urandom(size))]) == range(count, count + 1)
 
 
+def test_what_was_not_foreseen_meets_the_bound_of_the_file(ram: Path) -> None:
+    with closing(JournalFile(ram / "journal.sqlite", MIB)) as file:
+        some = [journal_file.encode([record(bytes(100_000))])]
+        for _ in range(7):
+            file.write(some)
+        with pytest.raises(JournalFullError, match="database or disk is full"):
+            file.write(some)
+        assert sum(sizes(ram).values()) <= MIB
+        assert file.discard(7)
+        file.write(some)
+
+
 async def test_uses_freed_pages_again(ram: Path) -> None:
     async with opened(ram / "journal.sqlite", 4 * MIB) as journal:
         for _ in range(40):
@@ -359,6 +384,29 @@ async def test_a_disk_that_is_nearly_full_takes_positions_but_no_records(
     assert await asyncio.to_thread(probed.wait, 60)  # although nobody appends
     await journal.read(2, 1, 1)  # is answered later
     assert journal.error is None
+
+
+async def test_a_disk_without_any_room_takes_positions_and_discards(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go where the files have their place already."""
+    for _ in range(30):
+        await journal.append([record(b"x" * 10_000)])
+    monkeypatch.setattr(journal_file, "FREE_BYTES", 1 << 60)
+    with pytest.raises(JournalFullError):
+        await journal.append([record()])
+    await journal.read(0, 1, 1)  # after the checkpoint
+    before = sizes(journal.path.parent)
+    for offset in range(1, 31):
+        await journal.commit(Position(offset))
+        await journal.discard(offset)
+    assert sizes(journal.path.parent) == before
+    for offset in range(30, 50):  # and records, once they have freed some
+        assert await journal.append([record(b"x" * 10_000)]) == range(offset, offset + 1)
+    await journal.read(50, 1, 1)
+    assert sizes(journal.path.parent) == before
+    with pytest.raises(JournalFullError):
+        await journal.append([record(b"x" * 100_000)])
 
 
 # -- the file
@@ -537,10 +585,28 @@ async def test_close_finishes_what_waits_and_refuses_more(ram: Path) -> None:
     await closing_twice
     assert [await it for it in appends] == [range(n, n + 1) for n in range(5)]
     with pytest.raises(JournalError, match="is closed"):
-        await waiting
+        await asyncio.wait_for(waiting, 60)
     with pytest.raises(JournalError, match="is closed"):
         await journal.read(0, 1, 1)
     await journal.close()
+    assert (journal.first_offset, journal.next_offset) == (0, 5)  # still on metrics
+    assert "is closed" in (journal.error or "")
+
+
+async def test_can_be_opened_again_as_if_it_were_new(ram: Path) -> None:
+    journal = Journal(ram / "journal.sqlite", MIB)
+    for number in range(3):
+        await journal.open()
+        waiting = asyncio.create_task(journal.wait_for(100))
+        assert await journal.append([record()]) == range(number, number + 1)
+        await journal.close()
+        with pytest.raises(JournalError, match="is closed"):
+            await journal.append([record(bytes(500_000))])
+        await journal.open()
+        assert journal._pending_bytes == 0
+        await journal.close()
+        with pytest.raises(JournalError, match="is closed"):
+            await waiting
 
 
 async def test_an_open_that_is_cancelled_keeps_no_lock(ram: Path) -> None:

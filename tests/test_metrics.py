@@ -16,9 +16,9 @@ from ingestd import __version__
 from ingestd.core.counters import MAX_LABEL_VALUES, OTHER
 from ingestd.core.records import TopicPartition
 from ingestd.ops import metrics
-from ingestd.ops.collector_status import CollectorStatus, JournalStatus
+from ingestd.ops.collector_status import CollectorStatus, JournalStatus, NotReadyReason
 from ingestd.ops.metrics import Metrics, table
-from ingestd.ops.readiness import REASONS, Loading, NotReadyReason, PartitionStatus, Status
+from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
 
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 

@@ -2,7 +2,8 @@
 
 A short list of words that nearly all bots have in common, after the general patterns of npm's `isbot` and PyPI's
 `crawler-user-agents`: lists of single bots are out of date after weeks. HTTP clients that mobile and server SDKs are
-built on, such as okhttp and CFNetwork, are not in it.
+built on, such as okhttp and CFNetwork, are not in it. Those that scripts are built on are bots among a page's visitors,
+and are not where servers send events.
 """
 
 import re
@@ -18,19 +19,24 @@ _BOT = re.compile(
     r"headless(?:chrome|shell)|phantomjs|puppeteer|playwright|selenium|cypress/|lighthouse|"
     r"pagespeed|gtmetrix|pingdom|uptime|statuscake|site24x7|newrelicpinger|datadog|synthetic|monitor(?:ing)?[/ ;)]|"
     r"google-(?:read-aloud|safety|inspectiontool|extended)|googleother|mediapartners|adsbot|feedfetcher|"
-    r"apis-google|duplexweb|bingpreview|yahoo pipes|python-(?:requests|urllib|httpx)|aiohttp/|^python/|"
-    r"^curl/|^wget/|libwww-perl|^go-http-client|^java/|apache-httpclient|^ruby|^php/|guzzlehttp|node-fetch|^axios/|"
-    r"postmanruntime|insomnia/|httrack|nikto|sqlmap|nmap|masscan|zgrab|nuclei|censys|chatgpt-user|perplexity|"
-    r"^mozilla/\d\.\d$|^-?$",
+    r"apis-google|duplexweb|bingpreview|yahoo pipes|httrack|nikto|sqlmap|nmap|masscan|zgrab|nuclei|censys|"
+    r"chatgpt-user|perplexity",
+    re.IGNORECASE,
+)
+
+_PROGRAM = re.compile(
+    r"python-(?:requests|urllib|httpx)|aiohttp/|^python/|^curl/|^wget/|libwww-perl|^go-http-client|^java/|"
+    r"apache-httpclient|^ruby|^php/|guzzlehttp|node-fetch|^axios/|postmanruntime|insomnia/|^mozilla/\d\.\d$|^-?$",
     re.IGNORECASE,
 )
 
 
-def is_bot(user_agent: str) -> bool:
-    """Whether a program without a reader sent this user agent, or nothing."""
-    return _is_bot(user_agent[:MAX_LOOKED_AT])
+def is_bot(user_agent: str, *, of_visitor: bool = True) -> bool:
+    """Whether a program without a reader sent this user agent; of a page's visitor none at all is one, too."""
+    user_agent = user_agent[:MAX_LOOKED_AT]
+    return _is_bot(user_agent) or (of_visitor and _PROGRAM.search(user_agent.strip()) is not None)
 
 
 @lru_cache(_REMEMBERED)
 def _is_bot(user_agent: str) -> bool:
-    return _BOT.search(user_agent.strip()) is not None
+    return _BOT.search(user_agent) is not None

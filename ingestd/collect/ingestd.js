@@ -7,7 +7,7 @@
   const SESSION_MS = 30 * 60e3; // without events
   const TIMEOUT_MS = 15e3;
   const MAX_WAIT_MS = 300e3; // between attempts
-  const EVENT = "ingestd.event."; // its time and id follow
+  const EVENT = "ingestd.event."; // its time, number and id follow
 
   // What cannot or may not be stored lives as long as the page.
   const memory = new Map();
@@ -55,6 +55,7 @@
   };
   const address = () => (hash === undefined ? location.href.split("#")[0] : location.href);
 
+  let count = 1e6; // sorted as text
   // Every attempt sends this text: a repeat has the same id.
   const track = (type, properties) => {
     if (consent === false && mode !== "anonymous") return;
@@ -72,7 +73,7 @@
       consent,
       properties: { title: cut(document.title, 256), language: navigator.language, ...properties },
     };
-    write(`${EVENT}${+now}.${event_id}`, JSON.stringify(event));
+    write(`${EVENT}${+now}.${count++}.${event_id}`, JSON.stringify(event));
     queued().slice(0, -MAX_EVENTS).forEach(remove);
     send();
   };

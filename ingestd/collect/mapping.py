@@ -141,6 +141,13 @@ def make_event(raw: bytes, received_at: int, client: Client, draft: Draft) -> Co
     return Collected(value, None if client.anonymous else client_id.encode())  # None: no partition gets all of these
 
 
+def limited(event: Collected, max_event: int) -> Collected:
+    """`event`, if it is small enough. Raises `UnmappableError`: all that was sent is kept then, and not the event."""
+    if len(event.value) > max_event:
+        raise UnmappableError(Reason.TOO_LARGE)
+    return event
+
+
 def as_id(value: object) -> str:
     """An id as text: an integer is one, too. Raises `UnmappableError`, since an id is never cut."""
     if type(value) is str:
@@ -265,7 +272,10 @@ def _hash(content: bytes, draft: Draft, received_at: int) -> str:
 
 def _has_duplicate_keys(raw: bytes, data: dict[str, Any]) -> bool:
     """Whether the decoder took the last of several equal keys. Encoded again, `data` has fewer quotes then."""
-    if b"\\u" not in raw and raw.count(b'"') == ENCODER.encode(data).count(b'"'):  # "\u0022" is a quote, too
+    again = ENCODER.encode(data)
+    if again == raw:  # as JavaScript writes it
+        return False
+    if b"\\u0022" not in raw and raw.count(b'"') == again.count(b'"'):  # the escape of a quote counts as none
         return False
     try:
         json.loads(raw, object_pairs_hook=_unique, parse_int=str, parse_float=str)

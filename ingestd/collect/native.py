@@ -1,6 +1,7 @@
 """``POST /v1/events``: events of our own model, as one object, an array, or lines. Pure.
 
-What an event is made of goes on byte for byte; only of clients that want no identifiers kept it is encoded again.
+What an event is made of goes on byte for byte. Only those of web pages get what the collector knows of the client, and
+those of clients that want no identifiers kept lose theirs.
 ``?verbose=1`` asks for a verdict on each event, by the validation that the daemon itself will apply.
 """
 
@@ -13,7 +14,7 @@ import msgspec
 
 from ingestd.collect.anonymous import strip
 from ingestd.collect.limits import TOO_LARGE, fit
-from ingestd.collect.mapping import ANONYMOUS, unmapped
+from ingestd.collect.mapping import ANONYMOUS, OWN_PROPERTIES, keep, unmapped
 from ingestd.collect.messages import Client, Collected, Incoming, Mapped, Reply, Route
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.decoding import ENCODER
@@ -37,6 +38,7 @@ class _Peek(msgspec.Struct):
 
 _peek = msgspec.json.Decoder(_Peek).decode
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
 
@@ -63,13 +65,14 @@ class NativeEndpoint:
     """Splits a body into events. What is not one goes on, too, and is quarantined with its reason."""
 
     def __init__(self, name: str, source: CollectSource, config: CollectConfig, validator: Validator) -> None:
-        del name, source
+        del name
+        self._of_visitors = source.kind == "web"
         self._validator = validator
         self._max_event = int(config.max_event)
 
     async def collect(self, request: Incoming) -> Mapped:
         """The events of a request, in their order."""
-        events = [_event(value, request.client) for value in split(request.body)]
+        events = [_event(value, request.client, of_visitor=self._of_visitors) for value in split(request.body)]
         if request.query.get("verbose") in {"1", "true"}:
             return Mapped(events, self._verdicts(events, request.received_at))
         return Mapped(events)
@@ -123,14 +126,14 @@ def _is_object(text: bytes) -> bool:
     return True
 
 
-def _event(value: bytes, client: Client) -> Collected:
+def _event(value: bytes, client: Client, *, of_visitor: bool) -> Collected:
     try:
         peeked = _peek(value)
         if client.anonymous:
-            return _anonymous(value)
+            return _anonymous(value, is_bot=of_visitor and client.is_bot)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RejectedRecord) as error:
         return unmapped(value, _fault(value, error), client)
-    return Collected(value, _key_of(peeked.client_id))
+    return Collected(_with_client(value, client) if of_visitor else value, _key_of(peeked.client_id))
 
 
 def _fault(value: bytes, error: Exception) -> str:
@@ -150,7 +153,27 @@ def _key_of(client_id: msgspec.Raw) -> bytes | None:
     return text.encode() if 0 < len(text) <= ID_MAX else None
 
 
-def _anonymous(value: bytes) -> Collected:
+def _with_client(value: bytes, client: Client) -> bytes:
+    """`value` with what is known of the client in its properties, under names that are the collector's own."""
+    own = {"ip": client.ip, "user_agent": client.user_agent or None, "is_bot": client.is_bot or None}
+    try:
+        data = _members(value)
+        properties = {} if data.get("properties", b"null") == b"null" else _members(data["properties"])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return value  # its properties are none, as validation will tell
+    for name in OWN_PROPERTIES:
+        if name in properties:
+            keep(properties, f"_{name}", properties.pop(name))
+        if (known := own[name]) is not None:
+            properties[name] = msgspec.Raw(ENCODER.encode(known))
+    if properties:
+        data["properties"] = msgspec.Raw(ENCODER.encode(properties))
+    return ENCODER.encode(data)
+
+
+def _anonymous(value: bytes, *, is_bot: bool) -> Collected:
     data: dict[str, Any] = strip(parse(value))
     data["client_id"] = ANONYMOUS
+    if is_bot:
+        data["properties"] = {**(data.get("properties") or {}), "is_bot": True}
     return Collected(ENCODER.encode(data), None)

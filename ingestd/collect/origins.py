@@ -11,6 +11,7 @@ MAX_AGE_S = 7200  # of a preflight's answer: Chromium keeps none longer
 ANY = "*"
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_SUBDOMAIN = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*")
 _MAX_HEADER_NAMES = 1024  # characters
 
@@ -37,7 +38,9 @@ class Origins:
         if self.allows_any or origin in self._exact:
             return True
         return any(
-            origin.startswith(scheme) and origin.endswith(suffix) and len(origin) > len(scheme) + len(suffix)
+            origin.startswith(scheme)
+            and origin.endswith(suffix)
+            and _SUBDOMAIN.fullmatch(origin[len(scheme) : len(origin) - len(suffix)])
             for scheme, suffix in self._suffixes
         )
 

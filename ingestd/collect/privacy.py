@@ -45,9 +45,15 @@ def wish_of(headers: Mapping[str, str], rules: PrivacyRules) -> Wish:
 
 
 def client_of(
-    headers: Mapping[str, str], peer: str, trusted: Sequence[_Network], rules: PrivacyRules, *, anonymous: bool
+    headers: Mapping[str, str],
+    peer: str,
+    trusted: Sequence[_Network],
+    rules: PrivacyRules,
+    *,
+    anonymous: bool,
+    is_visitor: bool,
 ) -> Client:
-    """Who sent these headers over a connection from the address `peer`."""
+    """Who sent these headers over a connection from the address `peer`: a page's visitor, or maybe a server."""
     user_agent = headers.get("user-agent", "")
     address = None if anonymous or rules.ip == "drop" else sender(peer, headers.get("x-forwarded-for", ""), trusted)
     if address is not None and rules.ip == "truncate":
@@ -55,7 +61,7 @@ def client_of(
     return Client(
         ip=None if address is None else str(address),
         user_agent=user_agent,
-        is_bot=rules.bots == "flag" and is_bot(user_agent),
+        is_bot=rules.bots == "flag" and is_bot(user_agent, of_visitor=is_visitor),
         anonymous=anonymous,
     )
 

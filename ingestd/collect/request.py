@@ -137,7 +137,7 @@ class RequestPath:
 
     async def _take(self, request: Received, place: Place, routes: Sequence[Route], seen: _Seen) -> Answer:
         path, _, query_text = request.target.partition("?")
-        query = parse_query(query_text)
+        query = {**parse_query(query_text), **place.parameters}
         headers = request.headers
         raw = body = None
         found = self._routes.find(routes, place.named, headers, query, b"")
@@ -160,7 +160,14 @@ class RequestPath:
             raw_body=raw,
             body=body,
             received_at=int(self._clock() * 1000),
-            client=client_of(headers, request.peer, self._trusted, self._config, anonymous=wish == "anonymise"),
+            client=client_of(
+                headers,
+                request.peer,
+                self._trusted,
+                self._config,
+                anonymous=wish == "anonymise",
+                is_visitor=self._config.sources[found.name].kind == "web",
+            ),
         )
         mapped = await self._map(incoming, request.target)
         self._limiters[found.name].charge(len(mapped.events))
@@ -273,5 +280,5 @@ def _refusal(refused: RefusedError, seen: _Seen) -> Answer:
     if seen.refused is not None:  # a picture: its sender has no use for a status, and a mail would show it as broken
         reply = seen.refused
         return Answer(reply.status, reply.body, reply.content_type, {**reply.headers, **seen.cors})
-    body = msgspec.json.encode({"success": False, "reason": refused.reason, "message": str(refused)})
+    body = msgspec.json.encode({"success": False, "code": refused.reason, "message": str(refused)})
     return Answer(refused.status, body, "application/json", {**refused.headers, **seen.cors})

@@ -36,8 +36,8 @@ CANCEL_WAIT_S = 1.0  # for requests that are cancelled at the end of the grace t
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEADERS = {"Server": "ingestd", "X-Content-Type-Options": "nosniff"}  # aiohttp would name its version and Python's
 _JSON_HEADERS = {**_HEADERS, "Content-Type": "application/json"}
-_MALFORMED = b'{"success":false,"reason":"malformed","message":"the request is not HTTP, or too long"}'
-_INTERNAL = b'{"success":false,"reason":"internal","message":"internal error: see the log"}'
+_MALFORMED = b'{"success":false,"code":"malformed","message":"the request is not HTTP, or too long"}'
+_INTERNAL = b'{"success":false,"code":"internal","message":"internal error: see the log"}'
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +265,13 @@ class _Connection(web.RequestHandler):
             self.phase = _Phase.HEADERS
             self.deadline = asyncio.get_running_loop().time() + HEADERS_S
         super().data_received(data)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends no more: it gets its answer, if there is a request, and the connection ends."""
+        if self._waiter is not None and not self._waiter.done():  # for a request
+            return None
+        self.close()
+        return True
 
     def begin_request(self) -> None:
         self.phase = _Phase.REQUEST

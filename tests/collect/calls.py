@@ -1,5 +1,11 @@
 """The calls that every SDK sends in the tests, and what must become of each."""
 
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from tests.collect.recorder import Exchange
 from tests.services.clients import Call
 
 USER = "CLIENT_0042"
@@ -15,7 +21,7 @@ CALLS: tuple[Call, ...] = (
         "name": "Pricing",
         "properties": {
             "url": PAGE_URL,
-            "title": "Preise – 価格",
+            "title": "Preise · 価格",
             "path": "/pricing",
             "referrer": "https://example.org/",
         },
@@ -43,7 +49,7 @@ SNOWPLOW_CALLS: tuple[Call, ...] = (
         "type": "struct",
         "userId": USER,
         "event": "play",
-        "properties": {"category": "video", "label": "intro – 紹介", "property": "seconds", "value": 12.5},
+        "properties": {"category": "video", "label": "intro · 紹介", "property": "seconds", "value": 12.5},
     },
     {"type": "track", "userId": USER, "event": "Order Completed", "properties": {"order_id": "o-1", "total": 12.5}},
 )
@@ -55,3 +61,82 @@ def numbered(count: int, start: int = 0) -> list[Call]:
         {"type": "track", "userId": USER, "event": "Counted", "properties": {"n": number}}
         for number in range(start, start + count)
     ]
+
+
+#: The columns of the rows that `CALLS` must become, in order. None: the column is absent.
+COLUMNS: tuple[dict[str, object], ...] = (
+    {"event_type": "identify", "client_id": USER, "page_url": None},
+    {"event_type": "web_visit", "client_id": ANONYMOUS, "page_url": PAGE_URL, "event_category": "web"},
+    {"event_type": "Order Completed", "client_id": USER, "event_category": None},
+    {"event_type": "email_open", "client_id": USER, "campaign_id": "spring", "event_category": "email"},
+    {"event_type": "web_visit", "client_id": USER, "page_url": None},
+    {"event_type": "group", "client_id": USER},
+    {"event_type": "alias", "client_id": USER},
+)
+#: What of each call is found in the row's properties.
+PROPERTIES: tuple[dict[str, object], ...] = (
+    {"traits": {"name": "Zoë Müller", "plan": "gold"}},
+    {"name": "Pricing", "title": "Preise · 価格", "path": "/pricing", "referrer": "https://example.org/"},
+    {"order_id": "o-1", "total": 12.5, "products": [{"sku": "a", "quantity": 2}]},
+    {"email_id": "m-7"},
+    {"name": "Portfolio", "tab": "bonds"},
+    {"groupId": "household-7", "traits": {"members": 3}},
+    {"previousId": ANONYMOUS},
+)
+SNOWPLOW_COLUMNS: tuple[dict[str, object], ...] = (
+    {"event_type": "web_visit", "client_id": ANONYMOUS, "page_url": PAGE_URL, "campaign_id": "spring"},
+    {"event_type": "play", "client_id": USER},
+    {"event_type": "call", "client_id": USER},
+)
+SNOWPLOW_PROPERTIES: tuple[dict[str, object], ...] = (
+    {"page": "Preise · 価格", "refr": "https://example.org/"},
+    {"se_ca": "video", "se_la": "intro · 紹介", "se_pr": "seconds"},
+    {"data": {"call": "track", "name": "Order Completed", "order_id": "o-1", "total": 12.5}},
+)
+
+
+class Case(NamedTuple):
+    """A call, and what is in its row."""
+
+    call: Call
+    columns: dict[str, object]
+    properties: dict[str, object]
+
+
+def cases_of(name: str) -> list[Case]:
+    """What an SDK sends in the tests."""
+    if name.startswith("snowplow"):
+        return list(map(Case, SNOWPLOW_CALLS, SNOWPLOW_COLUMNS, SNOWPLOW_PROPERTIES))
+    cases = list(map(Case, CALLS, COLUMNS, PROPERTIES))
+    # That of apps has no pages, and its alias is to the user that it knew before.
+    return [it for it in cases if name != "segment-kotlin" or it.call["type"] not in {"page", "alias"}]
+
+
+def ids(exchange: Exchange) -> list[str]:
+    """The ids of the events in a request, as the SDK made them."""
+    return [
+        str(message.get("messageId") or message.get("eid") or message["event_id"]) for message in messages(exchange)
+    ]
+
+
+def messages(exchange: Exchange) -> list[dict[str, Any]]:
+    """The events in a request, as the SDK sent them."""
+    body = json.loads(exchange.text())
+    if isinstance(body, list):
+        return body
+    found: list[dict[str, Any]] = body.get("batch") or body.get("data") or [body]
+    return found
+
+
+def numbers(exchanges: Iterable[Exchange]) -> Iterator[tuple[int, str]]:
+    """The number of each call of `numbered`, as often as it was sent, and the id with which it was."""
+    for exchange in exchanges:
+        for message, event_id in zip(messages(exchange), ids(exchange), strict=True):
+            yield _number(message), event_id
+
+
+def _number(message: dict[str, Any]) -> int:
+    if encoded := message.get("ue_px"):
+        envelope = json.loads(base64.urlsafe_b64decode(encoded))
+        return int(envelope["data"]["data"]["n"])
+    return int(message["properties"]["n"])

@@ -1,6 +1,8 @@
 """A collector's server on a port of this host, with a delivery that tests can stop, break and look into."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -172,11 +174,17 @@ def key_in_query_or_body(headers: Mapping[str, str], query: Mapping[str, str], b
     return str(msgspec.json.decode(body)["writeKey"]) if body else None
 
 
+def vanish(writer: asyncio.StreamWriter) -> None:
+    """The connection ends by a reset, as with a client that crashes."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 def config(**changes: Any) -> CollectConfig:
     """The configuration of a test, on any free port."""
     sources = {
-        "web": CollectSource(kind="web", rate=Rate(changes.pop("rate", 60_000))),
-        "api": CollectSource(kind="native"),
+        "web": CollectSource(kind="web"),
+        "api": CollectSource(kind="native", rate=Rate(changes.pop("rate", 60_000))),
         "app": CollectSource(kind="segment"),
         "crm": CollectSource(kind="webhook"),
     }

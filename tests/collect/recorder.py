@@ -1,16 +1,18 @@
 """An HTTP server that records what an SDK sends and was answered: it answers itself, or passes requests on."""
 
+import asyncio
 import base64
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 import msgspec
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from tests.services.ports import HOST
 
@@ -45,15 +47,20 @@ class Exchange(msgspec.Struct, kw_only=True):
 class Recorder:
     """Records every request. It passes them on to `target` where it is set; otherwise it answers `status`.
 
-    An answer that does not come from `target` ends the connection, as the sender would have seen it.
+    Where `target` does not answer, the connection ends, as the sender would have seen it. `before` is called with the
+    number of posts so far before each is passed on, `after` before its answer is; a ConnectionError ends the
+    connection.
     """
 
     def __init__(self, target: str | None = None) -> None:
         self.target = target
         self.status = 200
-        self.answers: dict[str, Any] = {}  # JSON, by path
+        self.answers: dict[str, Any] = {}  # JSON by path, in place of the target's
         self.files: dict[str, Path] = {}  # by path
         self.exchanges: list[Exchange] = []
+        self.before: Callable[[int], Awaitable[None]] = _nothing
+        self.after: Callable[[int], Awaitable[None]] = _nothing
+        self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
         self.url = ""
@@ -70,7 +77,8 @@ class Recorder:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._runner and self._session
+        assert self._runner
+        assert self._session
         await self._runner.cleanup()
         await self._session.close()
 
@@ -83,32 +91,49 @@ class Recorder:
             body=await request.read(),
         )
         self.exchanges.append(exchange)
-        answer = await (self._pass_on(request, exchange) if self.target else self._answer(request))
+        self._changed.set()
+        answer: web.StreamResponse
+        if file := self.files.get(request.path):
+            answer = web.FileResponse(file)
+        elif request.path in self.answers or not self.target:
+            answer = await self._answer(request)
+        else:
+            try:
+                answer = await self._pass_on(request, exchange)
+            except (aiohttp.ClientError, ConnectionError):
+                if request.transport is not None:
+                    request.transport.abort()
+                return web.Response(status=502)
         exchange.status = answer.status
+        self._changed.set()
         return answer
 
-    async def _pass_on(self, request: web.Request, exchange: Exchange) -> web.Response:
+    async def _pass_on(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         assert self._session
-        headers = request.headers.copy()
-        for name in ("Connection", "Transfer-Encoding", "Content-Length"):
-            headers.popall(name, None)
-        try:
-            async with self._session.request(
-                request.method, f"{self.target}{request.raw_path}", headers=headers, data=exchange.body
-            ) as answer:
-                body = await answer.read()
-        except aiohttp.ClientError:
-            if request.transport is not None:
-                request.transport.abort()
-            raise
-        kept = answer.headers.copy()
-        for name in ("Connection", "Transfer-Encoding", "Content-Length"):
-            kept.popall(name, None)
-        return web.Response(status=answer.status, body=body, headers=kept)
+        number = len(self.posts())
+        if request.method == "POST":
+            await self.before(number)
+        async with self._session.request(
+            request.method,
+            f"{self.target}{request.raw_path}",
+            headers=_without_connection(request.headers),
+            data=exchange.body,
+        ) as answer:
+            body = await answer.read()
+        if request.method == "POST":
+            await self.after(number)
+        return web.Response(status=answer.status, body=body, headers=_without_connection(answer.headers))
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        if file := self.files.get(request.path):
-            return web.FileResponse(file)
+    async def wait(self) -> None:
+        """Wait for the next request, or its answer."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    def posts(self) -> list[Exchange]:
+        """The requests that bring events."""
+        return [it for it in self.exchanges if it.method == "POST"]
+
+    async def _answer(self, request: web.Request) -> web.Response:
         headers = {**_CORS, "Access-Control-Allow-Origin": request.headers.get("Origin", "*")}
         if "Origin" in request.headers:
             headers["Access-Control-Allow-Credentials"] = "true"
@@ -117,6 +142,17 @@ class Recorder:
             return web.Response(status=204, headers=headers)
         body = json.dumps(self.answers.get(request.path, {"success": self.status == 200}))
         return web.Response(status=self.status, text=body, content_type="application/json", headers=headers)
+
+
+async def _nothing(_: int) -> None:
+    pass
+
+
+def _without_connection(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+    kept = headers.copy()
+    for name in ("Connection", "Transfer-Encoding", "Content-Length"):
+        kept.popall(name, None)
+    return kept
 
 
 def write_recording(file: Path, name: str, version: str, exchanges: list[Exchange]) -> None:

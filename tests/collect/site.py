@@ -14,7 +14,7 @@ class Site:
     def __init__(self, head: str = "", body: str = "", headers: dict[str, str] | None = None) -> None:
         self.head, self.body = head, body
         self.files: dict[str, Path] = {}
-        self._headers = headers or {}
+        self.headers = headers or {}
         self._runner: web.AppRunner | None = None
         self.url = ""
 
@@ -38,5 +38,6 @@ class Site:
         if request.path == "/favicon.ico":
             return web.Response(status=204)
         title = request.path.strip("/") or "start"
-        text = f"<!doctype html><html lang=en><head><title>{title}</title>{self.head}</head><body>{self.body}</body></html>"
-        return web.Response(text=text, content_type="text/html", headers=self._headers)
+        head = f"<title>{title}</title>{self.head}"
+        text = f"<!doctype html><html lang=en><head>{head}</head><body>{self.body}</body></html>"
+        return web.Response(text=text, content_type="text/html", headers=self.headers)

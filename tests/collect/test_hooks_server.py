@@ -67,7 +67,7 @@ async def test_sendgrids_vector_arrives_as_it_was_signed(tmp_path: Path) -> None
         assert await world.send("/hooks/crm", SENDGRID_BODY, **headers) == (200, b'{"success":true}')
         assert row_of(world.delivery.events[0])["event_type"] == "email_dropped"
         status, body = await world.send("/hooks/crm", SENDGRID_BODY + b" ", **headers)
-        assert (status, json.loads(body)["reason"]) == (401, "signature_wrong")
+        assert (status, json.loads(body)["code"]) == (401, "signature_wrong")
         assert len(world.delivery.events) == 1
         assert world.observer.requests == [("crm", 200, ""), ("crm", 401, "signature_wrong")]
 

@@ -68,6 +68,7 @@ def test_numbers_keep_every_digit() -> None:
         (b'{"a":' * 2000 + b"1" + b"}" * 2000, "too_deep"),
         (b'{"a":1,"a":2}', "duplicate_key"),
         (b'{"x":{"a":1,"\\u0061":2}}', "duplicate_key"),
+        (b'{"a":1,"a":2,"b":"\\u0022\\u0022"}', "duplicate_key"),  # as many quotes as without the first
         (b'{"a":"\\u0022","b":"\\"","c":"\\\\"}', None),
         (b'{"a":[{"b":1},{"b":2}]}', None),
     ],

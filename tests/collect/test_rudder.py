@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.collect.messages import Incoming
+from ingestd.collect.pixel import GIF
 from ingestd.collect.sdk import ROUTES, RudderEndpoint
-from ingestd.collect.sdk.rudder import GIF, pixel_message
+from ingestd.collect.sdk.rudder import pixel_message
 from ingestd.config.model import CollectConfig, CollectSource
 from tests.collect.requests import NOBODY, check_any, request, rows
 
@@ -54,6 +55,26 @@ async def test_a_track_of_analytics_js_is_an_event_with_its_session() -> None:
     assert only["properties"]["originalTimestamp"] == "2026-11-30T20:19:50.000Z"
     assert only["properties"]["revenue"] == 19.95
     assert result.reply.body == b"OK"
+
+
+@pytest.mark.parametrize(
+    ("event", "platform", "channel"),
+    [
+        ("Order Completed", "web", "web"),
+        ("Order Completed", "mobile", "mobile"),
+        ("Order Completed", "server", None),
+        ("Order Completed", 5, None),
+        ("Email Opened", "server", "email"),
+        ("Email Opened", "web", "email"),
+    ],
+)
+async def test_the_platform_is_a_channel_where_the_type_has_none(
+    event: str, platform: object, channel: str | None
+) -> None:
+    result = await ENDPOINT.collect(request("/v1/track", TRACK | {"event": event, "channel": platform}))
+    (only,) = rows(result.events)
+    assert only.get("channel") == channel
+    assert only["properties"]["channel"] == platform
 
 
 async def test_a_beacon_is_a_batch() -> None:

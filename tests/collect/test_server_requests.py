@@ -11,21 +11,21 @@ from ingestd.collect.limits import TOO_LARGE
 from ingestd.collect.messages import RefusedError, UnavailableError
 from ingestd.collect.pixel import GIF
 from ingestd.collect.request import ENDPOINT_FAILED
-from tests.collect.edge_world import EVENT, NOW, FakeClock, event, world
+from tests.collect.edge_world import EVENT, NOW, FakeClock, event, vanish, world
 
 
 async def test_answers_200_only_after_the_delivery() -> None:
     async with world() as it:
         it.delivery.open.clear()
-        request = asyncio.create_task(it.post("/v1/events?key=web", EVENT))
+        request = asyncio.create_task(it.post("/v1/events?key=api", EVENT))
         await it.delivery.entered.wait()
         assert not request.done()
         it.delivery.open.set()
         status, body, headers = await request
         assert (status, body, headers["Ingestd-Ack"]) == (200, {"success": True}, "kafka")
-        assert it.delivery.batches == [("web", int(NOW * 1000), it.delivery.events)]
-        assert it.observer.requests == [("web", 200, "")]
-        assert it.observer.outcomes == [("web", "delivered", 1)]
+        assert it.delivery.batches == [("api", int(NOW * 1000), it.delivery.events)]
+        assert it.observer.requests == [("api", 200, "")]
+        assert it.observer.outcomes == [("api", "delivered", 1)]
         assert len(it.observer.deliveries) == 1
 
 
@@ -33,27 +33,27 @@ async def test_answers_200_only_after_the_delivery() -> None:
 async def test_events_that_may_not_be_safe_are_503_with_retry_after(failure: Exception) -> None:
     async with world() as it:
         it.delivery.failure = failure
-        status, body, headers = await it.post("/v1/events?key=web", EVENT)
-        assert (status, body["success"], body["reason"]) == (503, False, "unavailable")
+        status, body, headers = await it.post("/v1/events?key=api", EVENT)
+        assert (status, body["success"], body["code"]) == (503, False, "unavailable")
         assert int(headers["Retry-After"]) > 0
         assert "Ingestd-Ack" not in headers
         assert "no broker" not in str(body)
         assert "a defect" not in str(body)
-        assert it.observer.outcomes == [("web", "unavailable", 1)]
+        assert it.observer.outcomes == [("api", "unavailable", 1)]
 
 
 async def test_events_of_a_request_are_delivered_in_its_order() -> None:
     async with world() as it:
         many = [event(number) for number in range(100)]
-        await it.post("/v1/events?key=web", b"[" + b",".join(many) + b"]")
-        await it.post("/v1/events?key=web", b"\n".join(many))
+        await it.post("/v1/events?key=api", b"[" + b",".join(many) + b"]")
+        await it.post("/v1/events?key=api", b"\n".join(many))
         assert it.delivery.values == many * 2
         assert len(it.delivery.batches) == 2
 
 
 async def test_a_request_without_events_is_not_delivered() -> None:
     async with world() as it:
-        status, _, headers = await it.post("/v1/events?key=web", b"[]")
+        status, _, headers = await it.post("/v1/events?key=api", b"[]")
         assert status == 200
         assert "Ingestd-Ack" not in headers
         assert not it.delivery.batches
@@ -74,7 +74,7 @@ async def test_a_refused_request_stores_nothing() -> None:
     async with world() as it:
         it.hook.failure = RefusedError(403, "signature", "wrong signature", {"X-Why": "x"})
         status, body, headers = await it.post("/hooks/crm", b"{}")
-        assert (status, body["reason"], headers["X-Why"]) == (403, "signature", "x")
+        assert (status, body["code"], headers["X-Why"]) == (403, "signature", "x")
         assert not it.delivery.batches
         assert it.observer.requests == [("crm", 403, "signature")]
 
@@ -83,9 +83,9 @@ async def test_a_client_that_goes_away_does_not_stop_the_delivery() -> None:
     async with world() as it:
         it.delivery.open.clear()
         _, writer = await it.connect()
-        writer.write(b"POST /v1/events?key=web HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(EVENT) + EVENT)
+        writer.write(b"POST /v1/events?key=api HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(EVENT) + EVENT)
         await it.delivery.entered.wait()
-        writer.transport.abort()
+        vanish(writer)
         await it.until_no_connection()
         it.delivery.open.set()
         await it.delivery.left.wait()
@@ -95,7 +95,7 @@ async def test_a_client_that_goes_away_does_not_stop_the_delivery() -> None:
 async def test_an_event_above_max_event_is_cut_and_quarantined_alone() -> None:
     async with world() as it:
         large = b'{"client_id":"c","x":"' + b"x" * 40_000 + b'"}'
-        status, _, _ = await it.post("/v1/events?key=web", b"[" + large + b"," + EVENT + b"]")
+        status, _, _ = await it.post("/v1/events?key=api", b"[" + large + b"," + EVENT + b"]")
         assert status == 200
         assert [(len(one.value), one.fault) for one in it.delivery.events] == [
             (32 << 10, TOO_LARGE),
@@ -156,12 +156,12 @@ async def test_paths_and_methods(method: str, path: str, status: int) -> None:
 async def test_a_source_above_its_rate_is_429_until_its_tokens_are_back() -> None:
     clock = FakeClock()
     async with world(clock=clock, rate=60) as it:
-        await it.post("/v1/events?key=web", b"\n".join(event(number) for number in range(15)))  # 5 into debt
-        status, body, headers = await it.post("/v1/events?key=web", EVENT)
-        assert (status, body["reason"], headers["Retry-After"]) == (429, "rate", "6")
-        assert (await it.post("/v1/events?key=api", EVENT))[0] == 200  # another source
+        await it.post("/v1/events?key=api", b"\n".join(event(number) for number in range(15)))  # 5 into debt
+        status, body, headers = await it.post("/v1/events?key=api", EVENT)
+        assert (status, body["code"], headers["Retry-After"]) == (429, "rate", "6")
+        assert (await it.post("/v1/events?key=web", EVENT))[0] == 200  # another source
         clock.now += 6
-        assert (await it.post("/v1/events?key=web", EVENT))[0] == 200
+        assert (await it.post("/v1/events?key=api", EVENT))[0] == 200
         assert len(it.delivery.events) == 17
 
 
@@ -201,11 +201,11 @@ async def test_no_answer_and_no_log_has_a_key(caplog: pytest.LogCaptureFixture) 
 @pytest.mark.parametrize("preference", ["drop", "anonymise", "ignore"])
 async def test_a_client_that_wants_no_identifiers_kept(preference: str) -> None:
     async with world(gpc=preference) as it:
-        status, _, _ = await it.post("/v1/events?key=web", EVENT, headers={"Sec-GPC": "1"})
+        status, _, _ = await it.post("/v1/events?key=api", EVENT, headers={"Sec-GPC": "1"})
         assert status == 200
         if preference == "drop":
             assert not it.delivery.batches
-            assert it.observer.outcomes == [("web", "dropped", 1)]
+            assert it.observer.outcomes == [("api", "dropped", 1)]
         else:
             kept = it.delivery.events[0]
             assert (b"c1" in kept.value) == (preference == "ignore")

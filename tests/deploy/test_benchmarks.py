@@ -10,7 +10,7 @@ from statistics import fmean
 import msgspec
 import pytest
 
-from benchmarks import endtoend, growth, stages
+from benchmarks import endtoend, growth, journal, stages
 from benchmarks.endtoend import FIRST, Kind, Run
 from benchmarks.latency import Freshness
 from benchmarks.rig import results
@@ -22,7 +22,7 @@ from benchmarks.rig.services import services
 from benchmarks.soak.samples import Sample
 from ingestd.config.model import EventsConfig
 from ingestd.core.events import load_model
-from ingestd.core.records import PlainRecord, TopicPartition
+from ingestd.core.records import PlainRecord, TopicPartition, UnsentRecord
 from ingestd.core.validation import Validated, Validator
 
 COUNT = 2000
@@ -265,6 +265,15 @@ def test_growth_without_what_it_builds_on_says_what_to_run(text: str | None, tmp
 def test_every_stage_runs_and_counts_its_events() -> None:
     for measured in stages.measure(stages.stages(200), 1):
         assert len(measured.cpu_us) == 1, measured.label
+
+
+def test_the_journal_is_measured_until_it_is_empty_again(ram: Path) -> None:
+    records = [UnsentRecord(1, None, value) for value in made(Load(events=200))]
+    found = asyncio.run(journal.measure(ram, journal.Senders(5, 10), records, 0.1))
+    assert found.load == "5 senders, 10 events each"
+    assert min(found.events_per_s, found.cpu_us, found.read_cpu_us) > 0
+    assert 0 < found.p50_ms <= found.p99_ms
+    assert len(journal.table([found, found]).rows) == 1
 
 
 # -- with services

@@ -1,95 +1,79 @@
-"""Sends events to a collector over HTTP, and remembers which of them it has accepted."""
+"""The collector as a child process: with its journal and a directory (no broker), or in front of Kafka."""
 
-import asyncio
+import gzip
 import json
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from itertools import islice
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-import aiohttp
-from aiokafka import AIOKafkaConsumer
+from tests.e2e.daemon import Daemon
+from tests.services.ports import HOST, free_port
 
-from tests.e2e.daemon import DEADLINE, Daemon
-from tests.e2e.events import event_id, events, is_good
-from tests.services.ports import HOST
+SOURCES = {"web": "web", "segment": "segment", "rudder": "rudderstack", "snowplow": "snowplow", "native": "native"}
 
-BATCH = 10
-SENDERS = 4
-_AGAIN_S = 0.05
+Row = dict[str, Any]
 
 
-class Sender:
-    """Sends events as SDKs do: the same batch again until it is answered with success."""
-
-    def __init__(self, port: int, key: str) -> None:
-        self.accepted: set[str] = set()  # ids of events that must become rows
-        self.acknowledged: Counter[str] = Counter()  # requests, by what has their events
-        self.repeated = 0  # requests that were sent again
-        self._url = f"http://{HOST}:{port}/v1/events?key={key}"
-        self._grown = asyncio.Event()
-        self._good_events = ((event_id(number), value) for number, _, value in events() if is_good(number))
-
-    @asynccontextmanager
-    async def sending(self) -> AsyncIterator[None]:
-        """Send while the context is open; what is being sent then is still sent to its end."""
-        stop = asyncio.Event()
-        async with aiohttp.ClientSession() as session:
-            tasks = [asyncio.create_task(self._send(session, stop)) for _ in range(SENDERS)]
-            yield
-            stop.set()
-            await asyncio.wait_for(asyncio.gather(*tasks), DEADLINE)
-
-    async def until_accepted(self, more: int, deadline: float = DEADLINE) -> None:
-        """Wait until so many more events are accepted."""
-        wanted = len(self.accepted) + more
-        async with asyncio.timeout(deadline):
-            while len(self.accepted) < wanted:
-                self._grown.clear()
-                await self._grown.wait()
-
-    async def _send(self, session: aiohttp.ClientSession, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            batch = dict(islice(self._good_events, BATCH))
-            while not await self._post(session, batch.values()):
-                self.repeated += 1
-                await asyncio.sleep(_AGAIN_S)
-            self.accepted |= batch.keys()
-            self._grown.set()
-
-    async def _post(self, session: aiohttp.ClientSession, batch: Iterable[bytes]) -> bool:
-        try:
-            async with session.post(self._url, data=b"\n".join(batch)) as response:
-                if response.status == 200:
-                    self.acknowledged[response.headers["Ingestd-Ack"]] += 1
-                return response.status == 200
-        except (aiohttp.ClientError, ConnectionError):
-            return False
+def collect_settings(directory: Path, port: int) -> dict[str, str]:
+    """One source of each kind of SDK; its key is its name."""
+    keys = {"collect.host": HOST, "collect.port": str(port), "collect.origins": "*"}
+    for name, kind in SOURCES.items():
+        file = directory / f"{name}.key"
+        file.touch(mode=0o600)
+        file.write_text(f"{name}\n")
+        keys |= {f"collect.sources.{name}.kind": kind, f"collect.sources.{name}.key_file": str(file)}
+    return keys
 
 
-async def until_ready(daemon: Daemon, deadline: float = DEADLINE) -> None:
-    """Wait until a collector is ready: its status is not that of a daemon."""
-    async with asyncio.timeout(deadline):
-        while True:
-            assert daemon.running, daemon.log_text()
-            try:
-                if (await daemon.get("/readyz"))[0] == 200:
-                    return
-            except OSError:  # it does not listen yet
-                pass
-            await asyncio.sleep(_AGAIN_S)
+class Collector(Daemon):
+    """`ingestd --source collector`, into a directory. Its port stays the same after a kill."""
+
+    def __init__(self, directory: Path, more: Mapping[str, str] | None = None) -> None:
+        self._port_of_events = free_port()
+        self.data = directory / "data"
+        keys = {
+            "source": "collector",
+            "sink.url": str(self.data),
+            "collect.journal": str(directory / "journal.sqlite"),
+            "batch.interval": "1s",
+            **collect_settings(directory, self._port_of_events),
+            **(more or {}),
+        }
+        super().__init__("collector", directory, keys, {})
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self._port_of_events}"
+
+    def rows(self) -> list[Row]:
+        """What has landed, in the order of the log."""
+        return read_rows(self.data / "events")
+
+    def rejected(self) -> list[Row]:
+        """What was quarantined."""
+        return read_rows(self.data / "quarantine")
 
 
-async def event_ids_in(bootstrap: str, topic: str) -> list[str]:
-    """The ids of all events in a topic."""
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        ends = await consumer.end_offsets(consumer.assignment())
-        found: list[str] = []
-        while any([await consumer.position(partition) < end for partition, end in ends.items()]):
-            for records in (await consumer.getmany(timeout_ms=1000)).values():
-                found += [json.loads(record.value)["event_id"] for record in records]
-        return found
-    finally:
-        await consumer.stop()
+class KafkaCollector(Daemon):
+    """`ingestd collect`, in front of a topic; with `journal`, a journal keeps events while Kafka is away."""
+
+    def __init__(self, directory: Path, bootstrap: str, topic: str, *, journal: bool) -> None:
+        self._port_of_events = free_port()
+        keys = {
+            "kafka.bootstrap_servers": bootstrap,
+            "collect.topic": topic,
+            "collect.ack_timeout": "2s",
+            **collect_settings(directory, self._port_of_events),
+            **({"collect.journal": str(directory / "journal.sqlite")} if journal else {}),
+        }
+        super().__init__("collect", directory, keys, {}, ("-m", "ingestd", "collect"))
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self._port_of_events}"
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The lines of all objects, in the order of their names."""
+    files = sorted(folder.rglob("*.jsonl.gz"))
+    return [json.loads(line) for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]

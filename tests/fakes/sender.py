@@ -7,13 +7,11 @@ from ingestd.core.errors import SourceError
 from ingestd.core.records import Refusal, UnsentRecord
 from ingestd.sources.kafka.sending import Entry, Sending
 
-_POLL_S = 0.01
-
 
 class MemorySender:
     """One batch is on its way at a time, as to a topic with one partition.
 
-    While the broker is `away`, a batch on its way waits and goes on when it is back. `latency_s` gives the time to and
+    While the broker is away, a batch on its way waits and goes on when it is back. `latency_s` gives the time to and
     from the broker. `refuses` tells which records the topic does not take.
     """
 
@@ -21,7 +19,8 @@ class MemorySender:
         self, latency_s: Callable[[], float] = lambda: 0.002, refuses: Callable[[UnsentRecord], bool] | None = None
     ) -> None:
         self.topic: list[UnsentRecord] = []
-        self.away = False
+        self._back = asyncio.Event()
+        self._back.set()
         self.notices = True  # `error` tells that the broker is away
         self.error: str | None = None
         self.full = False
@@ -30,6 +29,7 @@ class MemorySender:
         self.refuses = refuses or (lambda _: False)
         self._queue: list[Entry] = []
         self._sent: list[Entry] = []
+        self._submitted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -47,10 +47,14 @@ class MemorySender:
             raise SourceError("too many are unacknowledged")
         sending = Sending(records, 0, lambda _: None)
         self._queue += [Entry(0, sending, at) for at in range(len(records))]
+        self._submitted.set()
         return sending
 
     def set_away(self, *, away: bool) -> None:
-        self.away = away
+        if away:
+            self._back.clear()
+        else:
+            self._back.set()
         self.error = "away" if away and self.notices else None
 
     async def _run(self) -> None:
@@ -58,7 +62,8 @@ class MemorySender:
             queue = [it for it in self._queue if it.sending.is_open(it.at)]
             self._sent, self._queue = queue[:50], queue[50:]
             if not (batch := self._sent):
-                await asyncio.sleep(_POLL_S)
+                self._submitted.clear()
+                await self._submitted.wait()
                 continue
             await self._travel()
             taken = [entry for entry in batch if not self.refuses(entry.record)]
@@ -72,5 +77,4 @@ class MemorySender:
 
     async def _travel(self) -> None:
         await asyncio.sleep(self.latency_s())
-        while self.away:
-            await asyncio.sleep(_POLL_S)
+        await self._back.wait()

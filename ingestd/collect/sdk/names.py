@@ -10,6 +10,7 @@ import msgspec
 
 from ingestd.collect.mapping import COLUMNS
 from ingestd.core.errors import ConfigError
+from ingestd.core.events import load_model
 
 #: Names of events that mean one of our types, in lower case.
 EVENT_TYPES: Mapping[str, str] = {
@@ -24,7 +25,14 @@ EVENT_TYPES: Mapping[str, str] = {
     "advisor call completed": "advisor_call",
     "call completed": "advisor_call",
 }
+#: What SDKs call the place where an event happened, as a channel. Servers and televisions are no channel of ours.
+CHANNELS: Mapping[str, str] = {"web": "web", "browser": "web", "mobile": "mobile", "mob": "mobile"}
+
 _PATH_MAX = 10  # steps
+#: Of e-mails and calls the type tells the channel, wherever the program runs that tells of them.
+_OWN_CHANNEL = frozenset(
+    tag for tag, kind in load_model(None).types.items() if kind.default_channel not in (None, "web")
+)
 
 
 class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +76,13 @@ class Names(msgspec.Struct, frozen=True):
             if value is not None and value != "":
                 return path
         return None
+
+
+def channel_of(platform: object, event_type: str) -> str | None:
+    """The channel of an event, by the platform that an SDK names; None where it tells none."""
+    if type(platform) is not str or event_type in _OWN_CHANNEL:
+        return None
+    return CHANNELS.get(platform)
 
 
 def make_names(table: Mapping[str, tuple[str, ...]], added: MappingFile | None = None) -> Names:

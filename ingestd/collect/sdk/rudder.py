@@ -6,16 +6,12 @@ from typing import Any
 
 import msgspec
 
-from ingestd.collect.mapping import collect, make_event
+from ingestd.collect.mapping import collect
 from ingestd.collect.messages import Collected, Incoming, Mapped, Reply, Route
+from ingestd.collect.pixel import PICTURE
 from ingestd.collect.sdk.segment import SegmentEndpoint, basic_user, find_key
 from ingestd.config.model import CollectConfig, CollectSource
 
-GIF = (
-    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01"
-    b"\x00\x01\x00\x00\x02\x01D\x00;"
-)
-PICTURE = Reply(200, GIF, "image/gif", {"Cache-Control": "no-store"})
 _QUOTED = re.compile(r'"(.*)"', re.DOTALL)
 _STEPS_MAX = 10
 _ENCODE = msgspec.json.Encoder().encode
@@ -45,8 +41,7 @@ class RudderEndpoint(SegmentEndpoint):
         kind = request.path.rstrip("/").rpartition("/")[2]
 
         def make() -> Collected:
-            draft = self.draft(message, kind, request.received_at)
-            return make_event(raw, request.received_at, request.client, draft)
+            return self.event(raw, message, kind, request)
 
         return collect(raw, request.client, make)
 
@@ -104,6 +99,6 @@ ROUTES = (
     Route("POST", "/beacon/v1/batch", _KINDS, find_key, cross_origin=True),
     Route("GET", "/sourceConfig/", _KINDS, find_key, cross_origin=True),
     Route("GET", "/sourceConfig", _KINDS, find_key, cross_origin=True),
-    Route("GET", "/pixel/v1/track", _KINDS, find_key, cross_origin=True),
-    Route("GET", "/pixel/v1/page", _KINDS, find_key, cross_origin=True),
+    Route("GET", "/pixel/v1/track", _KINDS, find_key, cross_origin=True, refused=PICTURE),
+    Route("GET", "/pixel/v1/page", _KINDS, find_key, cross_origin=True, refused=PICTURE),
 )

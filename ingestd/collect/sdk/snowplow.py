@@ -12,19 +12,20 @@ from ingestd.collect.mapping import (
     Draft,
     UnmappableError,
     as_milliseconds,
-    as_text,
     collect,
     corrected,
     decode,
     keep,
+    limited,
     make_event,
     unmapped,
 )
 from ingestd.collect.messages import Client, Collected, Incoming, Mapped, Reply, Route
-from ingestd.collect.sdk.bodies import items, members, text_of
+from ingestd.collect.pixel import PICTURE
+from ingestd.collect.sdk.bodies import items, members
 from ingestd.collect.sdk.mapping_file import read_mapping_file
-from ingestd.collect.sdk.names import Names, make_names
-from ingestd.collect.sdk.rudder import PICTURE
+from ingestd.collect.sdk.names import Names, channel_of, make_names
+from ingestd.collect.sdk.visitors import visitor
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.rejections import Reason
 
@@ -34,12 +35,14 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
     "client_id": ("uid", "duid", "client_session.userId", "tnuid", "nuid"),
     "page_url": ("url", "data.url"),
     "session_id": ("sid", "client_session.sessionId"),
+    "channel": ("data.channel",),
     "device_type": ("data.device_type",),
     "campaign_id": ("data.campaign_id",),
     "duration_s": ("data.duration_s",),
     "consent": ("data.consent",),
 }
 EVENT_ID = "eid"
+PLATFORM = "p"
 TRUE_TIME, DEVICE_TIME, SENT_TIME = "ttm", "dtm", "stm"  # the first is of no client's clock
 #: What becomes of each value of "e": our event_type. None: the name of the event decides.
 TYPES: Mapping[str, str | None] = {
@@ -50,16 +53,7 @@ TYPES: Mapping[str, str | None] = {
     "tr": "transaction",
     "ti": "transaction_item",
 }
-#: The platform "p", as a channel; others stay in ``properties`` alone.
-CHANNELS: Mapping[str, str] = {
-    "web": "web",
-    "mob": "mobile",
-    "srv": "server",
-    "app": "app",
-    "pc": "desktop",
-    "tv": "tv",
-}
-
+_KEY_IN_BODY = re.compile(rb'"aid"\s*+:\s*+"([!#-\[\]-~]{1,256})"')
 _SCHEMA = re.compile(r"iglu:[^/]{1,256}/([^/]{1,256})/")
 _SESSION = "iglu:com.snowplowanalytics.snowplow/client_session/"
 _ENCODE = msgspec.json.Encoder().encode
@@ -69,11 +63,8 @@ def find_key(_headers: Mapping[str, str], query: Mapping[str, str], body: bytes)
     """The app id, the only thing by which a tracker says whose it is: "aid" in the query or in the first event."""
     if key := query.get("aid"):
         return key
-    try:
-        first = items(members(body)["data"])[0]
-        return text_of(members(first).get("aid"))
-    except (UnmappableError, LookupError, RecursionError):
-        return None
+    match = _KEY_IN_BODY.search(body)
+    return match[1].decode() if match else None
 
 
 class SnowplowEndpoint:
@@ -83,6 +74,7 @@ class SnowplowEndpoint:
         """Raises ``ConfigError`` where the mapping file cannot be used."""
         self._names = make_names(FIELDS, read_mapping_file(name, source.mapping))
         self._max_event = int(config.max_event)
+        self._flag_bots = config.bots == "flag"
 
     async def collect(self, request: Incoming) -> Mapped:
         """The events of the request, one for each of its payloads. Never raises."""
@@ -112,9 +104,10 @@ class SnowplowEndpoint:
             client = Client(None, client.user_agent, client.is_bot, client.anonymous)
 
         def make() -> Collected:
-            if len(raw) > self._max_event:
-                raise UnmappableError(Reason.TOO_LARGE)
-            return make_event(raw, request.received_at, client, draft_of(decode(raw), request.received_at, self._names))
+            payload = decode(raw)
+            sender = visitor(client, payload.get("ua"), flag_bots=self._flag_bots)
+            draft = draft_of(payload, request.received_at, self._names)
+            return limited(make_event(raw, request.received_at, sender, draft), self._max_event)
 
         return collect(raw, client, make)
 
@@ -137,8 +130,8 @@ def draft_of(payload: dict[str, Any], received_at: int, names: Names) -> Draft:
         event_type = names.event_type(name) if type(name) is str and 0 < len(name) <= 256 else kind
     else:
         event_type = names.event_types.get(kind) or TYPES.get(kind) or kind
-    if (channel := CHANNELS.get(as_text(payload.get("p")) or "")) is not None:
-        columns.setdefault("channel", channel)
+    if "channel" not in columns and (channel := channel_of(payload.get(PLATFORM), event_type)):
+        columns["channel"] = channel
     if "campaign_id" not in columns and (campaign := _campaign(columns.get("page_url"))):
         columns["campaign_id"] = campaign
     timestamp = as_milliseconds(payload.get(TRUE_TIME))
@@ -217,5 +210,5 @@ def _clean(text: str) -> str:
 
 ROUTES = (
     Route("POST", TP2, ("snowplow",), find_key, cross_origin=True),
-    Route("GET", "/i", ("snowplow",), find_key, cross_origin=True),
+    Route("GET", "/i", ("snowplow",), find_key, cross_origin=True, refused=PICTURE),
 )

@@ -21,6 +21,7 @@ GROUP_RECORDS = 5_000  # committed together
 PENDING_BYTES = 64 << 20  # of records that wait for the disk
 ROOM_SHARE = 32  # a journal with less room than this part of its capacity is reported as full
 PROBE_S = 1.0  # after a write that failed, without another one
+STALL_S = 5.0  # without an answer of the disk: then an error is reported
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -71,9 +72,11 @@ class Journal:
         """`max_bytes` bounds the file together with its write-ahead log."""
         self.path = path
         self.max_bytes = max_bytes
-        self._state: JournalState | None = None  # None: not open
+        self._state: JournalState | None = None  # remains after the end; None before the beginning
+        self._is_open = False
         self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._pending_bytes = 0
+        self._waiting_since: float | None = None  # for the disk, on the loop's clock
         self._error: str | None = None
         self._appended = asyncio.Event()  # another one after each append
         self._closing: asyncio.Future[None] | None = None
@@ -82,6 +85,7 @@ class Journal:
         """Open the file, and create it where there is none. It can be opened again after `close`."""
         loop = asyncio.get_running_loop()
         self._requests = SimpleQueue()
+        self._pending_bytes, self._waiting_since = 0, None
         self._closing = None
         opened = _Open(loop.create_future())
         worker = _Worker(self._requests, lambda *news: _call_on(loop, self._settle, *news))
@@ -93,10 +97,11 @@ class Journal:
         except asyncio.CancelledError:
             self._requests.put(_Close(loop.create_future()))
             raise
+        self._is_open = True
 
     async def close(self) -> None:
         """Finish what waits and close the file."""
-        if self._state is None:
+        if not self._is_open:
             return
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_future()
@@ -104,8 +109,8 @@ class Journal:
         try:
             await asyncio.shield(self._closing)
         finally:
-            self._state = None
-            self._appended.set()
+            self._is_open = False
+            self._wake()
 
     # -- what is in it
 
@@ -136,7 +141,11 @@ class Journal:
     @property
     def error(self) -> str | None:
         """Why records cannot be appended now, for people, or hardly any; None while they can."""
-        state = self._opened
+        if not self._is_open:
+            return self._closed().message
+        state, since = self._opened, self._waiting_since
+        if since is not None and (waited := asyncio.get_running_loop().time() - since) > STALL_S:
+            return f"the disk of the journal {self.path} has not answered for {waited:.0f} s"
         is_full = state.size_bytes + self._pending_bytes > state.capacity - state.capacity // ROOM_SHARE
         return self._full() if is_full and self._error is None else self._error
 
@@ -146,8 +155,10 @@ class Journal:
 
     async def wait_for(self, offset: int) -> None:
         """Until there is a record at or after an offset."""
-        while self._opened.next_offset <= offset:
+        while self._is_open and self.next_offset <= offset:
             await self._appended.wait()
+        if not self._is_open:
+            raise self._closed()
 
     # -- what is done with it
 
@@ -156,6 +167,7 @@ class Journal:
 
         ``JournalFullError`` where there is no room for them.
         """
+        self._check_open()
         state = self._opened
         if not records:
             return range(state.next_offset, state.next_offset)
@@ -169,6 +181,8 @@ class Journal:
                 f"the disk of the journal {self.path} is too slow: {self._pending_bytes} bytes wait to be written"
             )
         self._pending_bytes += size
+        if self._waiting_since is None:
+            self._waiting_since = asyncio.get_running_loop().time()
         return await self._ask(lambda answer: _Append(answer, encoded))
 
     async def read(self, offset: int, max_records: int, max_bytes: int) -> list[PlainRecord]:
@@ -192,11 +206,14 @@ class Journal:
         return await self._ask(lambda answer: _Call(answer, function))
 
     async def _ask(self, request: Callable[[asyncio.Future[T]], _Request]) -> T:
-        if self._state is None or self._closing is not None:
-            raise self._closed()
+        self._check_open()
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._requests.put(request(answer))
         return await answer
+
+    def _check_open(self) -> None:
+        if not self._is_open or self._closing is not None:
+            raise self._closed()
 
     @property
     def _opened(self) -> JournalState:
@@ -213,7 +230,7 @@ class Journal:
     def _settle(self, answers: Sequence[_Answer], state: JournalState | None, error: str | None) -> None:
         """Give answers to those who wait for them. Called from the thread, on the loop."""
         grown = state is not None and self._state is not None and state.next_offset > self._state.next_offset
-        self._state, self._error = state, error
+        self._state, self._error = state or self._state, error
         for request, result in answers:
             if isinstance(request, _Append):
                 self._pending_bytes -= len(request.records.data)
@@ -223,9 +240,14 @@ class Journal:
                 request.answer.set_exception(result)
             else:
                 request.answer.set_result(result)
+        self._waiting_since = asyncio.get_running_loop().time() if self._pending_bytes else None
         if grown:
-            self._appended.set()
-            self._appended = asyncio.Event()
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have those who wait for records look again."""
+        self._appended.set()
+        self._appended = asyncio.Event()
 
 
 class _Worker:

@@ -1,11 +1,12 @@
 """The journal as a source: a topic of one partition whose log, and whose committed position, are in one file.
 
-What may be discarded: the records below the committed position, and no others. An object that has landed does not
-suffice. Between its PUT and the commit the process may die; the next one begins at the position that was committed
-before, where it needs the first record again: its timestamp is part of the object's name, which the chain looks for
-and adopts. And a position counts only where it is on the disk: the journal answers a commit after the fsync, and the
-records below it are removed by a later transaction, so no loss of power leaves a position without its records. That
-the chain never commits a position before an object reaches up to it is its own rule.
+What may be discarded: the records below the committed position, and no others, also where they have landed. Between an
+object's PUT and the commit the process may die; the next one begins at the position that is in the file, and reads on
+from there: it needs the first record, whose timestamp is part of the object's name, to find that object and adopt it.
+(Without the record the chain looks the object up by listing, so nothing would be lost; but where the sink or the
+lineage was changed meanwhile, the partition would halt.) A position counts only where it is on the disk: the journal
+answers a commit after the fsync, and the records below it are removed by a later transaction, so no loss of power
+leaves a position without its records. That no position is committed before an object reaches it is the chain's rule.
 
 A file that was removed and made again is another stream, with another id, like a topic that was created again: the
 partition halts where objects of the former one are in the sink, since the offsets in their names come again.
@@ -14,7 +15,7 @@ partition halts where objects of the former one are in the sink, since the offse
 import asyncio
 from contextlib import suppress
 
-from ingestd.core.errors import JournalFullError, SourceError
+from ingestd.core.errors import JournalFullError
 from ingestd.core.records import EpochEnd, EpochRecords, LogRange, Position, TopicPartition
 from ingestd.sources.base import Capabilities, Fetched, Listener, OpenTransaction
 from ingestd.sources.journal.journal import Journal
@@ -123,7 +124,7 @@ class JournalSource:
 
     def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:  # noqa: ARG002 (there are none)
         if partition != self._partition:
-            raise SourceError(f"{partition} is not {self._partition}, which the journal is")
+            raise ValueError(f"{partition} is not {self._partition}")
         self._offset = offset
         self._seeks += 1
         self._sought.set()

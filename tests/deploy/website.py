@@ -1,0 +1,79 @@
+"""A website, the collector on another origin, and Chromium between them, with a record of all that was sent."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, Page
+
+from tests.collect.calls import ids
+from tests.collect.recorder import Recorder
+from tests.collect.site import Site
+from tests.e2e.collector import Collector, Row
+from tests.e2e.daemon import DEADLINE
+
+
+class Website:
+    """The site's pages load `head`. `recorder` stands in front of the collector, and has its address."""
+
+    def __init__(self, directory: Path, browser: Browser) -> None:
+        self.collector = Collector(directory)
+        self.recorder = Recorder(self.collector.url)
+        self.site = Site()
+        self.errors: list[str] = []
+        self._browser = browser
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The collector is killed at the end."""
+        try:
+            self.collector.start()
+            async with self.recorder, self.site:
+                await self.collector.until(lambda status: status.ready and status.assigned)
+                yield
+        finally:
+            self.collector.kill()
+
+    @asynccontextmanager
+    async def visit(self, path: str, init: str = "", **how: Any) -> AsyncIterator[Page]:
+        """A visitor without history opens a page; `init` runs before every script."""
+        context = await self._browser.new_context(**how)
+        context.set_default_timeout(DEADLINE * 1000)
+        if init:
+            await context.add_init_script(init)
+        page = await context.new_page()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.errors.append(message.text) if "CSP" in message.text else None)
+        await page.goto(self.site.url + path)
+        yield page
+        await context.close()
+        assert not self.errors
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that only requests bring about."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while not condition():
+                    await self.recorder.wait()
+        except TimeoutError:
+            seen = [(it.method, it.path, it.status, it.body[:100]) for it in self.recorder.exchanges]
+            raise AssertionError(f"{seen}, {self.errors}") from None
+
+    def answered(self) -> set[str]:
+        """The ids of the events that were answered 200."""
+        return {event_id for it in self.recorder.posts() if it.status == 200 for event_id in ids(it)}
+
+    def sent(self) -> set[str]:
+        """The ids of all events that were sent."""
+        return {event_id for it in self.recorder.posts() for event_id in ids(it)}
+
+    async def rows(self) -> list[Row]:
+        """What has landed, of each event the first row. Stops the collector."""
+        assert await self.collector.stop() == 0
+        assert not self.collector.rejected()
+        first: dict[str, Row] = {}
+        for row in self.collector.rows():
+            first.setdefault(row["event_id"], row)
+        return sorted(first.values(), key=lambda row: str(row["event_timestamp"]))
