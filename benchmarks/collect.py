@@ -29,9 +29,7 @@ EVENT = (
     b'"event_timestamp":"2026-01-01T00:00:00.000Z","page_url":"https://www.example.com/funds/global?utm_source=mail",'
     b'"session_id":"s-98765","device_type":"phone","campaign_id":"spring","consent":true,"properties":{"title":"Funds"}}'
 )
-USER_AGENT = (
-    b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0"
-)
+USER_AGENT = b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0"
 FIELDS = (
     b"Host: e.example.com\r\nUser-Agent: " + USER_AGENT + b"\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate, br\r\n"
     b"Accept-Language: en\r\nReferer: https://www.example.com/funds\r\n"
@@ -96,9 +94,8 @@ def _send(port: int, request: bytes, count: int, connections: int) -> None:
 
 
 async def _measure(requests: int, connections: int) -> None:
-    sources = {
-        name: CollectSource(kind=kind, rate=Rate(100_000_000)) for name, kind in (("web", "web"), ("api", "native"))
-    }
+    rate = Rate(100_000_000)
+    sources = {"web": CollectSource(kind="web", rate=rate), "api": CollectSource(kind="native", rate=rate)}
     config = CollectConfig(port=0, sources=sources, origins=("https://www.example.com",))
     validator = Validator(EventsConfig(), load_model(None))
     endpoints = {name: WebEndpoint(name, source, config, validator) for name, source in sources.items()}

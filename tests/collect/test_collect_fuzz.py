@@ -22,7 +22,7 @@ from ingestd.collect.native import split
 from ingestd.collect.request import ENDPOINT_FAILED
 from ingestd.collect.server import CollectServer
 from ingestd.config.model import CollectConfig, CollectSource
-from ingestd.config.types import Rate
+from ingestd.config.types import Rate, Size
 from tests.collect.edge_world import EVENT, VALIDATOR, FakeDelivery, RecordingObserver
 from tests.collect.hooks_world import mapping_file
 from tests.collect.test_hooks_mapping import MINIMAL
@@ -60,7 +60,7 @@ class Fuzzed:
         self.runner = asyncio.Runner()
         self.delivery, self.observer = self.runner.run(self._made())
         sources = {kind: self._source(folder, kind) for kind in KINDS}
-        config = CollectConfig(port=0, public_url="https://e.example.com", sources=sources, max_body=64 << 10)
+        config = CollectConfig(port=0, public_url="https://e.example.com", sources=sources, max_body=Size(64 << 10))
         made = make_endpoints(config, VALIDATOR)
         self.server = CollectServer(config, made.by_source, made.routes, self.delivery, self.observer, keys=made.keys)
         self.port = self.runner.run(self.server.start())
