@@ -241,7 +241,7 @@ class Daemon:
     async def _verify(self) -> VerifyReport:
         """Verify the sink as `ingestd verify` does; a local sink's bodies are read, too."""
         options = VerifyOptions(read=parse_sink_url(self._sink.url).kind == "file")
-        return await verify(self._settings, options, self._sink, wiring.open_inspector)
+        return await verify(self._settings, options, self._sink, wiring.open_log)
 
     # -- the end
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
+    from ingestd.verify.log_reader import KafkaInspector
 
 T = TypeVar("T")
 
@@ -231,6 +232,16 @@ def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
     is_live = config.simulator.history is None
     director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_keys(config), director)
+
+
+def open_log(config: Config) -> "AbstractAsyncContextManager[KafkaInspector]":
+    """What `ingestd verify` compares objects with: Kafka, or the journal of a collector that does not run."""
+    if config.source != "collector":
+        return open_inspector(config)
+    from ingestd.sources.journal.inspector import open_journal_inspector  # noqa: PLC0415
+
+    collect = config.collect
+    return open_journal_inspector(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes), collect.topic)
 
 
 def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":

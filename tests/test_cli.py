@@ -382,6 +382,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixtur
         ("ingestd re", ["requeue"]),
         ("ingestd snowflake ", ["sql", "apply", "status", "reconcile"]),
         ("ingestd --so", ["--source"]),
+        ("ingestd --set collect.sources.web.ki", ["collect.sources.web.kind="]),
         ("ingestd --source ", ["collector", "kafka", "simulator"]),
         ("ingestd run --source s", ["simulator"]),
         ("ingestd --set batch.r", ["batch.records="]),

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -210,6 +211,19 @@ def test_what_was_answered_survives_a_loss_of_power(ram: Path, monkeypatch: pyte
     assert outcomes == {True, False}
     assert power.checkpoints > 2
     assert power.restarts > 1
+
+
+def test_a_wal_does_not_grow_from_crash_to_crash(ram: Path) -> None:
+    folder = ram / "0"
+    folder.mkdir()
+    for life in range(1, 11):
+        with closing(JournalFile(folder / "journal.sqlite", MIB)) as file:
+            for _ in range(6):
+                file.write([encode([UnsentRecord(1, None, bytes(1000))])])
+                if file.needs_checkpoint:
+                    file.checkpoint()
+            shutil.copytree(folder, folder := ram / f"{life}")
+        assert (folder / "journal.sqlite-wal").stat().st_size < MIB // 8 + 100_000
 
 
 # -- a disk that refuses

@@ -34,6 +34,7 @@ from tests.fakes.memory_sink import MemorySink
 MIB = 1 << 20
 PARTITION = TopicPartition("web", 0)
 BATCH_RECORDS = 7
+MAX_COMMITS = 4  # of one life
 #: Where a process dies: when the object has landed, when the position is on the disk, when it has discarded.
 MOMENTS = ("landed", "committed", "discarded")
 
@@ -131,12 +132,14 @@ async def test_every_event_is_one_row_wherever_the_process_dies(ram: Path, seed:
     for life, moment in enumerate(moments, 1):
         journal = Journal(folder / "journal.sqlite", MIB)
         await journal.open()
-        source = DyingSource(journal, moment, rng.randint(1, 4))
+        source = DyingSource(journal, moment, rng.randint(1, MAX_COMMITS))
         async with running(source, sink), asyncio.timeout(60):
-            while not source.died.is_set():
+            until = appended + MAX_COMMITS * BATCH_RECORDS + rng.randint(0, 20)
+            while appended < until:
                 count = rng.randint(1, 5)
                 await journal.append([event(appended + number) for number in range(count)])
                 appended += count
+            await source.died.wait()
         shutil.copytree(folder, folder := ram / f"{life}")  # as the process leaves it
         await journal.close()
     journal = Journal(folder / "journal.sqlite", MIB)

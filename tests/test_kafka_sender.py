@@ -159,6 +159,8 @@ async def test_a_record_that_is_too_large_is_refused_and_no_other(kafka: Broker,
     async with sender_to(kafka.bootstrap, topic) as sender:
         records = [record(str(number)) for number in range(40)]
         records[7] = record(noise(55_000))
+        await acknowledged(sender.submit([record("before")]))
+        session = sender._session
         sending = sender.submit(records)
         await asyncio.shield(sending.done)
         assert {*sending.refused} == {7}
@@ -166,8 +168,9 @@ async def test_a_record_that_is_too_large_is_refused_and_no_other(kafka: Broker,
         assert "too large for topic" in sending.refused[7].reason
         await acknowledged(sender.submit([record("after")]))
         assert sender.error is None
-    expected = [str(number) for number in range(40) if number != 7]
-    assert await values(kafka.bootstrap, topic) == [*expected, "after"]
+        assert sender._session is session
+    expected = ["before", *(str(number) for number in range(40) if number != 7), "after"]
+    assert await values(kafka.bootstrap, topic) == expected
 
 
 async def test_batches_are_as_small_as_the_topic_wants_them(kafka: Broker, make_topic: MakeTopic) -> None:
@@ -356,3 +359,23 @@ async def test_a_frozen_request_is_given_up_after_the_request_timeout(mortal: Ka
     finally:
         await sender.stop(5.0)
     assert await values(mortal.bootstrap, topic) == ["a", "b"]
+
+
+@pytest.mark.services
+async def test_nothing_of_a_sender_goes_on_after_its_end_while_the_broker_is_away(mortal: KafkaBroker) -> None:
+    topic = f"ended_{time.time_ns()}"
+    async with topic_admin(mortal.bootstrap) as admin:
+        await create_topic(admin, topic, 1)
+    before = asyncio.all_tasks()
+    async with sender_to(mortal.bootstrap, topic) as sender:
+        await acknowledged(sender.submit([record("a")]))
+        mortal.kill()
+        try:
+            lost = sender.submit([record("b")])
+            await until_error(sender, "producing to")
+            await sender.stop(0.5)
+            with pytest.raises(SourceError, match="was stopped"):
+                await lost.done
+            assert asyncio.all_tasks() == before
+        finally:
+            await asyncio.to_thread(mortal.start)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ingestd.config.keys import KEYS
+from ingestd.config.keys import KEYS, names_of_source, source_key
 from ingestd.config.load import Flag
 from ingestd.core.errors import ConfigError
 
@@ -53,7 +53,10 @@ class SetFlag(SettingFlag):
         yield Flag(self.opts[0], key, value)
 
     def _words(self, _context: click.Context, _flag: click.Parameter, typed: str) -> list[str]:
-        return [f"{name}=" for name, key in KEYS.items() if name.startswith(typed) and not key.is_secret]
+        place = source_key(typed)  # of a source of the collector, whose name is typed
+        names = names_of_source(place.name) if place is not None and place.name else []
+        known = [name for name, key in KEYS.items() if not key.is_secret]
+        return [f"{name}=" for name in (*known, *names) if name.startswith(typed)]
 
 
 class DemoFlag(SettingFlag):

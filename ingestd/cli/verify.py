@@ -83,9 +83,7 @@ async def _verify(settings: Settings, options: Options) -> VerifyReport:
     )
     sink = wiring.make_sink(many_calls(config), connections=0)
     try:
-        return await verify(
-            settings, scope, sink, wiring.open_inspector, lambda scanner: _progress_bar(scanner, config)
-        )
+        return await verify(settings, scope, sink, wiring.open_log, lambda scanner: _progress_bar(scanner, config))
     finally:
         await sink.close()
 

@@ -27,7 +27,7 @@ IDENTIFIERS = frozenset((
 _OWNERS = frozenset(("device", "session", "account", "group", "client"))
 
 _SEPARATORS = str.maketrans("", "", "_-.$ ")
-_EMAIL = re.compile(r"[^\s@/:?&=]+(@|%40)[^\s@/:?&=]+\.[^\s@/:?&=]", re.IGNORECASE)
+_EMAIL = re.compile(r"[^\s@/:?&=](@|%40)[^\s@/:?&=%.]++\.")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:|[/?#]", re.IGNORECASE)
 _NAME_MAX = 64  # characters: no identifier's name is longer
 

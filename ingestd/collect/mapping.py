@@ -275,7 +275,7 @@ def _has_duplicate_keys(raw: bytes, data: dict[str, Any]) -> bool:
     again = ENCODER.encode(data)
     if again == raw:  # as JavaScript writes it
         return False
-    if b"\\u" not in raw and raw.count(b'"') == again.count(b'"'):  # "\u0022" is a quote, too
+    if b"\\u0022" not in raw and raw.count(b'"') == again.count(b'"'):  # the escape of a quote counts as none
         return False
     try:
         json.loads(raw, object_pairs_hook=_unique, parse_int=str, parse_float=str)

@@ -82,7 +82,7 @@ class Route(msgspec.Struct, frozen=True):
     """Where senders of some kinds send to. The key tells which source it is, or the path does: ``{source}``."""
 
     method: str
-    path: str  # a pattern of aiohttp
+    path: str  # may have one parameter: ``{source}``, or another, which counts as one of the query
     kinds: tuple[str, ...]  # of `CollectSource`
     find_key: FindKey | None = None  # None: the path has the source's name
     cross_origin: bool = False  # web pages of other origins send to it: preflights are answered, origins are checked

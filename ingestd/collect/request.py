@@ -137,7 +137,7 @@ class RequestPath:
 
     async def _take(self, request: Received, place: Place, routes: Sequence[Route], seen: _Seen) -> Answer:
         path, _, query_text = request.target.partition("?")
-        query = parse_query(query_text)
+        query = {**parse_query(query_text), **place.parameters}
         headers = request.headers
         raw = body = None
         found = self._routes.find(routes, place.named, headers, query, b"")

@@ -10,7 +10,8 @@ from ingestd.config.model import CollectSource
 
 MAX_PARAMETERS = 200  # of a query
 
-_BY_NAME = "{source}"
+_SOURCE = "source"
+_PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 class Matcher(Protocol):
@@ -27,10 +28,11 @@ class Found(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What is at a path: routes by method, and the source that the path names, if it does."""
+    """What is at a path: routes by method, and the source that the path names, or another parameter of the path."""
 
     by_method: Mapping[str, Sequence[Route]]
     named: str | None
+    parameters: Mapping[str, str] = {}
 
     @property
     def methods(self) -> list[str]:
@@ -52,7 +54,7 @@ class Routes:
         self._exact: dict[str, dict[str, list[Route]]] = {}
         self._patterns: dict[str, dict[str, list[Route]]] = {}
         for route in routes:
-            table = self._patterns if _BY_NAME in route.path else self._exact
+            table = self._patterns if _PARAMETER.search(route.path) else self._exact
             table.setdefault(route.path, {}).setdefault(route.method, []).append(route)
         self._compiled = [(_compile(path), by_method) for path, by_method in self._patterns.items()]
 
@@ -62,6 +64,9 @@ class Routes:
             return Place(by_method, None)
         for pattern, methods in self._compiled:
             if match := pattern.fullmatch(path):
+                parameters = match.groupdict()
+                if _SOURCE not in parameters:
+                    return Place(methods, None, parameters)
                 source = self._sources.get(match[1])
                 kinds = {kind for routes in methods.values() for route in routes for kind in route.kinds}
                 if source is not None and source.kind in kinds:
@@ -138,5 +143,5 @@ def _key(route: Route, headers: Mapping[str, str], query: Mapping[str, str], bod
 
 
 def _compile(path: str) -> re.Pattern[str]:
-    before, _, after = path.partition(_BY_NAME)
-    return re.compile(f"{re.escape(before)}([^/]+){re.escape(after)}")
+    before, name, after = _PARAMETER.split(path)
+    return re.compile(f"{re.escape(before)}(?P<{name}>[^/]+){re.escape(after)}")

@@ -133,8 +133,8 @@ class CollectorService:
         await self._server.stop(min(grace, self._answer_s))
 
     async def stop(self) -> None:
-        """Stop to deliver. What is in the journal stays there."""
-        await self.drain(0.0)
+        """Answer what is in flight, where `drain` has not, and stop to deliver. The journal keeps its events."""
+        await self.drain(self._answer_s)
         await self._delivery.stop()
 
     async def close(self) -> None:

@@ -65,6 +65,8 @@ NOTES: dict[str, str] = {
     "repeated": 'Offsets that are in more than one object, as `sink.delivery` = "at-least-once" allows.',
     "other_topics": "Objects of topics that were not selected were skipped.",
     "strange_quarantine": "Objects below quarantine/ with names that are not ingestd's. Nothing reads them.",
+    "journal_in_use": "A collector has its journal open, so the objects were compared with one another alone. Verify "
+    "again while it is stopped to compare them with the journal, too.",
     "not_asked_again": "Kafka did not answer after the scan. Not known: whether the topic was created again in the "
     "meantime, and how far the group is behind.",
 }

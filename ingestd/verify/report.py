@@ -156,8 +156,10 @@ def summary(report: VerifyReport) -> str:
 
 def _head(report: VerifyReport) -> list[str]:
     place = clean(report.sink) + (f", lineage {report.lineage}" if report.lineage else "")
-    group = f"group {clean(report.group)} in cluster {clean(report.cluster or '')}" if report.group else ""
-    lines = [f"{place}, {report.delivery}; {group or 'Kafka was not asked'}"]
+    cluster = clean(report.cluster or "")
+    log = {None: "the log was not asked", "": f"compared with {cluster}"}
+    group = log[report.group] if not report.group else f"group {clean(report.group)} in cluster {cluster}"
+    lines = [f"{place}, {report.delivery}; {group}"]
     if report.since is not None or report.until is not None:
         since = f" from {_time(report.since)}" if report.since is not None else ""
         until = f" until {_time(report.until)}" if report.until is not None else ""

@@ -1,4 +1,4 @@
-"""Runs a verification: asks Kafka, scans the sink, compares the two and makes the report."""
+"""Runs a verification: asks Kafka or the journal, scans the sink, compares the two and makes the report."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -8,7 +8,7 @@ import msgspec
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.config.types import Seconds, Size
-from ingestd.core.errors import SinkForbidden, SourceError
+from ingestd.core.errors import JournalInUseError, SinkForbidden, SourceError
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import Listing
@@ -52,13 +52,15 @@ async def verify(
     """Verify the chains in `sink`. The sink need not be started: starting one prepares it for writing."""
     config = settings.config
     layout = ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
-    compared = config.source == "kafka" and not options.objects_only and options.until is None
+    compared = config.source in {"kafka", "collector"} and not options.objects_only and options.until is None
     scope = Scope(topics=_topics(settings, options), since=options.since, until=options.until)
     retrier = SinkRetrier(many_calls(config).sink, effect="retrying")
     await _require_access(sink, retrier, layout)
     # Before the first listing: every object whose offset is committed by now is there to be listed.
-    state = await _ask_kafka(config, open_inspector) if compared else None
+    state, why_not = await _ask_log(config, open_inspector) if compared else (None, "")
     chains = ChainVerifier(layout, scope, state.commits if state else {}, state.logs if state else {})
+    if why_not:
+        chains.notes.add("journal_in_use", why_not)
     bodies = BodyVerifier(sink, retrier, chains, PATIENCE_S + config.s3.put_timeout) if options.read else None
     scanner = Scanner(Listing(sink, retrier, PATIENCE_S), chains, bodies)
     async with show_progress(scanner):
@@ -66,7 +68,7 @@ async def verify(
     if state is not None:
         rules = ComparisonRules(
             commit_tag=layout.commit_tag(sink.url),
-            earliest=config.kafka.start == "earliest",
+            earliest=config.source == "collector" or config.kafka.start == "earliest",
             exactly_once=layout.exactly_once,
             all_times=scope.all_times,
         )
@@ -80,7 +82,7 @@ async def verify(
         sink=sink.url,
         lineage=config.sink.lineage,
         delivery=config.sink.delivery,
-        group=config.kafka.group_id if compared else None,
+        group=None if state is None else "" if config.source == "collector" else config.kafka.group_id,
         read=options.read,
         days=scanner.progress.all_days,
     )
@@ -112,13 +114,17 @@ def _topics(settings: Settings, options: VerifyOptions) -> frozenset[str] | None
     """The topics to verify; None for all in the sink, where Kafka is not used and the user named no topic."""
     config, origins = settings.config, settings.origins
     if (options.objects_only or config.source != "kafka") and origins["kafka.topics"] == "default":
-        return None
+        return frozenset([config.collect.topic]) if config.source == "collector" else None
     return frozenset(config.kafka.topics)
 
 
-async def _ask_kafka(config: Config, open_inspector: OpenInspector) -> KafkaState:
-    async with open_inspector(config) as inspector:
-        return await _state(inspector)
+async def _ask_log(config: Config, open_inspector: OpenInspector) -> tuple[KafkaState | None, str]:
+    """The state of the log; None, and why, where a collector that runs has it."""
+    try:
+        async with open_inspector(config) as inspector:
+            return await _state(inspector), ""
+    except JournalInUseError as error:
+        return None, error.message
 
 
 async def _state(inspector: KafkaInspector) -> KafkaState:

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.collect.recorder import Exchange
 from tests.services.clients import Call
@@ -21,7 +21,7 @@ CALLS: tuple[Call, ...] = (
         "name": "Pricing",
         "properties": {
             "url": PAGE_URL,
-            "title": "Preise – 価格",
+            "title": "Preise · 価格",
             "path": "/pricing",
             "referrer": "https://example.org/",
         },
@@ -49,7 +49,7 @@ SNOWPLOW_CALLS: tuple[Call, ...] = (
         "type": "struct",
         "userId": USER,
         "event": "play",
-        "properties": {"category": "video", "label": "intro – 紹介", "property": "seconds", "value": 12.5},
+        "properties": {"category": "video", "label": "intro · 紹介", "property": "seconds", "value": 12.5},
     },
     {"type": "track", "userId": USER, "event": "Order Completed", "properties": {"order_id": "o-1", "total": 12.5}},
 )
@@ -76,7 +76,7 @@ COLUMNS: tuple[dict[str, object], ...] = (
 #: What of each call is found in the row's properties.
 PROPERTIES: tuple[dict[str, object], ...] = (
     {"traits": {"name": "Zoë Müller", "plan": "gold"}},
-    {"name": "Pricing", "title": "Preise – 価格", "path": "/pricing", "referrer": "https://example.org/"},
+    {"name": "Pricing", "title": "Preise · 価格", "path": "/pricing", "referrer": "https://example.org/"},
     {"order_id": "o-1", "total": 12.5, "products": [{"sku": "a", "quantity": 2}]},
     {"email_id": "m-7"},
     {"name": "Portfolio", "tab": "bonds"},
@@ -89,15 +89,34 @@ SNOWPLOW_COLUMNS: tuple[dict[str, object], ...] = (
     {"event_type": "call", "client_id": USER},
 )
 SNOWPLOW_PROPERTIES: tuple[dict[str, object], ...] = (
-    {"page": "Preise – 価格", "refr": "https://example.org/"},
-    {"se_ca": "video", "se_la": "intro – 紹介", "se_pr": "seconds"},
+    {"page": "Preise · 価格", "refr": "https://example.org/"},
+    {"se_ca": "video", "se_la": "intro · 紹介", "se_pr": "seconds"},
     {"data": {"call": "track", "name": "Order Completed", "order_id": "o-1", "total": 12.5}},
 )
 
 
+class Case(NamedTuple):
+    """A call, and what is in its row."""
+
+    call: Call
+    columns: dict[str, object]
+    properties: dict[str, object]
+
+
+def cases_of(name: str) -> list[Case]:
+    """What an SDK sends in the tests."""
+    if name.startswith("snowplow"):
+        return list(map(Case, SNOWPLOW_CALLS, SNOWPLOW_COLUMNS, SNOWPLOW_PROPERTIES))
+    cases = list(map(Case, CALLS, COLUMNS, PROPERTIES))
+    # That of apps has no pages, and its alias is to the user that it knew before.
+    return [it for it in cases if name != "segment-kotlin" or it.call["type"] not in {"page", "alias"}]
+
+
 def ids(exchange: Exchange) -> list[str]:
     """The ids of the events in a request, as the SDK made them."""
-    return [str(message.get("messageId") or message.get("eid") or message["event_id"]) for message in messages(exchange)]
+    return [
+        str(message.get("messageId") or message.get("eid") or message["event_id"]) for message in messages(exchange)
+    ]
 
 
 def messages(exchange: Exchange) -> list[dict[str, Any]]:

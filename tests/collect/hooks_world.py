@@ -1,5 +1,6 @@
 """What the tests of webhooks share: requests, keys, signatures made here, and the rows that validation makes."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -44,6 +45,7 @@ class FakeSns:
 
     async def fetch(self, url: str) -> HttpAnswer:
         self.asked.append(url)
+        await asyncio.sleep(0)  # others run meanwhile
         return self.answers.get(url, HttpAnswer(404, b""))
 
 

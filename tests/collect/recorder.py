@@ -1,5 +1,6 @@
 """An HTTP server that records what an SDK sends and was answered: it answers itself, or passes requests on."""
 
+import asyncio
 import base64
 import gzip
 import json
@@ -47,17 +48,19 @@ class Recorder:
     """Records every request. It passes them on to `target` where it is set; otherwise it answers `status`.
 
     Where `target` does not answer, the connection ends, as the sender would have seen it. `before` is called with the
-    number of posts so far before each is passed on, `after` before its answer is; a ConnectionError ends the connection.
+    number of posts so far before each is passed on, `after` before its answer is; a ConnectionError ends the
+    connection.
     """
 
     def __init__(self, target: str | None = None) -> None:
         self.target = target
         self.status = 200
-        self.answers: dict[str, Any] = {}  # JSON, by path
+        self.answers: dict[str, Any] = {}  # JSON by path, in place of the target's
         self.files: dict[str, Path] = {}  # by path
         self.exchanges: list[Exchange] = []
         self.before: Callable[[int], Awaitable[None]] = _nothing
         self.after: Callable[[int], Awaitable[None]] = _nothing
+        self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
         self.url = ""
@@ -74,7 +77,8 @@ class Recorder:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._runner and self._session
+        assert self._runner
+        assert self._session
         await self._runner.cleanup()
         await self._session.close()
 
@@ -87,10 +91,11 @@ class Recorder:
             body=await request.read(),
         )
         self.exchanges.append(exchange)
+        self._changed.set()
         answer: web.StreamResponse
         if file := self.files.get(request.path):
             answer = web.FileResponse(file)
-        elif not self.target:
+        elif request.path in self.answers or not self.target:
             answer = await self._answer(request)
         else:
             try:
@@ -100,6 +105,7 @@ class Recorder:
                     request.transport.abort()
                 return web.Response(status=502)
         exchange.status = answer.status
+        self._changed.set()
         return answer
 
     async def _pass_on(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
@@ -117,6 +123,11 @@ class Recorder:
         if request.method == "POST":
             await self.after(number)
         return web.Response(status=answer.status, body=body, headers=_without_connection(answer.headers))
+
+    async def wait(self) -> None:
+        """Wait for the next request, or its answer."""
+        self._changed.clear()
+        await self._changed.wait()
 
     def posts(self) -> list[Exchange]:
         """The requests that bring events."""

@@ -38,5 +38,6 @@ class Site:
         if request.path == "/favicon.ico":
             return web.Response(status=204)
         title = request.path.strip("/") or "start"
-        text = f"<!doctype html><html lang=en><head><title>{title}</title>{self.head}</head><body>{self.body}</body></html>"
+        head = f"<title>{title}</title>{self.head}"
+        text = f"<!doctype html><html lang=en><head>{head}</head><body>{self.body}</body></html>"
         return web.Response(text=text, content_type="text/html", headers=self.headers)

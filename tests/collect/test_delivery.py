@@ -2,14 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd.collect.delivery import JournalDelivery, KafkaDelivery, Spool
+from ingestd.collect.delivery import JournalDelivery, KafkaDelivery, Sending, Spool
 from ingestd.collect.delivery import forwarder as forwarder_module
 from ingestd.collect.delivery.records import REFUSED_HEADER, Admission
 from ingestd.collect.messages import Acknowledgement, Collected, RefusedError, UnavailableError
@@ -202,6 +202,40 @@ async def test_later_events_do_not_overtake_those_in_the_journal() -> None:
 
 
 @virtual
+async def test_later_events_do_not_overtake_those_that_are_being_written_to_the_journal() -> None:
+    async with world() as it:
+        it.sender.set_away(away=True)
+        it.waiting.delay_s = 2.0  # longer than later events wait for the end of the journal
+        first = asyncio.create_task(it.deliver("a"))
+        await asyncio.sleep(0.1)
+        it.sender.set_away(away=False)
+        await it.deliver("b")
+        await first
+        await it.forwarded()
+        assert values(it.sender) == ["a", "b"]
+
+
+@virtual
+async def test_no_event_overtakes_those_that_wait_for_the_end_of_the_journal() -> None:
+    async with world() as it:
+        it.sender.set_away(away=True)
+        await it.deliver("a")
+        it.sender.set_away(away=False)
+        held = [asyncio.create_task(it.deliver(str(number))) for number in range(5)]
+        submit, late = it.sender.submit, list[asyncio.Task[Acknowledgement]]()
+
+        def submit_first(records: Sequence[UnsentRecord]) -> Sending:
+            if records[0].value == b"0":
+                late.append(asyncio.create_task(it.deliver("late")))
+            return submit(records)
+
+        it.sender.submit = submit_first  # type: ignore[method-assign]
+        assert [await answer for answer in held] == ["kafka"] * 5
+        assert await late[0] == "kafka"
+        assert values(it.sender) == ["a", "0", "1", "2", "3", "4", "late"]
+
+
+@virtual
 async def test_goes_back_to_kafka_under_load() -> None:
     async with world() as it:
         answers: list[Acknowledgement] = []
@@ -337,6 +371,23 @@ async def test_refused_events_do_not_block_the_forwarder() -> None:
         await it.forwarded()
         assert values(it.sender) == ["a", "b"]
         assert [record.value for record in it.refused.records] == [b"bad 1", b"bad 2"]
+
+
+@virtual
+async def test_refused_events_are_kept_where_the_rest_of_their_request_goes_to_the_journal() -> None:
+    async with world() as it:
+        it.sender.refuses = refuse_bad
+        names = ["bad", *(str(number) for number in range(80))]
+        answer = asyncio.create_task(it.deliver(*names))
+        while not it.sender.topic:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.002)  # the first batch was answered
+        it.sender.set_away(away=True)
+        assert await answer == "journal"
+        it.sender.set_away(away=False)
+        await it.forwarded()
+        assert [record.value for record in it.refused.records] == [b"bad"]
+        assert [*dict.fromkeys(values(it.sender))] == names[1:]
 
 
 @virtual

@@ -127,6 +127,11 @@ async def test_salesforce_a_task_of_the_subtype_call_is_an_advisor_call() -> Non
             "<sf:Id>a</sf:Id><sf:WhoId>0031</sf:WhoId><sf:TaskSubtype>Email</sf:TaskSubtype>",
             ["crm_task", "0031"],
         ),
+        (
+            "Task",
+            "<sf:Id>a</sf:Id><sf:WhoId>0031</sf:WhoId><sf:CallDurationInSeconds>7</sf:CallDurationInSeconds>",
+            ["advisor_call", "0031"],
+        ),
         ("Contact", "<sf:Id>0031</sf:Id>", ["crm_contact", "0031"]),
         ("CampaignMember", "<sf:Id>a</sf:Id><sf:ContactId>0031</sf:ContactId>", ["crm_campaign_member", "0031"]),
     ],

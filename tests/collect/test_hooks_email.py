@@ -11,8 +11,9 @@ import pytest
 
 from ingestd.collect.hooks.apply import EventBuilder
 from ingestd.collect.hooks.email import TYPES, VENDORS
+from ingestd.collect.hooks.endpoint import EVENTS_MAX, TOO_MANY
 from ingestd.collect.hooks.mapping_file import HookMapping, load_mapping
-from ingestd.collect.messages import Client, Incoming
+from ingestd.collect.messages import Client, Incoming, RefusedError
 from ingestd.config.model import CollectConfig
 from tests.collect.hooks_world import (
     ANONYMOUS,
@@ -195,6 +196,16 @@ def test_the_address_in_any_case_is_one_client() -> None:
         assert build("sendgrid", changed("sendgrid", email=address))["client_id"] == HASH
 
 
+def test_an_empty_customers_id_is_none() -> None:
+    assert build("sendgrid", changed("sendgrid", client_id=""))["client_id"] == HASH
+
+
+def test_postmark_without_a_message_an_event_has_no_id() -> None:
+    raw = json.dumps(changed("postmark", MessageID=None)).encode()
+    (event,) = EventBuilder(VENDORS["postmark"], HookMapping(), CollectConfig()).build(post(raw), raw)
+    assert event.fault == "missing_field"
+
+
 @pytest.mark.parametrize("vendor", EVENTS)
 def test_every_event_has_a_type_for_each_word(vendor: str) -> None:
     name = {"postmark": "RecordType", "ses": "eventType"}.get(vendor, "event")
@@ -287,6 +298,14 @@ async def test_one_bad_event_refuses_no_other() -> None:
 async def test_a_request_without_events_is_answered(body: bytes) -> None:
     mapped = await make_endpoint("postmark", FakeKeys(b"user:secret")).collect(postmark_request(body))
     assert (list(mapped.events), mapped.reply.status) == ([], 200)
+
+
+async def test_a_request_with_too_many_events_is_refused() -> None:
+    with pytest.raises(RefusedError) as caught:
+        await make_endpoint("postmark", FakeKeys(b"user:secret")).collect(
+            postmark_request(b"[" + b"{}," * EVENTS_MAX + b"{}]")
+        )
+    assert (caught.value.status, caught.value.reason) == (413, TOO_MANY)
 
 
 @pytest.mark.parametrize("body", [b"{", b"[{}", b"[{},]", b"\xff", b"[" * 20000, b"<xml/>", b'[{"a":"\xff"}'])

@@ -127,6 +127,12 @@ async def test_a_duration_that_is_no_number_stays_in_the_properties(tmp_path: Pa
     assert (row.get("duration_s"), row["properties"]) == (None, {"duration_s": "long"})
 
 
+async def test_a_duration_beyond_all_bounds_keeps_its_digits(tmp_path: Path) -> None:
+    text = 'duration = "min"\n' + MINIMAL.replace("[fields]", '[fields]\nduration_s = "d"')
+    (row,) = await rows(tmp_path, text, {"person": "a", "d": 10**40 + 1})
+    assert row["properties"] == {"duration_s": 10**40 + 1}
+
+
 async def test_types_by_a_table_and_by_their_own_words(tmp_path: Path) -> None:
     text = KEYED + '[fields]\nclient_id = "p"\nevent_type = "kind"\n[event_types]\nOPENED = "email_open"\n7 = "seven"\n'
     events = [{"p": "a", "kind": kind} for kind in ("OPENED", 7, "other")]
@@ -148,6 +154,10 @@ async def test_standard_webhooks_give_an_event_without_an_id_theirs(tmp_path: Pa
     headers = {"webhook-id": "msg_1", "webhook-timestamp": str(NOW_S), "webhook-signature": f"v1,{signature}"}
     (row,) = rows_of(await endpoint.collect(post(body, headers)))
     assert row["event_id"] == "msg_1"
+    body = b'[{"p":"a"},{"p":"b"}]'
+    signature = base64_of(mac(b"k3y", f"msg_1.{NOW_S}.".encode() + body))
+    two = rows_of(await endpoint.collect(post(body, {**headers, "webhook-signature": f"v1,{signature}"})))
+    assert len({row["event_id"] for row in two} | {"msg_1"}) == 3
 
 
 async def test_hmac_by_the_mapping_file(tmp_path: Path) -> None:

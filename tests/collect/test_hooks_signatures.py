@@ -97,6 +97,16 @@ def test_sendgrid_a_repeat_within_a_day_is_taken_and_a_later_one_is_not() -> Non
     assert refusal.reason == EXPIRED
 
 
+@pytest.mark.parametrize("stamp", ["", "-1", "1.5", "\uff19", "9" * 5000])
+def test_sendgrid_a_timestamp_that_is_no_number_is_refused(stamp: str) -> None:
+    request = sendgrid()
+    refusal = verify_sendgrid(
+        post(request.body, {**request.headers, "x-twilio-email-event-webhook-timestamp": stamp}), [SENDGRID_KEY]
+    )
+    assert refusal is not None
+    assert refusal.reason == MISSING
+
+
 def test_sendgrid_a_key_made_here_signs_too() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -139,8 +149,8 @@ def test_hubspot_the_url_is_signed() -> None:
 
 
 def test_hubspot_signs_some_characters_decoded() -> None:
-    url = "https://e.example.com/hooks/crm?next=https://a/b:c"
-    encoded = "https://e.example.com/hooks/crm?next=https%3A%2F%2Fa%2fb%3Ac"
+    url = "https://e.example.com/hooks/c:m?next=https://a/b:c%20"
+    encoded = "https://e.example.com/hooks/c%3Am?next=https%3A%2F%2Fa%2fb%3Ac%20"
     signature = base64_of(mac(KEY, b"POST" + url.encode() + b"[]" + str(NOW_MS).encode()))
     headers = {"x-hubspot-signature-v3": signature, "x-hubspot-request-timestamp": str(NOW_MS)}
     assert verify_hubspot(post(b"[]", headers, url=encoded), [KEY]) is None

@@ -131,6 +131,10 @@ async def test_a_message_that_was_changed_is_refused(changes: dict[str, Any]) ->
     assert (refused.status, refused.reason) == (401, WRONG)
 
 
+async def test_the_version_of_the_signature_is_1_or_2() -> None:
+    assert (await refusal(sign(notification(SignatureVersion="1")) | {"SignatureVersion": "3"})).reason == WRONG
+
+
 async def test_a_line_break_cannot_move_text_from_one_field_to_another() -> None:
     honest = sign(notification(Subject="s\nTimestamp\n2026-09-21T12:00:01.000Z"))
     forged = dict(honest)
@@ -339,6 +343,13 @@ async def test_a_bounce_of_several_people_is_one_event_for_each() -> None:
     assert [row["event_id"] for row in rows] == ["id", "id:1"]
     assert [row["properties"]["email"] for row in rows] == ["a@example.com", "b@example.com"]
     assert len({row["client_id"] for row in rows}) == 2
+
+
+async def test_a_bounce_that_cannot_be_mapped_for_one_of_its_people_goes_on_whole() -> None:
+    people = [{"emailAddress": "a@example.com"}, {"emailAddress": 7}]
+    bounce = {"eventType": "Bounce", "mail": {"destination": []}, "bounce": {"bouncedRecipients": people}}
+    (event,) = (await collect(sign(notification(bounce)))).events
+    assert (json.loads(event.value), event.fault) == (bounce, "missing_field")
 
 
 async def test_an_open_of_a_message_to_several_people_is_of_none_of_them() -> None:

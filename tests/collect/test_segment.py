@@ -4,15 +4,18 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.collect.messages import Collected, Incoming
+from ingestd.collect.bots import is_bot
+from ingestd.collect.messages import Client, Collected, Incoming
+from ingestd.collect.routes import Routes
 from ingestd.collect.sdk import SegmentEndpoint
 from ingestd.collect.sdk.bodies import items, members
-from ingestd.collect.sdk.segment import FIELDS, PATHS, ROUTES, find_key
+from ingestd.collect.sdk.segment import FIELDS, PATHS, ROUTES, SETTINGS_PATHS, find_key
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.config.types import Size
 from ingestd.core.errors import ConfigError
@@ -147,6 +150,34 @@ def test_the_rule_for_addresses_covers_what_servers_tell_of_their_visitors(rule:
     assert only["properties"].get("context", {}).get("ip") == expected
 
 
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+BROWSER = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Safari/537.36"
+
+
+@pytest.mark.parametrize(
+    ("of_request", "of_message", "expected"),
+    [
+        ("python-requests/2.34.2", None, None),  # a server's SDK
+        ("python-requests/2.34.2", BROWSER, None),
+        ("python-requests/2.34.2", GOOGLEBOT, True),
+        (GOOGLEBOT, None, True),
+        (GOOGLEBOT, GOOGLEBOT, True),
+        (BROWSER, GOOGLEBOT, True),
+        (BROWSER, 5, None),
+    ],
+)
+def test_a_message_is_a_bots_where_the_visitor_is_one(
+    of_request: str, of_message: object, expected: bool | None
+) -> None:
+    message = TRACK | {"context": {"userAgent": of_message}}
+    client = Client(None, of_request, is_bot(of_request), anonymous=False)
+    (flagged,) = rows(ENDPOINT.map(request("/v1/t", message, client=client)))
+    assert flagged["properties"].get("is_bot") is expected
+    client = Client(None, of_request, is_bot=False, anonymous=False)
+    (ignored,) = rows(endpoint(bots="ignore").map(request("/v1/t", message, client=client)))
+    assert "is_bot" not in ignored["properties"]
+
+
 @pytest.mark.parametrize(("message", "event_type"), [
     ({"type": "identify", "traits": {"plan": "Free"}}, "identify"),
     ({"type": "group", "groupId": "g1", "traits": {"name": "libraries"}}, "group"),
@@ -171,7 +202,27 @@ def test_the_path_tells_the_type_where_the_message_does_not() -> None:
 
 
 def test_each_path_has_a_route() -> None:
-    assert {route.path for route in ROUTES} == {f"/v1/{last}" for last in PATHS} | {"/b"}
+    assert {route.path for route in ROUTES} == {f"/v1/{last}" for last in PATHS} | {"/b", *SETTINGS_PATHS}
+
+
+async def test_an_sdk_gets_the_settings_with_which_it_sends_here() -> None:
+    asked = request("/v1/projects/the-key/settings", method="GET", query={"writeKey": "the-key"})
+    result = await ENDPOINT.collect(asked)
+    assert not result.events
+    sending = json.loads(result.reply.body)["integrations"]["Segment.io"]
+    assert sending == {"apiKey": "the-key", "apiHost": f"{urlsplit(asked.url).netloc}/v1"}
+
+
+def test_the_key_of_the_settings_is_in_the_path() -> None:
+    sources = {"shop": CollectSource(kind="segment"), "other": CollectSource(kind="segment")}
+    routes = Routes(ROUTES, sources, {})
+    for path in SETTINGS_PATHS:
+        place = routes.place(path.replace("{writeKey}", "shop"))
+        assert place is not None
+        found = routes.find(place.by_method["GET"], place.named, {}, place.parameters, b"")
+        assert found is not None
+        assert found.name == "shop"
+    assert routes.place("/v1/projects/a/b/settings") is None
 
 
 @pytest.mark.parametrize(("column", "path"), [(column, path) for column, paths in FIELDS.items() for path in paths])
@@ -182,6 +233,26 @@ def test_each_place_of_a_column_is_looked_at(column: str, path: str) -> None:
         message = {step: message}
     only = row({"userId": "u", "event": "x"} | message if column != "client_id" else message)
     assert only[column] == value
+
+
+@pytest.mark.parametrize("column", [column for column, paths in FIELDS.items() if len(paths) > 1])
+def test_the_first_place_that_has_a_value_that_fits_counts(column: str) -> None:
+    first, second = FIELDS[column][:2]
+
+    def sent(value: object) -> dict[str, Any]:
+        message: dict[str, Any] = {"event": "x", "type": "track"}
+        for path, it in ((second, "second"), (first, value)):
+            *steps, last = path.split(".")
+            holder = message
+            for step in steps:
+                holder = holder.setdefault(step, {})
+            holder[last] = it
+        return message if column == "client_id" else {"userId": "u"} | message
+
+    assert row(sent("first"))[column] == "first"
+    assert row(sent(""))[column] == "second"
+    if column != "client_id":
+        assert row(sent({"a": 1}))[column] == "second"
 
 
 def test_a_user_id_comes_before_an_anonymous_one_which_is_kept() -> None:
@@ -276,9 +347,32 @@ def test_an_empty_batch_has_no_events() -> None:
     assert mapped({"batch": []}) == mapped(b" ") == []
 
 
-def test_a_hostile_body_costs_linear_time() -> None:
-    quotes = b'{"a":"' + b'\\"' * 200_000
-    assert mapped(quotes)[0].value == quotes
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":"' + b'\\"' * 200_000,
+        b'{"a":"' + b'\\"' * 200_000 + b"}",
+        b'{"batch":[' + b"," * 400_000,
+        b'{"batch":[' + b"," * 400_000 + b'"\\ud800"]}',
+        b"{" * 400_000 + b"}" * 400_000,
+        b'{"batch":[' + b"{}," * 100_000 + b"{}]}",
+        b'{"writeKey":' * 40_000,
+    ],
+)
+def test_a_hostile_body_is_kept_as_a_whole(body: bytes) -> None:
+    """In linear time: what is quadratic would not end here."""
+    (only,) = mapped(body)
+    assert only.value == body
+    assert only.fault
+    assert find_key({}, {}, body) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 30_000 + " @", "a%40" * 8_000, "a@" * 15_000, "a@" + "." * 30_000, "@" + "a." * 9000]
+)
+def test_a_hostile_text_of_an_anonymous_client_costs_linear_time(text: str) -> None:
+    (only,) = mapped({"userId": "u", "event": "x", "properties": {"n": 1, "text": text}}, "/v1/t", client=NOBODY)
+    assert rows([only])[0]["properties"]["n"] == 1
 
 
 async def test_an_anonymous_client_leaves_no_identifier() -> None:

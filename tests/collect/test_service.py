@@ -207,8 +207,7 @@ def test_all_sources_with_a_fault_are_told_at_once(validator: Validator) -> None
     wrong = {name: CollectSource(kind="segment", key_file=f"/nowhere/{name}") for name in ("one", "two")}
     with pytest.raises(ConfigErrors) as caught:
         make_endpoints(CollectConfig(sources=wrong), validator)
-    assert [f"/nowhere/{name}" in str(error) for name, error in zip(wrong, caught.value.errors, strict=True)] == [
-        True
-    ] * 2
+    for name, error in zip(wrong, caught.value.errors, strict=True):
+        assert f"/nowhere/{name}" in str(error)
     with pytest.raises(ConfigError, match="/nowhere/one"):
         make_endpoints(CollectConfig(sources={"one": wrong["one"]}), validator)

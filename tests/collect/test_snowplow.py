@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd.collect.messages import Collected
+from ingestd.collect.messages import Client, Collected
 from ingestd.collect.pixel import GIF
 from ingestd.collect.sdk import SnowplowEndpoint
 from ingestd.collect.sdk.snowplow import FIELDS, ROUTES, TP2, TYPES, find_key
@@ -110,6 +110,14 @@ def test_a_self_describing_event_has_the_name_of_its_schema(parameter: str) -> N
     assert parameter not in only["properties"]
 
 
+def test_both_alphabets_of_base64_are_read() -> None:
+    outer = {"schema": UNSTRUCT, "data": LINK_CLICK | {"data": {"text": "???>>>~~~ üüü"}}}
+    text = base64.urlsafe_b64encode(json.dumps(outer, ensure_ascii=False).encode()).decode()
+    assert {"-", "_"} <= set(text)
+    for ue_px in (text, text.replace("-", "+").replace("_", "/")):
+        assert row(e="ue", ue_px=ue_px)["properties"]["data"] == {"text": "???>>>~~~ üüü"}
+
+
 @pytest.mark.parametrize("parameter", ["co", "cx"])
 def test_contexts_are_unpacked_and_an_app_has_its_session_there(parameter: str) -> None:
     outer = {"schema": CONTEXTS, "data": [SESSION]}
@@ -170,6 +178,13 @@ async def test_a_get_has_its_payload_in_the_query() -> None:
 async def test_a_post_is_answered_ok() -> None:
     result = await ENDPOINT.collect(request(TP2, {"schema": PAYLOAD_DATA, "data": [PAGE_VIEW]}))
     assert (result.reply.status, result.reply.body) == (200, b"ok")
+
+
+def test_a_payload_is_a_bots_where_the_visitor_is_one() -> None:
+    server = Client(None, "python-requests/2.34.2", is_bot=True, anonymous=False)
+    (own,), (told,) = (rows(mapped(PAGE_VIEW | more, client=server)) for more in ({}, {"ua": "Googlebot/2.1"}))
+    assert "is_bot" not in own["properties"]
+    assert told["properties"]["is_bot"] is True
 
 
 def test_no_address_is_added_where_the_tracker_asks_for_none() -> None:

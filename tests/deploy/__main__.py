@@ -5,6 +5,7 @@ import sys
 from tests.deploy import image
 from tests.services import terraform
 from tests.services.chromium import find_chromium
+from tests.services.clients import jvm_program, node_modules
 from tests.services.environment import ensure_environment
 from tests.services.helm import ensure_helm, ensure_types
 from tests.services.process import ServiceError
@@ -16,6 +17,8 @@ def main() -> None:
     """One line for each, which begins before it is fetched or built."""
     for what, where in (
         ("Chromium", find_chromium),
+        ("Node's analytics SDKs", node_modules),
+        ("The JVM's analytics SDK", jvm_program),
         ("Prometheus and Alertmanager", lambda: ", ".join(map(str, ensure_prometheus()))),
         ("systemd's units", ensure_systemd),
         ("Terraform's judges", lambda: ensure_environment("terraform", terraform.REQUIREMENTS)),

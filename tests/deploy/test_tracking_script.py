@@ -13,6 +13,7 @@ from tests.services.chromium import open_browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
+SCRIPT = Path(__file__).parents[2] / "ingestd" / "collect" / "ingestd.js"
 BODY = """\
 <button id=buy data-ingestd="Buy" data-ingestd-fund="bonds">Buy</button>
 <a id=next href="/next">Next</a> <span>text</span>
@@ -105,7 +106,7 @@ async def test_events_outlive_a_dead_collector_and_a_reload_with_their_ids(websi
         website.collector.kill()
         await page.click("#buy")
         await website.until(lambda: len(website.sent()) == 2)
-        website.recorder.files["/ingestd.js"] = Path("ingestd/collect/ingestd.js").absolute()  # from a cache
+        website.recorder.files["/ingestd.js"] = SCRIPT  # from a cache
         await page.reload()
         await website.until(lambda: len(website.sent()) == 3)
         assert len([name for name in await stored(page) if name.startswith("ingestd.event")]) == 2
@@ -195,7 +196,7 @@ async def test_refused_events_are_dropped(website: Website) -> None:
 
 async def test_events_wait_while_the_collector_answers_503(website: Website) -> None:
     website.recorder.target, website.recorder.status = None, 503
-    website.recorder.files["/ingestd.js"] = Path("ingestd/collect/ingestd.js").absolute()
+    website.recorder.files["/ingestd.js"] = SCRIPT
     async with website.visit("/one") as page:
         await website.until(lambda: len(website.recorder.posts()) == 2)
         await page.evaluate("for (let n = 0; n < 250; n++) ingestd.track('many', {n})")
@@ -227,7 +228,9 @@ async def test_works_under_the_documented_content_security_policy(website: Websi
 
 
 async def test_calls_from_before_the_script_are_made_up_for(website: Website) -> None:
-    website.site.head = "<script>ingestd = []; ingestd.push(['identify', 'CLIENT_0042'], ['track', 'early', {n: 1}])</script>"
+    website.site.head = (
+        "<script>ingestd = []; ingestd.push(['identify', 'CLIENT_0042'], ['track', 'early', {n: 1}])</script>"
+    )
     website.site.head += snippet(website)
     async with website.visit("/one"):
         await website.until(lambda: len(website.answered()) == 2)

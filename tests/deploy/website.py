@@ -53,9 +53,13 @@ class Website:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for something that only requests bring about."""
-        async with asyncio.timeout(DEADLINE):
-            while not condition():
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while not condition():
+                    await self.recorder.wait()
+        except TimeoutError:
+            seen = [(it.method, it.path, it.status, it.body[:100]) for it in self.recorder.exchanges]
+            raise AssertionError(f"{seen}, {self.errors}") from None
 
     def answered(self) -> set[str]:
         """The ids of the events that were answered 200."""

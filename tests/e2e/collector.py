@@ -54,6 +54,25 @@ class Collector(Daemon):
         return read_rows(self.data / "quarantine")
 
 
+class KafkaCollector(Daemon):
+    """`ingestd collect`, in front of a topic; with `journal`, a journal keeps events while Kafka is away."""
+
+    def __init__(self, directory: Path, bootstrap: str, topic: str, *, journal: bool) -> None:
+        self._port_of_events = free_port()
+        keys = {
+            "kafka.bootstrap_servers": bootstrap,
+            "collect.topic": topic,
+            "collect.ack_timeout": "2s",
+            **collect_settings(directory, self._port_of_events),
+            **({"collect.journal": str(directory / "journal.sqlite")} if journal else {}),
+        }
+        super().__init__("collect", directory, keys, {}, ("-m", "ingestd", "collect"))
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self._port_of_events}"
+
+
 def read_rows(folder: Path) -> list[Row]:
     """The lines of all objects, in the order of their names."""
     files = sorted(folder.rglob("*.jsonl.gz"))

@@ -1,17 +1,20 @@
 """Events that come in over HTTP: what was answered 200 is a row, or in the topic, also where the process is killed."""
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ingestd.core.errors import EXIT_PROBLEMS
 from tests.conftest import MakeTopic
 from tests.e2e.daemon import Daemon
-from tests.e2e.http_sender import Sender, event_ids_in, until_ready
+from tests.e2e.http_sender import BATCH, Sender, event_ids_in, until_ready
 from tests.e2e.ledger import read_directory
 from tests.services.kafka import KafkaAddress, KafkaBroker
 from tests.services.ports import free_port
@@ -37,14 +40,27 @@ def make_collector(tmp_path: Path) -> Iterator[MakeCollector]:
         daemon.kill()
 
 
-def verify(sink: Path, journal: Path) -> None:
+def verify(sink: Path, journal: Path) -> dict[str, Any]:
+    """The report of `ingestd verify`."""
     keys = {**SOURCE, "source": "collector", "sink.url": str(sink), "collect.journal": str(journal)}
+    keys["collect.topic"] = TOPIC
     flags = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
     ran = subprocess.run(
         [sys.executable, "-m", "ingestd", "verify", "--read", "--json", *flags],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.returncode in {0, EXIT_PROBLEMS}, ran.stdout + ran.stderr
+    report: dict[str, Any] = json.loads(ran.stdout)
+    return report
+
+
+def assert_verified(sink: Path, journal: Path) -> None:
+    """Objects and journal agree, and all of it has landed."""
+    report = verify(sink, journal)
+    assert report["ok"], report
+    assert report["cluster"].startswith("journal:"), "compared with it"
+    [partition] = report["partitions"]
+    assert partition["committed"] == partition["end"] == partition["log_end"]
 
 
 @pytest.fixture
@@ -74,7 +90,7 @@ async def test_each_event_that_was_answered_200_is_one_row(
     ledger = read_directory(tmp_path / "sink", TOPIC)
     ledger.check({0: range(len(sender.accepted))}, sender.accepted)
     assert sender.acknowledged.keys() == {"journal"}
-    verify(tmp_path / "sink", tmp_path / "journal.sqlite")
+    assert_verified(tmp_path / "sink", tmp_path / "journal.sqlite")
 
 
 async def daemon_has_landed_all(daemon: Daemon, make_collector: MakeCollector, keys: dict[str, str]) -> int:
@@ -109,7 +125,26 @@ async def test_kill_minus_9_loses_nothing_that_was_answered_200(
     ledger.check({0: range(end)})
     assert set(ledger.event_ids) == sender.accepted, "each has a row, and no other has"
     assert sender.repeated, "the kills came while events were sent"
-    verify(tmp_path / "sink", tmp_path / "journal.sqlite")
+    assert_verified(tmp_path / "sink", tmp_path / "journal.sqlite")
+
+
+async def test_verify_finds_events_that_neither_the_journal_nor_an_object_has(
+    tmp_path: Path, keys: dict[str, str], make_collector: MakeCollector
+) -> None:
+    daemon, sink = make_collector(keys), tmp_path / "sink"
+    sender = Sender(int(keys["collect.port"]), "shop")
+    await daemon.start_ready()
+    async with sender.sending():
+        await sender.until_accepted(100)
+    report = await asyncio.to_thread(verify, sink, tmp_path / "journal.sqlite")
+    assert report["note_counts"] == {"journal_in_use": 1}
+    assert report["ok"]
+    await daemon.until(lambda it: it.totals.in_flight == 0 and it.totals.landed >= len(sender.accepted))
+    assert await daemon.stop() == 0
+    assert_verified(sink, tmp_path / "journal.sqlite")
+    last = max(sink.glob("events/**/*.gz"), key=lambda path: path.name)
+    last.unlink()
+    assert not verify(sink, tmp_path / "journal.sqlite")["ok"]
 
 
 async def test_what_is_accepted_while_the_store_is_away_lands_when_it_is_back(
@@ -142,7 +177,37 @@ async def test_events_are_in_the_topic_when_they_are_answered(
         await sender.until_accepted(1000)
     status = json.loads((await collector.get("/status"))[1])["collector"]
     assert status["accepted"] == status["produced"] == status["safe"] == len(sender.accepted)
-    collector.signal(signal.SIGTERM)
-    assert await collector.ended() == 0
+    await end(collector)
     assert sorted(await event_ids_in(kafka.bootstrap, topic)) == sorted(sender.accepted)
     assert sender.acknowledged.keys() == {"kafka"}
+
+
+async def end(collector: Daemon) -> None:
+    collector.signal(signal.SIGTERM)
+    assert await collector.ended() == 0
+
+
+@pytest.mark.services
+async def test_a_kill_in_front_of_kafka_loses_nothing_that_was_answered_200(
+    tmp_path: Path, kafka: Broker, make_topic: MakeTopic, make_collector: MakeCollector
+) -> None:
+    topic, port = await make_topic(3), free_port()
+    keys = {"collect.port": str(port), "collect.topic": topic, "kafka.bootstrap_servers": kafka.bootstrap}
+    collector = make_collector({**keys, "collect.journal": str(tmp_path / "journal.sqlite")}, "collect")
+    collector.start()
+    await until_ready(collector)
+    sender = Sender(port, "shop")
+    async with sender.sending():
+        for _ in range(2):
+            await sender.until_accepted(500)
+            collector.kill()
+            collector.start()
+            await until_ready(collector)
+        await sender.until_accepted(500)
+    status = json.loads((await collector.get("/status"))[1])["collector"]
+    assert status["accepted"] <= status["safe"]
+    await end(collector)
+    found = await event_ids_in(kafka.bootstrap, topic)
+    assert set(found) >= sender.accepted
+    assert sender.repeated, "the kills came while events were sent"
+    assert len(found) - len(set(found)) <= BATCH * sender.repeated, "only what was sent again is there twice"

@@ -53,21 +53,27 @@ def class_archive() -> Path:
 
 
 def _download(libs: Path) -> None:
-    if not maven_is_there():
-        raise ServiceError("The tests fetch Kafka through Maven, which is missing: make test gets it")
     # The directory gets its name when it is complete, so that an interrupted download is never taken for one.
-    partial, repository = (libs.with_name(f"{libs.name}.{name}") for name in ("partial", "maven"))
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = libs.with_name(f"{libs.name}.partial")
+    copy_dependencies(_POM, partial)
+    partial.rename(libs)
+
+
+def copy_dependencies(pom: Path, folder: Path) -> None:
+    """Fetch the jars that a pom.xml names, with theirs, into a new folder."""
+    if not maven_is_there():
+        raise ServiceError("The tests fetch Java programs through Maven, which is missing: make test gets it")
     # Maven's own repository, and what its Java tells other programs of itself, would be outside of the clone.
-    settings = [f"-Dmaven.repo.local={repository}", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
+    repository = folder.with_name(f"{folder.name}.maven")
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = [f"-Dmaven.repo.local={repository}", "-DincludeScope=runtime", f"-DoutputDirectory={folder}"]
     done = subprocess.run(
-        ["mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", *settings],
+        ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", *settings],
         capture_output=True,
         text=True,
         check=False,
         env={"MAVEN_OPTS": "-XX:-UsePerfData", **os.environ},
     )
     if done.returncode:
-        raise ServiceError(f"Maven cannot fetch Kafka:\n{done.stdout}{done.stderr}")
+        raise ServiceError(f"Maven cannot fetch what {pom} names:\n{done.stdout}{done.stderr}")
     shutil.rmtree(repository)
-    partial.rename(libs)

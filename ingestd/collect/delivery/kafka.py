@@ -143,7 +143,7 @@ class KafkaDelivery:
             await asyncio.wait([delivery.answer], timeout=self._ack_timeout * KAFKA_SHARE)
             if not delivery.answer.done():
                 self._divert(spool)
-        return await asyncio.shield(delivery.answer)
+        return await delivery.answer
 
     def _enter(self, delivery: _Waiting, spool: Spool) -> None:
         """Submit a delivery to Kafka, or append it to the journal; after all that came before it."""

@@ -53,7 +53,7 @@ def read_outbound_message(body: bytes) -> OutboundMessage:
 
 def is_same_organization(given: str, configured: str) -> bool:
     """Whether two ids are of one organization: with 15 characters or with 18."""
-    return len(given) >= _ORGANIZATION_ID_LENGTH and given[:15] == configured[:15]
+    return given[:_ORGANIZATION_ID_LENGTH] == configured[:_ORGANIZATION_ID_LENGTH]
 
 
 def _fields(notification: Any) -> Iterator[tuple[str, Any]]:

@@ -11,8 +11,12 @@ from ingestd.core.rejections import Reason, RejectedRecord, parse
 _RAW_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _ENCODE = msgspec.json.Encoder().encode
-#: A string, or a character of JSON's structure; a quote alone begins a string without an end.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
+#: A character of JSON's structure, after all that is before it; a quote begins a string without an end.
+_TOKEN = re.compile(rb'(?:[^"\[\]{},]++|"(?:[^"\\]++|\\.)*+")*+(["\[\]{},])', re.DOTALL)
+_TOKENS_MAX = 200_000  # of a body that is split by hand: some 50 ms
+#: Batches of shorter messages than any SDK sends are not mapped: it would keep all other requests waiting.
+_MESSAGES_MAX = 1000
+_MESSAGE_MIN_BYTES = 64  # on average, from that many on
 _MEMBER = re.compile(rb'\s*+("(?:[^"\\]++|\\.)*+")\s*+:(.*)', re.DOTALL)
 
 
@@ -31,17 +35,12 @@ def members(body: bytes) -> dict[str, bytes]:
 def items(array: bytes) -> list[bytes]:
     """The items of the JSON array in `array`, each as its bytes. Raises `UnmappableError` where it is none."""
     try:
-        return [bytes(item) for item in _RAW_ITEMS(array)]
+        found = [bytes(item) for item in _RAW_ITEMS(array)]
     except Exception:  # noqa: BLE001 - as above
-        return _split(array, b"[]")
-
-
-def text_of(raw: bytes | None) -> str | None:
-    """The JSON string in `raw`; None where it is something else."""
-    try:
-        return msgspec.json.decode(raw or b"", type=str)
-    except Exception:  # noqa: BLE001 - whatever it is, it is no text
-        return None
+        found = _split(array, b"[]")
+    if len(found) > _MESSAGES_MAX and len(found) * _MESSAGE_MIN_BYTES > len(array):
+        raise UnmappableError(Reason.TOO_LARGE)
+    return found
 
 
 def shared_members(raw: dict[str, bytes], *left_out: str) -> dict[str, Any]:
@@ -53,12 +52,20 @@ def shared_members(raw: dict[str, bytes], *left_out: str) -> dict[str, Any]:
 def _split_members(body: bytes) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for part in _split(body, b"{}"):
-        if not (match := _MEMBER.fullmatch(part)) or (name := text_of(match[1])) is None:
+        if not (match := _MEMBER.fullmatch(part)) or (name := _text_of(match[1])) is None:
             raise UnmappableError(_reason(body))
         if name in found:
             raise UnmappableError(DUPLICATE_KEY)
         found[name] = match[2].strip()
     return found
+
+
+def _text_of(raw: bytes) -> str | None:
+    """The JSON string in `raw`; None where it is something else."""
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except Exception:  # noqa: BLE001 - whatever it is, it is no text
+        return None
 
 
 def _split(text: bytes, brackets: bytes) -> list[bytes]:
@@ -68,8 +75,10 @@ def _split(text: bytes, brackets: bytes) -> list[bytes]:
         raise UnmappableError(_reason(text))
     parts: list[bytes] = []
     begin, depth = 1, 0
-    for token in _TOKEN.finditer(text):
-        kind = token[0]
+    for count, token in enumerate(_TOKEN.finditer(text)):
+        kind = token[1]
+        if count > _TOKENS_MAX:
+            raise UnmappableError(Reason.TOO_LARGE)
         if kind in b"[{":
             depth += 1
         elif kind in b"]}":
@@ -77,7 +86,7 @@ def _split(text: bytes, brackets: bytes) -> list[bytes]:
             if depth == 0 and token.end() != len(text):
                 break
         elif kind == b"," and depth == 1:
-            parts.append(text[begin : token.start()].strip())
+            parts.append(text[begin : token.start(1)].strip())
             begin = token.end()
         elif kind == b'"':
             break

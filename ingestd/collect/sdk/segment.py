@@ -1,11 +1,13 @@
 """Segment's API: its paths, its messages and their mapping to events."""
 
 import binascii
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -23,9 +25,10 @@ from ingestd.collect.mapping import (
 )
 from ingestd.collect.messages import Collected, Incoming, Mapped, Reply, Route
 from ingestd.collect.privacy import truncate
-from ingestd.collect.sdk.bodies import items, members, shared_members, text_of
+from ingestd.collect.sdk.bodies import items, members, shared_members
 from ingestd.collect.sdk.mapping_file import read_mapping_file
 from ingestd.collect.sdk.names import Names, channel_of, make_names
+from ingestd.collect.sdk.visitors import visitor
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.rejections import Reason
 
@@ -35,6 +38,8 @@ PATHS: Mapping[str, str | None] = {
     "identify": "identify", "i": "identify", "screen": "screen", "s": "screen", "group": "group", "g": "group",
     "alias": "alias", "a": "alias",
 }  # fmt: skip
+#: On the CDN of an SDK's settings, which is this host: of web pages, and of mobile apps.
+SETTINGS_PATHS = ("/v1/projects/{writeKey}/settings", "/projects/{writeKey}/settings")
 #: Our column, and where it is in a message, in the order in which the places are tried.
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "client_id": ("userId", "anonymousId"),
@@ -59,6 +64,10 @@ TYPES: Mapping[str, str] = {
 _ENVELOPE = ("batch", "writeKey", "timestamp")
 
 
+#: The first key anywhere in a body: whoever knows it may send.
+_KEY_IN_BODY = re.compile(rb'"writeKey"\s*+:\s*+"([!#-\[\]-~]{1,256})"')
+
+
 class _Keyed(msgspec.Struct):
     writeKey: Any = None  # noqa: N815 - the sender's name
 
@@ -74,12 +83,8 @@ def find_key(headers: Mapping[str, str], query: Mapping[str, str], body: bytes) 
         found = _KEYED(body).writeKey
         if type(found) is str and found:
             return found
-    try:
-        parts = members(body)
-        messages = [parts] if "batch" not in parts else [parts, *map(members, items(parts["batch"])[:1])]
-    except (UnmappableError, RecursionError):
-        return None
-    return next((key for it in messages if (key := text_of(it.get("writeKey")))), None)
+    match = _KEY_IN_BODY.search(body)
+    return match[1].decode() if match else None
 
 
 def basic_user(header: str) -> str | None:
@@ -103,9 +108,12 @@ class SegmentEndpoint:
         self._names = make_names(FIELDS, read_mapping_file(name, source.mapping))
         self._max_event = int(config.max_event)
         self._ip_rule = config.ip
+        self._flag_bots = config.bots == "flag"
 
     async def collect(self, request: Incoming) -> Mapped:
-        """The events of the request, one for each of its messages. Never raises."""
+        """The events of the request, one for each of its messages; none of a question for the settings."""
+        if request.path.endswith("/settings"):
+            return Mapped((), Reply(200, settings(request), headers={"Cache-Control": "no-store"}))
         return Mapped(self.map(request), self.reply)
 
     def map(self, request: Incoming) -> list[Collected]:
@@ -128,8 +136,6 @@ class SegmentEndpoint:
 
     def _one(self, raw: bytes, shared: dict[str, Any], kind: str | None, request: Incoming) -> Collected:
         def make() -> Collected:
-            if len(raw) > self._max_event:
-                raise UnmappableError(Reason.TOO_LARGE)
             message = decode(raw)
             if shared:
                 message = merge(shared, message)
@@ -139,8 +145,11 @@ class SegmentEndpoint:
 
     def event(self, raw: bytes, message: dict[str, Any], kind: str | None, request: Incoming) -> Collected:
         """The event of a message, which is used up. Raises what `collect` expects."""
+        context = message.get("context")
+        agent = context.get("userAgent") if type(context) is dict else None
+        client = visitor(request.client, agent, flag_bots=self._flag_bots)
         draft = self._draft(message, kind, request.received_at)
-        return limited(make_event(raw, request.received_at, request.client, draft), self._max_event)
+        return limited(make_event(raw, request.received_at, client, draft), self._max_event)
 
     def _draft(self, message: dict[str, Any], kind: str | None, received_at: int) -> Draft:
         if self._ip_rule != "keep":
@@ -194,6 +203,13 @@ def draft_of(message: dict[str, Any], kind: str | None, received_at: int, names:
     )
 
 
+def settings(request: Incoming) -> bytes:
+    """What an SDK needs to start: that it sends here. Without an answer, the Kotlin SDK sends to Segment's own host."""
+    host = urlsplit(request.url).netloc
+    sending = {"apiKey": request.query.get("writeKey", ""), "apiHost": f"{host}/v1"}
+    return msgspec.json.encode({"integrations": {"Segment.io": sending}, "plan": {}, "edgeFunction": {}})
+
+
 def merge(shared: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
     """`message` with what its batch says of all; the message's own members win, also within context and the like."""
     merged = shared | message
@@ -220,4 +236,5 @@ def _limit_ip(message: dict[str, Any], rule: str) -> None:
 ROUTES = (
     *(Route("POST", f"/v1/{last}", ("segment", "rudderstack"), find_key, cross_origin=True) for last in PATHS),
     Route("POST", "/b", ("segment", "rudderstack"), find_key, cross_origin=True),
+    *(Route("GET", path, ("segment",), find_key, cross_origin=True) for path in SETTINGS_PATHS),
 )

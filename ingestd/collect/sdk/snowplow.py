@@ -22,9 +22,10 @@ from ingestd.collect.mapping import (
 )
 from ingestd.collect.messages import Client, Collected, Incoming, Mapped, Reply, Route
 from ingestd.collect.pixel import PICTURE
-from ingestd.collect.sdk.bodies import items, members, text_of
+from ingestd.collect.sdk.bodies import items, members
 from ingestd.collect.sdk.mapping_file import read_mapping_file
 from ingestd.collect.sdk.names import Names, channel_of, make_names
+from ingestd.collect.sdk.visitors import visitor
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.rejections import Reason
 
@@ -52,6 +53,7 @@ TYPES: Mapping[str, str | None] = {
     "tr": "transaction",
     "ti": "transaction_item",
 }
+_KEY_IN_BODY = re.compile(rb'"aid"\s*+:\s*+"([!#-\[\]-~]{1,256})"')
 _SCHEMA = re.compile(r"iglu:[^/]{1,256}/([^/]{1,256})/")
 _SESSION = "iglu:com.snowplowanalytics.snowplow/client_session/"
 _ENCODE = msgspec.json.Encoder().encode
@@ -61,11 +63,8 @@ def find_key(_headers: Mapping[str, str], query: Mapping[str, str], body: bytes)
     """The app id, the only thing by which a tracker says whose it is: "aid" in the query or in the first event."""
     if key := query.get("aid"):
         return key
-    try:
-        first = items(members(body)["data"])[0]
-        return text_of(members(first).get("aid"))
-    except (UnmappableError, LookupError, RecursionError):
-        return None
+    match = _KEY_IN_BODY.search(body)
+    return match[1].decode() if match else None
 
 
 class SnowplowEndpoint:
@@ -75,6 +74,7 @@ class SnowplowEndpoint:
         """Raises ``ConfigError`` where the mapping file cannot be used."""
         self._names = make_names(FIELDS, read_mapping_file(name, source.mapping))
         self._max_event = int(config.max_event)
+        self._flag_bots = config.bots == "flag"
 
     async def collect(self, request: Incoming) -> Mapped:
         """The events of the request, one for each of its payloads. Never raises."""
@@ -104,10 +104,10 @@ class SnowplowEndpoint:
             client = Client(None, client.user_agent, client.is_bot, client.anonymous)
 
         def make() -> Collected:
-            if len(raw) > self._max_event:
-                raise UnmappableError(Reason.TOO_LARGE)
-            draft = draft_of(decode(raw), request.received_at, self._names)
-            return limited(make_event(raw, request.received_at, client, draft), self._max_event)
+            payload = decode(raw)
+            sender = visitor(client, payload.get("ua"), flag_bots=self._flag_bots)
+            draft = draft_of(payload, request.received_at, self._names)
+            return limited(make_event(raw, request.received_at, sender, draft), self._max_event)
 
         return collect(raw, client, make)
 

@@ -36,6 +36,7 @@ DISCARD_BYTES = 8 << 20  # removed at once: a transaction that frees pages has t
 DISCARD_SEGMENTS = 10_000
 #: Left free on the disk: positions and discarded records need room in the WAL, too, and they make room.
 FREE_BYTES = 8 << 20
+_MARGIN_BYTES = 16 * PAGE_BYTES  # for pages of trees, when records are written to freed pages
 
 _SCHEMA = f"""
 PRAGMA page_size = {PAGE_BYTES};
@@ -111,6 +112,7 @@ class JournalFile:
         self._path = path
         self._wal = Path(f"{path}-wal")
         self._wal_limit, self.group_bytes = _wal_room(max_bytes)
+        self._is_short = False  # of free space on the disk
         with mapped(path):
             if not path.exists():
                 self._create()
@@ -178,7 +180,8 @@ class JournalFile:
 
     @property
     def needs_checkpoint(self) -> bool:
-        return self._written > self._wal_limit
+        """Where the disk is short, at once: from then on positions and discards overwrite what the files have."""
+        return self._written > (0 if self._is_short else self._wal_limit)
 
     def checkpoint(self) -> None:
         """Copy the pages of the WAL to the file, so that the WAL begins again."""
@@ -241,7 +244,9 @@ class JournalFile:
     def _check_free(self, size: int) -> None:
         disk = os.statvfs(self._path.parent)
         free = disk.f_bavail * disk.f_frsize
-        if disk.f_blocks and free < size + FREE_BYTES:
+        self._is_short = bool(disk.f_blocks) and free < size + FREE_BYTES
+        # Pages that were freed need no more of the disk.
+        if self._is_short and int(self._pragma("freelist_count")) * PAGE_BYTES < 2 * size + _MARGIN_BYTES:
             raise JournalFullError(
                 f"the disk of the journal {self._path} has {free} bytes left, and {FREE_BYTES} are kept free",
                 hint="free some space: events are refused until then",

@@ -15,7 +15,7 @@ partition halts where objects of the former one are in the sink, since the offse
 import asyncio
 from contextlib import suppress
 
-from ingestd.core.errors import JournalFullError, SourceError
+from ingestd.core.errors import JournalFullError
 from ingestd.core.records import EpochEnd, EpochRecords, LogRange, Position, TopicPartition
 from ingestd.sources.base import Capabilities, Fetched, Listener, OpenTransaction
 from ingestd.sources.journal.journal import Journal
@@ -124,7 +124,7 @@ class JournalSource:
 
     def seek(self, partition: TopicPartition, offset: int, leader_epoch: int | None = None) -> None:  # noqa: ARG002 (there are none)
         if partition != self._partition:
-            raise SourceError(f"{partition} is not {self._partition}, which the journal is")
+            raise ValueError(f"{partition} is not {self._partition}")
         self._offset = offset
         self._seeks += 1
         self._sought.set()

@@ -1,6 +1,7 @@
 """Analytics SDKs as child processes that send a list of calls: those of Python, Node and the JVM."""
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tests.services.environment import CACHE, ensure_environment, locked
+from tests.services.kafka_program import copy_dependencies
 from tests.services.process import ServiceError
 
 FOLDER = Path(__file__).parent
 PYTHON_REQUIREMENTS = FOLDER / "python-requirements.txt"
 NODE_REQUIREMENTS = FOLDER / "node-requirements.txt"
+POM = FOLDER / "pom.xml"
+_JAVA_SOURCE = FOLDER / "SegmentKotlin.java"
 _LAUNCHER = FOLDER.parent / "die_with_parent.py"
 
 Call = Mapping[str, Any]  # as in Segment's specification: type, userId, event, properties
@@ -65,7 +69,20 @@ NODE_CLIENTS = {
     for name, package in (("segment", "@segment/analytics-node"), ("rudder", "@rudderstack/rudder-sdk-node"))
 }
 
-CLIENTS = {**PYTHON_CLIENTS, **NODE_CLIENTS}
+
+def _pom_version() -> str:
+    match = re.search(r"<segment\.version>(.+)</segment\.version>", POM.read_text())
+    assert match, f"{POM} names no segment.version"
+    return match[1]
+
+
+def _java() -> Sequence[str]:
+    return ("java", "-XX:-UsePerfData", "-cp", f"{jvm_program()}:{jvm_program()}/*", "SegmentKotlin")
+
+
+JVM_CLIENTS = {"segment-kotlin": Client("com.segment.analytics.kotlin:core", _pom_version(), _java)}
+
+CLIENTS = {**PYTHON_CLIENTS, **NODE_CLIENTS, **JVM_CLIENTS}
 
 
 class Sender:
@@ -104,13 +121,6 @@ class Sender:
         output, _ = await asyncio.wait_for(self._process.communicate(), timeout_s)
         assert self._process.returncode == 0, output.decode()
         return output.decode()
-
-
-async def send_all(client: Client, url: str, key: str, calls: Iterable[Call]) -> str:
-    """Have an SDK send calls; what it printed."""
-    async with Sender(client, url, key) as sender:
-        await sender.send(calls)
-        return await sender.end()
 
 
 def python_environment() -> Path:
@@ -156,3 +166,28 @@ def _install(folder: Path) -> None:
         raise ServiceError(f"npm cannot fetch the SDKs:\n{done.stdout}{done.stderr}")
     shutil.rmtree(partial / ".npm")
     partial.rename(folder)
+
+
+@cache
+def jvm_program() -> Path:
+    """The folder with the SDK's jars and our compiled program, fetched through Maven the first time."""
+    stamp = hashlib.sha256(POM.read_bytes() + _JAVA_SOURCE.read_bytes()).hexdigest()[:12]
+    folder = CACHE / f"clients-jvm-{stamp}"
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        if not folder.exists():
+            partial = folder.with_name(f"{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            copy_dependencies(POM, partial)
+            _compile(partial)
+            partial.rename(folder)
+    return folder
+
+
+def _compile(folder: Path) -> None:
+    # Not every Java has javac.
+    compiler = next(folder.glob("ecj-*.jar"))
+    jars = ":".join(map(str, folder.glob("*.jar")))
+    command = ["java", "-XX:-UsePerfData", "-jar", str(compiler), "-17", "-cp", jars, "-d", str(folder)]
+    done = subprocess.run([*command, str(_JAVA_SOURCE)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServiceError(f"{_JAVA_SOURCE.name} cannot be compiled:\n{done.stdout}{done.stderr}")

@@ -31,7 +31,7 @@ def send(client: Client, call: dict[str, object]) -> None:
 
 
 def fail(error: Exception, items: list[object]) -> None:
-    print(f"{len(items)} calls were given up: {error}", file=sys.stderr)
+    sys.stderr.write(f"{len(items)} calls were given up: {error}\n")
 
 
 if __name__ == "__main__":
