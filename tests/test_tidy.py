@@ -24,7 +24,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "ops/loop_errors.py",
         "demo/page/",
     ),
-    "prometheus_client": ("ops/metrics.py",),
+    "prometheus_client": ("ops/metrics.py", "ops/metric_store.py", "ops/collect_metrics.py", "ops/process_metrics.py"),
     "click": ("cli/",),
     "rich": ("ops/terminal.py",),
     "isal": ("core/gzip.py",),
