@@ -270,6 +270,8 @@ class _Connection(web.RequestHandler):
         """The client sends no more: it gets its answer, if there is a request, and the connection ends."""
         if self._waiter is not None and not self._waiter.done():  # for a request
             return None
+        if self._current_request is not None and not self._current_request.content.is_eof():
+            return None  # the rest of its body will not come
         self.close()
         return True
 
