@@ -15,6 +15,7 @@ from ingestd.collect.hooks.endpoint import EVENTS_MAX, TOO_MANY
 from ingestd.collect.hooks.mapping_file import HookMapping, load_mapping
 from ingestd.collect.messages import Client, Incoming, RefusedError
 from ingestd.config.model import CollectConfig
+from ingestd.config.types import Size
 from tests.collect.hooks_world import (
     ANONYMOUS,
     NOW_MS,
@@ -277,6 +278,15 @@ def test_what_cannot_be_mapped_goes_on_as_its_bytes(changes: dict[str, Any], fau
     raw = json.dumps(changed("sendgrid", **changes)).encode()
     (event,) = EventBuilder(VENDORS["sendgrid"], HookMapping(), CollectConfig()).build(post(raw), raw)
     assert (event.value, event.fault, event.key) == (raw, fault, None)
+
+
+def test_an_event_that_is_too_large_goes_on_as_its_bytes() -> None:
+    config = CollectConfig(max_event=Size(2048))
+    for size, fault in [(1000, None), (2000, "too_large")]:
+        raw = json.dumps(changed("sendgrid", note="x" * size)).encode()
+        (event,) = EventBuilder(VENDORS["sendgrid"], HookMapping(), config).build(post(raw), raw)
+        assert event.fault == fault
+        assert (event.value == raw) == (fault is not None)
 
 
 # -- whole requests

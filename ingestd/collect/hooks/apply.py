@@ -8,7 +8,7 @@ from ingestd.collect.bots import is_bot
 from ingestd.collect.hooks.found import Found, hashed_address, parts_id, to_seconds, to_time
 from ingestd.collect.hooks.json_paths import Path, find
 from ingestd.collect.hooks.mapping_file import HookMapping
-from ingestd.collect.mapping import Draft, UnmappableError, decode, keep, make_event
+from ingestd.collect.mapping import Draft, UnmappableError, decode, keep, limited, make_event
 from ingestd.collect.mapping import collect as collect_or_keep
 from ingestd.collect.messages import Client, Collected, Incoming
 from ingestd.collect.privacy import truncate
@@ -27,6 +27,7 @@ class EventBuilder:
         self._vendor = vendor
         self._mapping = mapping
         self._ip = config.ip
+        self._max_event = int(config.max_event)
         self._flags_bots = config.bots == "flag"
 
     def build(self, request: Incoming, raw: bytes, event_id: str | None = None) -> list[Collected]:
@@ -101,7 +102,7 @@ class EventBuilder:
             is_bot=self._flags_bots and agent is not None and is_bot(agent),
             anonymous=request.client.anonymous,
         )
-        return make_event(raw, request.received_at, client, draft)
+        return limited(make_event(raw, request.received_at, client, draft), self._max_event)
 
 
 _COLUMNS = frozenset(Draft.__struct_fields__) - {"properties"}

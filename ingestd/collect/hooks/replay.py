@@ -6,7 +6,7 @@ is good for the first body that came with it. It is good for that body again: a 
 
 import hashlib
 
-TOKENS_MAX = 100_000  # about 30 MB
+TOKENS_MAX = 100_000  # about 20 MB
 
 
 class UsedTokens:
