@@ -1,6 +1,7 @@
 """The use of aiokafka's internals: one exact version, checked at import, in one package, for our clients alone."""
 
 import ast
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from aiokafka.protocol.fetch import FetchRequest_v11
 from ingestd.core.errors import SourceError
 from ingestd.sources.kafka._aiokafka import SUPPORTED_VERSION
 from ingestd.sources.kafka._aiokafka.check import ATTRIBUTES, SIGNATURES, check_internals, check_version
+from ingestd.sources.kafka._aiokafka.connection import UvloopClient
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ingestd" / "sources" / "kafka"
@@ -121,3 +123,12 @@ def test_internals_are_used_in_one_package(file: Path) -> None:
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not internal, "import it from _aiokafka"
     assert not used & PRIVATE_NAMES, "give it a public method in _aiokafka"
+
+
+async def test_a_closed_client_lets_nobody_wait_for_metadata() -> None:
+    client = UvloopClient(bootstrap_servers="127.0.0.1:1")
+    waits = client.force_metadata_update()
+    await client.close()
+    async with asyncio.timeout(5):
+        assert not await waits
+        assert not await client.force_metadata_update()

@@ -257,7 +257,10 @@ async def test_a_producer_that_is_out_of_order_is_replaced(kafka: Broker, make_t
         assert sender._session is not None
         first = sender._session
         first._producer._txn_manager._sequence_numbers[TopicPartition(topic, 1)] += 10
-        sendings = [sender.submit([record(f"{n} {key}", b"%d" % key) for key in range(9)]) for n in range(1, 30)]
+        sendings: list[Sending] = []
+        for number in range(1, 30):
+            sendings.append(sender.submit([record(f"{number} {key}", b"%d" % key) for key in range(9)]))
+            await asyncio.sleep(0.005)  # so that some come while there is no producer
         for sending in sendings:
             await acknowledged(sending)
         assert sender._session is not first
