@@ -121,7 +121,6 @@ URL = CollectConfig(public_url="https://e.example.com")
         (collector(CollectConfig(trusted_proxies=("10.0.0.1/8",))), "collect.trusted_proxies"),
         (collector(CollectConfig(trusted_proxies=("10.0.0.0/33",))), "collect.trusted_proxies"),
         (collector(CollectConfig(journal="s3://bucket/journal")), "collect.journal"),
-        (collector(CollectConfig(max_body=Size(1024))), "collect.max_event"),
         (collector(CollectConfig(max_body=Size(8 << 20), body_memory=Size(15 << 20))), "collect.body_memory"),
         (collector(CollectConfig(topic="a" * 175)), "collect.topic"),
         (

@@ -1,20 +1,4 @@
-"""The limit on one event, and the global limit on the memory of requests in flight. Pure."""
-
-import msgspec
-
-from ingestd.collect.messages import Collected
-
-TOO_LARGE = "too_large"  # the fault of an event above `collect.max_event`
-#: What could not be taken apart may have many events in it: all of it is kept, up to what topics take by default.
-RAW_MAX_BYTES = 512 << 10
-
-
-def fit(event: Collected, max_event: int) -> Collected:
-    """`event`, or its beginning where it is too large: ingestion quarantines that."""
-    limit = max_event if event.fault is None else max(max_event, RAW_MAX_BYTES)
-    if len(event.value) <= limit:
-        return event
-    return msgspec.structs.replace(event, value=event.value[:limit], fault=event.fault or TOO_LARGE)
+"""The global limit on the memory of requests in flight. Pure."""
 
 
 class ByteBudget:

@@ -141,13 +141,6 @@ def make_event(raw: bytes, received_at: int, client: Client, draft: Draft) -> Co
     return Collected(value, None if client.anonymous else client_id.encode())  # None: no partition gets all of these
 
 
-def limited(event: Collected, max_event: int) -> Collected:
-    """`event`, if it is small enough. Raises `UnmappableError`: all that was sent is kept then, and not the event."""
-    if len(event.value) > max_event:
-        raise UnmappableError(Reason.TOO_LARGE)
-    return event
-
-
 def as_id(value: object) -> str:
     """An id as text: an integer is one, too. Raises `UnmappableError`, since an id is never cut."""
     if type(value) is str:

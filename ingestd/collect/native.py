@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from ingestd.collect.anonymous import strip
-from ingestd.collect.limits import TOO_LARGE, fit
 from ingestd.collect.mapping import ANONYMOUS, OWN_PROPERTIES, keep, unmapped
 from ingestd.collect.messages import Client, Collected, Incoming, Mapped, Reply, Route
 from ingestd.config.model import CollectConfig, CollectSource
@@ -65,10 +64,9 @@ class NativeEndpoint:
     """Splits a body into events. What is not one goes on, too, and is quarantined with its reason."""
 
     def __init__(self, name: str, source: CollectSource, config: CollectConfig, validator: Validator) -> None:
-        del name
+        del name, config
         self._of_visitors = source.kind == "web"
         self._validator = validator
-        self._max_event = int(config.max_event)
 
     async def collect(self, request: Incoming) -> Mapped:
         """The events of a request, in their order."""
@@ -78,19 +76,14 @@ class NativeEndpoint:
         return Mapped(events)
 
     def _verdicts(self, events: Sequence[Collected], received_at: int) -> Reply:
-        fitted = [fit(event, self._max_event) for event in events]
-        records = [PlainRecord(number, received_at, event.value) for number, event in enumerate(fitted)]
+        records = [PlainRecord(number, received_at, event.value) for number, event in enumerate(events)]
         rejected = {it.position: it for it in self._validator.chunk(_WHERE, records).rejected}
         verdicts: list[dict[str, object]] = []
-        for number, event in enumerate(fitted):
-            if event.fault == TOO_LARGE:
-                message = f"more than {self._max_event} bytes: only its beginning is kept"
-                verdict: dict[str, object] = {"valid": False, "reason": TOO_LARGE, "path": "$", "message": message}
-            elif it := rejected.get(number):
-                verdict = {"valid": False, "reason": it.reason, "path": it.path, "message": it.message}
+        for number in range(len(events)):
+            if it := rejected.get(number):
+                verdicts.append({"valid": False, "reason": it.reason, "path": it.path, "message": it.message})
             else:
-                verdict = {"valid": True}
-            verdicts.append(verdict)
+                verdicts.append({"valid": True})
         valid = sum(verdict["valid"] is True for verdict in verdicts)
         body = {"success": True, "valid": valid, "invalid": len(verdicts) - valid, "events": verdicts}
         return Reply(body=msgspec.json.encode(body))

@@ -11,7 +11,7 @@ import msgspec
 
 from ingestd.collect.body import RETRY_AFTER_S, ByteStream, decompress, read_body
 from ingestd.collect.keys import Keys
-from ingestd.collect.limits import ByteBudget, Reservation, fit
+from ingestd.collect.limits import ByteBudget, Reservation
 from ingestd.collect.mapping import unmapped
 from ingestd.collect.messages import (
     Collected,
@@ -99,7 +99,6 @@ class RequestPath:
         }
         self._trusted = networks(config.trusted_proxies)
         self._max_body = int(config.max_body)
-        self._max_event = int(config.max_event)
         self._budget = ByteBudget(max(int(config.body_memory), 2 * self._max_body))
         self._logged: dict[str, float] = {}
 
@@ -169,7 +168,7 @@ class RequestPath:
                 is_visitor=self._config.sources[found.name].kind == "web",
             ),
         )
-        mapped = await self._map(incoming, request.target)
+        mapped = await self._map(incoming, request.target, is_known=found.route.find_key is not None)
         self._limiters[found.name].charge(len(mapped.events))
         if wish == "drop" and mapped.events:
             self._observer.events(found.name, DROPPED, len(mapped.events))
@@ -202,17 +201,20 @@ class RequestPath:
         encoding = headers.get("content-encoding", "").strip().lower()
         return raw, decompress(raw, encoding, self._max_body, reservation)
 
-    async def _map(self, incoming: Incoming, target: str) -> Mapped:
+    async def _map(self, incoming: Incoming, target: str, *, is_known: bool) -> Mapped:
+        """The events of a request. `is_known`: a key has proven who sent it; else its endpoint proves a signature."""
         try:
             async with asyncio.timeout(COLLECT_S):
-                mapped = await self._endpoints[incoming.source].collect(incoming)
-            return Mapped([fit(event, self._max_event) for event in mapped.events], mapped.reply)
+                return await self._endpoints[incoming.source].collect(incoming)
         except RefusedError:
             raise
         except (TimeoutError, MemoryError) as error:
             self._log_sometimes(incoming.source, "the endpoint of source %s was too slow or too large", error)
             raise _unavailable() from error
-        except Exception as error:  # noqa: BLE001 - the sender's events must not be lost by our mistake
+        except Exception as error:  # the sender's events must not be lost by our mistake
+            if not is_known:
+                self._log_sometimes(incoming.source, "the endpoint of source %s failed; nothing was taken", error)
+                raise _unavailable() from error
             self._log_sometimes(incoming.source, "the endpoint of source %s failed; its requests go on unmapped", error)
             value = incoming.body or target.encode(errors="replace")
             return Mapped((unmapped(value, ENDPOINT_FAILED, incoming.client),))

@@ -267,7 +267,6 @@ class CollectConfig(_Section, frozen=True, kw_only=True):
     ack_timeout: Annotated[Seconds, _within("100ms", "1m")] = Seconds(5)  # then 503, and the sender sends again
     journal: Text | None = None  # the SQLite file; None: no journal behind Kafka, ./data/journal.sqlite without Kafka
     journal_bytes: Annotated[Size, _within("1MiB", "1024GiB")] = Size(1 << 30)
-    max_event: Annotated[Size, _within("1KiB", "1MiB")] = Size(32 << 10)
     max_body: Annotated[Size, _within("1KiB", "16MiB")] = Size(512 << 10)  # after decompression
     max_connections: Annotated[int, Meta(ge=16, le=100_000)] = 1000
     # For all bodies in flight, at least two of `max_body`; 503 beyond.

@@ -24,9 +24,6 @@ def collect_problems(collect: CollectConfig) -> Iterator[Problem]:
     """What does not go together in ``[collect]``, whether or not the collector runs."""
     if collect.journal is not None and (why := path_fault(collect.journal)):
         yield Problem("collect.journal", why, "give the path of a file")
-    if collect.max_event > collect.max_body:
-        limit = collect.max_body
-        yield Problem("collect.max_event", f"is more than collect.max_body = {limit}", f"give {limit} or less")
     if collect.body_memory < 2 * collect.max_body:
         limit = Size(2 * collect.max_body)
         yield Problem(

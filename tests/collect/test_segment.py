@@ -17,9 +17,8 @@ from ingestd.collect.sdk import SegmentEndpoint
 from ingestd.collect.sdk.bodies import items, members
 from ingestd.collect.sdk.segment import FIELDS, PATHS, ROUTES, SETTINGS_PATHS, find_key
 from ingestd.config.model import CollectConfig, CollectSource
-from ingestd.config.types import Size
 from ingestd.core.errors import ConfigError
-from tests.collect.requests import NOBODY, RECEIVED_AT, VISITOR, check_any, request, rows, validated
+from tests.collect.requests import NOBODY, RECEIVED_AT, check_any, request, rows, validated
 
 #: @segment/analytics-next, one message by fetch.
 PAGE: dict[str, Any] = {
@@ -511,10 +510,3 @@ def test_the_same_message_gets_the_same_id_when_it_is_sent_again() -> None:
 
     (first,), (again,) = (rows(ENDPOINT.map(sent(at))) for at in (RECEIVED_AT, RECEIVED_AT + 60_000))
     assert first["event_id"] == again["event_id"]
-
-
-@pytest.mark.parametrize("size", [950, 1100])  # the first is too large only with what the collector adds
-def test_a_message_that_is_too_large_is_kept_as_a_whole(size: int) -> None:
-    small = endpoint(max_event=Size(1024))
-    sent = request("/v1/t", {"userId": "u", "a": "x" * size}, client=VISITOR)
-    assert small.map(sent) == [Collected(sent.body, None, "too_large")]

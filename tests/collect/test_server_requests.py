@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ingestd.collect.keys import Keys
-from ingestd.collect.limits import TOO_LARGE
 from ingestd.collect.messages import RefusedError, UnavailableError
 from ingestd.collect.pixel import GIF
 from ingestd.collect.request import ENDPOINT_FAILED
@@ -70,6 +69,15 @@ async def test_what_an_endpoint_cannot_map_by_a_defect_of_ours_goes_on(caplog: p
         assert it.observer.outcomes[0] == ("app", ENDPOINT_FAILED, 1)
 
 
+async def test_a_webhook_whose_proof_failed_by_a_defect_of_ours_is_not_taken() -> None:
+    async with world() as it:
+        it.hook.failure = RuntimeError("a defect")
+        status, _, headers = await it.post("/hooks/crm", b'{"a":1}')
+        assert status == 503
+        assert "Retry-After" in headers
+        assert not it.delivery.batches
+
+
 async def test_a_refused_request_stores_nothing() -> None:
     async with world() as it:
         it.hook.failure = RefusedError(403, "signature", "wrong signature", {"X-Why": "x"})
@@ -92,15 +100,12 @@ async def test_a_client_that_goes_away_does_not_stop_the_delivery() -> None:
         assert it.delivery.values == [EVENT]
 
 
-async def test_an_event_above_max_event_is_cut_and_quarantined_alone() -> None:
+async def test_no_event_is_cut() -> None:
     async with world() as it:
-        large = b'{"client_id":"c","x":"' + b"x" * 40_000 + b'"}'
+        large = b'{"client_id":"c","x":"' + b"x" * 500_000 + b'"}'
         status, _, _ = await it.post("/v1/events?key=api", b"[" + large + b"," + EVENT + b"]")
         assert status == 200
-        assert [(len(one.value), one.fault) for one in it.delivery.events] == [
-            (32 << 10, TOO_LARGE),
-            (len(EVENT), None),
-        ]
+        assert it.delivery.values == [large, EVENT]
 
 
 async def test_the_key_is_found_in_headers_query_and_body(tmp_path: Path) -> None:

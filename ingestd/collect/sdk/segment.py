@@ -19,7 +19,6 @@ from ingestd.collect.mapping import (
     corrected,
     decode,
     keep,
-    limited,
     make_event,
     unmapped,
 )
@@ -106,7 +105,6 @@ class SegmentEndpoint:
     def __init__(self, name: str, source: CollectSource, config: CollectConfig) -> None:
         """Raises ``ConfigError`` where the mapping file cannot be used."""
         self._names = make_names(FIELDS, read_mapping_file(name, source.mapping))
-        self._max_event = int(config.max_event)
         self._ip_rule = config.ip
         self._flag_bots = config.bots == "flag"
 
@@ -149,7 +147,7 @@ class SegmentEndpoint:
         agent = context.get("userAgent") if type(context) is dict else None
         client = visitor(request.client, agent, flag_bots=self._flag_bots)
         draft = self._draft(message, kind, request.received_at)
-        return limited(make_event(raw, request.received_at, client, draft), self._max_event)
+        return make_event(raw, request.received_at, client, draft)
 
     def _draft(self, message: dict[str, Any], kind: str | None, received_at: int) -> Draft:
         if self._ip_rule != "keep":

@@ -16,7 +16,6 @@ from ingestd.collect.mapping import (
     corrected,
     decode,
     keep,
-    limited,
     make_event,
     unmapped,
 )
@@ -73,7 +72,6 @@ class SnowplowEndpoint:
     def __init__(self, name: str, source: CollectSource, config: CollectConfig) -> None:
         """Raises ``ConfigError`` where the mapping file cannot be used."""
         self._names = make_names(FIELDS, read_mapping_file(name, source.mapping))
-        self._max_event = int(config.max_event)
         self._flag_bots = config.bots == "flag"
 
     async def collect(self, request: Incoming) -> Mapped:
@@ -107,7 +105,7 @@ class SnowplowEndpoint:
             payload = decode(raw)
             sender = visitor(client, payload.get("ua"), flag_bots=self._flag_bots)
             draft = draft_of(payload, request.received_at, self._names)
-            return limited(make_event(raw, request.received_at, sender, draft), self._max_event)
+            return make_event(raw, request.received_at, sender, draft)
 
         return collect(raw, client, make)
 
