@@ -163,6 +163,7 @@ class Daemon:
         if collector is not None:
             stack.push_async_callback(self._deadline.close, collector.stop)
             await collector.start()
+            self._status.source_name = f"collector at http://{collector.address}"
 
     async def _start_health(self, stack: AsyncExitStack) -> None:
         config, demo = self._config, self._demo

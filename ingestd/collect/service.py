@@ -103,7 +103,7 @@ class CollectorService:
         self._answer_s = ack_timeout + ANSWER_S
         self._journals = [it for it in (journal, refused) if it is not None]
         self._journal, self._refused, self._kafka = journal, refused, kafka
-        self._address = ""
+        self.address = ""  # where it listens
         self._status = CollectorStatus(address="", uses_kafka=kafka is not None)
         self._first = self._next = self._refused_at_start = 0  # of the journals when they were opened
         self._is_open = False
@@ -124,12 +124,12 @@ class CollectorService:
         """Listen. ConfigError where that is not possible."""
         await self._delivery.start()
         port = await self._server.start()
-        self._address = address(self._host, port)
-        log.info("collecting events at http://%s", self._address)
+        self.address = address(self._host, port)
+        log.info("collecting events at http://%s", self.address)
 
     async def drain(self, grace: float) -> None:
         """Close the port and answer what is in flight, within `grace` seconds. No event comes after that."""
-        self._address = ""
+        self.address = ""
         await self._server.stop(min(grace, self._answer_s))
 
     async def stop(self) -> None:
@@ -159,7 +159,7 @@ class CollectorService:
             produced = journal.removed
         at_start = self._refused_at_start + (journal.at_start if journal is not None else 0)
         return CollectorStatus(
-            address=self._address,
+            address=self.address,
             accepted=self._counted.accepted,
             safe=produced + kept_apart + (journal.records if journal is not None else 0) - at_start,
             produced=produced,

@@ -91,6 +91,14 @@ async def test_answers_only_after_the_acknowledgement() -> None:
 
 
 @virtual
+async def test_a_request_without_events_is_answered_at_once() -> None:
+    async with world() as it:
+        began = now()
+        assert await it.deliver() == "kafka"
+        assert now() == began
+
+
+@virtual
 async def test_records_have_the_client_as_key_the_time_of_arrival_and_their_source() -> None:
     async with world() as it:
         await it.deliver("a")

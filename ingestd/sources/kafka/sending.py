@@ -20,6 +20,8 @@ class Sending:
         self._states = bytearray(len(records))
         self._open = len(records)
         self._size, self._release = size, release
+        if not records:
+            self.done.set_result(None)
 
     @property
     def refused(self) -> Mapping[int, Refusal]:
