@@ -18,12 +18,13 @@ async def test_answers_200_only_after_the_delivery() -> None:
         it.delivery.open.clear()
         request = asyncio.create_task(it.post("/v1/events?key=api", EVENT))
         await it.delivery.entered.wait()
+        await it.post("/v1/events?key=api", b"[]")  # by now an answer that does not wait would be here
         assert not request.done()
         it.delivery.open.set()
         status, body, headers = await request
         assert (status, body, headers["Ingestd-Ack"]) == (200, {"success": True}, "kafka")
         assert it.delivery.batches == [("api", int(NOW * 1000), it.delivery.events)]
-        assert it.observer.requests == [("api", 200, "")]
+        assert it.observer.requests == [("api", 200, "")] * 2
         assert it.observer.outcomes == [("api", "delivered", 1)]
         assert len(it.observer.deliveries) == 1
 
