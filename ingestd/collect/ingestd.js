@@ -75,7 +75,7 @@
     };
     write(`${EVENT}${+now}.${count++}.${event_id}`, JSON.stringify(event));
     queued().slice(0, -MAX_EVENTS).forEach(remove);
-    send();
+    timer || send();
   };
 
   let shown; // the address of the last page view
@@ -132,7 +132,7 @@
 
   const send = async () => {
     if (busy || isHeld()) return;
-    clearTimeout(timer);
+    timer = clearTimeout(timer);
     busy = true; // and one tab at a time, for they share the queue
     await (navigator.locks ? navigator.locks.request("ingestd", post) : post());
     busy = false;

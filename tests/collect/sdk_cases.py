@@ -31,10 +31,11 @@ async def check_rows(name: str, directory: Path) -> None:
     assert [row["event_id"] for row in rows] == [event_id for it in recorder.posts() for event_id in ids(it)]
     assert len(rows) == len(cases)
     for case in cases:  # not every SDK keeps the order
-        assert [row for row in rows if _fits(case, row)], case
+        assert [row for row in rows if fits(case, row)], case
 
 
-def _fits(case: Case, row: Row) -> bool:
+def fits(case: Case, row: Row) -> bool:
+    """Whether a row is that of a call."""
     columns = {column: row.get(column) for column in case.columns}
     # One SDK has the traits of identify in the context.
     properties = {**row["properties"].get("context", {}), **row["properties"]}
@@ -45,8 +46,8 @@ async def send(name: str, recorder: Recorder, calls: Sequence[Call]) -> None:
     """Have the SDK send calls, until each is answered 200."""
     async with sender(name, recorder) as sdk:
         await sdk.send(calls)
+        sdk.close()
         await until_answered(recorder, len(calls))
-        await sdk.end()
 
 
 def sender(name: str, recorder: Recorder) -> Sender:
@@ -56,7 +57,7 @@ def sender(name: str, recorder: Recorder) -> Sender:
 
 
 async def until_answered(recorder: Recorder, count: int) -> None:
-    """Not every SDK can tell that all is sent."""
+    """Wait until so many events were answered 200: not every SDK can tell that."""
     async with asyncio.timeout(2 * DEADLINE):
         while len(answered_ids(recorder)) < count:
             await recorder.wait()
@@ -87,8 +88,8 @@ async def check_deaths(name: str, directory: Path) -> None:
             recorder.before, recorder.after = deaths.before, deaths.after
             for start in range(0, COUNT, 5):
                 await sdk.send(numbered(5, start))
+            sdk.close()
             await until_answered(recorder, COUNT)
-            await sdk.end()
         assert deaths.count == 2
         assert await collector.stop() == 0
     finally:
@@ -98,7 +99,7 @@ async def check_deaths(name: str, directory: Path) -> None:
 
 
 class Deaths:
-    """Kills the collector before it has the third request, and once more when it has answered the third."""
+    """Kills the collector before it has the second request, and once more when it has answered another."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -106,12 +107,12 @@ class Deaths:
         self.count = 0
 
     async def before(self, number: int) -> None:
-        if number == 3:
+        if number == 2:
             self._die()
 
     async def after(self, _: int) -> None:
         self._answers += 1
-        if self._answers == 3:
+        if self._answers == 2:
             self._die()
 
     def _die(self) -> None:

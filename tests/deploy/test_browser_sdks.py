@@ -1,4 +1,7 @@
-"""Segment's and RudderStack's SDKs for web pages, in a real browser and from another origin: every event is one row."""
+"""Segment's and RudderStack's SDKs for web pages, in a real browser and from another origin: every event is one row.
+
+Leaves what they sent in .cache/recorded; tests/collect/recorded has a copy.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +12,7 @@ from playwright.async_api import Browser, Page
 from tests.collect.calls import messages
 from tests.deploy.website import Website
 from tests.services.chromium import open_browser
-from tests.services.clients import node_modules
+from tests.services.clients import node_modules, npm_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -18,10 +21,8 @@ BODY = """\
 <button onclick="sdk.track('Order Completed', {order_id: 'o-1', total: 12.5})">Order</button>
 <a href="/next" onclick="sdk.track('Left', {n: 1})">Next</a>
 """
-_FILES = {
-    "segment": "@segment/analytics-next/dist/umd/index.js",
-    "rudder": "@rudderstack/analytics-js/dist/npm/modern/bundled/umd/index.js",
-}
+_PACKAGES = {"segment": "@segment/analytics-next", "rudder": "@rudderstack/analytics-js"}
+_FILES = {"segment": "dist/umd/index.js", "rudder": "dist/npm/modern/bundled/umd/index.js"}
 
 
 def head(sdk: str, url: str) -> str:
@@ -31,7 +32,10 @@ def head(sdk: str, url: str) -> str:
         host = url.removeprefix("http://")
         address = f'{{apiKey: "segment", apiHost: "{host}/v1", protocol: "http"}}'
         settings = f'{{integrations: {{"Segment.io": {address}}}}}'
-        load = f"""sdk = AnalyticsNext.AnalyticsBrowser.load({{writeKey: "segment", cdnSettings: {settings}}}, {settings});"""
+        load = (
+            f"settings = {settings}; sdk = AnalyticsNext.AnalyticsBrowser.load("
+            '{writeKey: "segment", cdnSettings: settings}, settings);'
+        )
     return f'<script src="/sdk.js"></script><script>{load} sdk.page()</script>'
 
 
@@ -44,7 +48,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest.fixture(params=SDKS)
 async def website(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> AsyncIterator[Website]:
     it = Website(tmp_path, browser)
-    it.site.files["/sdk.js"] = node_modules() / _FILES[request.param]
+    it.site.files["/sdk.js"] = node_modules() / _PACKAGES[request.param] / _FILES[request.param]
     async with it.running():
         it.site.head, it.site.body = head(request.param, it.recorder.url), BODY
         yield it
@@ -64,12 +68,14 @@ def kinds(website: Website) -> set[str]:
     return {message["type"] for it in website.recorder.posts() for message in messages(it)}
 
 
-async def test_every_call_is_one_row(website: Website) -> None:
+async def test_every_call_is_one_row(website: Website, request: pytest.FixtureRequest) -> None:
     async with website.visit("/one?utm_campaign=spring") as page:
         await website.until(lambda: len(website.answered()) == 1)
         await act(website, page)
         await website.until(lambda: len(website.answered()) == 5)
     rows = await website.rows()
+    sdk = request.node.callspec.params["website"]
+    website.record(f"{sdk}-browser", _PACKAGES[sdk], npm_version(_PACKAGES[sdk]))
 
     assert {row["event_id"] for row in rows} == website.answered() == website.sent()
     assert sorted(row["event_type"] for row in rows) == [

@@ -1,4 +1,7 @@
-"""Our script for web pages in a real browser: what visitors do becomes rows, by the rules of their consent."""
+"""Our script for web pages in a real browser: what visitors do becomes rows, by the rules of their consent.
+
+Leaves what it sent in .cache/recorded; tests/collect/recorded has a copy.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page
 
+from ingestd import __version__
 from tests.deploy.website import Website
 from tests.services.chromium import open_browser
 
@@ -20,6 +24,7 @@ BODY = """\
 """
 NO_STORAGE = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', 'SecurityError') }})"
 GPC = "Object.defineProperty(Navigator.prototype, 'globalPrivacyControl', {get: () => true})"
+EMPTY = "!Object.keys(localStorage).some((name) => name.startsWith('ingestd.event'))"
 STORED = "JSON.stringify({...localStorage})"
 
 
@@ -59,8 +64,9 @@ async def test_page_views_and_clicks_become_rows(website: Website) -> None:
         await page.evaluate("history.pushState({}, '', '/two'); history.replaceState({}, '', '/two#again')")
         await page.go_back()
         await website.until(lambda: len(website.answered()) == 4)
-        assert not [name for name in await stored(page) if name.startswith("ingestd.event")]
+        await page.wait_for_function(EMPTY)
     rows = await website.rows()
+    website.record("ingestd-browser", "ingestd.js", __version__)
 
     assert what(rows) == [
         ("web_visit", "/one?utm_campaign=spring"),
@@ -191,7 +197,7 @@ async def test_refused_events_are_dropped(website: Website) -> None:
     website.site.head = snippet(website, 'data-key="wrong"')
     async with website.visit("/one") as page:
         await website.until(lambda: [it.status for it in website.recorder.posts()] == [401])
-        await page.wait_for_function("!Object.keys(localStorage).some((name) => name.startsWith('ingestd.event'))")
+        await page.wait_for_function(EMPTY)
 
 
 async def test_events_wait_while_the_collector_answers_503(website: Website) -> None:
@@ -215,7 +221,7 @@ async def test_two_tabs_share_the_queue(website: Website) -> None:
         for tab in (page, other):
             await tab.evaluate("for (let n = 0; n < 20; n++) ingestd.track('many', {n})")
         await website.until(lambda: len(website.answered()) == 42)
-        assert not [name for name in await stored(page) if name.startswith("ingestd.event")]
+        await page.wait_for_function(EMPTY)
     assert len(await website.rows()) == 42
     assert len(website.sent()) == 42
 

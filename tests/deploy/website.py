@@ -9,10 +9,13 @@ from typing import Any
 from playwright.async_api import Browser, Page
 
 from tests.collect.calls import ids
-from tests.collect.recorder import Recorder
+from tests.collect.recorder import Recorder, write_recording
 from tests.collect.site import Site
 from tests.e2e.collector import Collector, Row
 from tests.e2e.daemon import DEADLINE
+from tests.services.environment import CACHE
+
+RECORDED = CACHE / "recorded"
 
 
 class Website:
@@ -69,6 +72,10 @@ class Website:
         """The ids of all events that were sent."""
         return {event_id for it in self.recorder.posts() for event_id in ids(it)}
 
+    def record(self, name: str, package: str, version: str) -> None:
+        """Write what was sent."""
+        write_recording(RECORDED / f"{name}.json", package, version, self.recorder.exchanges)
+
     async def rows(self) -> list[Row]:
         """What has landed, of each event the first row. Stops the collector."""
         assert await self.collector.stop() == 0
@@ -76,4 +83,4 @@ class Website:
         first: dict[str, Row] = {}
         for row in self.collector.rows():
             first.setdefault(row["event_id"], row)
-        return sorted(first.values(), key=lambda row: str(row["event_timestamp"]))
+        return list(first.values())

@@ -63,8 +63,8 @@ async def test_with_a_journal_the_deaths_of_both_lose_nothing(
             recorder.before = kill
             for start in range(0, COUNT, 5):
                 await sdk.send(numbered(5, start))
+            sdk.close()
             await until_answered(recorder, COUNT)
-            await sdk.end()
         assert not mortal_broker.running, "the journal has the last ones"
         await asyncio.to_thread(mortal_broker.start)
         check_nothing_lost(recorder, await until_in_topic(mortal_broker, topic, recorder))
@@ -91,12 +91,12 @@ async def test_without_a_journal_the_sdk_sends_again_until_the_broker_is_back(
             recorder.before = kill
             for start in range(0, COUNT, 5):
                 await sdk.send(numbered(5, start))
+            sdk.close()
             async with asyncio.timeout(DEADLINE):
                 while 503 not in {it.status for it in recorder.posts()}:
                     await recorder.wait()
             await asyncio.to_thread(mortal_broker.start)
             await until_answered(recorder, COUNT)
-            await sdk.end()
         check_nothing_lost(recorder, await until_in_topic(mortal_broker, topic, recorder))
     finally:
         collector.kill()

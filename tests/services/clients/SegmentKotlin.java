@@ -13,7 +13,7 @@ import kotlinx.serialization.json.JsonElementKt;
 import kotlinx.serialization.json.JsonObject;
 
 /** com.segment.analytics.kotlin:core sends calls: {@code SegmentKotlin URL KEY}, one call as JSON in each line of stdin.
- *  At its end it exits: it cannot tell whether all are sent. */
+ *  It goes on until it is killed: it cannot tell whether all are sent. */
 public class SegmentKotlin {
     /** Hands every call to the SDK, which sends them in the background. */
     public static void main(String[] arguments) throws Exception {
@@ -32,7 +32,6 @@ public class SegmentKotlin {
         for (String line = lines.readLine(); line != null; line = lines.readLine()) {
             send(analytics, (JsonObject) Json.Default.parseToJsonElement(line));
         }
-        System.exit(0);
     }
 
     private static void send(JavaAnalytics analytics, JsonObject call) {
