@@ -57,7 +57,7 @@ class Mapped(msgspec.Struct, frozen=True):
 
 
 class RefusedError(Exception):
-    """The request as a whole is refused, and none of it is kept."""
+    """The request as a whole is refused: none of it is kept, but where a `Delivery` refuses some of its events."""
 
     def __init__(self, status: int, reason: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)

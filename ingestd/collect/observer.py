@@ -5,6 +5,7 @@ from typing import Protocol
 #: Outcomes of events, besides the faults of those that went on as their raw bytes.
 DELIVERED = "delivered"  # mapped, and safe
 DROPPED = "dropped"  # the client asked for privacy, and the configuration drops such events
+REFUSED = "refused"  # the topic takes some event of the request never, for its size: the sender was told (413)
 UNAVAILABLE = "unavailable"  # maybe not safe: the sender was told to send them again
 
 

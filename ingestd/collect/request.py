@@ -24,7 +24,7 @@ from ingestd.collect.messages import (
     Route,
     UnavailableError,
 )
-from ingestd.collect.observer import DELIVERED, DROPPED, UNAVAILABLE, Observer
+from ingestd.collect.observer import DELIVERED, DROPPED, REFUSED, UNAVAILABLE, Observer
 from ingestd.collect.origins import Origins, answer_headers, normalise, preflight_headers
 from ingestd.collect.privacy import client_of, networks, wish_of
 from ingestd.collect.rate_limit import RateLimiter
@@ -226,6 +226,9 @@ class RequestPath:
         except UnavailableError as error:
             self._observer.events(incoming.source, UNAVAILABLE, len(events))
             raise _unavailable() from error
+        except RefusedError:  # by the topic, for good: to send it again would not help
+            self._observer.events(incoming.source, REFUSED, len(events))
+            raise
         except Exception as error:
             self._log_sometimes(incoming.source, "the delivery for source %s failed", error)
             self._observer.events(incoming.source, UNAVAILABLE, len(events))

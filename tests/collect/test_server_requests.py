@@ -8,6 +8,7 @@ import pytest
 
 from ingestd.collect.keys import Keys
 from ingestd.collect.messages import RefusedError, UnavailableError
+from ingestd.collect.observer import REFUSED
 from ingestd.collect.pixel import GIF
 from ingestd.collect.request import ENDPOINT_FAILED
 from tests.collect.edge_world import EVENT, NOW, FakeClock, event, vanish, world
@@ -68,6 +69,15 @@ async def test_what_an_endpoint_cannot_map_by_a_defect_of_ours_goes_on(caplog: p
         assert [(one.value, one.fault) for one in it.delivery.events] == [(b'{"a":1}', ENDPOINT_FAILED)] * 3
         assert caplog.text.count("source app failed") == 1
         assert it.observer.outcomes[0] == ("app", ENDPOINT_FAILED, 1)
+
+
+async def test_what_the_topic_refuses_for_good_is_not_to_be_sent_again() -> None:
+    async with world() as it:
+        it.delivery.failure = RefusedError(413, "refused_by_topic", "it is too large")
+        status, body, headers = await it.post("/v1/events?key=api", EVENT)
+        assert (status, body["code"]) == (413, "refused_by_topic")
+        assert "Retry-After" not in headers
+        assert it.observer.outcomes == [("api", REFUSED, 1)]
 
 
 async def test_a_webhook_whose_proof_failed_by_a_defect_of_ours_is_not_taken() -> None:
