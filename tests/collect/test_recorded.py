@@ -40,7 +40,7 @@ async def rows_of(name: str) -> list[dict[str, Any]]:
     source = name.partition("-")[0]
     config = CollectConfig(sources={source: CollectSource(kind=KINDS[source])})
     endpoint = make_endpoints(config, VALIDATOR).by_source[source]
-    found = []
+    found: list[Collected] = []
     for it in exchanges(name):
         incoming = request(it.path, it.body, query=it.query, headers=it.headers)
         found += (await endpoint.collect(incoming)).events
