@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ingestd.collect.endpoints import ROUTES, make_endpoints
-from ingestd.collect.messages import Route
+from ingestd.collect.messages import Collected, Route
 from ingestd.config.model import CollectConfig, CollectSource
 from tests.collect.calls import cases_of, ids
 from tests.collect.recorder import Exchange
