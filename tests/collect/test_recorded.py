@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ingestd.collect.endpoints import ROUTES, make_endpoints
-from ingestd.collect.messages import Route
+from ingestd.collect.messages import Collected, Route
 from ingestd.config.model import CollectConfig, CollectSource
 from tests.collect.calls import cases_of, ids
 from tests.collect.recorder import Exchange
@@ -40,7 +40,7 @@ async def rows_of(name: str) -> list[dict[str, Any]]:
     source = name.partition("-")[0]
     config = CollectConfig(sources={source: CollectSource(kind=KINDS[source])})
     endpoint = make_endpoints(config, VALIDATOR).by_source[source]
-    found = []
+    found: list[Collected] = []
     for it in exchanges(name):
         incoming = request(it.path, it.body, query=it.query, headers=it.headers)
         found += (await endpoint.collect(incoming)).events
