@@ -388,7 +388,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixtur
         ("ingestd --set batch.r", ["batch.records="]),
         ("ingestd --set kafka.sasl_pa", ["kafka.sasl_password_file="]),
         ("ingestd requeue --reason too_l", ["too_large", "too_long"]),
-        ("ingestd config --example ", ["full", "demo", "production", "ingestd"]),
+        ("ingestd config --example ", ["full", "collect", "demo", "production", "ingestd"]),
         ("ingestd verify --config ", ["file,"]),
         ("ingestd completion z", ["zsh"]),
         ("ingestd help v", ["verify"]),
