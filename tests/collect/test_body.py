@@ -19,7 +19,7 @@ def inflate(raw: bytes, encoding: str = "", budget: int = 1 << 20) -> bytes:
         return decompress(raw, encoding, LIMIT, reservation)
 
 
-@pytest.mark.parametrize("bomb", [gzip.compress(bytes(64 << 20)), zlib.compress(bytes(64 << 20))])
+@pytest.mark.parametrize("bomb", [gzip.compress(bytes(64 << 20), mtime=0), zlib.compress(bytes(64 << 20))])
 def test_a_bomb_is_not_inflated_beyond_the_limit(bomb: bytes) -> None:
     tracemalloc.start()
     try:
@@ -55,7 +55,7 @@ def test_many_members_are_refused() -> None:
         (b"", "gzip"),
         (b"x^y=1", ""),  # begins as zlib's header does
         (b"x?", "deflate"),
-        (gzip.compress(TEXT)[:-9], "gzip"),
+        (gzip.compress(TEXT, mtime=0)[:-9], "gzip"),
         (b"\x1f\x8b\x08", "gzip"),
     ],
 )
