@@ -29,7 +29,7 @@ FLAGS: list[click.Parameter] = [
     *run_command.FLAGS,
     JSON,
     CommandFlag(
-        "--example", metavar="[full|demo|production]", section="Output", is_flag=False, flag_value="full",
+        "--example", metavar="[full|collect|demo|production]", section="Output", is_flag=False, flag_value="full",
         type=one_of(("full", *NAMES)), is_eager=True, expose_value=False, callback=_print_example,
         help="print a shipped configuration file instead; without a name, the one that lists every key",
     ),

@@ -6,7 +6,7 @@ from pathlib import Path
 REFERENCE = "ingestd"
 """The file that lists every key with its default."""
 
-NAMES = ("demo", "production", REFERENCE)
+NAMES = ("collect", "demo", "production", REFERENCE)
 
 
 def example(name: str = REFERENCE) -> str:
