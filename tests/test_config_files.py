@@ -12,6 +12,7 @@ from ingestd.config.keys import KEYS, SOURCES, keys_of, source_key, value_of
 from ingestd.config.load import load
 from ingestd.config.model import CollectConfig, CollectSource, Config
 from ingestd.config.types import Seconds
+from ingestd.config.validate_collect import running_collector_problems
 from ingestd.core.errors import ConfigError
 
 FOLDER = Path(__file__).parent.parent / "config"
@@ -73,7 +74,7 @@ def test_a_commented_key_has_no_default_and_a_valid_example(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("file", sorted(FOLDER.glob("*.toml")), ids=lambda file: file.name)
 def test_every_file_loads(file: Path) -> None:
-    load(path=str(file), environ=CREDENTIALS if file.name == "production.toml" else {})
+    load(path=str(file), environ=CREDENTIALS if file.stem in {"collect", "production"} else {})
 
 
 def test_the_folder_holds_the_examples_and_nothing_else() -> None:
@@ -110,6 +111,16 @@ def test_production_is_encrypted_and_writes_to_the_guide_s_bucket() -> None:
     assert config.kafka.security_protocol == "SASL_SSL"
     assert config.sink.url == "s3://your-marketing-events-bucket"
     assert config.sink.delivery == "exactly-once"
+
+
+def test_the_collector_s_example_has_a_website_an_sdk_and_a_webhook_and_loses_nothing_while_kafka_is_away() -> None:
+    config = load(path=str(FOLDER / "collect.toml"), environ=CREDENTIALS).config
+    assert [source.kind for source in config.collect.sources.values()] == ["web", "segment", "sendgrid"]
+    assert list(running_collector_problems(config.collect, "`ingestd collect`")) == []
+    assert config.collect.journal is not None
+    assert config.collect.topic in load(path=str(FOLDER / "production.toml"), environ=CREDENTIALS).config.kafka.topics
+    assert config.kafka.security_protocol == "SASL_SSL"
+    assert "*" not in config.collect.origins
 
 
 def test_production_without_credentials_is_an_error() -> None:

@@ -42,7 +42,7 @@ TABLES = {key.partition(".")[0] for key in KEYS if "." in key}
 PROGRAMS = {"make", "ingestd", ".venv/bin/ingestd", ".venv/bin/pytest", "curl", "export"}
 #: Those of the documents in deploy/, which the tests do not start.
 DEPLOYMENT_PROGRAMS = {
-    "docker", "install", "python3.11", "systemctl", "/opt/ingestd/bin/pip",
+    "docker", "install", "sed", "python3.11", "systemctl", "/opt/ingestd/bin/pip",
 }  # fmt: skip
 #: What config/production.toml needs, and deliberately does not contain.
 CREDENTIALS = {"INGESTD__KAFKA__SASL_USERNAME": "me", "INGESTD__KAFKA__SASL_PASSWORD": "secret"}

@@ -44,6 +44,21 @@ EVERYTHING: Values = {
     "affinity": {"nodeAffinity": {}},
     "priorityClassName": "high",
 }
+COLLECT: Values = {
+    **PRODUCTION_VALUES,
+    "collect": {
+        "enabled": True,
+        "publicUrl": "https://e.example.com",
+        "config": (
+            '[collect.sources.shop]\nkind = "hubspot"\nkey_file = "/run/secrets/collect/shop"\n'
+            'mapping = "/etc/ingestd/shop.toml"\n'
+        ),
+        "files": {"shop.toml": '[constants]\nbrand = "north"\n'},
+        "keySecret": "collect-keys",
+        "ingress": {"enabled": True, "className": "nginx", "host": "e.example.com", "tlsSecret": "e-tls"},
+    },
+}
+JOURNAL: Values = {**COLLECT, "collect": {**COLLECT["collect"], "journal": {"enabled": True, "storageClass": "fast"}}}
 SCENARIOS = {"least": LEAST, "production": PRODUCTION_VALUES, "static": STATIC, "everything": EVERYTHING}
 
 
@@ -87,7 +102,7 @@ def container(manifests: list[Manifest]) -> Manifest:
 
 def effective(manifests: list[Manifest], tmp_path: Path) -> Config:
     """The configuration that a pod's daemon has, as the daemon itself reads it."""
-    environ = {}
+    environ, name = {}, workload(manifests)["metadata"]["name"]
     for each in container(manifests)["env"]:
         if "value" in each:
             environ[each["name"]] = each["value"]
@@ -97,7 +112,7 @@ def effective(manifests: list[Manifest], tmp_path: Path) -> Config:
         else:
             environ[each["name"]] = "from-a-secret"
     assert environ["INGESTD_CONFIG"] == "/etc/ingestd/ingestd.toml"
-    assert mounted(manifests, "/etc/ingestd") == {"name": "config", "configMap": {"name": "ingestd"}}
+    assert mounted(manifests, "/etc/ingestd") == {"name": "config", "configMap": {"name": name}}
     file = tmp_path / "ingestd.toml"
     file.write_text(of_kind(manifests, "ConfigMap")["data"]["ingestd.toml"])
     return load(path=str(file), environ=environ).config

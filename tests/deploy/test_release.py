@@ -36,7 +36,7 @@ SOURCES = (
     ".gitignore",
 )
 COMMITTED = "2026-11-23T08:00:00Z"
-LOCKED_EXTRAS = {"snowflake"}
+LOCKED_EXTRAS = {"snowflake", "collect"}
 LOCKS = ("requirements.txt", "build-requirements.txt")
 
 

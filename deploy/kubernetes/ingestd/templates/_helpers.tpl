@@ -16,6 +16,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{- /* The collector's pods are selected by another name, so that neither's objects find the other's. */ -}}
+{{- define "ingestd.collect.name" -}}
+{{ include "ingestd.name" . }}-collect
+{{- end }}
+
+{{- define "ingestd.collect.selector" -}}
+app.kubernetes.io/name: ingestd-collect
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "ingestd.collect.labels" -}}
+{{ include "ingestd.labels" . | replace "app.kubernetes.io/name: ingestd\n" "app.kubernetes.io/name: ingestd-collect\n" }}
+{{- end }}
+
 {{- define "ingestd.serviceAccount" -}}
 {{- if .Values.serviceAccount.create }}{{ default (include "ingestd.name" .) .Values.serviceAccount.name }}
 {{- else }}{{ required "serviceAccount.name is needed where serviceAccount.create is false" .Values.serviceAccount.name }}{{ end }}
@@ -45,6 +59,46 @@ capabilities: {drop: [ALL]}
 
 {{- /* The environment goes before the file, so that what the chart itself rests on cannot be set otherwise in it. */ -}}
 {{- define "ingestd.environment" -}}
+{{ include "ingestd.processEnvironment" . }}
+- {name: INGESTD__SINK__URL, value: {{ .Values.sink.url | quote }}}
+{{- with .Values.sink.lineage }}
+- {name: INGESTD__SINK__LINEAGE, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.aws.region }}
+- {name: INGESTD__S3__REGION, value: {{ . | quote }}}
+{{- end }}
+- {name: INGESTD__KAFKA__TOPICS, value: {{ join "," .Values.kafka.topics | quote }}}
+- {name: INGESTD__KAFKA__GROUP_ID, value: {{ .Values.kafka.groupId | quote }}}
+{{- if eq .Values.workload "StatefulSet" }}
+- name: INGESTD__KAFKA__GROUP_INSTANCE_ID
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.collect.environment" -}}
+{{- $collect := .Values.collect -}}
+{{ include "ingestd.processEnvironment" . }}
+- {name: INGESTD__COLLECT__HOST, value: "::"}
+- {name: INGESTD__COLLECT__PORT, value: "8080"}
+- {name: INGESTD__COLLECT__TOPIC, value: {{ $collect.topic | quote }}}
+{{- with $collect.publicUrl }}
+- {name: INGESTD__COLLECT__PUBLIC_URL, value: {{ . | quote }}}
+{{- end }}
+{{- if $collect.journal.enabled }}
+- {name: INGESTD__COLLECT__JOURNAL, value: /var/lib/ingestd/journal.sqlite}
+- {name: INGESTD__COLLECT__JOURNAL_BYTES, value: {{ $collect.journal.bytes | quote }}}
+{{- else }}
+- {name: INGESTD__COLLECT__JOURNAL, value: ""}
+{{- end }}
+{{- with $collect.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.processEnvironment" -}}
 {{- $kafka := .Values.kafka -}}
 - {name: INGESTD_CONFIG, value: /etc/ingestd/ingestd.toml}
 - {name: INGESTD__GRACE, value: "{{ int .Values.graceSeconds }}s"}
@@ -54,23 +108,10 @@ capabilities: {drop: [ALL]}
 - {name: INGESTD__LOG__FORMAT, value: json}
 - {name: INGESTD__LOG__LEVEL, value: {{ .Values.logLevel }}}
 - {name: INGESTD__SOURCE, value: kafka}
-- {name: INGESTD__SINK__URL, value: {{ .Values.sink.url | quote }}}
-{{- with .Values.sink.lineage }}
-- {name: INGESTD__SINK__LINEAGE, value: {{ . | quote }}}
-{{- end }}
-{{- with .Values.aws.region }}
-- {name: INGESTD__S3__REGION, value: {{ . | quote }}}
-{{- end }}
 - {name: INGESTD__KAFKA__BOOTSTRAP_SERVERS, value: {{ join "," $kafka.bootstrapServers | quote }}}
-- {name: INGESTD__KAFKA__TOPICS, value: {{ join "," $kafka.topics | quote }}}
-- {name: INGESTD__KAFKA__GROUP_ID, value: {{ $kafka.groupId | quote }}}
 - {name: INGESTD__KAFKA__SECURITY_PROTOCOL, value: {{ ternary "SASL_" "" (ne $kafka.sasl.secret "") }}{{ ternary "SSL" "PLAINTEXT" $kafka.tls.enabled }}}
 - name: INGESTD__KAFKA__CLIENT_ID
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
-{{- if eq .Values.workload "StatefulSet" }}
-- name: INGESTD__KAFKA__GROUP_INSTANCE_ID
-  valueFrom: {fieldRef: {fieldPath: metadata.name}}
-{{- end }}
 {{- with $kafka.sasl }}
 {{- if .secret }}
 - {name: INGESTD__KAFKA__SASL_MECHANISM, value: {{ .mechanism }}}
@@ -83,12 +124,16 @@ capabilities: {drop: [ALL]}
 {{- if and $kafka.tls.enabled $kafka.tls.caSecret }}
 - {name: INGESTD__KAFKA__SSL_CA_FILE, value: /run/secrets/kafka-ca/ca.crt}
 {{- end }}
-{{- with .Values.extraEnv }}
+{{- end }}
+
+{{- define "ingestd.volumeMounts" -}}
+{{ include "ingestd.ownMounts" . }}
+{{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 
-{{- define "ingestd.volumeMounts" -}}
+{{- define "ingestd.ownMounts" -}}
 {{- $kafka := .Values.kafka -}}
 - {name: config, mountPath: /etc/ingestd, readOnly: true}
 {{- if $kafka.sasl.secret }}
@@ -97,15 +142,19 @@ capabilities: {drop: [ALL]}
 {{- if and $kafka.tls.enabled $kafka.tls.caSecret }}
 - {name: kafka-ca, mountPath: /run/secrets/kafka-ca, readOnly: true}
 {{- end }}
-{{- with .Values.extraVolumeMounts }}
+{{- end }}
+
+{{- define "ingestd.volumes" -}}
+- name: config
+  configMap: {name: {{ include "ingestd.name" . }}}
+{{- include "ingestd.kafkaVolumes" . }}
+{{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 
-{{- define "ingestd.volumes" -}}
+{{- define "ingestd.kafkaVolumes" -}}
 {{- $kafka := .Values.kafka -}}
-- name: config
-  configMap: {name: {{ include "ingestd.name" . }}}
 {{- if $kafka.sasl.secret }}
 - name: kafka
   secret:
@@ -119,7 +168,59 @@ capabilities: {drop: [ALL]}
     secretName: {{ $kafka.tls.caSecret | quote }}
     items: [{key: {{ $kafka.tls.caKey | quote }}, path: ca.crt}]
 {{- end }}
-{{- with .Values.extraVolumes }}
-{{ toYaml . }}
+{{- end }}
+
+{{- define "ingestd.egress" -}}
+- ports:  # names
+    - {protocol: UDP, port: 53}
+    - {protocol: TCP, port: 53}
+- ports:  # brokers: those that are asked first name the others, whose addresses are not known here
+    {{- $ports := list }}
+    {{- range .Values.kafka.bootstrapServers }}
+    {{- $ports = append $ports (regexFind "[0-9]+$" .) }}
+    {{- end }}
+    {{- range uniq $ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- with .Values.networkPolicy.httpsPorts }}
+- ports:
+    {{- range . }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- with .Values.networkPolicy.extraEgress }}{{ toYaml . | nindent 0 }}{{ end }}
+{{- end }}
+
+{{- define "ingestd.probes" -}}
+# A loop that hangs answers nothing, and a restart helps. A store or a broker that is away never fails this.
+livenessProbe:
+  httpGet: {path: /livez, port: http}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+startupProbe:
+  httpGet: {path: /livez, port: http}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 60
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 2
+{{- end }}
+
+{{- define "ingestd.placement" -}}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
