@@ -213,7 +213,7 @@ def test_a_configured_secret_is_removed_from_the_log(
         (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
         (["requeue", "--reason", "x"], "ingestd: --reason 'x' is not accepted (give one of null_value, empty_value, "),
         (["verify", "--since", "noon"], "ingestd: --since 'noon' is not accepted (give a time such as 2026-11-23 or "),
-        (["config", "--example", "x"], "ingestd: --example 'x' is not accepted (give one of full, collect, demo, production"),
+        (["config", "--example", "x"], "ingestd: --example 'x' is not accepted (give one of full, collect, demo, pro"),
         (["--set", "batch.interval"], "ingestd: --set 'batch.interval' is not accepted (give KEY=VALUE, such as batch"),
         (["--se\x1b[31mt\n"], "ingestd: no such option '--se\\x1b[31mt\\n' ("),
         (["\udcff"], "ingestd: no such command '\\udcff' ("),
