@@ -16,6 +16,7 @@ import yaml
 
 from ingestd import __version__
 from ingestd.config.load import load
+from ingestd.config.validate_collect import running_collector_problems
 from tests.deploy import image
 from tests.deploy.image import COMMIT, CONTEXT, DOCKERFILE, Image
 from tests.deploy.root import Confined
@@ -82,7 +83,7 @@ def test_it_is_small_and_has_nothing_to_install_or_build_with(built: Image) -> N
     assert sum(file.lstat().st_size for file in built.installed.rglob("*")) < ROOMY
     installed = {file.name.partition("-")[0] for file in built.installed.glob("lib/*/site-packages/*.dist-info")}
     assert not installed & {"pip", "setuptools", "wheel", "hatchling", "pytest", "duckdb"}
-    assert {"ingestd", "aiokafka", "uvloop", "snowflake_connector_python"} <= installed
+    assert {"ingestd", "aiokafka", "uvloop", "snowflake_connector_python", "cryptography", "defusedxml"} <= installed
 
 
 def test_a_signal_drains_it_as_the_first_process_of_a_read_only_root(built: Image, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_compose_follows_its_published_schema() -> None:
 
 
 def test_the_whole_picture_is_in_it(compose: dict[str, Any]) -> None:
-    wanted = {"ingestd", "producer", "kafka", "topic", "s3", "bucket", "prometheus", "grafana"}
+    wanted = {"ingestd", "collect", "producer", "kafka", "topic", "s3", "bucket", "prometheus", "grafana"}
     assert set(compose["services"]) == wanted
 
 
@@ -169,7 +170,7 @@ def test_images_are_pinned_and_ports_are_on_this_machine_only(compose: dict[str,
 
 
 def test_ours_are_as_confined_as_the_image_allows(compose: dict[str, Any]) -> None:
-    for name in ("ingestd", "producer"):
+    for name in ("ingestd", "collect", "producer"):
         service = compose["services"][name]
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
@@ -195,6 +196,33 @@ def test_the_daemon_takes_its_configuration_and_has_time_to_drain(compose: dict[
     assert [*identity["credentials"][0].values()] == keys
 
 
+def test_the_collector_takes_its_configuration_and_its_journal_is_on_a_volume(
+    compose: dict[str, Any], tmp_path: Path
+) -> None:
+    service = compose["services"]["collect"]
+    (mounted,) = service["configs"]
+    assert service["command"] == ["collect", "--config", mounted["target"]]
+    file = tmp_path / "collect.toml"
+    file.write_text(compose["configs"][mounted["source"]]["content"])
+    config = load(path=str(file), environ={}).config
+    assert list(running_collector_problems(config.collect, "compose.yaml")) == []
+    assert config.collect.journal is not None
+    (volume,) = service["volumes"]
+    name, _, place = volume.partition(":")
+    assert name in compose["volumes"]
+    assert (config.collect.host, str(Path(config.collect.journal).parent)) == ("0.0.0.0", place)
+    assert config.kafka.bootstrap_servers == ("kafka:9092",)
+    assert f"--topic={config.collect.topic}" in compose["services"]["topic"]["command"]
+    assert service["ports"] == [f"127.0.0.1:{config.collect.port}:{config.collect.port}"]
+    assert int(service["stop_grace_period"].removesuffix("s")) > config.grace + 10
+    assert int(service["mem_limit"].removesuffix("m")) << 20 >= config.collect.body_memory + (256 << 20)
+
+
+def test_the_place_of_the_journal_belongs_to_the_image_s_user(built: Image) -> None:
+    folder = (built.root.folder / "var/lib/ingestd").stat()
+    assert (folder.st_uid, folder.st_gid, folder.st_mode & 0o777) == (built.stage.user, built.stage.user, 0o700)
+
+
 def test_what_it_mounts_is_there(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for volume in service.get("volumes", ()):
@@ -212,4 +240,4 @@ def test_prometheus_takes_its_configuration(compose: dict[str, Any]) -> None:
     mounts = dict(reversed(volume.split(":")[:2]) for volume in compose["services"]["prometheus"]["volumes"])
     assert (FOLDER / mounts[str(Path(rules).parent)] / Path(rules).name).exists()
     (job,) = yaml.safe_load(file.read_text())["scrape_configs"]
-    assert job["dns_sd_configs"][0]["names"] == ["ingestd"]
+    assert job["dns_sd_configs"][0]["names"] == ["ingestd", "collect"]
