@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from ingestd.ops import metrics, readiness
-from tests.deploy.alert_cases import CASES, Case, Series
+from tests.deploy import alert_cases
+from tests.deploy.alert_cases import Case, Series
+from tests.deploy.collector_alert_cases import COLLECTOR_CASES
 from tests.services.prometheus import amtool, promtool
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +21,7 @@ ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in ALL if "ale
 RECORDED: dict[str, dict[str, Any]] = {rule["record"]: rule for rule in ALL if "record" in rule}
 #: Of Prometheus itself, and of every process.
 OTHERS = {"up", "process_resident_memory_bytes"}
+CASES = alert_cases.CASES | COLLECTOR_CASES
 
 per_alert = pytest.mark.parametrize("name", ALERTS)
 
