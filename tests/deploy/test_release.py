@@ -126,7 +126,8 @@ def test_the_wheel_has_every_file_of_the_package_the_examples_and_nothing_else(r
     package = REPOSITORY / "ingestd"
     ours = {file.relative_to(REPOSITORY).as_posix() for file in package.rglob("*") if file.is_file()}
     ours = {name for name in ours if "__pycache__" not in name} | {"ingestd/build.json"}
-    ours |= {f"ingestd/config/example_files/{name}.toml" for name in NAMES}
+    examples = REPOSITORY / "config"
+    ours |= {f"ingestd/config/example_files/{it.relative_to(examples)}" for it in examples.rglob("*.toml")}
     with zipfile.ZipFile(release.wheel) as wheel:
         assert {name for name in wheel.namelist() if ".dist-info/" not in name} == ours
 
@@ -196,7 +197,7 @@ def test_every_extra_that_a_message_names_exists() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     sources = (file.read_text() for file in (REPOSITORY / "ingestd").rglob("*.py"))
     named = {name for source in sources for name in re.findall(r"ingestd\[(\w+)\]", source)}
-    assert named <= set(project["optional-dependencies"]) == {"demo", "snowflake"}
+    assert named <= set(project["optional-dependencies"]) == {"collect", "demo", "snowflake"}
 
 
 # -- the bill of materials
