@@ -494,6 +494,15 @@ def test_objects_are_at_most_the_records_and_no_fewer_than_the_limits_make(
     assert estimate.objects_per_day(a_day, each, replace(limits, interval=Seconds(2 * interval))) <= objects
 
 
+def test_many_partitions_share_the_memory_for_rows_that_are_not_compressed_yet() -> None:
+    limits = BatchConfig(memory=Size(16 << 20), interval=Seconds(3600))
+    each = estimate.RecordSize(row=300.0, packed=50.0)
+    a_day = [20e6] * 200
+    rows = limits.memory / 2 / 200 - Batch.frame_bytes  # less than a chunk, so it waits as it is
+    expected = sum(a_day) * each.row / rows
+    assert estimate.objects_per_day(a_day, each, limits) == pytest.approx(expected)
+
+
 @given(st.integers(1, 500))
 def test_an_object_of_sampled_rows_is_as_large_as_they_are(count: int) -> None:
     assert SAMPLE.packed_bytes(count) == len(compress(b"".join(SAMPLE.rows[:count])).data)
