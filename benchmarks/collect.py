@@ -17,6 +17,7 @@ import uvloop
 
 from ingestd.collect import web
 from ingestd.collect.messages import Acknowledgement, Collected
+from ingestd.collect.native import NativeEndpoint
 from ingestd.collect.server import CollectServer
 from ingestd.collect.web import WebEndpoint
 from ingestd.config.model import CollectConfig, CollectSource, EventsConfig
@@ -98,7 +99,7 @@ async def _measure(requests: int, connections: int) -> None:
     sources = {"web": CollectSource(kind="web", rate=rate), "api": CollectSource(kind="native", rate=rate)}
     config = CollectConfig(port=0, sources=sources, origins=("https://www.example.com",))
     validator = Validator(EventsConfig(), load_model(None))
-    endpoints = {name: WebEndpoint(name, source, config, validator) for name, source in sources.items()}
+    endpoints = {"web": WebEndpoint(validator), "api": NativeEndpoint(validator)}
     delivery = NullDelivery()
     server = CollectServer(config, endpoints, web.ROUTES, delivery, NullObserver(), keys={})
     port = await server.start()

@@ -24,8 +24,8 @@ class Endpoints(NamedTuple):
 _Make = Callable[[str, CollectSource, CollectConfig, Validator, Keys | None], Endpoint]
 
 _SIMPLE: dict[str, _Make] = {
-    "native": lambda name, source, config, validator, _: native.NativeEndpoint(name, source, config, validator),
-    "web": lambda name, source, config, validator, _: web.WebEndpoint(name, source, config, validator),
+    "native": lambda _name, _source, _config, validator, _keys: native.NativeEndpoint(validator),
+    "web": lambda _name, _source, _config, validator, _keys: web.WebEndpoint(validator),
     "segment": lambda name, source, config, *_: sdk.SegmentEndpoint(name, source, config),
     "rudderstack": lambda name, source, config, *_: sdk.RudderEndpoint(name, source, config),
     "snowplow": lambda name, source, config, *_: sdk.SnowplowEndpoint(name, source, config),

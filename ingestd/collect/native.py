@@ -15,7 +15,6 @@ import msgspec
 from ingestd.collect.anonymous import strip
 from ingestd.collect.mapping import ANONYMOUS, OWN_PROPERTIES, keep, unmapped
 from ingestd.collect.messages import Client, Collected, Incoming, Mapped, Reply, Route
-from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.decoding import ENCODER
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason, RejectedRecord, parse
@@ -63,10 +62,10 @@ ROUTES = (Route("POST", "/v1/events", ("native", "web"), find_key, cross_origin=
 class NativeEndpoint:
     """Splits a body into events. What is not one goes on, too, and is quarantined with its reason."""
 
-    def __init__(self, name: str, source: CollectSource, config: CollectConfig, validator: Validator) -> None:
-        del name, config
-        self._of_visitors = source.kind == "web"
+    def __init__(self, validator: Validator, *, of_visitors: bool = False) -> None:
+        """`of_visitors`: what is known of the client of a request is part of its events."""
         self._validator = validator
+        self._of_visitors = of_visitors
 
     async def collect(self, request: Incoming) -> Mapped:
         """The events of a request, in their order."""

@@ -14,7 +14,6 @@ from typing import Any
 
 from ingestd.collect.mapping import ANONYMOUS, Draft, as_milliseconds, collect, make_event
 from ingestd.collect.messages import Collected, Incoming, Mapped, Reply, Route
-from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.decoding import ENCODER
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")  # transparent, 43 bytes
@@ -62,9 +61,6 @@ ROUTES = tuple(
 
 class PixelEndpoint:
     """Maps the query of a picture to one event, and answers with the picture."""
-
-    def __init__(self, name: str, source: CollectSource, config: CollectConfig) -> None:
-        """It has nothing to configure."""
 
     async def collect(self, request: Incoming) -> Mapped:
         """The one event of a request."""

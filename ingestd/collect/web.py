@@ -4,7 +4,6 @@ from ingestd.collect import native, pixel
 from ingestd.collect.messages import Incoming, Mapped
 from ingestd.collect.native import NativeEndpoint
 from ingestd.collect.pixel import PixelEndpoint
-from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.validation import Validator
 
 ROUTES = (*native.ROUTES, *pixel.ROUTES)
@@ -13,9 +12,9 @@ ROUTES = (*native.ROUTES, *pixel.ROUTES)
 class WebEndpoint:
     """Takes both, which only their methods tell apart."""
 
-    def __init__(self, name: str, source: CollectSource, config: CollectConfig, validator: Validator) -> None:
-        self._native = NativeEndpoint(name, source, config, validator)
-        self._pixel = PixelEndpoint(name, source, config)
+    def __init__(self, validator: Validator) -> None:
+        self._native = NativeEndpoint(validator, of_visitors=True)
+        self._pixel = PixelEndpoint()
 
     async def collect(self, request: Incoming) -> Mapped:
         """The events of a request."""

@@ -20,7 +20,7 @@ from ingestd.collect.messages import (
     Mapped,
     Route,
 )
-from ingestd.collect.native import find_key
+from ingestd.collect.native import NativeEndpoint, find_key
 from ingestd.collect.server import CollectServer
 from ingestd.collect.web import WebEndpoint
 from ingestd.config.model import CollectConfig, CollectSource, EventsConfig
@@ -119,7 +119,7 @@ class World:
             elif source.kind == "segment":
                 endpoints[name] = self.kept
             else:
-                endpoints[name] = WebEndpoint(name, source, config, VALIDATOR)
+                endpoints[name] = WebEndpoint(VALIDATOR) if source.kind == "web" else NativeEndpoint(VALIDATOR)
         kept = Route("POST", "/kept", ("segment",), key_in_query_or_body, cross_origin=True)
         times: dict[str, Any] = {"monotonic": clock} if clock else {}
         self.server = CollectServer(

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from ingestd.collect.mapping import ANONYMOUS
 from ingestd.collect.messages import Client, Incoming, Mapped
 from ingestd.collect.native import MAX_EVENTS, NativeEndpoint, find_key, split
-from ingestd.config.model import CollectConfig, CollectSource
 from tests.collect.edge_world import EVENT, NOW, VALIDATOR, event
 
 CLIENT = Client("203.0.113.0", "curl/8", is_bot=True, anonymous=False)
-ENDPOINT = NativeEndpoint("api", CollectSource(kind="native"), CollectConfig(), VALIDATOR)
+ENDPOINT = NativeEndpoint(VALIDATOR)
 
-PAGES = NativeEndpoint("web", CollectSource(kind="web"), CollectConfig(), VALIDATOR)
+PAGES = NativeEndpoint(VALIDATOR, of_visitors=True)
 
 
 async def collect(

@@ -7,11 +7,10 @@ import pytest
 
 from ingestd.collect.messages import Client, Collected, Incoming
 from ingestd.collect.pixel import GIF, PICTURE, PixelEndpoint
-from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.records import PlainRecord, TopicPartition
 from tests.collect.edge_world import NOW, VALIDATOR
 
-ENDPOINT = PixelEndpoint("web", CollectSource(kind="web"), CollectConfig())
+ENDPOINT = PixelEndpoint()
 
 
 async def collect(query: dict[str, str], user_agent: str = "Firefox", **headers: str) -> Collected:
