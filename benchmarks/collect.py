@@ -16,7 +16,7 @@ from multiprocessing import get_context
 import uvloop
 
 from ingestd.collect import web
-from ingestd.collect.messages import Acknowledgement, Collected
+from ingestd.collect.messages import Acknowledgement, Collected, Endpoint
 from ingestd.collect.native import NativeEndpoint
 from ingestd.collect.server import CollectServer
 from ingestd.collect.web import WebEndpoint
@@ -99,7 +99,7 @@ async def _measure(requests: int, connections: int) -> None:
     sources = {"web": CollectSource(kind="web", rate=rate), "api": CollectSource(kind="native", rate=rate)}
     config = CollectConfig(port=0, sources=sources, origins=("https://www.example.com",))
     validator = Validator(EventsConfig(), load_model(None))
-    endpoints = {"web": WebEndpoint(validator), "api": NativeEndpoint(validator)}
+    endpoints: dict[str, Endpoint] = {"web": WebEndpoint(validator), "api": NativeEndpoint(validator)}
     delivery = NullDelivery()
     server = CollectServer(config, endpoints, web.ROUTES, delivery, NullObserver(), keys={})
     port = await server.start()

@@ -35,8 +35,8 @@ class Client(NamedTuple):
     command: Callable[[], Sequence[str]]
 
 
-def _python(program: str) -> Callable[[], Sequence[str]]:
-    return lambda: (str(python_environment() / "bin" / "python"), str(FOLDER / program))
+def _python(program: str, *arguments: str) -> Callable[[], Sequence[str]]:
+    return lambda: (str(python_environment() / "bin" / "python"), str(FOLDER / program), *arguments)
 
 
 def _pinned(file: Path, package: str) -> str:
@@ -46,11 +46,11 @@ def _pinned(file: Path, package: str) -> str:
 
 
 PYTHON_CLIENTS = {
-    f"{name}-python": Client(package, _pinned(PYTHON_REQUIREMENTS, package), _python(f"{name}_python.py"))
-    for name, package in (
-        ("segment", "segment-analytics-python"),
-        ("rudder", "rudder-sdk-python"),
-        ("snowplow", "snowplow-tracker"),
+    f"{name}-python": Client(package, _pinned(PYTHON_REQUIREMENTS, package), command)
+    for name, package, command in (
+        ("segment", "segment-analytics-python", _python("analytics_python.py", "segment")),
+        ("rudder", "rudder-sdk-python", _python("analytics_python.py", "rudderstack")),
+        ("snowplow", "snowplow-tracker", _python("snowplow_python.py")),
     )
 }
 

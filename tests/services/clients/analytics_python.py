@@ -1,21 +1,26 @@
-"""rudder-sdk-python sends calls: ``rudder_python.py URL KEY``, one call as JSON in each line of stdin."""
+"""Segment's or RudderStack's SDK sends calls: ``analytics_python.py PACKAGE URL KEY``, one in each line of stdin.
+
+RudderStack's began as a copy of Segment's, so both have the same calls.
+"""
 
 import json
 import sys
-
-from rudderstack.analytics.client import Client
+from importlib import import_module
+from typing import Any
 
 
 def main() -> None:
     """Sends every call, and ends once all are sent or given up."""
-    url, key = sys.argv[1:]
-    client = Client(key, host=url, on_error=fail, upload_size=5, upload_interval=0.1)
+    package, url, key = sys.argv[1:]
+    client = import_module(f"{package}.analytics.client").Client(
+        key, host=url, on_error=fail, gzip=True, upload_size=5, upload_interval=0.1
+    )
     for line in sys.stdin:
         send(client, json.loads(line))
     client.shutdown()
 
 
-def send(client: Client, call: dict[str, object]) -> None:
+def send(client: Any, call: dict[str, object]) -> None:
     who = {"user_id": call.get("userId"), "anonymous_id": call.get("anonymousId")}
     match call["type"]:
         case "track":
