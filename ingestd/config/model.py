@@ -104,6 +104,44 @@ class KafkaConfig(_Section, frozen=True, kw_only=True):
     oauth_scope: Text | None = None
 
 
+class KinesisConfig(_Section, frozen=True, kw_only=True):
+    """The Kinesis source: one data stream. Credentials as those of S3."""
+
+    stream: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9._-]{1,128}\Z", description="at most 128 letters, digits, '.', '_' and '-'")
+    ] = "marketing_events"
+    region: Text | None = None
+    endpoint_url: Url | None = None
+    start: Text = "earliest"  # earliest, latest, or an RFC 3339 time: only for shards without objects
+    skip_lost: bool = False  # continue after records that retention removed, with an empty object for the gap
+    # Between two reads of a shard: AWS allows five a second to all consumers together.
+    poll_interval: Annotated[Seconds, _within("200ms", "1m")] = Seconds(1)
+    max_records: Annotated[int, Meta(ge=1, le=10_000)] = 10_000  # a read
+    prefetch_bytes: Annotated[Size, _within("1MiB", "1GiB")] = Size(16 << 20)  # of all shards, not validated yet
+    # Daemons of one lineage share the shards; each tells in the sink that it lives.
+    heartbeat_interval: Annotated[Seconds, _within("100ms", "10m")] = Seconds(10)
+    member_timeout: Annotated[Seconds, _within("1s", "1h")] = Seconds(45)
+    member_id: Name | None = None  # None: the host's name and the process; stable names leave fewer objects
+    connect_timeout: Timeout = Seconds(5)
+    read_timeout: Timeout = Seconds(30)
+
+
+class SqsConfig(_Section, frozen=True, kw_only=True):
+    """The SQS source: one queue, standard or FIFO. Credentials as those of S3."""
+
+    queue_url: Url | None = None
+    region: Text | None = None
+    endpoint_url: Url | None = None
+    # fenced: exactly once, unless SQS hands one message to two receivers at once or a sender sends it twice.
+    delivery: Literal["fenced", "at-least-once"] = "fenced"
+    envelope: Literal["none", "sns", "auto"] = "none"  # sns: the event is in the message of an SNS notification
+    receivers: Annotated[int, Meta(ge=1, le=100)] = 4  # requests at once, of ten messages each
+    visibility: Annotated[Seconds, _within("30s", "12h")] = Seconds(600)  # extended while an outage lasts
+    wait: Annotated[Seconds, _within("100ms", "20s")] = Seconds(20)  # long polling
+    connect_timeout: Timeout = Seconds(5)
+    read_timeout: Timeout = Seconds(30)
+
+
 class SimulatorConfig(_Section, frozen=True, kw_only=True):
     """The simulated source, for demos."""
 
@@ -289,11 +327,13 @@ class LogConfig(_Section, frozen=True, kw_only=True):
 class Config(_Section, frozen=True, kw_only=True):
     """The whole configuration."""
 
-    source: Literal["kafka", "simulator", "collector"] = "kafka"
+    source: Literal["kafka", "kinesis", "sqs", "simulator", "collector"] = "kafka"
     duration: Annotated[Seconds, _within("100ms", "3650d")] | None = None  # stop after this time
     # From a signal, or the end of `duration`, to the forced stop.
     grace: Annotated[Seconds, _within("100ms", "1h")] = Seconds(60)
     kafka: KafkaConfig = KafkaConfig()
+    kinesis: KinesisConfig = KinesisConfig()
+    sqs: SqsConfig = SqsConfig()
     simulator: SimulatorConfig = SimulatorConfig()
     collect: CollectConfig = CollectConfig()
     events: EventsConfig = EventsConfig()

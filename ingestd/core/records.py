@@ -87,10 +87,15 @@ class Position(NamedTuple):
 
 
 class EpochRecords(NamedTuple):
-    """Consecutive records of one partition that were written in one leader epoch; None where there are no epochs."""
+    """Consecutive records of one partition that were written in one leader epoch; None where there are no epochs.
+
+    `cuts` are the indexes, ascending and up to ``len(records)``, in front of which a batch may end: a source that
+    cannot seek into an aggregate of several events names where each one ends. None: anywhere.
+    """
 
     records: Sequence[Record]
     leader_epoch: int | None = None
+    cuts: Sequence[int] | None = None
 
 
 class EpochEnd(NamedTuple):

@@ -28,6 +28,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     replayable: bool = True  # a seek back hands out the same records again
     has_commits: bool = True  # committed positions outlive the process
     has_log_end: bool = True  # `log_range` and `end_offset` know where the log ends, so that there is a lag
+    # Positions beyond 64 bits, up to 60 digits: they are text in rows, and wider in the names of objects.
+    wide_positions: bool = False
 
 
 class Listener(Protocol):
