@@ -204,7 +204,7 @@ def test_a_configured_secret_is_removed_from_the_log(
         (["verify", "--objects"], "ingestd: no such option '--objects' (did you mean --objects-only?)"),
         (
             ["run", "--source"],
-            "ingestd: option '--source' requires an argument (give --source kafka|simulator|collector)",
+            "ingestd: option '--source' requires an argument (give --source kafka|kinesis|sqs|simulator|collector)",
         ),
         (["run", "--demo=yes"], "ingestd: option '--demo' does not take a value (give --demo)"),
         (["run", "twice"], "ingestd: got unexpected extra argument (twice) (`ingestd run --help` lists what is accept"),
@@ -225,8 +225,9 @@ def test_a_configured_secret_is_removed_from_the_log(
         (["--set", "batch.intervall=3s"], "ingestd: unknown key batch.intervall from --set (did you mean"),
         (["--duration", "soon"], "ingestd: duration = soon from --duration is not accepted (give a duration such as"),
         (
-            ["--source", "sqs"],
-            "ingestd: source = sqs from --source is not accepted (give one of collector, kafka, simulator)",
+            ["--source", "nats"],
+            "ingestd: source = nats from --source is not accepted (give one of collector, kafka, "
+            "kinesis, simulator, sqs)",
         ),
         (["--config", "absent.toml"], "ingestd: the configuration file absent.toml cannot be read"),
     ],
@@ -383,8 +384,8 @@ def completed(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixtur
         ("ingestd snowflake ", ["sql", "apply", "status", "reconcile"]),
         ("ingestd --so", ["--source"]),
         ("ingestd --set collect.sources.web.ki", ["collect.sources.web.kind="]),
-        ("ingestd --source ", ["collector", "kafka", "simulator"]),
-        ("ingestd run --source s", ["simulator"]),
+        ("ingestd --source ", ["collector", "kafka", "kinesis", "simulator", "sqs"]),
+        ("ingestd run --source s", ["simulator", "sqs"]),
         ("ingestd --set batch.r", ["batch.records="]),
         ("ingestd --set kafka.sasl_pa", ["kafka.sasl_password_file="]),
         ("ingestd requeue --reason too_l", ["too_large", "too_long"]),

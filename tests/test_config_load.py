@@ -188,7 +188,7 @@ def test_a_table_is_no_key(tmp_path: Path) -> None:
         ("simulator.rate=nan", "a rate such as 600/min, 10/s or 36000/h from 0/min to 1000000000/min"),
         ("breaker.max_share=nan", "a number from 0 to 1"),
         ("health.enabled=perhaps", "true or false"),
-        ("source=carrier-pigeon", "one of collector, kafka, simulator"),
+        ("source=carrier-pigeon", "one of collector, kafka, kinesis, simulator, sqs"),
         ("events.model=Event", "module:Name, or nothing"),
         ("kafka.topics=a b", "a list of 1 to 1000, each at most 249 letters, digits, '.', '_' and '-'"),
         ("kafka.group_id=", "text of 1 to 1024 characters"),

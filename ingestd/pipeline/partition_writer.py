@@ -85,7 +85,7 @@ class PartitionWriter:
 
     def add(self, chunk: EpochRecords, validated: Validated, quarantine: bytes) -> None:
         """Add consecutive records to the open batch. `quarantine` holds the lines of the rejected ones."""
-        records, leader_epoch = chunk
+        records, leader_epoch, _ = chunk
         is_first = self.buffer.first is None
         if self.buffer.open is not None and self.buffer.open.leader_epoch != leader_epoch:
             self.flush(FlushReason.LEADER_EPOCH)

@@ -126,7 +126,7 @@ async def _read(source: Source, tails: Mapping[TopicPartition, int], found: dict
     reached = dict(tails)
     while loop.time() < until and size < SAMPLE_BYTES:
         fetched = await source.fetch()
-        for partition, (records, _) in (fetched or {}).items():
+        for partition, (records, *_) in (fetched or {}).items():
             found[partition] += records
             reached[partition] = records[-1].offset + 1
             size += sum(len(record.value or b"") for record in records)

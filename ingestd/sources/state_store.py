@@ -19,7 +19,7 @@ class StateStore(Protocol):
         ...
 
     async def replace(self, name: str, body: bytes) -> None:
-        """Write the object, whether it is there or not. Only for what may be lost: no rule of the chain relies on it."""
+        """Write the object, whether it is there or not. For what may be lost: no rule of the chain needs it."""
         ...
 
     async def versions(self, prefix: str) -> Mapping[str, str]:

@@ -73,7 +73,7 @@ class Reader:
         """One fetch; whether the stream goes on."""
         async with asyncio.timeout(LIMIT):
             fetched = await self.source.fetch()
-        for partition, (records, epoch) in (fetched or {}).items():
+        for partition, (records, epoch, _) in (fetched or {}).items():
             self.got.setdefault(partition, []).extend(records)
             self.epochs.setdefault(partition, {}).update((record.offset, epoch) for record in records)
         return fetched is not None

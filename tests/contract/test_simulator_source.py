@@ -89,7 +89,7 @@ class Running:
         """Of the events of one fetch, in seconds since the start."""
         fetched = await self.source.fetch()
         assert fetched is not None
-        return sorted(record.timestamp / 1000 - START for records, _ in fetched.values() for record in records)
+        return sorted(record.timestamp / 1000 - START for records, *_ in fetched.values() for record in records)
 
 
 async def test_makes_nothing_before_every_partition_is_sought() -> None:
@@ -139,7 +139,7 @@ async def test_history_ends_with_the_present_and_by_itself() -> None:
     running = await Running(SimulatorConfig(rate=Rate(60), history=Seconds(86_400))).start()
     times: list[float] = []
     while (fetched := await running.source.fetch()) is not None:
-        times += [record.timestamp / 1000 - START for records, _ in fetched.values() for record in records]
+        times += [record.timestamp / 1000 - START for records, *_ in fetched.values() for record in records]
     assert len(times) == pytest.approx(86_400, rel=0.5)
     assert -86_400 <= min(times) < -86_000
     assert -100 < max(times) < 0
@@ -181,7 +181,7 @@ async def test_streams_the_same_messages_that_the_source_hands_out() -> None:
     running = await Running(config).start()
     expected = []
     while (fetched := await running.source.fetch()) is not None:
-        expected += [(p.partition, r.key, r.value, r.timestamp) for p, (found, _) in fetched.items() for r in found]
+        expected += [(p.partition, r.key, r.value, r.timestamp) for p, (found, *_) in fetched.items() for r in found]
     stream = EventStream(config, Clock(START), Clock(0))
     assert sorted(expected) == sorted([tuple(message) async for message in stream.messages()])
 

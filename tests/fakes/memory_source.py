@@ -194,7 +194,7 @@ class MemorySource:
                 self._started().on_out_of_range(partition)
             elif (found := self.log.read(partition, offset, self._max_records)).records:
                 fetched[partition] = found
-        for partition, (records, epoch) in fetched.items():
+        for partition, (records, epoch, _) in fetched.items():
             self._next[partition] = records[-1].offset + 1
             self._epochs[partition] = epoch
         return fetched

@@ -28,7 +28,7 @@ def discard_what_was_handed_out(patch: pytest.MonkeyPatch) -> None:
 
     async def fetch(self: JournalMember) -> Fetched | None:
         fetched = await original(self)
-        for partition, (records, _) in (fetched or {}).items():
+        for partition, (records, *_) in (fetched or {}).items():
             self.discard(partition, records[-1].offset + 1)
         return fetched
 

@@ -171,7 +171,7 @@ class GroupConsumer(BrokerClient, ConsumerRebalanceListener):  # type: ignore[mi
         """The next records; waits for `wait_s`, and beyond it while a rebalance lasts. Must not be cancelled."""
         polled = await self._consumer.take(wait_s, self._config.max_records)
         self._check_topics()
-        for partition, (records, epoch) in polled.items():
+        for partition, (records, epoch, _) in polled.items():
             self.positions[TopicPartition(*partition)] = Position(records[-1].offset + 1, leader_epoch=epoch)
         return polled
 

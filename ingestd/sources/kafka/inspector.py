@@ -217,7 +217,7 @@ class Inspector(CoordinatorClient):
             polled = await self._consumer.take(wait_s, max_records)
         except FAILURES as error:
             raise permanent_error(error) or SourceError(f"reading records failed: {describe(error)}") from error
-        return {TopicPartition(*partition): records for partition, (records, _) in polled.items()}
+        return {TopicPartition(*partition): records for partition, (records, *_) in polled.items()}
 
     async def _answers(
         self,
