@@ -40,6 +40,7 @@ BUILD = of("ingestd_build_info")
 START = of("ingestd_start_time_seconds")
 LAG = of("ingestd_partition_lag_records", **P3)
 POSITION = of("ingestd_partition_position_offset", **P3)
+BEHIND = of("ingestd_partition_behind_seconds", **P3)
 OLDEST = of("ingestd_partition_oldest_unlanded_seconds", **P3)
 UNLOADED_ROWS = of("ingestd_snowflake_unloaded_rows")
 COMPARED = of("ingestd_snowflake_compared_seconds")
@@ -274,6 +275,13 @@ PIPELINE = {
         "The lag of t grows by 10 records a second and has doubled in an hour.",
         [{LAG: "54000x180", LANDED: "0+6000x180"}, {LAG: "0+100x180", LANDED: "0+6000x180"},
          {LAG: "54000+60x180", LANDED: "0+6000x180"}],
+    ),
+    "IngestdBehind": Case(
+        50,
+        {BEHIND: "1200x60"},
+        TOPIC,
+        "t is read 20m 0s behind its end.",
+        [{BEHIND: "600x60"}, {BEHIND: "1200x10 0x50"}],
     ),
     "IngestdOldestUnlanded": Case(
         25,
