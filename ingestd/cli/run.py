@@ -16,8 +16,7 @@ examples:
 
 FLAGS: list[click.Parameter] = [
     SettingFlag(
-        "--source", "kafka|kinesis|sqs|simulator|collector", "source", "where events come from",
-        section="Source",
+        "--source", "kafka|kinesis|sqs|simulator|collector", "source", "where events come from", section="Source"
     ),
     SettingFlag("--port", "PORT", "collect.port", "port to take events on, with --source collector", section="Source"),
     *SIMULATOR,

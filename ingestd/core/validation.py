@@ -75,7 +75,7 @@ class EventRules(Protocol):
 class _Undecoded(Event):
     """Stands for an event that no quick way could decode. It is before the first year, so that it is checked."""
 
-    why: Any = None  # RejectedRecord, where that is known
+    why: Any = None  # the arguments of `RejectedRecord`, where they are known: the exception itself has its frames
 
 
 _UNDECODED: dict[str, Any] = {"event_id": "", "client_id": "", "event_timestamp": datetime.min.replace(tzinfo=UTC)}
@@ -160,7 +160,7 @@ class Validator:
         try:
             return self._decoder.wide(value)
         except RejectedRecord as refused:
-            return _Undecoded(**_UNDECODED, why=refused)
+            return _Undecoded(**_UNDECODED, why=refused.args)
         except Exception:  # noqa: BLE001 - as above
             return _Undecoded(**_UNDECODED)
 
@@ -168,7 +168,7 @@ class Validator:
         """`event`, decoded from `value`, or another if a quick way was not sure. Raises ``RejectedRecord``."""
         if isinstance(event, _Undecoded):
             if event.why is not None:
-                raise event.why
+                raise RejectedRecord(*event.why)
             return self._exact(value)
         assert value is not None, "nothing decodes a record without a value"
         if event.properties is not None and not is_bounded(value, event.properties):
