@@ -144,9 +144,10 @@ class ChainRules:
     def position_after(self, last: ObjectMetadata) -> Position:
         """Where to go on at the chain's last object when nothing is committed.
 
-        Where nothing ever is, the object's end is the checkpoint. Else without the tag, since nothing confirms yet that this is a boundary. The object's start, not its end, so that
-        the probe compares its first record with the log's: a topic that was created again has lost the group's
-        offsets, too, and may be longer than the old one. A source that cannot replay has nothing to compare.
+        Where nothing ever is, the object's end is the checkpoint. Else without the tag, since nothing confirms yet that
+        this is a boundary. The object's start, not its end, so that the probe compares its first record with the log's:
+        a topic that was created again has lost the group's offsets, too, and may be longer than the old one. A source
+        that cannot replay has nothing to compare.
         """
         if not self.policy.has_commits:
             return self.boundary(last.end, last.leader_epoch)

@@ -72,6 +72,7 @@ class ObjectKeys:
         folder = f"{lineage}/" if lineage else ""
         self.events = EVENTS + folder
         self.quarantine = QUARANTINE + folder
+        self._own = f"lineage={lineage}/" if lineage else ""  # "=" keeps it apart from the names below
         self.exactly_once = exactly_once
         self._digits = _WIDE_DIGITS if wide else _DIGITS
         self.last_position = 10**self._digits - 1
@@ -93,6 +94,10 @@ class ObjectKeys:
     def day_prefix(self, day_folder: str, partition: TopicPartition) -> str:
         """The prefix of `partition`'s keys in one day's folder."""
         return day_folder + _prefix(partition)
+
+    def state_folder(self, source: str) -> str:
+        """The folder of what a kind of source keeps in the sink about itself."""
+        return f"{OWN}{source}/{self._own}"
 
     def parse(self, key: str) -> DataObjectName | None:
         """None if `key` is not the key of a data object."""

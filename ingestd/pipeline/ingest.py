@@ -20,7 +20,7 @@ from ingestd.core.errors import BreakerOpen
 from ingestd.core.flush_policy import FlushLimits, FlushPolicy, FlushReason
 from ingestd.core.quarantine import encode
 from ingestd.core.records import EpochRecords, Record, TopicPartition, value_bytes
-from ingestd.core.validation import Validator
+from ingestd.core.validation import Validated, Validator
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.memory_budget import MemoryBudget
 from ingestd.pipeline.partition_writer import PartitionWriter
@@ -162,7 +162,7 @@ class Pipeline:
             size = self._chunk_size(writer.buffer.open, records, cuts)
             chunk, records, cuts = records[:size], records[size:], _cuts_after(cuts, size)
             validated = self._validator.chunk(writer.partition, chunk)
-            quarantine = encode(writer.partition, validated.rejected, found.leader_epoch) if validated.rejected else b""
+            quarantine = self._lines(writer.partition, validated, found.leader_epoch) if validated.rejected else b""
             await self.budget.wait_for(_incoming(writer.buffer.open, validated.row_bytes, quarantine))
             if not writer.accepts(epoch):
                 return
@@ -188,6 +188,9 @@ class Pipeline:
         if left is not None:
             size = min(size, left)
         return size if cuts is None else cuts[bisect_left(cuts, size)]
+
+    def _lines(self, partition: TopicPartition, validated: Validated, leader_epoch: int | None) -> bytes:
+        return encode(partition, validated.rejected, leader_epoch, self._validator.origin)
 
     # -- memory
 
