@@ -63,6 +63,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     landed: int | None = None  # all offsets below are in objects
     log_end: int | None = None
     lag: int | None = None  # offsets from `landed` (or `committed`) to `log_end`
+    behind: float | None = None  # seconds that the last read was behind the log's end, where the source tells
     batch_records: int = 0  # this and the next two are of the open batch
     batch_bytes: int = 0
     batch_age: float | None = None

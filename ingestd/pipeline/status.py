@@ -91,6 +91,7 @@ class StatusCollector:
             landed=writer.landed,
             log_end=log_end,
             lag=max(0, log_end - done) if log_end is not None and done is not None else None,
+            behind=self._source.behind_s(writer.partition),
             batch_records=buffer.open.records if buffer.open else 0,
             batch_bytes=buffer.open.size if buffer.open else 0,
             batch_age=now - buffer.open.opened_at if buffer.open and buffer.open.first else None,
