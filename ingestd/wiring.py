@@ -146,6 +146,7 @@ def make_pipeline(config: Config, dependencies: Dependencies, validator: Validat
         kafka.skip_lost,
         replayable=source.capabilities.replayable,
         fork=kafka.on_truncation == "fork",
+        has_commits=source.capabilities.has_commits,
     )
     return Pipeline(
         config.batch,

@@ -63,6 +63,7 @@ FLOOR_OF = {package: number for number, floor in enumerate(FLOORS) for package i
 CONCRETE = ("wiring.py", "preflight/", "cli/", "sources/", "sinks/")
 PORTS = {
     "ingestd.sources.base",
+    "ingestd.sources.sqs.port",
     "ingestd.sinks.base",
     "ingestd.sinks.create_only",
     "ingestd.sinks.retry",

@@ -102,6 +102,7 @@ class ChainPolicy(NamedTuple):
     skip_lost: bool = False
     replayable: bool = True  # False where a seek back does not bring the same records again
     fork: bool = False  # go on after a truncation of the log; names have leader epochs
+    has_commits: bool = True  # False where nothing but the chain says how far it has come
 
 
 class ChainRules:
@@ -141,12 +142,15 @@ class ChainRules:
             )
 
     def position_after(self, last: ObjectMetadata) -> Position:
-        """Where to go on at the chain's last object when the group has no offset.
+        """Where to go on at the chain's last object when nothing is committed.
 
-        Without the tag, since nothing confirms yet that this is a boundary. The object's start, not its end, so that
-        the probe compares its first record with the log's: a topic that was created again has lost the group's
-        offsets, too, and may be longer than the old one. A source that cannot replay has nothing to compare.
+        Where nothing ever is, the object's end is the checkpoint. Else without the tag, since nothing confirms yet that
+        this is a boundary. The object's start, not its end, so that the probe compares its first record with the log's:
+        a topic that was created again has lost the group's offsets, too, and may be longer than the old one. A source
+        that cannot replay has nothing to compare.
         """
+        if not self.policy.has_commits:
+            return self.boundary(last.end, last.leader_epoch)
         return Position(last.start if self.policy.replayable else last.end)
 
     def check_epoch(self, position: Position, end: EpochEnd) -> None:
@@ -219,6 +223,15 @@ class ChainRules:
             f"{truncated.message}; but the log goes back to leader epoch {truncated.log_epoch}, and no object before "
             f"{truncated.at} is known to have records of it; {_RESET}"
         )
+
+    def check_position(self, end: int) -> None:
+        """Halt where the names of objects have no room for a position."""
+        if end > (last := self.policy.keys.last_position):
+            raise Halt(
+                "position_too_large",
+                f"position {end} of {self.partition} has {len(str(end))} digits, and names of objects have room for "
+                f"{len(str(last))}; nothing was lost: this version of ingestd cannot go on here",
+            )
 
     def check_retention(self, start: int, log: LogRange) -> None:
         """Halt if retention has removed records that were not read yet, unless the operator allows to skip them."""

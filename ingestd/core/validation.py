@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from ingestd.core.decoding import ENCODER, EventDecoder, is_bounded
 from ingestd.core.events import Event, GenericEvent, Model
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.rejections import MESSAGES, Reason, RejectedRecord, check_limits
+from ingestd.core.row_origin import SET_ORIGIN, MessageRecord, RowOrigin
 
 ROW_MAX = 16 << 20  # bytes; the default size of a Snowflake column
 FIRST_YEAR = 1582  # the first year of Snowflake's timestamps
@@ -84,7 +85,9 @@ _UNDECODED: dict[str, Any] = {"event_id": "", "client_id": "", "event_timestamp"
 class Validator:
     """Validates chunks of records against one model. Holds no state between chunks."""
 
-    def __init__(self, rules: EventRules, model: Model) -> None:
+    def __init__(self, rules: EventRules, model: Model, origin: RowOrigin = RowOrigin.OFFSET) -> None:
+        self.origin = origin
+        self._set_origin = SET_ORIGIN.get(origin)
         self._size_max = int(rules.max_bytes)  # comparing with a subclass takes twice as long
         self._ordinary_max = min(self._size_max, _LARGE)
         self._naive_is_utc = rules.naive_timestamps == "utc"
@@ -131,6 +134,8 @@ class Validator:
                 event.source_partition = number
                 event.source_offset = record.offset
                 events.append(event)
+            if self._set_origin is not None:
+                self._set_origin(events, _accepted(block, rejected))
             if events:
                 blocks.append(ENCODER.encode_lines(events))
             kinds.update(map(type, events))
@@ -225,6 +230,12 @@ def _block_length(records: Sequence[Record]) -> int:
     """The number of records in a block, as if all were like the first."""
     size = len(records[0].value or b"") if records else 0
     return min(max(_BLOCK_BYTES // max(size, 1), _SMALLEST_BLOCK), _LARGEST_BLOCK)
+
+
+def _accepted(block: Sequence[Record], rejected: Sequence[Rejected]) -> Sequence[MessageRecord]:
+    """The records of a block without those that were rejected last."""
+    refused = {id(one.record) for one in rejected[-len(block) :]}
+    return cast("Sequence[MessageRecord]", [record for record in block if id(record) not in refused])
 
 
 def _kafka_time(milliseconds: int) -> datetime | None:

@@ -260,6 +260,7 @@ class PartitionWriter:
 
     async def _land(self, batch: Batch) -> ObjectMetadata | None:
         """Upload the oldest batch. Returns the winner if another object, with another end, has its name."""
+        self._rules.check_position(batch.end)
         encoded = await self._encode(batch)
         existing = await self._objects.upload(encoded)
         if existing is not None:

@@ -153,6 +153,10 @@ class ObservedSink:
             self._activity.record_object(key, metadata, key.startswith(self._layout.quarantine))
         return stored
 
+    async def replace(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        self._outage.check()
+        await self._sink.replace(key, body, metadata)
+
     async def head(self, key: str) -> ObjectInfo | None:
         self._outage.check()
         return await self._sink.head(key)
@@ -169,6 +173,11 @@ class ObservedSink:
         self._outage.check()
         async for key in self._sink.list(prefix):
             yield key
+
+    async def versions(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        self._outage.check()
+        async for found in self._sink.versions(prefix):
+            yield found
 
 
 def _reject(partition: TopicPartition, rejected: Rejected) -> RecentReject:

@@ -1,0 +1,1 @@
+"""The SQS source: the port of a queue, and its client."""
