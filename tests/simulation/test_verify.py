@@ -105,7 +105,7 @@ class VerifiedWorld(World):
         An empty object has the day of the first record after it. Seed 1202: the log begins and ends at 742, and the
         chain ends at 740.
         """
-        found = set()
+        found = set[tuple[int | None, int | None, int | None]]()
         for partition in set(PARTITIONS) - self.halted:
             chain, commit = self._chain(partition), self.broker.committed.get(partition)
             reached = chain[-1].end if chain else commit.offset if commit else None
