@@ -8,8 +8,9 @@ from ingestd.config.model import KinesisConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import Record, TopicPartition
 from ingestd.preflight.stream import StreamFacts
+from ingestd.sources.kinesis.aggregates import split_page
 from ingestd.sources.kinesis.port import KinesisClient, KinesisUnavailable, Shard
-from ingestd.sources.kinesis.shards import number_of
+from ingestd.sources.kinesis.shards import shard_number
 
 SAMPLE_SHARDS = 8
 SAMPLE_RECORDS = 100  # of each of them
@@ -41,7 +42,7 @@ async def look(kinesis: KinesisConfig, client: KinesisClient) -> StreamFacts:
         facts.records = error
     else:
         facts.records = {
-            TopicPartition(kinesis.stream, number_of(shard.id)): records
+            TopicPartition(kinesis.stream, shard_number(shard.id)): records
             for shard, records in zip(opened, samples, strict=True)
             if records
         }
@@ -69,7 +70,7 @@ async def _read(client: KinesisClient, shard: Shard, at_ms: int | None) -> list[
                     raise
                 await asyncio.sleep(PAUSE_S)
         assert page is not None, "the last attempt raises"
-        found += page.records
+        found += split_page(page.records, shard).records
         if found or not page.behind_ms:
             break
         iterator = page.next_iterator

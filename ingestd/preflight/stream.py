@@ -29,8 +29,10 @@ class StreamFacts(msgspec.Struct):
 def findings(facts: StreamFacts, kinesis: KinesisConfig) -> Iterator[CheckFinding]:
     """The report on the stream, without the records."""
     if not isinstance(facts.stream, Stream):
-        yield failed("kinesis.stream", facts.stream) if facts.stream is not None else not_tried(
-            "kinesis.stream", "nothing was asked"
+        yield (
+            failed("kinesis.stream", facts.stream)
+            if facts.stream is not None
+            else not_tried("kinesis.stream", "nothing was asked")
         )
         return
     yield ok("kinesis.stream", facts.stream.arn)
@@ -46,7 +48,8 @@ def _clock(stream: Stream, now_ms: int) -> CheckFinding:
     off = abs(stream.now_ms - now_ms) / 1000
     if off < SKEW_S:
         return ok("kinesis.clock", f"{off:.0f} s off AWS's")
-    return wrong("kinesis.clock", f"{off:.0f} s off AWS's, which refuses signatures from {SKEW_S} s on", "set the clock")
+    seen = f"{off:.0f} s off AWS's, which refuses signatures from {SKEW_S} s on"
+    return wrong("kinesis.clock", seen, "set the clock")
 
 
 def _retention(stream: Stream) -> CheckFinding:
