@@ -283,6 +283,27 @@ PIPELINE = {
         "t is read 20m 0s behind its end.",
         [{BEHIND: "600x60"}, {BEHIND: "1200x10 0x50"}],
     ),
+    "IngestdQueueBehind": Case(
+        50,
+        {of("ingestd_queue_oldest_message_seconds"): "1200x60"},
+        JOB,
+        "The oldest message that ingestd received from its queue is 20m 0s old.",
+        [{of("ingestd_queue_oldest_message_seconds"): "600x60"}],
+    ),
+    "IngestdQueueInFlight": Case(
+        50,
+        {of("ingestd_queue_in_flight_messages"): "110000x60"},
+        JOB,
+        "110k messages of the queue of ingestd are in flight; SQS allows 120,000.",
+        [{of("ingestd_queue_in_flight_messages"): "90000x60"}],
+    ),
+    "IngestdQueueGivenUp": Case(
+        50,
+        {of("ingestd_queue_batches_given_up_total", reason="late"): "0+1x60"},
+        JOB,
+        "ingestd gave up 50 batches in an hour, whose messages come again.",
+        [{of("ingestd_queue_batches_given_up_total", reason="late"): "0x40 3x20"}],
+    ),
     "IngestdOldestUnlanded": Case(
         25,
         {OLDEST: "0+60x40"},
