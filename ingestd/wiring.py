@@ -24,6 +24,7 @@ from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
+from ingestd.sinks.state_store import SinkStateStore
 from ingestd.sources.base import Source
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ MIN_JOURNAL_BYTES = 1 << 20
 # Reads of the load monitor: as many at once as the sink has connections besides the uploads.
 MONITOR_CONCURRENCY = 2
 MONITOR_EFFECT = "the load monitor retries, uploads are not affected"
+# Of a source's state: the same.
+STATE_CONCURRENCY = 2
+STATE_EFFECT = "the source retries; it begins with a shard, and shares shards with other daemons, once it is answered"
 
 
 def run(main: Coroutine[object, object, T]) -> T:
@@ -63,8 +67,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def make_source(config: Config) -> Source:
-    """The source that ``source`` names; not that of the collector, which needs its journal."""
+def make_source(config: Config, sink: Sink) -> Source:  # noqa: ARG001
+    """The source that ``source`` names; not that of the collector, which needs its journal.
+
+    What a source keeps about itself is in `sink`.
+    """
     if config.source == "simulator":
         from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
@@ -74,13 +81,30 @@ def make_source(config: Config) -> Source:
     return KafkaSource(config.kafka)
 
 
-def make_read_only_source(config: Config) -> Source:
+def make_read_only_source(config: Config, sink: Sink) -> Source:
     """The source that ``source`` names, which joins no group and commits nothing."""
-    if config.source == "simulator":
-        return make_source(config)
+    if config.source == "kafka":
+        return make_kafka_onlooker(config)
+    return make_source(config, sink)
+
+
+def make_kafka_onlooker(config: Config) -> Source:
+    """Reads the topics without joining the group."""
     from ingestd.sources.kafka import ReadOnlySource  # noqa: PLC0415
 
     return ReadOnlySource(config.kafka)
+
+
+def _make_state_store(config: Config, sink: Sink) -> SinkStateStore:
+    """The state of a source in the sink, with calls of its own: uploads must not keep a daemon from saying it lives."""
+    keys = make_keys(config)
+    retrier = SinkRetrier(config.sink, concurrency=STATE_CONCURRENCY, effect=STATE_EFFECT)
+    return SinkStateStore(sink, retrier, keys.state_folder(config.source), conditional=keys.exactly_once)
+
+
+def make_validator(config: Config, model: Model) -> Validator:
+    """The validator of events from the source."""
+    return Validator(config.events, model, config.row_origin)
 
 
 def make_journal(collect: CollectConfig) -> "Journal":
@@ -132,7 +156,8 @@ def make_collector(
 
 def make_keys(config: Config) -> ObjectKeys:
     """The naming of objects."""
-    return ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+    exactly_once = config.sink.delivery == "exactly-once"
+    return ObjectKeys(config.sink.lineage, exactly_once=exactly_once, wide=config.wide)
 
 
 def make_pipeline(config: Config, dependencies: Dependencies, validator: Validator) -> Pipeline:
@@ -158,7 +183,7 @@ def make_pipeline(config: Config, dependencies: Dependencies, validator: Validat
     )
 
 
-def make_sink(config: Config, *, connections: int = 2) -> Sink:
+def make_sink(config: Config, *, connections: int = MONITOR_CONCURRENCY + STATE_CONCURRENCY) -> Sink:
     """The sink that ``sink.url`` names; `connections` are for calls besides the uploads."""
     return _SINKS[parse_sink_url(config.sink.url).kind](config, connections)
 
@@ -196,7 +221,7 @@ def make_local_loader(config: Config, model: Model, sink: Sink) -> "LocalLoader 
     settings = config.warehouse
     warehouse = WarehouseProcess(warehouse_file(config), config.snowflake)
     events = SqsEvents(settings.queue_url, sink.url, config.s3.region) if settings.queue_url is not None else None
-    return LocalLoader(settings, warehouse, columns(model), sink, events)
+    return LocalLoader(settings, warehouse, columns(model, config.row_origin), sink, events)
 
 
 def make_load_monitor(config: Config, sink: Sink, metrics: Metrics) -> "LoadMonitor | None":

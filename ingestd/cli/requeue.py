@@ -23,7 +23,6 @@ from ingestd.core.formatting import number
 from ingestd.core.records import TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.sink_url import parse_sink_url
-from ingestd.core.validation import Validator
 from ingestd.requeue.batches import ProducedRecords, ReceiptKeys, Selection
 from ingestd.requeue.quarantine_reader import QuarantineReader
 from ingestd.requeue.receipts import Receipts
@@ -112,7 +111,7 @@ class Requeue:
         self._config = config
         self._options = options
         self._layout = wiring.make_keys(config)
-        self._validator = Validator(config.events, load_model(config.events.model))
+        self._validator = wiring.make_validator(config, load_model(config.events.model))
         self._last_progress = 0.0
 
     async def run(self) -> None:

@@ -51,7 +51,8 @@ async def verify(
 ) -> VerifyReport:
     """Verify the chains in `sink`. The sink need not be started: starting one prepares it for writing."""
     config = settings.config
-    layout = ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+    exactly_once = config.sink.delivery == "exactly-once"
+    layout = ObjectKeys(config.sink.lineage, exactly_once=exactly_once, wide=config.wide)
     compared = config.source in {"kafka", "collector"} and not options.objects_only and options.until is None
     scope = Scope(topics=_topics(settings, options), since=options.since, until=options.until)
     retrier = SinkRetrier(many_calls(config).sink, effect="retrying")
