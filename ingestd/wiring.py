@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ingestd.config.model import BreakerConfig, CollectConfig, Config, KafkaConfig
+from ingestd.config.model import BreakerConfig, CollectConfig, Config
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
+from ingestd.core.chain_words import KAFKA, KINESIS
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.sink_url import parse_sink_url
@@ -164,14 +165,14 @@ def make_pipeline(config: Config, dependencies: Dependencies, validator: Validat
     """The flow from the source to the sink."""
     keys, source = make_keys(config), dependencies.source
     commit_tag = keys.commit_tag(dependencies.sink.url)
-    kafka = config.kafka if config.source == "kafka" else KafkaConfig()  # what it says is not about other sources
     policy = ChainPolicy(
         keys,
         commit_tag,
-        kafka.skip_lost,
+        skip_lost={"kafka": config.kafka.skip_lost, "kinesis": config.kinesis.skip_lost}.get(config.source, False),
         replayable=source.capabilities.replayable,
-        fork=kafka.on_truncation == "fork",
+        fork=config.source == "kafka" and config.kafka.on_truncation == "fork",
         has_commits=source.capabilities.has_commits,
+        words=KINESIS if config.source == "kinesis" else KAFKA,
     )
     return Pipeline(
         config.batch,

@@ -117,6 +117,11 @@ class Requeue:
     async def run(self) -> None:
         """Requeue to each target topic."""
         config, to = self._config, self._options.to
+        if config.source in {"kinesis", "sqs"}:
+            raise ConfigError(
+                f"source = {config.source}: requeue reads the quarantine of Kafka topics",
+                hint="send quarantined records with a tool of AWS: a line of the quarantine has the whole record",
+            )
         topics = config.kafka.topics
         if (task := asyncio.current_task()) is not None:
             # Like Ctrl-C, so that an open transaction is aborted at once: until then, readers of the topic wait.

@@ -26,7 +26,6 @@ MAX_EPOCHS_IN_ALL = 500_000
 MAX_SAMPLES = 1000  # objects without a leader epoch that are compared with the log in one partition; in all together:
 MAX_SAMPLES_IN_ALL = 100_000
 
-_LAST_OFFSET = 2**63 - 1
 _LAST_EPOCH = 2**31 - 1
 
 
@@ -300,7 +299,7 @@ class ChainVerifier:
 
     def _invalid(self, name: DataObjectName, metadata: ObjectMetadata) -> str:
         """Why the metadata cannot be that of an object of this name; empty where it can."""
-        if wrong := _invalid_place(name, metadata):
+        if wrong := _invalid_place(name, metadata, self.layout.last_position):
             return wrong
         offsets = Range(metadata.start, metadata.end)
         records = metadata.rows + metadata.rejected
@@ -319,12 +318,12 @@ class ChainVerifier:
         return self.layout.parse_quarantine(key)
 
 
-def _invalid_place(name: DataObjectName, metadata: ObjectMetadata) -> str:
+def _invalid_place(name: DataObjectName, metadata: ObjectMetadata, last: int) -> str:
     """Why the partition, the offsets or the leader epoch cannot be those of an object of this name."""
     partition, epoch = TopicPartition(metadata.topic, metadata.partition), metadata.leader_epoch
     if partition != name.partition or not _starts_as_named(name, metadata):
         return f"its metadata says {partition} from {metadata.start}"
-    if not 0 <= metadata.start < metadata.end <= _LAST_OFFSET:
+    if not 0 <= metadata.start < metadata.end <= last:
         return f"its metadata says offsets {metadata.start}-{metadata.end}"
     if name.leader_epoch not in {None, epoch} or (epoch is not None and not 0 <= epoch <= _LAST_EPOCH):
         return f"its metadata says leader epoch {epoch}"

@@ -33,7 +33,8 @@ class Samples:
         self.seen += 1
         if self._last is None or sample.first_offset > self._last.first_offset:
             self._last = sample
-        heapq.heappush(self._kept, (-(sample.first_offset * _GOLDEN & _MASK), sample))
+        # Of a wide offset the lowest bits may be the same in all of them: its hash has something of every bit.
+        heapq.heappush(self._kept, (-(hash(sample.first_offset) * _GOLDEN & _MASK), sample))
         if len(self._kept) > self._limit:
             heapq.heappop(self._kept)
 
