@@ -68,7 +68,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def make_source(config: Config, sink: Sink) -> Source:  # noqa: ARG001
+def make_source(config: Config, sink: Sink) -> Source:
     """The source that ``source`` names; not that of the collector, which needs its journal.
 
     What a source keeps about itself is in `sink`.
@@ -77,6 +77,8 @@ def make_source(config: Config, sink: Sink) -> Source:  # noqa: ARG001
         from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
         return SimulatorSource(config.simulator)
+    if config.source == "kinesis":
+        return _make_kinesis_source(config, sink, read_only=False)
     from ingestd.sources.kafka import KafkaSource  # noqa: PLC0415
 
     return KafkaSource(config.kafka)
@@ -86,6 +88,8 @@ def make_read_only_source(config: Config, sink: Sink) -> Source:
     """The source that ``source`` names, which joins no group and commits nothing."""
     if config.source == "kafka":
         return make_kafka_onlooker(config)
+    if config.source == "kinesis":
+        return _make_kinesis_source(config, sink, read_only=True)
     return make_source(config, sink)
 
 
@@ -94,6 +98,13 @@ def make_kafka_onlooker(config: Config) -> Source:
     from ingestd.sources.kafka import ReadOnlySource  # noqa: PLC0415
 
     return ReadOnlySource(config.kafka)
+
+
+def _make_kinesis_source(config: Config, sink: Sink, *, read_only: bool) -> Source:
+    from ingestd.sources.kinesis.source import KinesisSource  # noqa: PLC0415
+
+    state = _make_state_store(config, sink)
+    return KinesisSource(config.kinesis, state, config.sink.lineage, read_only=read_only)
 
 
 def _make_state_store(config: Config, sink: Sink) -> SinkStateStore:

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     INVALID_TIMESTAMP = "invalid_timestamp"  # not an RFC 3339 time
     NAIVE_TIMESTAMP = "naive_timestamp"  # without an offset, and events.naive_timestamps is "reject"
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"  # before 1582 or after 9999, in UTC
+    OUTSIDE_OF_SHARD = "outside_of_shard"  # an aggregate of Kinesis holds an event whose key belongs to another shard
     INVALID = "invalid"  # anything else that the type rejects
 
 

@@ -88,34 +88,6 @@ class SinkStateStore:
         return found
 
 
-class DryStateStore:
-    """Reads another store and writes nothing: what would be created there is only remembered.
-
-    It shows no names that begin with `hidden`, such as those of other daemons that share the source.
-    """
-
-    def __init__(self, store: SinkStateStore, *, hidden: str) -> None:
-        self._store = store
-        self._hidden = hidden
-        self._created: dict[str, bytes] = {}
-
-    async def create(self, name: str, body: bytes) -> bytes:
-        found = await self.read(name)
-        return self._created.setdefault(name, body) if found is None else found
-
-    async def read(self, name: str) -> bytes | None:
-        found = await self._store.read(name)
-        return self._created.get(name) if found is None else found
-
-    async def replace(self, name: str, body: bytes) -> None:
-        pass
-
-    async def versions(self, prefix: str) -> Mapping[str, str]:
-        created = {name: "" for name in self._created if name.startswith(prefix)}
-        found = {**created, **await self._store.versions(prefix)}
-        return {name: version for name, version in found.items() if not name.startswith(self._hidden)}
-
-
 def _wrapped(body: bytes) -> bytes:
     return compress(uuid.uuid4().hex.encode() + b"\n" + body).data
 

@@ -6,9 +6,6 @@ A source knows no sink; `wiring` gives it this. Names are relative to the lineag
 from collections.abc import Mapping
 from typing import Protocol
 
-#: What the names begin with of daemons that live. They are replaced; everything else is created once.
-MEMBERS = "members/"
-
 
 class StateStore(Protocol):
     """Errors are retried inside, as those of uploads, until the call is cancelled."""
