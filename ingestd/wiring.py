@@ -4,8 +4,8 @@ Clients are imported where they are used, because each takes its time to load.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
-    from ingestd.verify.log_reader import KafkaInspector
+    from ingestd.verify.log_reader import LogInspector
 
 T = TypeVar("T")
 
@@ -272,14 +272,28 @@ def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
     return Demo(config, sink, make_keys(config), director)
 
 
-def open_log(config: Config) -> "AbstractAsyncContextManager[KafkaInspector]":
-    """What `ingestd verify` compares objects with: Kafka, or the journal of a collector that does not run."""
+def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":
+    """What `ingestd verify` compares objects with: the stream, or the journal of a collector that does not run."""
+    if config.source == "kinesis":
+        return _open_kinesis_inspector(config)
     if config.source != "collector":
         return open_inspector(config)
     from ingestd.sources.journal.inspector import open_journal_inspector  # noqa: PLC0415
 
     collect = config.collect
     return open_journal_inspector(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes), collect.topic)
+
+
+@asynccontextmanager
+async def _open_kinesis_inspector(config: Config) -> "AsyncIterator[LogInspector]":
+    from ingestd.sources.kinesis.inspector import open_kinesis_inspector  # noqa: PLC0415
+
+    sink = make_sink(config)
+    try:
+        async with open_kinesis_inspector(config.kinesis, _make_state_store(config, sink)) as inspector:
+            yield inspector
+    finally:
+        await sink.close()
 
 
 def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":

@@ -336,7 +336,7 @@ def test_samples_of_wide_positions_are_spread_evenly() -> None:
     for number in range(1000):
         at = FIRST + number * SPACING
         samples.add(Sample(Range(at, at + 1), at, NOON))
-    kept = [(sample.first_offset - FIRST) // SPACING for sample in samples.newest_first()]
+    kept = [(sample.offset - FIRST) // SPACING for sample in samples.newest_first()]
     assert max(one - other for one, other in pairwise(kept)) < 200
 
 
