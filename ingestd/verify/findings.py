@@ -74,18 +74,18 @@ NOTES: dict[str, str] = {
 #: What codes mean otherwise, by the source.
 MEANINGS: dict[str, dict[str, str]] = {
     "kinesis": {
-        "before_first": "Where a shard begins is on record below `.ingestd/kinesis/`, and its first object begins later: "
-        "the first objects were deleted. Restore them.",
+        "before_first": "Where a shard begins is on record below `.ingestd/kinesis/`, and its first object begins "
+        "later: the first objects were deleted. Restore them.",
         "cluster": "Some objects come from another stream than the rest: two streams write into one chain. Give each "
         "stream its own `sink.url` or `sink.lineage`.",
         "lost": "A shard is closed, and had landed to its end, but its last objects are missing: they were deleted. "
         "Restore them.",
-        "lost_upstream": "Retention may have removed records before the daemon read them: the last record that landed is "
-        "not in the stream any more, and no daemon has seen the shard empty behind it since. The daemon halts that "
+        "lost_upstream": "Retention may have removed records before the daemon read them: the last record that landed "
+        "is not in the stream any more, and no daemon has seen the shard empty behind it since. The daemon halts that "
         "shard; with `kinesis.skip_lost` it writes an empty object for the hole and continues. Set the retention time "
         "of the stream to more than the longest outage.",
-        "recreated_topic": "Objects have records that the stream does not have at their sequence numbers: it was deleted "
-        "and created again, or this is another stream. Choose a new `sink.lineage`.",
+        "recreated_topic": "Objects have records that the stream does not have at their sequence numbers: it was "
+        "deleted and created again, or this is another stream. Choose a new `sink.lineage`.",
         "no_objects": "The stream has records of a shard, and there is no object of it yet.",
         "not_compared": "Objects that were not compared with the stream.",
         "holes": "Objects without rows: retention had removed their records before the daemon read them.",
