@@ -28,9 +28,9 @@ class Assignment:
         connection: Connection,
         state: StreamState,
         member_id: str,
+        *,
         members: Callable[[], Collection[str]],
         new_reader: Callable[[int, Shard], ShardReader],
-        *,
         done_interval_s: float,
     ) -> None:
         self.readers: dict[int, ShardReader] = {}

@@ -50,6 +50,7 @@ class Membership:
     ) -> None:
         self.member_id = member_id
         self.members: frozenset[str] = frozenset({member_id})
+        self.has_looked = asyncio.Event()
         self._state = state
         self._interval_s = interval_s
         self._timeout_s = timeout_s
@@ -67,6 +68,7 @@ class Membership:
             began = loop.time()
             await self.beat()
             await self.look()
+            self.has_looked.set()
             await asyncio.sleep(max(0.0, began + self._interval_s - loop.time()))
 
     async def beat(self) -> None:
