@@ -12,12 +12,12 @@ from aiokafka import errors as kafka_errors
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import EpochEnd, GroupState, LogRange, Position, Record, TopicPartition
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka import requests
 from ingestd.sources.kafka._aiokafka import Consumer, DescribeConfigsRequest, DescribeGroupsRequest, HeartbeatRequest
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
 from ingestd.sources.kafka.coordinator_client import CoordinatorClient
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, log_level, permanent_error
 from ingestd.sources.kafka.requests import Answers, EpochEnds, PartitionEpoch, RequestBatcher
 from ingestd.sources.kafka.retry import retry
