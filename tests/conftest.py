@@ -28,7 +28,7 @@ from tests.services.snowflake import Snowflake
 
 DEPLOY = Path(__file__).parent / "deploy"
 SERVICE_FIXTURES = {
-    "broker", "kafka", "kafka_tls", "kafka_cluster", "s3", "ministack", "snowflake",
+    "broker", "kafka", "kafka_tls", "kafka_cluster", "mortal_broker", "s3", "ministack", "snowflake",
     "kinesis_local", "kinesalite", "elasticmq",
 }  # fmt: skip
 
@@ -127,6 +127,29 @@ def kafka(request: pytest.FixtureRequest) -> KafkaAddress | KafkaBroker:
         return KafkaAddress(address)
     broker: KafkaBroker = request.getfixturevalue("kafka_tls")
     return broker
+
+
+@pytest.fixture(scope="module")
+def _broker_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    with KafkaBroker(tmp_path_factory.mktemp("mortal")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def mortal_broker(_broker_of_module: KafkaBroker) -> Iterator[KafkaBroker]:
+    """A broker that may be killed: it runs again after the test, however that ends."""
+    yield _broker_of_module
+    if not _broker_of_module.running:
+        _broker_of_module.start()
+
+
+@pytest.fixture
+async def mortal_topic(mortal_broker: KafkaBroker) -> str:
+    """A topic with three partitions on that broker."""
+    name = f"mortal_{uuid.uuid4().hex}"
+    async with topic_admin(mortal_broker.bootstrap) as admin:
+        await create_topic(admin, name, 3)
+    return name
 
 
 @pytest.fixture(scope="session")
