@@ -18,14 +18,19 @@ import pytest
 from hypothesis import settings
 
 from tests.services import leftovers, process
+from tests.services.elasticmq import ElasticMQ
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
 from tests.services.kafka_cluster import KafkaCluster
+from tests.services.kinesis import Kinesalite, KinesisLocal
 from tests.services.ministack import Ministack, Queue
 from tests.services.seaweed import S3Store, SeaweedFS
 from tests.services.snowflake import Snowflake
 
 DEPLOY = Path(__file__).parent / "deploy"
-SERVICE_FIXTURES = {"broker", "kafka", "kafka_tls", "kafka_cluster", "s3", "ministack", "snowflake"}
+SERVICE_FIXTURES = {
+    *("broker", "kafka", "kafka_tls", "kafka_cluster", "kinesis_local", "kinesalite", "elasticmq"),
+    *("s3", "ministack", "snowflake"),
+}
 
 
 class MakeTopic(Protocol):
@@ -129,6 +134,27 @@ def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaClu
     """The session's three brokers. Whoever hurts one leaves all of them running."""
     with KafkaCluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def kinesis_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KinesisLocal]:
+    """The session's Kinesis that reshards as AWS does."""
+    with KinesisLocal(tmp_path_factory.mktemp("kinesis-local")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kinesalite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinesalite]:
+    """The session's Kinesis that keeps its data. Whoever kills it leaves it running, by the right clock."""
+    with Kinesalite(tmp_path_factory.mktemp("kinesalite")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def elasticmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ElasticMQ]:
+    """The session's SQS. Whoever kills it leaves it running."""
+    with ElasticMQ(tmp_path_factory.mktemp("elasticmq")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

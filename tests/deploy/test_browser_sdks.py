@@ -12,7 +12,8 @@ from playwright.async_api import Browser, Page
 from tests.collect.calls import messages
 from tests.deploy.website import Website
 from tests.services.chromium import open_browser
-from tests.services.clients import node_modules, npm_version
+from tests.services.clients import FOLDER, node_modules
+from tests.services.node import npm_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -75,7 +76,7 @@ async def test_every_call_is_one_row(website: Website, request: pytest.FixtureRe
         await website.until(lambda: len(website.answered()) == 5)
     rows = await website.rows()
     sdk = request.node.callspec.params["website"]
-    website.record(f"{sdk}-browser", _PACKAGES[sdk], npm_version(_PACKAGES[sdk]))
+    website.record(f"{sdk}-browser", _PACKAGES[sdk], npm_version(FOLDER, _PACKAGES[sdk]))
 
     assert {row["event_id"] for row in rows} == website.answered() == website.sent()
     assert sorted(row["event_type"] for row in rows) == [
