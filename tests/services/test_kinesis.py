@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -116,7 +117,7 @@ def test_a_closed_shard_is_read_to_its_end_beside_its_children(server: KinesisSe
     assert [shard.get("ParentShardId") for shard in shards] == [None, SHARD, SHARD]
     assert "EndingSequenceNumber" in shards[0]["SequenceNumberRange"]
     children = [numbers(get(client, stream, shard["ShardId"], "TRIM_HORIZON")) for shard in shards[1:]]
-    assert sorted(sum(children, [])) == after
+    assert sorted(chain.from_iterable(children)) == after
 
 
 def test_a_stream_that_is_created_again_has_another_time(server: KinesisServer, client: Any, stream: str) -> None:
