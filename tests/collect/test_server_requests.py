@@ -243,9 +243,7 @@ async def test_the_request_that_an_endpoint_gets() -> None:
         assert seen.received_at == int(NOW * 1000)
 
 
-SDK_METRICS = (
-    b'{"series":[{"type":"Counter","metric":"analytics_js.invoke","value":1,"tags":{"library":"analytics.js"}}]}'
-)
+SDK_METRICS = b'{"series":[{"type":"Counter","metric":"analytics_js.invoke","value":1,"tags":{"method":"track"}}]}'
 
 
 async def test_what_an_sdk_measures_of_itself_is_answered_and_counted_but_not_kept() -> None:

@@ -8,8 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.services import clients, ministack, snowflake
-from tests.services.elasticmq import ensure_elasticmq
+from tests.services import clients, kinesis, ministack, snowflake
+from tests.services.elasticmq import elasticmq_jars
 from tests.services.environment import ensure_environment
 from tests.services.kafka import KafkaBroker, create_topic, ensure_class_archive, topic_admin
 from tests.services.kafka_program import ensure_jars
@@ -45,6 +45,8 @@ def check() -> None:
         ("Kinesis, two servers from npm, with Node", ensure_kinesis),
         ("ElasticMQ, fetched through Maven the first time", ensure_elasticmq),
         ("ministack", lambda: ensure_environment("ministack", ministack.REQUIREMENTS)),
+        ("Kinesis' stand-ins", kinesis.emulators),
+        ("ElasticMQ, fetched through Maven the first time", elasticmq_jars),
         ("Python's analytics SDKs", clients.python_environment),
         ("Snowflake's stand-in", lambda: ensure_environment("snowflake", snowflake.REQUIREMENTS)),
     ):

@@ -85,9 +85,7 @@ class QueuePipeline:
         self._is_fifo = self.partition.topic.endswith(".fifo")
         queue_metrics = self._metrics.queue
         self._holding = Holding(self._source, self._visibility, self._clock, queue_metrics)
-        self._manifests = Manifests(
-            self.partition.topic, dependencies.keys, dependencies.sink, dependencies.retrier, queue_metrics
-        )
+        self._manifests = Manifests(dependencies)
         self._writer = QueueWriter(dependencies)
         self._watch = QueueWatch(self._source, is_fifo=self._is_fifo)
         self._open: dict[int, QueueBatch] = {}  # by the hour of first receipts

@@ -14,14 +14,12 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from ingestd.core.errors import SourceError
-from ingestd.core.queue_keys import QueueKeys, QueueObjectName
+from ingestd.core.queue_keys import QueueObjectName
 from ingestd.core.queue_objects import FENCE_BODY, FENCE_METADATA, Fate, Manifest, MessageIds, is_fence
-from ingestd.ops.queue_metrics import QueueMetrics
+from ingestd.pipeline.queue.dependencies import QueueDependencies
 from ingestd.pipeline.queue.shared_calls import SharedCalls
-from ingestd.sinks.base import Sink
 from ingestd.sinks.create_only import create_or_find
 from ingestd.sinks.listing import Listing
-from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.sqs.port import Message
 
 MAX_IDS = 2_000_000  # of manifests that are remembered, 16 bytes each
@@ -35,13 +33,14 @@ T = TypeVar("T")
 class Manifests:
     """The manifests of one queue, as written by all daemons."""
 
-    def __init__(self, queue: str, keys: QueueKeys, sink: Sink, retrier: SinkRetrier, metrics: QueueMetrics) -> None:
-        self._queue = queue
-        self._keys = keys
-        self._sink = sink
-        self._retrier = retrier
-        self._metrics = metrics
-        self._listing = Listing(sink, retrier)
+    def __init__(self, dependencies: QueueDependencies) -> None:
+        self._queue = dependencies.source.queue
+        self._keys = dependencies.keys
+        self._sink = dependencies.sink
+        self._retrier = dependencies.retrier
+        self._executor = dependencies.executor
+        self._metrics = dependencies.metrics.queue
+        self._listing = Listing(dependencies.sink, dependencies.retrier)
         self._listings = SharedCalls(self._list, LISTINGS_AT_ONCE)
         self._reads = SharedCalls(self._read, READS_AT_ONCE, fixed=True)
         self._settlings = SharedCalls(self._settle, READS_AT_ONCE, fixed=True)
@@ -83,7 +82,7 @@ class Manifests:
     async def _read(self, key: str) -> MessageIds:
         body = await self._listing.get(key)
         try:
-            ids = MessageIds((await asyncio.to_thread(Manifest.decode, body)).message_ids)
+            ids = await asyncio.get_running_loop().run_in_executor(self._executor, _message_ids, body)
         except ValueError as error:
             raise SourceError(
                 f"the manifest {key} is damaged: {error}",
@@ -115,6 +114,10 @@ class Manifests:
         if len(self._fates) > MAX_FATES:
             self._fates.popitem(last=False)
         return fate
+
+
+def _message_ids(body: bytes) -> MessageIds:
+    return MessageIds(Manifest.decode(body).message_ids)
 
 
 async def _gather(calls: Sequence[Awaitable[T]]) -> list[T]:

@@ -27,7 +27,7 @@ class _Malformed(Exception):
 
 def split_page(records: Sequence[KinesisRecord], shard: Shard) -> EpochRecords:
     """The records of a page, and of its aggregates, with the places at which a batch may end."""
-    if not any([record.value.startswith(MAGIC) for record in records]):
+    if not any(record.value.startswith(MAGIC) for record in records):
         return EpochRecords(records)
     split = [split_record(record, shard) for record in records]
     return EpochRecords([each for some in split for each in some], None, [*accumulate(map(len, split))])

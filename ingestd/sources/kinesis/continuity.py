@@ -7,7 +7,7 @@ before it still comes, or where the log was seen empty from there on at a time t
 from enum import Enum
 from typing import NamedTuple
 
-CLOCK_ERROR_MS = 3_600_000  # of the machines' clocks against AWS': retention is counted so much shorter
+CLOCK_ERROR_MS = 600_000  # of our idea of AWS' clock: retention is counted so much shorter
 
 
 class CaughtUp(NamedTuple):

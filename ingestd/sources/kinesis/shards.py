@@ -57,7 +57,8 @@ class Sharing:
     def of(self, member: str, members: Collection[str], shards: Sequence[int]) -> set[int]:
         """The shards of one member, which is one of `members`."""
         everyone = {*members, member}
-        self._scores = {pair: score for pair, score in self._scores.items() if pair[0] in everyone}
+        listed = set(shards)
+        self._scores = {pair: it for pair, it in self._scores.items() if pair[0] in everyone and pair[1] in listed}
         room = dict.fromkeys(everyone, -(-len(shards) // len(everyone)))
         found = set()
         for shard in sorted(shards):

@@ -31,9 +31,9 @@ class _PolicyBody(msgspec.Struct, frozen=True):
     time_ms: int
 
 
-class _DoneBody(msgspec.Struct, frozen=True):
+class _DoneBody(msgspec.Struct, frozen=True, omit_defaults=True):
     end: str
-    seen_ms: int  # the shard was open then: its children were made later
+    open_ms: int | None = None  # the shard was open then: its children were made later; None where that is not known
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -75,9 +75,9 @@ class StreamState:
         """The time from which shards are read; `time_ms`, unless another daemon has pinned it before."""
         return (await self._create(f"start/{self._stream}/{created}/policy", _PolicyBody(time_ms))).time_ms
 
-    async def mark_done(self, created: str, shard: int, end: int, seen_ms: int) -> None:
-        """The shard has landed up to `end`, its last position. It was still open at `seen_ms`."""
-        await self._create(self._name("done", created, shard), _DoneBody(str(end), seen_ms))
+    async def mark_done(self, created: str, shard: int, end: int, open_ms: int | None) -> None:
+        """The shard has landed up to `end`, its last position. It was still open at `open_ms`."""
+        await self._create(self._name("done", created, shard), _DoneBody(str(end), open_ms))
 
     async def done(self, created: str) -> set[int]:
         """The shards that have landed to their ends."""
@@ -86,9 +86,14 @@ class StreamState:
         return {int(name.removeprefix("shardId-")) for name in names}
 
     async def open_at(self, created: str, shard: int) -> int | None:
-        """A time at which a shard that is done was still open; None where it is not done."""
+        """A time at which a shard that is done was still open; None where it is not done, or that is not known."""
         body = await self._read(self._name("done", created, shard), _DoneBody)
-        return None if body is None else body.seen_ms
+        return None if body is None else body.open_ms
+
+    async def end(self, created: str, shard: int) -> int | None:
+        """The end to which a shard has landed; None where it is not done."""
+        body = await self._read(self._name("done", created, shard), _DoneBody)
+        return None if body is None else int(body.end)
 
     # -- members
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from tests.services import node
 from tests.services.environment import CACHE, ensure_environment, locked
 from tests.services.kafka_program import copy_dependencies
 from tests.services.node import ensure_packages, node_program, npm_version
@@ -56,7 +57,7 @@ PYTHON_CLIENTS = {
 
 
 def _node(program: str) -> Callable[[], Sequence[str]]:
-    return lambda: ("env", f"NODE_PATH={node_modules()}", str(node_program()), str(FOLDER / program))
+    return lambda: ("env", f"NODE_PATH={node_modules()}", str(node.node_program()), str(FOLDER / program))
 
 
 NODE_CLIENTS = {
@@ -122,7 +123,7 @@ def python_environment() -> Path:
 
 def node_modules() -> Path:
     """The folder node_modules with the SDKs from npm."""
-    return ensure_packages("clients", FOLDER)
+    return node.node_modules(FOLDER, "clients")
 
 
 @cache
