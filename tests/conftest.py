@@ -160,27 +160,6 @@ def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaClu
 
 
 @pytest.fixture(scope="session")
-def kinesis_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KinesisLocal]:
-    """The session's Kinesis that reshards as AWS does."""
-    with KinesisLocal(tmp_path_factory.mktemp("kinesis-local")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def kinesalite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinesalite]:
-    """The session's Kinesis that keeps its data. Whoever kills it leaves it running, by the right clock."""
-    with Kinesalite(tmp_path_factory.mktemp("kinesalite")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def elasticmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ElasticMQ]:
-    """The session's SQS. Whoever kills it leaves it running."""
-    with ElasticMQ(tmp_path_factory.mktemp("elasticmq")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Store]:
     """The session's S3 server, or the one named in INGESTD_TEST_S3."""
     if endpoint := os.environ.get("INGESTD_TEST_S3"):

@@ -13,7 +13,6 @@ from tests.services.elasticmq import elasticmq_jars
 from tests.services.environment import ensure_environment
 from tests.services.kafka import KafkaBroker, create_topic, ensure_class_archive, topic_admin
 from tests.services.kafka_program import ensure_jars
-from tests.services.kinesis import ensure_kinesis
 from tests.services.ports import GRPC_OFFSET, free_port, is_free
 from tests.services.process import ServiceError
 from tests.services.seaweed import REGION, SeaweedFS, find_weed
@@ -42,8 +41,6 @@ def check() -> None:
         ("Kafka, fetched through Maven the first time", ensure_jars),
         ("Kafka's classes, loaded once", ensure_class_archive),
         ("SeaweedFS", find_weed),
-        ("Kinesis, two servers from npm, with Node", ensure_kinesis),
-        ("ElasticMQ, fetched through Maven the first time", ensure_elasticmq),
         ("ministack", lambda: ensure_environment("ministack", ministack.REQUIREMENTS)),
         ("Kinesis' stand-ins", kinesis.emulators),
         ("ElasticMQ, fetched through Maven the first time", elasticmq_jars),

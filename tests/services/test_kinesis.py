@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.services.kinesis import Kinesalite, KinesisLocal, KinesisServer, await_stream
+from tests.services.kinesis import Kinesalite, KinesisLocal
+
+Server = Kinesalite | KinesisLocal
 
 _HALF = str(1 << 127)
 _DAY_S = 24 * 3600.0
@@ -22,9 +24,9 @@ _SERVERS = ("kinesis_local", "kinesalite")
 
 
 @pytest.fixture(params=_SERVERS)
-def server(request: pytest.FixtureRequest) -> KinesisServer:
+def server(request: pytest.FixtureRequest) -> Server:
     """Either of them."""
-    found: KinesisServer = request.getfixturevalue(request.param)
+    found: Server = request.getfixturevalue(request.param)
     return found
 
 
@@ -34,7 +36,7 @@ def stream() -> str:
 
 
 @pytest.fixture
-def client(server: KinesisServer) -> Iterator[Any]:
+def client(server: Server) -> Iterator[Any]:
     with closing(server.client()) as client:
         yield client
 
@@ -59,19 +61,16 @@ def numbers(answer: dict[str, Any]) -> list[int]:
 
 @contextmanager
 def at(server: Kinesalite, ahead_s: float) -> Iterator[None]:
-    """It runs by a clock that is ahead by so much, and then by the right one again."""
-    try:
-        for each in (ahead_s, 0.0):
-            server.kill()
-            server.clock_ahead_s = each
-            server.start()
-            if each:
-                yield
-    finally:
-        server.clock_ahead_s = 0.0
+    """It runs by a clock that is ahead by so much, and then by the right one."""
+    for each in (ahead_s, 0.0):
+        server.kill()
+        server.clock_ahead_s = each
+        server.start()
+        if each:
+            yield
 
 
-def test_numbers_have_56_digits_and_grow(server: KinesisServer, client: Any, stream: str) -> None:
+def test_numbers_have_56_digits_and_grow(server: Server, client: Any, stream: str) -> None:
     server.create_stream(stream, 1)
 
     found = put(client, stream, 5)
@@ -81,7 +80,7 @@ def test_numbers_have_56_digits_and_grow(server: KinesisServer, client: Any, str
     assert numbers(get(client, stream, SHARD, "TRIM_HORIZON")) == found
 
 
-def test_a_reader_at_a_number_gets_that_record_first(server: KinesisServer, client: Any, stream: str) -> None:
+def test_a_reader_at_a_number_gets_that_record_first(server: Server, client: Any, stream: str) -> None:
     server.create_stream(stream, 1)
     found = put(client, stream, 3)
 
@@ -90,7 +89,7 @@ def test_a_reader_at_a_number_gets_that_record_first(server: KinesisServer, clie
     assert numbers(at) == found[1:]
 
 
-def test_a_reader_from_a_time_gets_what_is_as_young(server: KinesisServer, client: Any, stream: str) -> None:
+def test_a_reader_from_a_time_gets_what_is_as_young(server: Server, client: Any, stream: str) -> None:
     server.create_stream(stream, 1)
     put(client, stream, 2)
     time.sleep(1.1)  # times of requests are in whole seconds for kinesalite
@@ -100,12 +99,12 @@ def test_a_reader_from_a_time_gets_what_is_as_young(server: KinesisServer, clien
     assert numbers(get(client, stream, SHARD, "AT_TIMESTAMP", Timestamp=moment)) == later
 
 
-def test_a_closed_shard_is_read_to_its_end_beside_its_children(server: KinesisServer, client: Any, stream: str) -> None:
+def test_a_closed_shard_is_read_to_its_end_beside_its_children(server: Server, client: Any, stream: str) -> None:
     server.create_stream(stream, 1)
     before = put(client, stream, 3)
 
     client.split_shard(StreamName=stream, ShardToSplit=SHARD, NewStartingHashKey=_HALF)
-    await_stream(client, stream)
+    server.wait_active(stream)
     after = put(client, stream, 3)
 
     end = get(client, stream, SHARD, "TRIM_HORIZON")
@@ -120,7 +119,7 @@ def test_a_closed_shard_is_read_to_its_end_beside_its_children(server: KinesisSe
     assert sorted(chain.from_iterable(children)) == after
 
 
-def test_a_stream_that_is_created_again_has_another_time(server: KinesisServer, client: Any, stream: str) -> None:
+def test_a_stream_that_is_created_again_has_another_time(server: Server, client: Any, stream: str) -> None:
     server.create_stream(stream, 1)
     old = client.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
     server.delete_stream(stream)
@@ -138,7 +137,7 @@ def test_kinesis_local_names_the_children_at_a_closed_shards_end(kinesis_local: 
     with closing(kinesis_local.client()) as client:
         other = "shardId-000000000001"
         client.merge_shards(StreamName=stream, ShardToMerge=SHARD, AdjacentShardToMerge=other)
-        await_stream(client, stream)
+        kinesis_local.wait_active(stream)
 
         ends = [get(client, stream, shard, "TRIM_HORIZON") for shard in (SHARD, other)]
 
@@ -153,7 +152,7 @@ def test_kinesis_local_changes_the_number_of_shards(kinesis_local: KinesisLocal,
     kinesis_local.create_stream(stream, 2)
     with closing(kinesis_local.client()) as client:
         client.update_shard_count(StreamName=stream, TargetShardCount=4, ScalingType="UNIFORM_SCALING")
-        await_stream(client, stream)
+        kinesis_local.wait_active(stream)
 
         summary = client.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]
         assert summary["OpenShardCount"] == 4

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.services.elasticmq import ElasticMQ, SqsQueue
+from tests.services.elasticmq import ElasticMQ
 from tests.services.ministack import Ministack
 
 pytestmark = pytest.mark.services
@@ -22,18 +22,18 @@ def client(elasticmq: ElasticMQ) -> Iterator[Any]:
         yield client
 
 
-def new_queue(elasticmq: ElasticMQ, suffix: str = "", **options: Any) -> SqsQueue:
+def new_queue(elasticmq: ElasticMQ, suffix: str = "", **options: Any) -> str:
     return elasticmq.create_queue(f"test-{uuid.uuid4().hex}{suffix}", **options)
 
 
-def send(client: Any, queue: SqsQueue, *bodies: str, **options: Any) -> list[str]:
+def send(client: Any, queue: str, *bodies: str, **options: Any) -> list[str]:
     """Send messages; their ids."""
-    return [client.send_message(QueueUrl=queue.url, MessageBody=body, **options)["MessageId"] for body in bodies]
+    return [client.send_message(QueueUrl=queue, MessageBody=body, **options)["MessageId"] for body in bodies]
 
 
-def receive(client: Any, queue: SqsQueue, most: int = 10, wait_s: int = 0, **options: Any) -> list[dict[str, Any]]:
+def receive(client: Any, queue: str, most: int = 10, wait_s: int = 0, **options: Any) -> list[dict[str, Any]]:
     answer = client.receive_message(
-        QueueUrl=queue.url, MaxNumberOfMessages=most, WaitTimeSeconds=wait_s, AttributeNames=["All"], **options
+        QueueUrl=queue, MaxNumberOfMessages=most, WaitTimeSeconds=wait_s, AttributeNames=["All"], **options
     )
     found: list[dict[str, Any]] = answer.get("Messages", [])
     return found
@@ -47,7 +47,7 @@ def test_messages_survive_sigkill_and_those_in_flight_stay_so(elasticmq: Elastic
     queue = new_queue(elasticmq, VisibilityTimeout="300")
     with closing(elasticmq.client()) as client:
         sent = send(client, queue, "one", "two", "three")
-        client.delete_message(QueueUrl=queue.url, ReceiptHandle=receive(client, queue, 1)[0]["ReceiptHandle"])
+        client.delete_message(QueueUrl=queue, ReceiptHandle=receive(client, queue, 1)[0]["ReceiptHandle"])
         receive(client, queue, 1)
 
     elasticmq.kill()
@@ -80,7 +80,7 @@ def test_a_longer_visibility_keeps_a_message_away(elasticmq: ElasticMQ, client: 
     first, _ = receive(client, queue)
 
     entries = [{"Id": "0", "ReceiptHandle": first["ReceiptHandle"], "VisibilityTimeout": 60}]
-    client.change_message_visibility_batch(QueueUrl=queue.url, Entries=entries)
+    client.change_message_visibility_batch(QueueUrl=queue, Entries=entries)
     (second,) = receive(client, queue, wait_s=5)
 
     assert second["MessageId"] != first["MessageId"]
@@ -99,18 +99,16 @@ def test_an_old_handle_deletes_nothing_and_the_others_of_its_batch_are_deleted(
 
     handles = [old["ReceiptHandle"], other["ReceiptHandle"]]
     entries = [{"Id": str(number), "ReceiptHandle": handle} for number, handle in enumerate(handles)]
-    answer = client.delete_message_batch(QueueUrl=queue.url, Entries=entries)
+    answer = client.delete_message_batch(QueueUrl=queue, Entries=entries)
 
     assert [each["Id"] for each in answer["Successful"]] == ["1"]
     assert [each["Id"] for each in answer["Failed"]] == ["0"]
     assert elasticmq.depth(queue) == (0, 1)
-    client.delete_message(QueueUrl=queue.url, ReceiptHandle=new["ReceiptHandle"])
+    client.delete_message(QueueUrl=queue, ReceiptHandle=new["ReceiptHandle"])
     assert elasticmq.depth(queue) == (0, 0)
 
 
-def test_a_message_that_was_received_too_often_goes_to_the_dead_letter_queue(
-    elasticmq: ElasticMQ, client: Any
-) -> None:
+def test_a_message_that_was_received_too_often_goes_to_the_dead_letter_queue(elasticmq: ElasticMQ, client: Any) -> None:
     dead = new_queue(elasticmq)
     queue = new_queue(elasticmq, redrive=(dead, 2), VisibilityTimeout="0")
     (sent,) = send(client, queue, "one")
@@ -132,7 +130,7 @@ def test_a_group_of_a_fifo_queue_waits_for_its_messages_in_flight(elasticmq: Ela
 
     assert (first["Body"], bodies(meanwhile)) == ("a1", ["b1"])
     assert first["Attributes"]["MessageGroupId"] == "a"
-    client.delete_message(QueueUrl=queue.url, ReceiptHandle=first["ReceiptHandle"])
+    client.delete_message(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"])
     assert bodies(receive(client, queue, wait_s=2)) == ["a2"]
 
 
@@ -158,7 +156,7 @@ def test_a_purged_queue_is_empty(elasticmq: ElasticMQ, client: Any) -> None:
     send(client, queue, "one", "two")
     receive(client, queue, 1)
 
-    client.purge_queue(QueueUrl=queue.url)
+    client.purge_queue(QueueUrl=queue)
 
     assert elasticmq.depth(queue) == (0, 0)
 

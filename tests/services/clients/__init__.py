@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Self
 from tests.services import node
 from tests.services.environment import CACHE, ensure_environment, locked
 from tests.services.kafka_program import copy_dependencies
-from tests.services.node import ensure_packages, node_program, npm_version
 from tests.services.process import ServiceError
 
 FOLDER = Path(__file__).parent
@@ -60,8 +59,14 @@ def _node(program: str) -> Callable[[], Sequence[str]]:
     return lambda: ("env", f"NODE_PATH={node_modules()}", str(node.node_program()), str(FOLDER / program))
 
 
+def npm_version(package: str) -> str:
+    """The version of an SDK from npm."""
+    found: str = json.loads((FOLDER / "package.json").read_text())["dependencies"][package]
+    return found
+
+
 NODE_CLIENTS = {
-    f"{name}-node": Client(package, npm_version(FOLDER, package), _node(f"{name}_node.cjs"))
+    f"{name}-node": Client(package, npm_version(package), _node(f"{name}_node.cjs"))
     for name, package in (("segment", "@segment/analytics-node"), ("rudder", "@rudderstack/rudder-sdk-node"))
 }
 
