@@ -1,7 +1,8 @@
 """Keeps a source's state in the sink: small objects that the daemons of one lineage share.
 
 What is written once is below ``.ingestd/``, and the heartbeats, which alone are written again, below ``.members/``: so
-a bucket's policy can deny every other overwrite. Each body has a line of its own in front, which differs with every write: some stores tell versions by contents.
+a bucket's policy can deny every other overwrite. Each body has a line of its own in front, which differs with every
+write: some stores tell versions by contents.
 """
 
 import uuid
