@@ -93,6 +93,11 @@ class StreamState:
         body = await self._read(self._name("done", created, shard), _DoneBody)
         return None if body is None else body.open_ms
 
+    async def end(self, created: str, shard: int) -> int | None:
+        """The end to which a shard has landed; None where it is not done."""
+        body = await self._read(self._name("done", created, shard), _DoneBody)
+        return None if body is None else int(body.end)
+
     # -- members
 
     async def beat(self, member: str, body: Heartbeat) -> None:
