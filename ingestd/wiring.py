@@ -112,7 +112,7 @@ def _make_state_store(config: Config, sink: Sink) -> SinkStateStore:
     """The state of a source in the sink, with calls of its own: uploads must not keep a daemon from saying it lives."""
     keys = make_keys(config)
     retrier = SinkRetrier(config.sink, concurrency=STATE_CONCURRENCY, effect=STATE_EFFECT)
-    return SinkStateStore(sink, retrier, keys.state_folder(config.source), conditional=keys.exactly_once)
+    return SinkStateStore(sink, retrier, keys, config.source)
 
 
 def make_validator(config: Config, model: Model) -> Validator:

@@ -31,7 +31,7 @@ from ingestd.sources.state_store import StateStore
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.25
+POLL_S = 1.0
 FETCH_BYTES = 4 << 20  # of all shards in one fetch, as a rule; a page is never divided
 LEAVE_S = 10.0  # for the last heartbeat
 STREAM_ID_AGE_S = 1.0  # shards that are assigned together ask for the stream's id once
@@ -86,6 +86,7 @@ class KinesisSource:
             interval_s=config.heartbeat_interval,
             timeout_s=config.member_timeout,
             now_ms=self._connection.now_ms,
+            created=lambda: self._connection.created,
             proofs=self._assignment.proofs,
             on_proofs=self._assignment.add_proofs,
             on_change=self._assignment.wake,
@@ -134,10 +135,13 @@ class KinesisSource:
             self._wake.set()
 
     async def rebuild(self) -> None:
-        """Opens new connections, with credentials that are read again."""
+        """Opens new connections, with credentials that are read again. Waits until AWS answers."""
         if self._tasks:
             log.warning("rebuilding the connections to Kinesis; buffered records are written first")
-            await self._assignment.revoke_all(self._connection.reconnect)
+            await self._connection.reconnect()  # calls that fail now go on with the new client
+            await self._assignment.revoke_all()
+            if not self._tasks:  # stopped meanwhile
+                await self._connection.close()
 
     async def stop(self) -> None:
         """Takes at most about ``LEAVE_S``: the other daemons are told to go on at once."""
