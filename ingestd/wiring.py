@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec.structs import replace
+
 from ingestd.config.model import BreakerConfig, CollectConfig, Config
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ingestd.collect.service import CollectorService
     from ingestd.demo.page.demo import Demo
     from ingestd.demo.warehouse.local_loader import LocalLoader
+    from ingestd.requeue.unfenced import UnfencedTarget
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
@@ -283,6 +286,34 @@ async def open_kinesis(config: Config) -> "AsyncIterator[KinesisClient]":
         yield client
     finally:
         await client.close()
+
+
+def stream_name(config: Config) -> str:
+    """The name of the stream or the queue, which is that of the topic in rows and objects."""
+    if config.source == "kinesis":
+        return config.kinesis.stream
+    from ingestd.sources.sqs.address import queue_address  # noqa: PLC0415
+
+    return queue_address(config.sqs).name
+
+
+@asynccontextmanager
+async def open_sender(config: Config, to: str | None) -> "AsyncIterator[UnfencedTarget]":
+    """What puts records back into the stream or the queue, or into another stream."""
+    if config.source == "kinesis":
+        from ingestd.sources.kinesis.sender import KinesisSender  # noqa: PLC0415
+
+        kinesis = replace(config.kinesis, stream=to or config.kinesis.stream)
+        async with open_kinesis(replace(config, kinesis=kinesis)) as client:
+            yield KinesisSender(client)
+        return
+    from ingestd.sources.sqs.sender import SqsSender  # noqa: PLC0415
+
+    sender = SqsSender(config.sqs)
+    try:
+        yield sender
+    finally:
+        await sender.close()
 
 
 def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":
