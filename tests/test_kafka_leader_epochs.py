@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.records import EpochEnd, EpochRecords, PlainRecord, Position, Record, TopicPartition
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka import epoch_ends as epoch_ends_module
 from ingestd.sources.kafka._aiokafka.fast_records import FastPartitionRecords, FetchedRecords, TolerantRecords
 from ingestd.sources.kafka._aiokafka.fetch_request import FetchRequest
@@ -25,7 +26,6 @@ from ingestd.sources.kafka._aiokafka.prefetch_limit import Allowance, BoundedFet
 from ingestd.sources.kafka._aiokafka.protocol import EpochEndRequest, ListOffsetsRequest
 from ingestd.sources.kafka.coordinator_client import BrokerClient
 from ingestd.sources.kafka.epoch_ends import TRIES, EpochEnds
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.group_consumer import GroupConsumer
 from ingestd.sources.kafka.requests import _position, commit_metadata, epoch_ends
 from tests.contract.source_contract import RecordingListener

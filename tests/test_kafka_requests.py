@@ -21,10 +21,10 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetCommitRequest_v3
 
 from ingestd.core.errors import SourceError
 from ingestd.core.records import Position, TopicPartition
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka import commits as commits_module
 from ingestd.sources.kafka import retry as retry_module
 from ingestd.sources.kafka.commits import Commits
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.group_consumer import GroupConsumer
 from ingestd.sources.kafka.requests import Answers, RequestBatcher, committed
 

@@ -8,8 +8,8 @@ import pytest
 from aiokafka.errors import InvalidGroupIdError, KafkaConnectionError, TopicAuthorizationFailedError
 
 from ingestd.core.errors import SourceError
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka import retry as module
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.retry import Backoff, retry
 
 

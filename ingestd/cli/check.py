@@ -141,7 +141,7 @@ def _validator(config: Config, report: CheckReport) -> Validator | None:
         report.add([wrong("events.model", error.args[0], error.hint)])
         return None
     report.add([ok("events.model", f"{config.events.model or 'marketing events'}: {', '.join(sorted(model.types))}")])
-    return Validator(config.events, model)
+    return wiring.make_validator(config, model)
 
 
 async def _kafka(config: Config) -> cluster.Facts | None:
@@ -202,7 +202,7 @@ async def _dry_run(config: Config, report: CheckReport, sink: Sink, validator: V
 
     if not report.json:
         say("\nDry run: reads from the group's position; writes and commits nothing.\n\n")
-    summary = await DryRun(config, wiring.make_read_only_source(config), sink, validator, tell).run()
+    summary = await DryRun(config, wiring.make_read_only_source(config, sink), sink, validator, tell).run()
     if report.json:
         say_json("summary", summary)
     report.add(_summary(summary))

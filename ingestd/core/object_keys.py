@@ -74,6 +74,7 @@ class ObjectKeys:
         self.quarantine = QUARANTINE + folder
         self._own = f"lineage={lineage}/" if lineage else ""  # "=" keeps it apart from the names below
         self.exactly_once = exactly_once
+        self.wide = wide
         self._digits = _WIDE_DIGITS if wide else _DIGITS
         self.last_position = 10**self._digits - 1
         self._name, self._quarantine_name = _WIDE_NAMES if wide else _NAMES
@@ -98,6 +99,11 @@ class ObjectKeys:
     def state_folder(self, source: str) -> str:
         """The folder of what a kind of source keeps in the sink about itself."""
         return f"{OWN}{source}/{self._own}"
+
+    def batch_prefix(self, key: str) -> str:
+        """What the names of all objects of one batch begin with, without their folder: partition and start."""
+        name = key.rpartition("/")[2]
+        return name[: name.index("+", name.index("+") + 1) + 1 + self._digits]
 
     def parse(self, key: str) -> DataObjectName | None:
         """None if `key` is not the key of a data object."""

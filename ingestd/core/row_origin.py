@@ -23,6 +23,11 @@ class MessageRecord(Record, Protocol):
     def message_id(self) -> str: ...
 
 
+def is_outside_of_shard(record: Record) -> bool:
+    """Whether a record came in a shard that its key does not belong to; such as only Kinesis has."""
+    return getattr(record, "outside_of_shard", False)
+
+
 #: Changes the origin that every event has, from the accepted records of a block.
 SetOrigin = Callable[[Sequence[Event], Sequence[MessageRecord]], None]
 

@@ -18,7 +18,7 @@ from ingestd.core.decoding import ENCODER, EventDecoder, is_bounded
 from ingestd.core.events import Event, GenericEvent, Model
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.rejections import MESSAGES, Reason, RejectedRecord, check_limits
-from ingestd.core.row_origin import SET_ORIGIN, MessageRecord, RowOrigin
+from ingestd.core.row_origin import SET_ORIGIN, MessageRecord, RowOrigin, is_outside_of_shard
 
 ROW_MAX = 16 << 20  # bytes; the default size of a Snowflake column
 FIRST_YEAR = 1582  # the first year of Snowflake's timestamps
@@ -82,6 +82,13 @@ class _Undecoded(Event):
 _UNDECODED: dict[str, Any] = {"event_id": "", "client_id": "", "event_timestamp": datetime.min.replace(tzinfo=UTC)}
 
 
+#: In place of an event whose key belongs to another shard.
+_ELSEWHERE: Event = _Undecoded(
+    **_UNDECODED,
+    why=(Reason.OUTSIDE_OF_SHARD, "$", "the event is in an aggregate in another shard than that of its partition key"),
+)
+
+
 class Validator:
     """Validates chunks of records against one model. Holds no state between chunks."""
 
@@ -112,7 +119,12 @@ class Validator:
         for begin in range(0, len(records), length):
             block = records[begin : begin + length]
             events: list[Event] = []
-            for record, decoded in zip(block, self._decoded(block), strict=True):
+            found = self._decoded(block)
+            if self.origin is RowOrigin.WIDE_OFFSET:
+                found = [
+                    _ELSEWHERE if is_outside_of_shard(it) else event for it, event in zip(block, found, strict=True)
+                ]
+            for record, decoded in zip(block, found, strict=True):
                 event, time = decoded, decoded.event_timestamp
                 if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
                     try:

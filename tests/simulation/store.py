@@ -86,6 +86,8 @@ class Connection:
 
     async def get(self, key: str, limit: int | None = None) -> bytes:
         await self._reach()
+        if key not in self._store.objects:
+            raise SinkUnavailable(f"there is no {key}", code="NoSuchKey")
         return self._store.objects[key][0][:limit]
 
     async def list(self, prefix: str) -> AsyncIterator[str]:

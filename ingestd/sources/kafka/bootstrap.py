@@ -7,8 +7,8 @@ from aiokafka import errors as kafka_errors
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka._aiokafka import MetadataRequest, collect_hosts, create_conn
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, permanent_error
 from ingestd.sources.kafka.retry import retry
 

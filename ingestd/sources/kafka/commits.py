@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from aiokafka import errors as kafka_errors
 
 from ingestd.core.records import Position, TopicPartition
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka._aiokafka import OffsetCommitRequest
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, log_level, permanent_error
 from ingestd.sources.kafka.group_consumer import GroupConsumer
 from ingestd.sources.kafka.requests import commit_metadata

@@ -12,12 +12,12 @@ from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import EpochEnd, LogRange, Position, TopicPartition
 from ingestd.sources.base import Capabilities, Fetched, Listener, OpenTransaction
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka import requests
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
 from ingestd.sources.kafka.commits import Commits
 from ingestd.sources.kafka.epoch_ends import EpochEnds
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import describe, log_level, permanent_error
 from ingestd.sources.kafka.group_consumer import GroupConsumer
 from ingestd.sources.kafka.requests import Answers, RequestBatcher

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
 from ingestd.core.records import EpochEnd, Position, TopicPartition
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka import requests
 from ingestd.sources.kafka.coordinator_client import BrokerClient
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.requests import PartitionEpoch, RequestBatcher
 
 # For a former leader to learn that it is one, and for us to learn who leads now.

@@ -13,9 +13,9 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from ingestd.config.model import KafkaConfig
 from ingestd.core.records import EpochRecords, Position, TopicPartition
 from ingestd.sources.base import Listener, OpenTransaction
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka._aiokafka import Consumer
 from ingestd.sources.kafka.coordinator_client import BrokerClient
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import describe, log_level
 
 log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from aiokafka.errors import KafkaError
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka._aiokafka import Producer
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import connect
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import describe, permanent_error
 
 _LINGER_MS = 100

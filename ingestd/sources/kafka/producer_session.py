@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from ingestd.core.records import TopicPartition, UnsentRecord
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka._aiokafka import Producer, hash_key
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import describe, log_level
 from ingestd.sources.kafka.refusals import refusal
 from ingestd.sources.kafka.sending import Entry

@@ -8,10 +8,10 @@ from aiokafka import TopicPartition as KafkaPartition
 from ingestd.config.model import KafkaConfig
 from ingestd.core.records import Position, TopicPartition
 from ingestd.sources.base import Capabilities, Listener
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka.bootstrap import Cluster
 from ingestd.sources.kafka.consumer import KafkaSource
 from ingestd.sources.kafka.coordinator_client import CoordinatorClient
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.group_consumer import GroupConsumer
 
 

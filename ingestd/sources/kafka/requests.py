@@ -17,9 +17,9 @@ from aiokafka import errors as kafka_errors
 
 from ingestd.core.errors import ConfigError
 from ingestd.core.records import EpochEnd, LogRange, Position, TopicPartition
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka._aiokafka import EpochEndRequest, ListOffsetsRequest, OffsetFetchRequest, TopicIdsRequest
 from ingestd.sources.kafka.coordinator_client import BrokerClient
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, log_level, permanent_error
 from ingestd.sources.kafka.retry import Backoff
 

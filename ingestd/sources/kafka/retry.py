@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import SourceError
-from ingestd.sources.kafka.error_state import ErrorState
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, log_level, permanent_error
 
 RETRY_INITIAL_S, RETRY_MAX_S = 0.2, 5.0

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import IngestdError, SourceError
 from ingestd.core.records import UnsentRecord
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka._aiokafka import Producer
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import connect
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, log_level, permanent_error
 from ingestd.sources.kafka.producer_session import BATCH_BYTES, ProducerSession
 from ingestd.sources.kafka.retry import Backoff

@@ -16,6 +16,7 @@ from aiokafka import errors as kafka_errors
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import RecordsRefused, SourceError
 from ingestd.core.records import PlainRecord
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka._aiokafka import (
     ConnectionGroup,
     CoordinationType,
@@ -24,7 +25,6 @@ from ingestd.sources.kafka._aiokafka import (
 )
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
-from ingestd.sources.kafka.error_state import ErrorState
 from ingestd.sources.kafka.errors import FAILURES, describe, permanent_error
 from ingestd.sources.kafka.refusals import REFUSED_RECORDS
 from ingestd.sources.kafka.retry import retry

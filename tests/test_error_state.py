@@ -6,7 +6,7 @@ import logging
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from ingestd.config.model import KafkaConfig
-from ingestd.sources.kafka.error_state import ErrorState
+from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka.group_consumer import GroupConsumer
 from tests.contract.source_contract import RecordingListener
 
