@@ -16,6 +16,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "kafka": ("sources/kafka/",),
     "aiobotocore": (
         "ops/aws_session.py",
+        "ops/aws_json.py",
         "sinks/s3.py",
         "demo/warehouse/sqs_events.py",
         "sources/kinesis/client.py",
@@ -26,6 +27,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "sinks/s3_errors.py",
         "demo/warehouse/sqs_events.py",
         "sources/kinesis/errors.py",
+        "ops/aws_json.py",
+        "sources/sqs/errors.py",
     ),
     "aiohttp": (
         "collect/server.py",
@@ -35,7 +38,13 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "ops/loop_errors.py",
         "demo/page/",
     ),
-    "prometheus_client": ("ops/metrics.py", "ops/metric_store.py", "ops/collect_metrics.py", "ops/process_metrics.py"),
+    "prometheus_client": (
+        "ops/metrics.py",
+        "ops/metric_store.py",
+        "ops/collect_metrics.py",
+        "ops/queue_metrics.py",
+        "ops/process_metrics.py",
+    ),
     "click": ("cli/",),
     "rich": ("ops/terminal.py",),
     "isal": ("core/gzip.py",),
