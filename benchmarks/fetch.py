@@ -20,10 +20,11 @@ from aiokafka import TopicPartition as KafkaPartition
 from benchmarks.rig.meter import tree
 from benchmarks.yardstick import Result
 from ingestd import wiring
-from ingestd.config.model import Config, KafkaConfig
+from ingestd.config.model import KafkaConfig
 from ingestd.core.records import TopicPartition
 from ingestd.ops.gc_tuning import calm_collector
 from ingestd.sources.base import Source
+from ingestd.sources.kafka import KafkaSource
 
 CLIENTS = ("aiokafka", "ingestd")
 
@@ -66,7 +67,7 @@ class _Everything:
 async def by_ingestd(bootstrap: str, topic: str) -> AsyncGenerator[int, None]:
     """Numbers of records, as they come."""
     kafka = KafkaConfig(bootstrap_servers=(bootstrap,), topics=(topic,), group_id=f"fetch-{uuid.uuid4().hex[:8]}")
-    source = wiring.make_source(Config(kafka=kafka))
+    source = KafkaSource(kafka)
     await source.start(_Everything(source))
     try:
         while (fetched := await source.fetch()) is not None:

@@ -52,6 +52,12 @@ class MadeUpStore:
     async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
         raise NotImplementedError
 
+    async def replace(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        raise NotImplementedError
+
+    def versions(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        raise NotImplementedError
+
     async def get(self, key: str, limit: int | None = None) -> bytes:
         raise NotImplementedError
 

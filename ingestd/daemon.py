@@ -24,7 +24,6 @@ from ingestd.core.events import Model, load_model
 from ingestd.core.formatting import address
 from ingestd.core.run_outcome import RunOutcome
 from ingestd.core.sink_url import parse_sink_url
-from ingestd.core.validation import Validator
 from ingestd.ops import logs
 from ingestd.ops.deadline import Deadline
 from ingestd.ops.gc_tuning import calm_collector
@@ -65,12 +64,13 @@ class Daemon:
         self._settings = settings
         self._config = config = settings.config
         model = load_model(config.events.model)
-        self._validator = Validator(config.events, model)
+        self._validator = wiring.make_validator(config, model)
         self._metrics = Metrics()
         self._journal = wiring.make_journal(config.collect) if config.source == "collector" else None
-        journal = self._journal
-        self._source = wiring.make_journal_source(config, journal) if journal else wiring.make_source(config)
-        self._sink = wiring.make_sink(config)
+        journal, self._sink = self._journal, wiring.make_sink(config)
+        self._source = (
+            wiring.make_journal_source(config, journal) if journal else wiring.make_source(config, self._sink)
+        )
         self._demo = wiring.make_demo(config, self._source, self._sink)
         if self._demo is not None:
             self._sink, self._validator = self._demo.sink, self._demo.validator

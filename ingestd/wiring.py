@@ -4,15 +4,16 @@ Clients are imported where they are used, because each takes its time to load.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ingestd.config.model import BreakerConfig, CollectConfig, Config, KafkaConfig
+from ingestd.config.model import BreakerConfig, CollectConfig, Config
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
+from ingestd.core.chain_words import KAFKA, KINESIS
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.sink_url import parse_sink_url
@@ -24,6 +25,7 @@ from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
+from ingestd.sinks.state_store import SinkStateStore
 from ingestd.sources.base import Source
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
-    from ingestd.verify.log_reader import KafkaInspector
+    from ingestd.sources.kinesis.port import KinesisClient
+    from ingestd.verify.log_reader import LogInspector
 
 T = TypeVar("T")
 
@@ -46,6 +49,9 @@ MIN_JOURNAL_BYTES = 1 << 20
 # Reads of the load monitor: as many at once as the sink has connections besides the uploads.
 MONITOR_CONCURRENCY = 2
 MONITOR_EFFECT = "the load monitor retries, uploads are not affected"
+# Of a source's state: the same.
+STATE_CONCURRENCY = 2
+STATE_EFFECT = "the source retries; it begins with a shard, and shares shards with other daemons, once it is answered"
 
 
 def run(main: Coroutine[object, object, T]) -> T:
@@ -63,24 +69,55 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def make_source(config: Config) -> Source:
-    """The source that ``source`` names; not that of the collector, which needs its journal."""
+def make_source(config: Config, sink: Sink) -> Source:
+    """The source that ``source`` names; not that of the collector, which needs its journal.
+
+    What a source keeps about itself is in `sink`.
+    """
     if config.source == "simulator":
         from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
         return SimulatorSource(config.simulator)
+    if config.source == "kinesis":
+        return _make_kinesis_source(config, sink, read_only=False)
     from ingestd.sources.kafka import KafkaSource  # noqa: PLC0415
 
     return KafkaSource(config.kafka)
 
 
-def make_read_only_source(config: Config) -> Source:
+def make_read_only_source(config: Config, sink: Sink) -> Source:
     """The source that ``source`` names, which joins no group and commits nothing."""
-    if config.source == "simulator":
-        return make_source(config)
+    if config.source == "kafka":
+        return make_kafka_onlooker(config)
+    if config.source == "kinesis":
+        return _make_kinesis_source(config, sink, read_only=True)
+    return make_source(config, sink)
+
+
+def make_kafka_onlooker(config: Config) -> Source:
+    """Reads the topics without joining the group."""
     from ingestd.sources.kafka import ReadOnlySource  # noqa: PLC0415
 
     return ReadOnlySource(config.kafka)
+
+
+def _make_kinesis_source(config: Config, sink: Sink, *, read_only: bool) -> Source:
+    from ingestd.sources.kinesis.source import KinesisSource  # noqa: PLC0415
+
+    state = _make_state_store(config, sink)
+    return KinesisSource(config.kinesis, state, config.sink.lineage, read_only=read_only)
+
+
+def _make_state_store(config: Config, sink: Sink) -> SinkStateStore:
+    """The state of a source in the sink, with calls of its own: uploads must not keep a daemon from saying it lives."""
+    keys = make_keys(config)
+    retrier = SinkRetrier(config.sink, concurrency=STATE_CONCURRENCY, effect=STATE_EFFECT)
+    return SinkStateStore(sink, retrier, keys, config.source)
+
+
+def make_validator(config: Config, model: Model) -> Validator:
+    """The validator of events from the source."""
+    return Validator(config.events, model, config.row_origin)
 
 
 def make_journal(collect: CollectConfig) -> "Journal":
@@ -132,20 +169,22 @@ def make_collector(
 
 def make_keys(config: Config) -> ObjectKeys:
     """The naming of objects."""
-    return ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+    exactly_once = config.sink.delivery == "exactly-once"
+    return ObjectKeys(config.sink.lineage, exactly_once=exactly_once, wide=config.wide)
 
 
 def make_pipeline(config: Config, dependencies: Dependencies, validator: Validator) -> Pipeline:
     """The flow from the source to the sink."""
     keys, source = make_keys(config), dependencies.source
     commit_tag = keys.commit_tag(dependencies.sink.url)
-    kafka = config.kafka if config.source == "kafka" else KafkaConfig()  # what it says is not about other sources
     policy = ChainPolicy(
         keys,
         commit_tag,
-        kafka.skip_lost,
+        skip_lost={"kafka": config.kafka.skip_lost, "kinesis": config.kinesis.skip_lost}.get(config.source, False),
         replayable=source.capabilities.replayable,
-        fork=kafka.on_truncation == "fork",
+        fork=config.source == "kafka" and config.kafka.on_truncation == "fork",
+        has_commits=source.capabilities.has_commits,
+        words=KINESIS if config.source == "kinesis" else KAFKA,
     )
     return Pipeline(
         config.batch,
@@ -157,7 +196,7 @@ def make_pipeline(config: Config, dependencies: Dependencies, validator: Validat
     )
 
 
-def make_sink(config: Config, *, connections: int = 2) -> Sink:
+def make_sink(config: Config, *, connections: int = MONITOR_CONCURRENCY + STATE_CONCURRENCY) -> Sink:
     """The sink that ``sink.url`` names; `connections` are for calls besides the uploads."""
     return _SINKS[parse_sink_url(config.sink.url).kind](config, connections)
 
@@ -195,7 +234,7 @@ def make_local_loader(config: Config, model: Model, sink: Sink) -> "LocalLoader 
     settings = config.warehouse
     warehouse = WarehouseProcess(warehouse_file(config), config.snowflake)
     events = SqsEvents(settings.queue_url, sink.url, config.s3.region) if settings.queue_url is not None else None
-    return LocalLoader(settings, warehouse, columns(model), sink, events)
+    return LocalLoader(settings, warehouse, columns(model, config.row_origin), sink, events)
 
 
 def make_load_monitor(config: Config, sink: Sink, metrics: Metrics) -> "LoadMonitor | None":
@@ -234,14 +273,40 @@ def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
     return Demo(config, sink, make_keys(config), director)
 
 
-def open_log(config: Config) -> "AbstractAsyncContextManager[KafkaInspector]":
-    """What `ingestd verify` compares objects with: Kafka, or the journal of a collector that does not run."""
+@asynccontextmanager
+async def open_kinesis(config: Config) -> "AsyncIterator[KinesisClient]":
+    """A client of the stream that ``kinesis.stream`` names."""
+    from ingestd.sources.kinesis.client import AwsKinesisClient  # noqa: PLC0415
+
+    client = AwsKinesisClient(config.kinesis)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":
+    """What `ingestd verify` compares objects with: the stream, or the journal of a collector that does not run."""
+    if config.source == "kinesis":
+        return _open_kinesis_inspector(config)
     if config.source != "collector":
         return open_inspector(config)
     from ingestd.sources.journal.inspector import open_journal_inspector  # noqa: PLC0415
 
     collect = config.collect
     return open_journal_inspector(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes), collect.topic)
+
+
+@asynccontextmanager
+async def _open_kinesis_inspector(config: Config) -> "AsyncIterator[LogInspector]":
+    from ingestd.sources.kinesis.inspector import open_kinesis_inspector  # noqa: PLC0415
+
+    sink = make_sink(config)
+    try:
+        async with open_kinesis_inspector(config.kinesis, _make_state_store(config, sink)) as inspector:
+            yield inspector
+    finally:
+        await sink.close()
 
 
 def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":

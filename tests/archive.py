@@ -12,6 +12,7 @@ from ingestd.core.object_keys import ObjectKeys, digest_of
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
+from ingestd.core.row_origin import RowOrigin
 from ingestd.core.validation import Rejected
 from tests.fakes.memory_sink import MemorySink
 
@@ -21,31 +22,37 @@ NOON = 20_000 * DAY + DAY // 2  # of a day, in milliseconds
 CLUSTER = "a-cluster"
 
 
-def row(partition: TopicPartition, offset: int) -> bytes:
+def row(partition: TopicPartition, offset: int, *, wide: bool = False) -> bytes:
     """A row as far as it says which record it is."""
-    origin = {"source_topic": partition.topic, "source_partition": partition.partition, "source_offset": offset}
-    return msgspec.json.encode({"event_id": f"e{offset}", **origin}) + b"\n"
+    origin = {"source_topic": partition.topic, "source_partition": partition.partition}
+    named = str(offset) if wide else offset
+    return msgspec.json.encode({"event_id": f"e{offset}", **origin, "source_offset": named}) + b"\n"
 
 
-def rows(partition: TopicPartition, offsets: Collection[int]) -> bytes:
-    return b"".join(row(partition, offset) for offset in offsets)
+def rows(partition: TopicPartition, offsets: Collection[int], *, wide: bool = False) -> bytes:
+    return b"".join(row(partition, offset, wide=wide) for offset in offsets)
 
 
-def rejects(partition: TopicPartition, offsets: Collection[int]) -> bytes:
+def rejects(partition: TopicPartition, offsets: Collection[int], origin: RowOrigin = RowOrigin.OFFSET) -> bytes:
     """A quarantine object's body."""
     records = [PlainRecord(offset, NOON, b"{") for offset in offsets]
     lines = [Rejected(0, record, Reason.TRUNCATED, "$", "it stops") for record in records]
-    return compress(quarantine.encode(partition, lines)).data
+    return compress(quarantine.encode(partition, lines, origin=origin)).data
 
 
 class Archive:
     """A sink with chains in it, as daemons write them."""
 
     def __init__(
-        self, lineage: str | None = None, *, exactly_once: bool = True, sink: MemorySink | None = None
+        self,
+        lineage: str | None = None,
+        *,
+        exactly_once: bool = True,
+        wide: bool = False,
+        sink: MemorySink | None = None,
     ) -> None:
         self.sink = sink or MemorySink()
-        self.layout = ObjectKeys(lineage, exactly_once=exactly_once)
+        self.layout = ObjectKeys(lineage, exactly_once=exactly_once, wide=wide)
 
     def add(
         self,
@@ -64,8 +71,10 @@ class Archive:
         after an offset, its name has its leader epoch.
         """
         rejected = [offset for offset in rejected if start <= offset < end]
-        body = compress(rows(partition, [offset for offset in range(start, end) if offset not in rejected]))
-        bad = rejects(partition, sorted(rejected))
+        wide = self.layout.wide
+        good = [start + number for number in range(end - start) if start + number not in rejected]
+        body = compress(rows(partition, good, wide=wide))
+        bad = rejects(partition, sorted(rejected), RowOrigin.WIDE_OFFSET if wide else RowOrigin.OFFSET)
         fields: dict[str, Any] = {
             "topic": partition.topic,
             "partition": partition.partition,

@@ -135,7 +135,7 @@ def test_the_exposition_is_the_table_and_the_process() -> None:
 
 def test_every_metric_carries_the_labels_of_the_table() -> None:
     it = exercised()
-    partition = partition_status(A0, position=1, committed=1, landed=1, log_end=1, lag=0, waiting_offsets=0)
+    partition = partition_status(A0, position=1, committed=1, landed=1, log_end=1, lag=0, behind=0.0, waiting_offsets=0)
     it.bind(lambda: status(partition, loading=loading(), collector=collector()))
     found = families(it)
     for name, _, labels, _ in table():
@@ -204,6 +204,14 @@ def test_what_is_not_known_yet_has_no_sample() -> None:
     for name in ("landed_offset", "committed_offset", "log_end_offset", "lag_records"):
         assert samples(it, f"ingestd_partition_{name}") == {}
     assert samples(it, "ingestd_partition_oldest_unlanded_seconds") == {("a", "0"): 0.0}
+
+
+def test_a_position_that_no_sample_can_hold_has_none() -> None:
+    it = Metrics()
+    it.bind(lambda: status(partition_status(A0, position=10**55, landed=10**55, behind=2.5)))
+    assert samples(it, "ingestd_partition_position_offset") == {}
+    assert samples(it, "ingestd_partition_landed_offset") == {}
+    assert samples(it, "ingestd_partition_behind_seconds") == {("a", "0"): 2.5}
 
 
 def test_what_waits_behind_an_open_transaction_is_shown() -> None:

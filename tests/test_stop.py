@@ -184,7 +184,7 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> SlowSink:
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> StuckSource:
     made = StuckSource(SimulatorConfig(rate=Rate(60_000)))
-    monkeypatch.setattr(wiring, "make_source", lambda _: made)
+    monkeypatch.setattr(wiring, "make_source", lambda *_: made)
     return made
 
 
@@ -262,7 +262,7 @@ class Uncommitting(SimulatorSource):
 
 
 async def test_objects_that_are_not_committed_are_told(sink: SlowSink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "make_source", lambda it: Uncommitting(it.simulator))
+    monkeypatch.setattr(wiring, "make_source", lambda it, _: Uncommitting(it.simulator))
     sink.may.set()
     run = asyncio.create_task(Daemon(config(grace=Seconds(1))).run())
     await sink.asked.wait()
@@ -285,7 +285,7 @@ class Silent(SimulatorSource):
 async def test_a_source_that_fails_from_the_first_record_on_is_told(
     sink: SlowSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "make_source", lambda it: Silent(it.simulator))
+    monkeypatch.setattr(wiring, "make_source", lambda it, _: Silent(it.simulator))
     with pytest.raises(DeadlineExceeded, match="without having read a record: no broker answers"):
         await asyncio.wait_for(Daemon(config(duration=Seconds(1))).run(), WITHIN_S)
 

@@ -14,12 +14,19 @@ FILES = sorted(ROOT.rglob("*.py"))
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiokafka": ("sources/kafka/",),
     "kafka": ("sources/kafka/",),
-    "aiobotocore": ("ops/aws_session.py", "sinks/s3.py", "demo/warehouse/sqs_events.py", "ops/aws_json.py"),
+    "aiobotocore": (
+        "ops/aws_session.py",
+        "ops/aws_json.py",
+        "sinks/s3.py",
+        "demo/warehouse/sqs_events.py",
+        "sources/kinesis/client.py",
+    ),
     "botocore": (
         "ops/aws_session.py",
         "sinks/s3.py",
         "sinks/s3_errors.py",
         "demo/warehouse/sqs_events.py",
+        "sources/kinesis/errors.py",
         "ops/aws_json.py",
         "sources/sqs/errors.py",
     ),

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -607,6 +608,27 @@ def assert_sound(outcome: Validated, values: Sequence[bytes | None]) -> list[dic
         assert datetime.fromisoformat(found["event_timestamp"]).year >= 1582
         assert found.keys() <= KNOWN | set(ORIGIN_FIELDS)
     return rows
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        with_fields(client_id=3),
+        with_fields(client_id=3, more=[1]),
+        with_fields(event_id=...),
+        b"{",
+        b"",
+        raw(b'"x":1e999'),
+    ],
+    ids=["wrong type", "wrong type beside an unknown field", "missing", "not JSON", "empty", "number"],
+)
+def test_keeps_nothing_of_a_chunk_once_its_outcome_is_gone(value: bytes) -> None:
+    """Events are not tracked by the garbage collector, so a cycle of references would hold their chunk for ever."""
+    records = [PlainRecord(0, KAFKA_TIME, with_fields()), PlainRecord(1, KAFKA_TIME, value)]
+    OWN.chunk(PARTITION, records)  # what is made once and kept
+    before = sys.getrefcount(records[0]), sys.getrefcount(records[1])
+    assert len(OWN.chunk(PARTITION, records).rejected) == 1
+    assert (sys.getrefcount(records[0]), sys.getrefcount(records[1])) == before
 
 
 @given(st.lists(st.none() | st.binary(max_size=60) | damaged() | any_objects, max_size=4))

@@ -23,7 +23,6 @@ from ingestd.core.formatting import number
 from ingestd.core.records import TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.sink_url import parse_sink_url
-from ingestd.core.validation import Validator
 from ingestd.requeue.batches import ProducedRecords, ReceiptKeys, Selection
 from ingestd.requeue.quarantine_reader import QuarantineReader
 from ingestd.requeue.receipts import Receipts
@@ -112,12 +111,17 @@ class Requeue:
         self._config = config
         self._options = options
         self._layout = wiring.make_keys(config)
-        self._validator = Validator(config.events, load_model(config.events.model))
+        self._validator = wiring.make_validator(config, load_model(config.events.model))
         self._last_progress = 0.0
 
     async def run(self) -> None:
         """Requeue to each target topic."""
         config, to = self._config, self._options.to
+        if config.source in {"kinesis", "sqs"}:
+            raise ConfigError(
+                f"source = {config.source}: requeue reads the quarantine of Kafka topics",
+                hint="send quarantined records with a tool of AWS: a line of the quarantine has the whole record",
+            )
         topics = config.kafka.topics
         if (task := asyncio.current_task()) is not None:
             # Like Ctrl-C, so that an open transaction is aborted at once: until then, readers of the topic wait.

@@ -15,7 +15,9 @@ examples:
 """
 
 FLAGS: list[click.Parameter] = [
-    SettingFlag("--source", "kafka|kinesis|sqs|simulator|collector", "source", "where events come from", section="Source"),
+    SettingFlag(
+        "--source", "kafka|kinesis|sqs|simulator|collector", "source", "where events come from", section="Source"
+    ),
     SettingFlag("--port", "PORT", "collect.port", "port to take events on, with --source collector", section="Source"),
     *SIMULATOR,
     SettingFlag(

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from ingestd.config.types import Rate, Seconds, Secret, Size
+from ingestd.core.row_origin import RowOrigin
 
 
 def _within(low: str, high: str) -> Meta:
@@ -324,6 +325,9 @@ class LogConfig(_Section, frozen=True, kw_only=True):
     format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, JSON elsewhere
 
 
+_ROW_ORIGINS = {"kinesis": RowOrigin.WIDE_OFFSET, "sqs": RowOrigin.MESSAGE_ID}
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """The whole configuration."""
 
@@ -346,3 +350,13 @@ class Config(_Section, frozen=True, kw_only=True):
     page: PageConfig = PageConfig()
     health: HealthConfig = HealthConfig()
     log: LogConfig = LogConfig()
+
+    @property
+    def row_origin(self) -> RowOrigin:
+        """How rows name the records of this source."""
+        return _ROW_ORIGINS.get(self.source, RowOrigin.OFFSET)
+
+    @property
+    def wide(self) -> bool:
+        """Whether positions of this source are longer than 64 bits."""
+        return self.row_origin is RowOrigin.WIDE_OFFSET

@@ -17,6 +17,7 @@ from ingestd.core.sink_url import parse_sink_url, path_fault
 
 # Object keys contain them: a file system takes at most 255 bytes per name, S3 1024 bytes per key.
 TOPIC_MAX = 174
+STREAM_MAX_WITH_END = 100  # of a stream's name, where names of objects have the starts and ends of 60 digits
 PREFIX_MAX = 400
 _REGION = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")  # what botocore takes
 
@@ -25,7 +26,9 @@ def problems(config: Config) -> Iterator[Problem]:
     """Everything that is wrong with `config` beyond the types of its values."""
     yield from ranges(config)
     yield from _kafka_times(config.kafka)
-    yield from _start(config.kafka)
+    yield from _start("kafka.start", config.kafka.start)
+    yield from _start("kinesis.start", config.kinesis.start)
+    yield from _kinesis(config)
     yield from _topics(config)
     yield from _servers(config.kafka)
     yield from _ports(config)
@@ -73,16 +76,32 @@ def _kafka_times(kafka: KafkaConfig) -> Iterator[Problem]:
         )
 
 
-def _start(kafka: KafkaConfig) -> Iterator[Problem]:
-    if kafka.start in {"earliest", "latest"}:
+def _start(key: str, start: str) -> Iterator[Problem]:
+    if start in {"earliest", "latest"}:
         return
     try:
-        aware = msgspec.convert(kafka.start, datetime).tzinfo is not None
+        aware = msgspec.convert(start, datetime).tzinfo is not None
     except msgspec.ValidationError:
         aware = False
     if not aware:
+        yield Problem(key, "is not a start position", "give earliest, latest, or a time such as 2026-01-31T00:00:00Z")
+
+
+def _kinesis(config: Config) -> Iterator[Problem]:
+    kinesis = config.kinesis
+    if kinesis.heartbeat_interval > kinesis.member_timeout / 3:
         yield Problem(
-            "kafka.start", "is not a start position", "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
+            "kinesis.heartbeat_interval",
+            f"is more than a third of kinesis.member_timeout = {kinesis.member_timeout}: a daemon would count as dead "
+            "after one late heartbeat, and its shards be read twice",
+            f"give {Seconds(kinesis.member_timeout / 3)} or less, or a longer kinesis.member_timeout",
+        )
+    if config.sink.delivery == "at-least-once" and len(kinesis.stream) > STREAM_MAX_WITH_END:
+        yield Problem(
+            "kinesis.stream",
+            f"has more than {STREAM_MAX_WITH_END} characters, which leaves no room in object keys with "
+            'sink.delivery = "at-least-once"',
+            'give a stream with a shorter name, or sink.delivery = "exactly-once"',
         )
 
 

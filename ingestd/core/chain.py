@@ -15,14 +15,13 @@ from typing import NamedTuple
 import msgspec
 
 from ingestd.core.batch import RecordRef
+from ingestd.core.chain_words import KAFKA, ChainWords
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import EpochEnd, LogRange, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo
 
 _NO_ID = "without an id"
-_NEW_LINEAGE = "set a new sink.lineage to begin a new chain"
-_RESET = f"{_NEW_LINEAGE}, and reset the group's offsets to where it is to begin, or use a new kafka.group_id"
 
 
 class PartitionState(StrEnum):
@@ -102,6 +101,8 @@ class ChainPolicy(NamedTuple):
     skip_lost: bool = False
     replayable: bool = True  # False where a seek back does not bring the same records again
     fork: bool = False  # go on after a truncation of the log; names have leader epochs
+    has_commits: bool = True  # False where nothing but the chain says how far it has come
+    words: ChainWords = KAFKA
 
 
 class ChainRules:
@@ -111,6 +112,7 @@ class ChainRules:
         self.partition = partition
         self.policy = policy
         self.source_id = source_id
+        self._words = policy.words
         self.stream_id = ""
 
     def boundary(self, offset: int, leader_epoch: int | None) -> Position:
@@ -136,17 +138,18 @@ class ChainRules:
         """
         ours = self.is_boundary(position) or not position.commit_tag
         if ours and self._is_of_another_topic(position.topic_id):
-            raise self._recreated(
-                f"the committed offset {position.offset} of {self.partition} is of a deleted topic of this name"
-            )
+            raise self._recreated(f"{self._at(position.offset)} is of a deleted {self._words.stream} of this name")
 
     def position_after(self, last: ObjectMetadata) -> Position:
-        """Where to go on at the chain's last object when the group has no offset.
+        """Where to go on at the chain's last object when nothing is committed.
 
-        Without the tag, since nothing confirms yet that this is a boundary. The object's start, not its end, so that
-        the probe compares its first record with the log's: a topic that was created again has lost the group's
-        offsets, too, and may be longer than the old one. A source that cannot replay has nothing to compare.
+        Where nothing ever is, the object's end is the checkpoint. Else without the tag, since nothing confirms yet that
+        this is a boundary. The object's start, not its end, so that the probe compares its first record with the log's:
+        a topic that was created again has lost the group's offsets, too, and may be longer than the old one. A source
+        that cannot replay has nothing to compare.
         """
+        if not self.policy.has_commits:
+            return self.boundary(last.end, last.leader_epoch)
         return Position(last.start if self.policy.replayable else last.end)
 
     def check_epoch(self, position: Position, end: EpochEnd) -> None:
@@ -154,7 +157,9 @@ class ChainRules:
 
         Records that Kafka writes after a truncation have a later epoch than those it has lost, so an epoch that ends
         before the position was truncated; one that is missing was truncated in full. At the start, no record was read
-        yet: the epoch is the leader's, and may have no record.
+        yet, so an epoch may be missing as long as the log reaches the position: that of a leader whose records were all
+        lost to a replica with more of an earlier epoch, or one that had no records (sources name another, where they
+        can).
         """
         epoch, at = position.leader_epoch, end.end
         if at >= position.offset and (end.epoch == epoch or not self.is_boundary(position)):
@@ -163,7 +168,7 @@ class ChainRules:
             raise LogTruncated(
                 f"the log of {self.partition} knows no leader epoch {epoch}, in which the records before "
                 f"{position.offset} were written: its cluster was restored from an older state; their rows are kept, "
-                f"and what Kafka has written at their offsets since is in no object; {_RESET}",
+                f"and what Kafka has written at their offsets since is in no object; {self._words.new_chain}",
                 leader_epoch=epoch,
             )
         raise LogTruncated(
@@ -186,12 +191,10 @@ class ChainRules:
             where = f"{chain_end}, the end of the chain" if chain_end is not None else f"at most {log.end}"
             raise Halt(
                 "misaligned",
-                f"the committed offset {offset} of {self.partition} is past the log's end {log.end}, and ingestd did "
-                f"not commit it; reset the group's offset for this partition to {where}",
+                f"{self._at(offset)} is past the log's end {log.end}, and ingestd did not commit it; "
+                f"{self._words.realign.format(end=where)}",
             )
-        raise self._another_log(
-            f"the committed offset {offset} of {self.partition} is past the log's end {log.end}", position.topic_id
-        )
+        raise self._another_log(f"{self._at(offset)} is past the log's end {log.end}", position.topic_id)
 
     def fork(self, truncated: LogTruncated, at: int, leader_epoch: int | None, *, read_up_to: int | None) -> Fork:
         """The fork at the end of the last leader epoch that the chain and the log have in common.
@@ -217,34 +220,47 @@ class ChainRules:
         """The halt where names do not tell up to where the log is the one that was read."""
         return LogTruncated(
             f"{truncated.message}; but the log goes back to leader epoch {truncated.log_epoch}, and no object before "
-            f"{truncated.at} is known to have records of it; {_RESET}"
+            f"{truncated.at} is known to have records of it; {self._words.new_chain}"
         )
+
+    def check_position(self, end: int) -> None:
+        """Halt where the names of objects have no room for a position."""
+        if end > (last := self.policy.keys.last_position):
+            raise Halt(
+                "position_too_large",
+                f"position {end} of {self.partition} has {len(str(end))} digits, and names of objects have room for "
+                f"{len(str(last))}; nothing was lost: this version of ingestd cannot go on here",
+            )
 
     def check_retention(self, start: int, log: LogRange) -> None:
         """Halt if retention has removed records that were not read yet, unless the operator allows to skip them."""
         if start < log.start and not self.policy.skip_lost:
-            raise Halt(
-                "lost_upstream",
-                f"retention has removed {log.start - start} offsets of {self.partition} before they were read "
-                f"({start}-{log.start}); set kafka.skip_lost = true to go on from {log.start}, with the hole on record",
-            )
+            words, count = self._words, log.start - start
+            lost = words.lost.format(count=count, start=start, end=log.start, partition=self.partition)
+            go_on = f"set {words.skip_lost} = true to go on from {log.start}, with the hole on record"
+            raise Halt("lost_upstream", f"{lost}; {go_on}")
+
+    def lost_records(self, start: int, end: int) -> int:
+        """How many records a hole counts for in metrics: at most its positions, or 1 where these count nothing."""
+        return 1 if self.policy.keys.wide else end - start
 
     def read_object(self, info: ObjectInfo | None, key: str) -> ObjectMetadata:
         """The metadata of an object under a name of this chain. Halt if it is not an object of this chain."""
         metadata = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
         if metadata is None:
             raise Halt("foreign_object", f"{key} exists, but was not written by ingestd: it has no metadata of ours")
-        expected = (*self.partition, self.source_id)
+        expected, system = (*self.partition, self.source_id), self._words.system
         actual = (metadata.topic, metadata.partition, metadata.cluster or "")
         if actual != expected or not self._has_name(metadata, key) or metadata.end <= metadata.start:
             raise Halt(
                 "foreign_object",
-                f"{key} says it is {metadata.topic}[{metadata.partition}] {metadata.start}-{metadata.end} of cluster "
-                f"{metadata.cluster or _NO_ID}, not {self.partition} of cluster {self.source_id or _NO_ID}; "
-                f"{_NEW_LINEAGE}",
+                f"{key} says it is {metadata.topic}[{metadata.partition}] {metadata.start}-{metadata.end} of {system} "
+                f"{metadata.cluster or _NO_ID}, not {self.partition} of {system} {self.source_id or _NO_ID}; "
+                f"set a new sink.lineage to begin a new chain",
             )
         if self._is_of_another_topic(metadata.topic_id):
-            raise self._recreated(f"{key} holds {metadata.start}-{metadata.end} of a deleted topic of this name")
+            what = f"{key} holds {metadata.start}-{metadata.end} of a deleted {self._words.stream} of this name"
+            raise self._recreated(what)
         return metadata
 
     def check_same_log(
@@ -278,8 +294,7 @@ class ChainRules:
             where, purpose = f"past the end of the chain, {end}", "to skip the records in between on purpose"
         raise Halt(
             "misaligned",
-            f"the committed offset {start} of {self.partition} is {where}; reset the group's offset for this partition "
-            f"to {end}, or use a new sink.lineage {purpose}",
+            f"{self._at(start)} is {where}; {self._words.realign.format(end=end)}, or use a new sink.lineage {purpose}",
         )
 
     def check_nothing_after(self, start: int, after: ObjectMetadata | None) -> None:
@@ -287,9 +302,8 @@ class ChainRules:
         if after is not None:
             raise Halt(
                 "misaligned",
-                f"the committed offset {start} of {self.partition} is before an object that exists, "
-                f"{after.start}-{after.end}, and no object starts there; delete the group's offset for this partition "
-                f"to go on at the end of the chain, or use a new sink.lineage to ingest again on purpose",
+                f"{self._at(start)} is before an object that exists, {after.start}-{after.end}, and no object starts "
+                f"there; {self._words.forget}, or use a new sink.lineage to ingest again on purpose",
             )
 
     def _has_name(self, metadata: ObjectMetadata, key: str) -> bool:
@@ -307,8 +321,12 @@ class ChainRules:
     def _another_log(self, what: str, topic_id: str | None) -> Halt:
         """The halt for records that are not in the log: a topic with their id has lost them."""
         if topic_id and topic_id == self.stream_id:
-            return LogTruncated(f"{what}: Kafka has lost records that are in objects; their rows are kept; {_RESET}")
-        return self._recreated(f"{what}: was the topic deleted and created again?")
+            lost = f"{self._words.log} has lost records that are in objects; their rows are kept"
+            return LogTruncated(f"{what}: {lost}; {self._words.new_chain}")
+        return self._recreated(f"{what}: was the {self._words.stream} deleted and created again?")
 
     def _recreated(self, what: str) -> Halt:
-        return Halt("recreated_topic", f"{what}; {_RESET}")
+        return Halt("recreated_topic", f"{what}; {self._words.new_chain}")
+
+    def _at(self, offset: int) -> str:
+        return f"{self._words.position} {offset} of {self.partition}"

@@ -30,6 +30,7 @@ Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 if TYPE_CHECKING:
     OriginText = str | None
     OriginInt = int | None
+    OriginOffset = int | str | None
     OriginTime = datetime | None
 else:
     # No JSON decodes to these classes, so the decoder refuses whatever a producer sends for such a field. Validation
@@ -37,6 +38,8 @@ else:
     class OriginText: ...
 
     class OriginInt: ...
+
+    class OriginOffset: ...
 
     class OriginTime: ...
 
@@ -76,8 +79,9 @@ class Event(
     properties: dict[str, Any] | None = None  # everything else, unknown fields too
     source_topic: OriginText = None
     source_partition: OriginInt = None
-    source_offset: OriginInt = None
-    received_at: OriginTime = None  # Kafka's timestamp of the record
+    source_offset: OriginOffset = None  # text where offsets are longer than 64 bits
+    source_message_id: OriginText = None  # of a queue's message, which has neither partition nor offset
+    received_at: OriginTime = None  # the source's timestamp of the record
 
 
 class WebVisit(Event, tag="web_visit"):
@@ -120,7 +124,7 @@ class _NoEvent(Event):
     never: OriginText
 
 
-ORIGIN_FIELDS = ("source_topic", "source_partition", "source_offset", "received_at")
+ORIGIN_FIELDS = ("source_topic", "source_partition", "source_offset", "source_message_id", "received_at")
 _FIXED_FIELDS = (*ORIGIN_FIELDS, "event_timestamp", "properties")  # validation relies on their names and types
 
 

@@ -1,6 +1,6 @@
 """The names of a queue's objects: manifests, data and quarantine objects, all after the id of their batch.
 
-    .ingestd/manifests/[lineage/]{queue}/YYYY-MM-DDTHH/{batch id}.json.gz
+    .ingestd/manifests/[lineage=L/]{queue}/YYYY-MM-DDTHH/{batch id}.json.gz
     events/[lineage/]year=YYYY/month=MM/day=DD/{queue}+{batch id}.jsonl.gz
     quarantine/[lineage/]year=YYYY/month=MM/day=DD/{queue}+{batch id}+{digest}.jsonl.gz
 
@@ -85,7 +85,7 @@ class QueueKeys:
         folder = f"{lineage}/" if lineage else ""
         self.events = EVENTS + folder
         self.quarantine = QUARANTINE + folder
-        self.manifests = MANIFESTS + folder
+        self.manifests = MANIFESTS + (f"lineage={lineage}/" if lineage else "")  # no queue has such a name
 
     def data_key(self, queue: str, batch: BatchId) -> str:
         return f"{self.events}{day_folder(batch.first_ms)}{queue}+{batch.text}.jsonl.gz"

@@ -109,6 +109,13 @@ class EpochEnd(NamedTuple):
     end: int
 
 
+class Pin(NamedTuple):
+    """Where a chain is on record to begin, and to end for good; None where it is not."""
+
+    start: int | None = None
+    end: int | None = None
+
+
 class LogRange(NamedTuple):
     """The offsets ``[start, end)`` that a partition's log holds now."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from ingestd.core.decoding import ENCODER, EventDecoder, is_bounded
 from ingestd.core.events import Event, GenericEvent, Model
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.rejections import MESSAGES, Reason, RejectedRecord, check_limits
+from ingestd.core.row_origin import SET_ORIGIN, MessageRecord, RowOrigin, is_outside_of_shard
 
 ROW_MAX = 16 << 20  # bytes; the default size of a Snowflake column
 FIRST_YEAR = 1582  # the first year of Snowflake's timestamps
@@ -75,16 +76,25 @@ class EventRules(Protocol):
 class _Undecoded(Event):
     """Stands for an event that no quick way could decode. It is before the first year, so that it is checked."""
 
-    why: Any = None  # RejectedRecord, where that is known
+    why: Any = None  # the arguments of `RejectedRecord`, where they are known: the exception itself has its frames
 
 
 _UNDECODED: dict[str, Any] = {"event_id": "", "client_id": "", "event_timestamp": datetime.min.replace(tzinfo=UTC)}
 
 
+#: In place of an event whose key belongs to another shard.
+_ELSEWHERE: Event = _Undecoded(
+    **_UNDECODED,
+    why=(Reason.OUTSIDE_OF_SHARD, "$", "the event is in an aggregate in another shard than that of its partition key"),
+)
+
+
 class Validator:
     """Validates chunks of records against one model. Holds no state between chunks."""
 
-    def __init__(self, rules: EventRules, model: Model) -> None:
+    def __init__(self, rules: EventRules, model: Model, origin: RowOrigin = RowOrigin.OFFSET) -> None:
+        self.origin = origin
+        self._set_origin = SET_ORIGIN.get(origin)
         self._size_max = int(rules.max_bytes)  # comparing with a subclass takes twice as long
         self._ordinary_max = min(self._size_max, _LARGE)
         self._naive_is_utc = rules.naive_timestamps == "utc"
@@ -109,7 +119,12 @@ class Validator:
         for begin in range(0, len(records), length):
             block = records[begin : begin + length]
             events: list[Event] = []
-            for record, decoded in zip(block, self._decoded(block), strict=True):
+            found = self._decoded(block)
+            if self.origin is RowOrigin.WIDE_OFFSET:
+                found = [
+                    _ELSEWHERE if is_outside_of_shard(it) else event for it, event in zip(block, found, strict=True)
+                ]
+            for record, decoded in zip(block, found, strict=True):
                 event, time = decoded, decoded.event_timestamp
                 if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
                     try:
@@ -131,6 +146,8 @@ class Validator:
                 event.source_partition = number
                 event.source_offset = record.offset
                 events.append(event)
+            if self._set_origin is not None:
+                self._set_origin(events, _accepted(block, rejected))
             if events:
                 blocks.append(ENCODER.encode_lines(events))
             kinds.update(map(type, events))
@@ -160,7 +177,7 @@ class Validator:
         try:
             return self._decoder.wide(value)
         except RejectedRecord as refused:
-            return _Undecoded(**_UNDECODED, why=refused)
+            return _Undecoded(**_UNDECODED, why=refused.args)
         except Exception:  # noqa: BLE001 - as above
             return _Undecoded(**_UNDECODED)
 
@@ -168,7 +185,7 @@ class Validator:
         """`event`, decoded from `value`, or another if a quick way was not sure. Raises ``RejectedRecord``."""
         if isinstance(event, _Undecoded):
             if event.why is not None:
-                raise event.why
+                raise RejectedRecord(*event.why)
             return self._exact(value)
         assert value is not None, "nothing decodes a record without a value"
         if event.properties is not None and not is_bounded(value, event.properties):
@@ -225,6 +242,12 @@ def _block_length(records: Sequence[Record]) -> int:
     """The number of records in a block, as if all were like the first."""
     size = len(records[0].value or b"") if records else 0
     return min(max(_BLOCK_BYTES // max(size, 1), _SMALLEST_BLOCK), _LARGEST_BLOCK)
+
+
+def _accepted(block: Sequence[Record], rejected: Sequence[Rejected]) -> Sequence[MessageRecord]:
+    """The records of a block without those that were rejected last."""
+    refused = {id(one.record) for one in rejected[-len(block) :]}
+    return cast("Sequence[MessageRecord]", [record for record in block if id(record) not in refused])
 
 
 def _kafka_time(milliseconds: int) -> datetime | None:

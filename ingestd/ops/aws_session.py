@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalE
 
 from ingestd.core.aws_region import region_variable
 
-_SIGNED_SERVICES = ("s3", "sqs")  # not those that the sources of credentials call themselves
+_SIGNED_SERVICES = ("s3", "sqs", "kinesis")  # not those that the sources of credentials call themselves
 
 _CHAIN = "the AWS credential chain"
 

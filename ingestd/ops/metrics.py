@@ -22,10 +22,12 @@ from ingestd.ops.metric_store import (
     histogram,
 )
 from ingestd.ops.process_metrics import P, ProcessMetrics
+from ingestd.ops.queue_metrics import Q, QueueMetrics
 from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
 
 _AGE_BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 _RECORD_BOUNDS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
+_LARGEST_EXACT = 1 << 53  # of the integers below which a double has every one
 _BYTE_BOUNDS = tuple(float(1 << power) for power in range(10, 31, 2))  # 1 KiB ... 1 GiB
 
 
@@ -89,6 +91,11 @@ class M(Enum):
     COMMITTED = gauge("partition_committed_offset", "Committed offset.", "topic", "partition")
     LOG_END = gauge("partition_log_end_offset", "End of the log.", "topic", "partition")
     LAG = gauge("partition_lag_records", "Offsets that have not landed, up to the log's end.", "topic", "partition")
+    BEHIND = gauge(
+        "partition_behind_seconds",
+        "How far the last read was behind the end of the log; for sources whose positions do not count records.",
+        "topic", "partition",
+    )  # fmt: skip
     WAITING = gauge(
         "partition_waiting_for_transaction_offsets",
         "Offsets behind an open transaction: high watermark minus last stable offset.", "topic", "partition",
@@ -107,7 +114,7 @@ class M(Enum):
 def table() -> list[tuple[str, str, tuple[str, ...], str]]:
     """All metrics: name, type, labels, help. The usual ``process_`` metrics are exported as well."""
     return [
-        (row.name, row.type, row.labels, row.help) for row in (member.value for enum in (M, C, P) for member in enum)
+        (row.name, row.type, row.labels, row.help) for row in (member.value for enum in (M, C, Q, P) for member in enum)
     ]
 
 
@@ -130,6 +137,7 @@ class Metrics:
         self._store = MetricStore(M, self._flow)
         self.process = ProcessMetrics(REASONS)
         self.collect = CollectMetrics()
+        self.queue = QueueMetrics()
         self._snapshot: Callable[[], Status] | None = None
         self._exposition = Exposition(self._families)
 
@@ -254,6 +262,8 @@ class Metrics:
         yield from self._store.families(gauges, counts)
         if status is None or status.collector is not None:
             yield from self.collect.families()
+        if status is None or status.queue is not None:
+            yield from self.queue.families()
         active = {reason.code for reason in status.reasons} if status is not None else set()
         yield from self.process.families(status.started_at if status is not None else None, active)
 
@@ -266,11 +276,12 @@ def _gauges(status: Status) -> dict[M, Samples]:
 
     return {
         M.PARTITIONS: [((), len(status.partitions))],
-        M.POSITION: per_partition(lambda it: it.position),
-        M.LANDED_OFFSET: per_partition(lambda it: it.landed),
-        M.COMMITTED: per_partition(lambda it: it.committed),
-        M.LOG_END: per_partition(lambda it: it.log_end),
+        M.POSITION: per_partition(lambda it: _exact(it.position)),
+        M.LANDED_OFFSET: per_partition(lambda it: _exact(it.landed)),
+        M.COMMITTED: per_partition(lambda it: _exact(it.committed)),
+        M.LOG_END: per_partition(lambda it: _exact(it.log_end)),
         M.LAG: per_partition(lambda it: it.lag),
+        M.BEHIND: per_partition(lambda it: it.behind),
         M.WAITING: per_partition(lambda it: it.waiting_offsets),
         M.OLDEST: per_partition(lambda it: it.oldest_unlanded or 0.0),
         M.HALTED: per_partition(lambda it: it.halted is not None),
@@ -278,6 +289,11 @@ def _gauges(status: Status) -> dict[M, Samples]:
         M.BUDGET: [((), status.budget_bytes)],
         **_loading(status.loading),
     }
+
+
+def _exact(position: int | None) -> int | None:
+    """None where a sample, which is a double, would be another position."""
+    return position if position is None or position <= _LARGEST_EXACT else None
 
 
 def _loading(loading: Loading | None) -> dict[M, Samples]:

@@ -230,7 +230,7 @@ def summary(status: Status, config: Config, sink_url: str) -> str:
         lines += textwrap.wrap(
             fact, LINE_WIDTH, initial_indent=f"  {label:10}  ", subsequent_indent=" " * 14, break_on_hyphens=False
         )
-    layout = ObjectKeys(config.sink.lineage)
+    layout = ObjectKeys(config.sink.lineage, wide=config.wide)
     places = [(totals.objects > 0, "events", layout.events), (totals.quarantined > 0, "quarantine", layout.quarantine)]
     for used, name, folder in places:
         if used:

@@ -20,7 +20,7 @@ from ingestd.core.errors import BreakerOpen
 from ingestd.core.flush_policy import FlushLimits, FlushPolicy, FlushReason
 from ingestd.core.quarantine import encode
 from ingestd.core.records import EpochRecords, Record, TopicPartition, value_bytes
-from ingestd.core.validation import Validator
+from ingestd.core.validation import Validated, Validator
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.memory_budget import MemoryBudget
 from ingestd.pipeline.partition_writer import PartitionWriter
@@ -152,16 +152,17 @@ class Pipeline:
 
     async def _ingest_chunk(self, writer: PartitionWriter, epoch: int, found: EpochRecords) -> None:
         """Add consecutive records of one partition to its batches, unless they become void meanwhile."""
-        records = found.records
+        records, cuts = found.records, found.cuts
         while records and writer.accepts(epoch):
             position = writer.buffer.position or 0
             if records[0].offset < position:
-                records = records[bisect_left(records, position, key=_offset) :]
+                size = bisect_left(records, position, key=_offset)
+                records, cuts = records[size:], _cuts_after(cuts, size)
                 continue
-            size = self._chunk_size(writer.buffer.open, records)
-            chunk, records = records[:size], records[size:]
+            size = self._chunk_size(writer.buffer.open, records, cuts)
+            chunk, records, cuts = records[:size], records[size:], _cuts_after(cuts, size)
             validated = self._validator.chunk(writer.partition, chunk)
-            quarantine = encode(writer.partition, validated.rejected, found.leader_epoch) if validated.rejected else b""
+            quarantine = self._lines(writer.partition, validated, found.leader_epoch) if validated.rejected else b""
             await self.budget.wait_for(_incoming(writer.buffer.open, validated.row_bytes, quarantine))
             if not writer.accepts(epoch):
                 return
@@ -177,14 +178,19 @@ class Pipeline:
             if records:
                 await asyncio.sleep(0)  # none of the waits above needs to be one
 
-    def _chunk_size(self, batch: Batch | None, records: Sequence[Record]) -> int:
-        """How many of these records are validated at once: at most what the open batch still takes."""
+    def _chunk_size(self, batch: Batch | None, records: Sequence[Record], cuts: Sequence[int] | None) -> int:
+        """How many of these records are validated at once: what the open batch still takes, up to the next cut."""
         size = len(records)
         if value_bytes(records) > CHUNK_BYTES:
             sizes = accumulate(len(record.value or b"") for record in records)
             size = max(1, bisect_right([*sizes], CHUNK_BYTES))
         left = self._flush_policy.records_left(batch)
-        return size if left is None else min(size, left)
+        if left is not None:
+            size = min(size, left)
+        return size if cuts is None else cuts[bisect_left(cuts, size)]
+
+    def _lines(self, partition: TopicPartition, validated: Validated, leader_epoch: int | None) -> bytes:
+        return encode(partition, validated.rejected, leader_epoch, self._validator.origin)
 
     # -- memory
 
@@ -245,6 +251,11 @@ def _incoming(batch: Batch | None, row_bytes: int, quarantine: bytes) -> int:
     """The most that what is held grows by these: after a wait for memory they may begin another batch."""
     is_chunk = (batch.pending_bytes if batch is not None else 0) + row_bytes >= Batch.chunk_bytes
     return row_bytes + len(quarantine) + Batch.frame_bytes + (Batch.overhead_bytes if is_chunk else 0)
+
+
+def _cuts_after(cuts: Sequence[int] | None, size: int) -> Sequence[int] | None:
+    """The cuts in what is left of records after the first `size` of them."""
+    return None if cuts is None else [cut - size for cut in cuts[bisect_right(cuts, size) :]]
 
 
 def _offset(record: Record) -> int:

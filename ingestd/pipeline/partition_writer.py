@@ -260,6 +260,7 @@ class PartitionWriter:
 
     async def _land(self, batch: Batch) -> ObjectMetadata | None:
         """Upload the oldest batch. Returns the winner if another object, with another end, has its name."""
+        self._rules.check_position(batch.end)
         encoded = await self._encode(batch)
         existing = await self._objects.upload(encoded)
         if existing is not None:
@@ -353,7 +354,8 @@ class PartitionWriter:
             freshness=max(0.0, self._dependencies.wall_clock() - metadata.last_timestamp / 1000),
         )
         if batch.flush_reason is FlushReason.HOLE:
-            self._metrics.lost_upstream(self.partition, metadata.end - metadata.start)
+            lost = self._rules.lost_records(metadata.start, metadata.end)
+            self._metrics.lost_upstream(self.partition, lost)
         self._free(len(encoded.data))
         self._dependencies.landed(encoded.data_key)
         log.debug("landed %s: %d rows, flushed by %s", encoded.data_key, metadata.rows, batch.flush_reason)

@@ -17,6 +17,11 @@ from ingestd.pipeline.partition_writer import PartitionWriter
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 
+_NAMES: dict[str, Callable[[Config], str]] = {
+    "kafka": lambda config: "kafka " + ",".join(config.kafka.topics),
+    "kinesis": lambda config: f"kinesis {config.kinesis.stream}",
+}
+
 
 class StatusCollector:
     """Reads the parts, and remembers what only exists over time: start times and the last error."""
@@ -27,7 +32,8 @@ class StatusCollector:
         self.collector: Callable[[], CollectorStatus] | None = None
         self.pipeline: Pipeline | None = None
         self.loading: Callable[[], Loading] | None = None
-        self.source_name = "kafka " + ",".join(config.kafka.topics) if config.source == "kafka" else config.source
+        name = _NAMES.get(config.source)
+        self.source_name = name(config) if name is not None else config.source
         self._config = config
         self._source = source
         self._sink_url = sink_url
@@ -91,6 +97,7 @@ class StatusCollector:
             landed=writer.landed,
             log_end=log_end,
             lag=max(0, log_end - done) if log_end is not None and done is not None else None,
+            behind=self._source.behind_s(writer.partition),
             batch_records=buffer.open.records if buffer.open else 0,
             batch_bytes=buffer.open.size if buffer.open else 0,
             batch_age=now - buffer.open.opened_at if buffer.open and buffer.open.first else None,

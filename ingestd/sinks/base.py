@@ -33,6 +33,13 @@ class Sink(Protocol):
         """
         ...
 
+    async def replace(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        """Write the object, whether the key is taken or not: for a source's state alone.
+
+        A reader sees the whole object before or the whole one after. A crash of the store may lose it. `body` is gzip.
+        """
+        ...
+
     async def head(self, key: str) -> ObjectInfo | None:
         """The object's metadata, or None if there is no such object. Read-after-write."""
         ...
@@ -47,4 +54,8 @@ class Sink(Protocol):
 
     def list(self, prefix: str) -> AsyncIterator[str]:
         """The keys that begin with `prefix`, at any depth, each folder's in code-point order. Read-after-write."""
+        ...
+
+    def versions(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        """The keys that ``list`` gives, each with a text that changes where the object gets other contents."""
         ...

@@ -43,6 +43,9 @@ class DrySink:
         self._would_write(info)
         return Stored.CREATED
 
+    async def replace(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        """Nothing: what a source tells other daemons is not theirs to hear of a run that writes nothing."""
+
     async def head(self, key: str) -> ObjectInfo | None:
         return self._names.get(key) or await self._sink.head(key)
 
@@ -54,3 +57,6 @@ class DrySink:
 
     def list(self, prefix: str) -> AsyncIterator[str]:
         return self._sink.list(prefix)
+
+    def versions(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        return self._sink.versions(prefix)

@@ -64,6 +64,11 @@ class LocalSink:
         check_metadata(metadata)
         return await run_detached(self._put, path, body, metadata)
 
+    async def replace(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        path = self._path(key)
+        check_metadata(metadata)
+        await run_detached(self._replace, path, body, metadata)
+
     async def head(self, key: str) -> ObjectInfo | None:
         """The object's metadata, or None; its size is the file's, with the metadata in it."""
         return await run_detached(self._head, key, self._path(key))
@@ -86,6 +91,11 @@ class LocalSink:
             below = await run_detached(_entries, self._root, name)
             # A folder's name ends with "/", so this order of names is the order of the whole keys.
             pending.extend(entry for entry in reversed(below) if _leads_to(entry, prefix))
+
+    async def versions(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        async for key in self.list(prefix):
+            if (version := await run_detached(_version, self._path(key))) is not None:
+                yield key, version
 
     def _path(self, key: str) -> Path:
         check_key(key)
@@ -145,6 +155,18 @@ class LocalSink:
                 with suppress(OSError):
                     temporary.unlink(missing_ok=True)
         return stored
+
+    def _replace(self, path: Path, body: bytes, metadata: Mapping[str, str]) -> None:
+        temporary = self._temporary / _unique()
+        with _mapped(f"write {path}"):
+            try:
+                _write_durably(temporary, gzip_extra.embed(body, metadata))
+                _must_be_plain(self._root, path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.replace(path)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
 
     def _head(self, key: str, path: Path) -> ObjectInfo | None:
         with _mapped(f"read {path}"):
@@ -207,6 +229,16 @@ def _read(root: Path, path: Path, limit: int | None) -> bytes:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             _must_be_there(root)
             raise SinkUnavailable(f"there is no {path}", code="ENOENT") from error
+
+
+def _version(path: Path) -> str | None:
+    """None where the file is gone since it was listed."""
+    with _mapped(f"look at {path}"):
+        try:
+            found = path.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+    return f"{found.st_ino}-{found.st_mtime_ns}"
 
 
 def _entries(root: Path, folder: str) -> list[tuple[str, bool]]:

@@ -84,6 +84,12 @@ class S3Sink:
             await connection.stack.aclose()
 
     async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
+        return await self._put(key, body, metadata, conditional=self._conditional)
+
+    async def replace(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        await self._put(key, body, metadata, conditional=False)
+
+    async def _put(self, key: str, body: bytes, metadata: Mapping[str, str], *, conditional: bool) -> Stored:
         full = self._full(key)
         check_metadata(metadata)
         # With a checksum given, botocore does not send a chunked upload with an unsigned payload over https.
@@ -100,13 +106,13 @@ class S3Sink:
             request["ServerSideEncryption"] = self._settings.encryption
         if self._settings.kms_key_id is not None:
             request["SSEKMSKeyId"] = self._settings.kms_key_id
-        if self._conditional:
+        if conditional:
             request["IfNoneMatch"] = "*"
         async with self.call(f"write {self._name(full)}") as client:
             try:
                 answer = await client.put_object(**request)
             except boto.ClientError as error:
-                if self._conditional and http_status(error) in _TAKEN_STATUS:
+                if conditional and http_status(error) in _TAKEN_STATUS:
                     return Stored.EXISTS
                 raise
         # Something that answers 200 to everything is not a store: a login page, a health check, a wrong port.
@@ -149,6 +155,11 @@ class S3Sink:
         async for page in self._pages(prefix, ""):
             for entry in page.get("Contents", []):
                 yield entry["Key"].removeprefix(self._root)
+
+    async def versions(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        async for page in self._pages(prefix, ""):
+            for entry in page.get("Contents", []):
+                yield entry["Key"].removeprefix(self._root), entry["ETag"]
 
     async def _pages(self, prefix: str, delimiter: str) -> "AsyncIterator[ListObjectsV2OutputTypeDef]":
         """The pages of a listing. Each is a call of its own: no deadline runs while the caller reads the keys."""

@@ -4,7 +4,7 @@ SYSADMIN owns the database and its objects. The loader's role owns the pipe and 
 needs. The reader's role can only select.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ingestd.config.model import SnowflakeConfig
 from ingestd.snowflake.features import SCORE, relations
@@ -20,6 +20,7 @@ from ingestd.snowflake.table import (
     literal,
     object_name,
     qualified,
+    record_columns,
 )
 
 ACCOUNTADMIN, USERADMIN, SYSADMIN = "ACCOUNTADMIN", "USERADMIN", "SYSADMIN"
@@ -183,7 +184,7 @@ def views(snowflake: SnowflakeConfig, columns: Sequence[Column]) -> Iterator[Sta
     yield _grant("SELECT", f"VIEW {name}", snowflake.reader_role)
 
 
-def predictions(snowflake: SnowflakeConfig) -> Iterator[Statement]:
+def predictions(snowflake: SnowflakeConfig, columns: Iterable[Column]) -> Iterator[Statement]:
     """Features and scores; empty without a warehouse to refresh them."""
     if snowflake.compute is None:
         return
@@ -197,7 +198,7 @@ def predictions(snowflake: SnowflakeConfig) -> Iterator[Statement]:
         f"{SCORE.comment}.",
     )
     table, features = qualified(snowflake, snowflake.table), qualified(snowflake, "CLIENT_FEATURES")
-    for relation in relations(events=table, features=features, score=score):
+    for relation in relations(events=table, features=features, score=score, record=record_columns(columns)):
         name, kind = qualified(snowflake, relation.name.upper()), relation.kind.upper()
         options, comment = " COPY GRANTS", f"{relation.comment}."
         if relation.kind == "dynamic table":

@@ -31,8 +31,8 @@ def setup(config: Config, model: Model, style: Style) -> tuple[SetupPart, ...]:
     """All steps of the set-up. Raises ``ConfigError`` if the configuration is incomplete."""
     location = stage_location(config)
     _check(config, location)
-    snowflake, rows = config.snowflake, columns(model)
-    common = {column.name for column in columns(make_model())}
+    snowflake, rows = config.snowflake, columns(model, config.row_origin)
+    common = {column.name for column in columns(make_model(), config.row_origin)}
     own = [column for column in rows if column.name not in common]
     loader = object_name(snowflake.loader_role)
     parts = [
@@ -58,7 +58,7 @@ def setup(config: Config, model: Model, style: Style) -> tuple[SetupPart, ...]:
             "6-views.sql",
             "The views for readers.",
             f"{_CLOCK}\n{'' if snowflake.compute else _LEFT_OUT}",
-            [*ddl.views(snowflake, rows), *ddl.predictions(snowflake)],
+            [*ddl.views(snowflake, rows), *ddl.predictions(snowflake, rows)],
         ),
     ]
     return tuple(part for part in parts if part.statements)

@@ -46,7 +46,7 @@ def stage_location(config: Config) -> StageLocation:
             f"sink.url = {config.sink.url} is not a bucket: Snowflake loads from S3",
             hint="set --sink s3://bucket/prefix",
         )
-    layout = ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
+    layout = ObjectKeys(config.sink.lineage)
     role = config.snowflake.aws_role_arn
     partition = role.split(":")[1] if role else "aws"
     events = url.prefix + layout.events

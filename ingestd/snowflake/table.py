@@ -9,6 +9,7 @@ from msgspec import inspect
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import ORIGIN_FIELDS, Event, Model
+from ingestd.core.row_origin import RowOrigin
 
 FILE_NAME, FILE_ROW_NUMBER, LOADED_AT = "file_name", "file_row_number", "loaded_at"
 TEXT_MAX = 16 << 20  # characters: the minimum that a VARCHAR without a length can store
@@ -32,11 +33,24 @@ _COMMENTS = {
     "duration_s": "Seconds",
     "properties": "Everything else",
 }
-_ORIGIN = {
-    "source_topic": (_ID, "Kafka topic of the record"),
-    "source_partition": (_INTEGER, "Kafka partition of the record"),
-    "source_offset": (_INTEGER, "Kafka offset; names the record within its partition, as long as Kafka keeps it"),
-    "received_at": (_TIME, "Kafka timestamp of the record, UTC"),
+_ORIGINS = {
+    RowOrigin.OFFSET: {
+        "source_topic": (_ID, "Kafka topic of the record"),
+        "source_partition": (_INTEGER, "Kafka partition of the record"),
+        "source_offset": (_INTEGER, "Kafka offset; names the record within its partition, as long as Kafka keeps it"),
+        "received_at": (_TIME, "Kafka timestamp of the record, UTC"),
+    },
+    RowOrigin.WIDE_OFFSET: {
+        "source_topic": (_ID, "Kinesis stream of the record"),
+        "source_partition": (_INTEGER, "Shard of the record: the number in its id"),
+        "source_offset": ("VARCHAR(60)", "Sequence number, too long for a NUMBER; names the record within its shard"),
+        "received_at": (_TIME, "When the record arrived in the stream, UTC"),
+    },
+    RowOrigin.MESSAGE_ID: {
+        "source_topic": (_ID, "SQS queue of the message"),
+        "source_message_id": (_ID, "SQS's id of the message"),
+        "received_at": (_TIME, "When the message was sent to the queue, UTC"),
+    },
 }
 _LOAD = {
     FILE_NAME: ("VARCHAR(1024)", "Object that the row was loaded from"),
@@ -68,7 +82,7 @@ class Column(NamedTuple):
     comment: str
 
 
-def columns(model: Model) -> tuple[Column, ...]:
+def columns(model: Model, origin: RowOrigin = RowOrigin.OFFSET) -> tuple[Column, ...]:
     """The columns for rows of `model`, in order: Event's fields, the model's own fields, the origin, the load.
 
     Raises ``ConfigError`` if two keys would share a column.
@@ -86,10 +100,15 @@ def columns(model: Model) -> tuple[Column, ...]:
     # No other column is required: rows that were loaded by hand may have no other values.
     required = {"event_type", *(key for key, field in own.items() if field.required)}
     found = [Column(key.lower(), types[key], key, key in required, _COMMENTS.get(key, "")) for key in keys]
-    found += [Column(name, kind, name, False, comment) for name, (kind, comment) in _ORIGIN.items()]
+    found += [Column(name, kind, name, False, comment) for name, (kind, comment) in _ORIGINS[origin].items()]
     found += [Column(name, kind, "", False, comment) for name, (kind, comment) in _LOAD.items()]
     _check(found)
     return tuple(found)
+
+
+def record_columns(columns: Iterable[Column]) -> tuple[str, ...]:
+    """The columns that name a row's record in the source."""
+    return tuple(column.name for column in columns if column.path in ORIGIN_FIELDS and column.path != "received_at")
 
 
 def create_table(table: str, columns: Iterable[Column]) -> str:
@@ -100,13 +119,15 @@ def create_table(table: str, columns: Iterable[Column]) -> str:
 
 def deduplicated(table: str, columns: Iterable[Column]) -> str:
     """The SELECT without duplicate events: it keeps the first record of each event_id."""
+    columns = tuple(columns)
     names = ",\n    ".join(identifier(column.name) for column in columns)
+    order = ", ".join(("received_at", *record_columns(columns), FILE_NAME, FILE_ROW_NUMBER))
     return (
         f"SELECT\n    {names}\n"
         f"FROM {table}\n"
         "QUALIFY ROW_NUMBER() OVER (\n"
         "    PARTITION BY event_id\n"
-        "    ORDER BY received_at, source_topic, source_partition, source_offset, file_name, file_row_number\n"
+        f"    ORDER BY {order}\n"
         ") = 1"
     )
 

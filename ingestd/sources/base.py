@@ -155,6 +155,13 @@ class Source(Protocol):
         """The end of the log as last reported, for the lag; None before the first report."""
         ...
 
+    def behind_s(self, partition: TopicPartition) -> float | None:
+        """How many seconds the last read was behind the end of the log; None where the source does not tell.
+
+        For sources whose positions do not count records, so that no lag can be computed from them.
+        """
+        ...
+
     def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
         """The transaction that ends what can be read, as last reported; None without one."""
         ...

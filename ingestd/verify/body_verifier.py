@@ -1,8 +1,7 @@
 """Reads the bodies of objects and compares them with their metadata; bounds the memory for bodies."""
 
 import asyncio
-from array import array
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from ingestd.core.errors import SinkUnavailable
@@ -24,13 +23,14 @@ class BodyVerifier:
         self._sink = sink
         self._retrier = retrier
         self._chains = chains
+        self._wide = chains.layout.wide
         self._patience_s = patience_s
         self._reserved = 0
         self._freed = asyncio.Condition()
 
     async def verify(self, name: DataObjectName, metadata: ObjectMetadata, size: int, quarantine: str | None) -> None:
         """Compare an object, and the quarantine object (by its key) that belongs to it, with the metadata."""
-        rejected: array[int] | None = None if metadata.rejected else array("q")
+        rejected: Sequence[int] | None = None if metadata.rejected else ()
         if quarantine is not None and metadata.quarantine is not None:
             rejected = await self._verify_quarantine(name, metadata, metadata.quarantine, quarantine)
         async with self._reserve(size):
@@ -39,13 +39,13 @@ class BodyVerifier:
                 self._chains.add_content_problem("deleted", name, name.key, "it no longer exists")
                 return
             try:
-                await asyncio.to_thread(check_rows, body, metadata, rejected)
+                await asyncio.to_thread(check_rows, body, metadata, rejected, wide=self._wide)
             except ContentError as error:
                 self._chains.add_content_problem("content", name, name.key, str(error))
 
     async def _verify_quarantine(
         self, name: DataObjectName, metadata: ObjectMetadata, digest: str, key: str
-    ) -> "array[int] | None":
+    ) -> Sequence[int] | None:
         """The offsets of the rejected records; None where the quarantine object is missing or wrong."""
         info = await self._retrier.call_briefly(self._sink.head, key, patience_s=self._patience_s)
         async with self._reserve(info.size if info is not None else 0):
@@ -54,7 +54,7 @@ class BodyVerifier:
                 self._chains.add_content_problem("quarantine_missing", name, key, "it no longer exists")
                 return None
             try:
-                return await asyncio.to_thread(check_rejected, body, metadata, digest)
+                return await asyncio.to_thread(check_rejected, body, metadata, digest, wide=self._wide)
             except ContentError as error:
                 self._chains.add_content_problem("quarantine_content", name, key, str(error))
                 return None

@@ -26,7 +26,6 @@ MAX_EPOCHS_IN_ALL = 500_000
 MAX_SAMPLES = 1000  # objects without a leader epoch that are compared with the log in one partition; in all together:
 MAX_SAMPLES_IN_ALL = 100_000
 
-_LAST_OFFSET = 2**63 - 1
 _LAST_EPOCH = 2**31 - 1
 
 
@@ -56,9 +55,17 @@ class PartitionChain:
     """One partition's committed offset and the objects seen so far."""
 
     def __init__(
-        self, partition: TopicPartition, commit: Position | None, log: LogRange | None, *, max_epochs: int, samples: int
+        self,
+        partition: TopicPartition,
+        commit: Position | None,
+        log: LogRange | None,
+        *,
+        max_epochs: int,
+        samples: int,
+        wide: bool,
     ) -> None:
         self.partition = partition
+        self._wide = wide
         self.commit = commit
         self.log = log  # before the scan
         self.branches = Branches(max_epochs)
@@ -103,10 +110,23 @@ class PartitionChain:
         added, epoch = Range(metadata.start, metadata.end), metadata.leader_epoch
         self.note_commit(metadata, name.key)
         shared = self.branches.add(epoch, added)
-        if epoch is None and self.log is not None and self.log.start <= metadata.first_offset < self.log.end:
-            self.samples.add(Sample(added, metadata.first_offset, metadata.first_timestamp))
+        if epoch is None and self.log is not None and (sample := self._sample(added, metadata)) is not None:
+            self.samples.add(sample)
         self._note_topic_id(metadata)
         return shared
+
+    def _sample(self, offsets: Range, metadata: ObjectMetadata) -> Sample | None:
+        """A record of an object that the log may still have; None without one.
+
+        Of wide positions only an object's last one is certain to be a number of the log: an aggregate has one number.
+        """
+        sample = Sample(offsets, metadata.first_offset, metadata.first_timestamp)
+        if self._wide:
+            if not metadata.rows and not metadata.rejected:
+                return None
+            sample = Sample(offsets, metadata.end - 1, metadata.last_timestamp)
+        assert self.log is not None, "there is a log to compare with"
+        return sample if self.log.start <= sample.offset < self.log.end else None
 
     def add_before_commit(self, metadata: ObjectMetadata) -> None:
         """Take an object as the last one before the committed offset, where none is in scope."""
@@ -143,7 +163,7 @@ class PartitionChain:
         counts.add_timestamp(metadata.last_timestamp)
         if not metadata.rows and not metadata.rejected:
             counts.holes += 1
-            counts.hole_offsets += metadata.end - metadata.start
+            counts.hole_offsets += 0 if self._wide else metadata.end - metadata.start  # wide ones count nothing
         cluster = metadata.cluster or ""
         if cluster in self.clusters or len(self.clusters) < MAX_CLUSTERS:
             known, first = self.clusters.get(cluster, (0, key))
@@ -192,6 +212,7 @@ class ChainVerifier:
                 self._logs.get(partition),
                 max_epochs=self._max_epochs,
                 samples=self._max_samples,
+                wide=self.layout.wide,
             )
         return chain
 
@@ -245,7 +266,7 @@ class ChainVerifier:
         offsets, lost = gap.offsets, ""
         if gap.lost_epoch is not None:
             lost = f" of leader epoch {gap.lost_epoch}, and Kafka has lost their records"
-        message = f"{offsets} ({offsets.end - offsets.start} offsets) in no object{lost}{between}"
+        message = f"{self._text(offsets)} in no object{lost}{between}"
         self.problems.add(
             "gap", message, partition, key=before, other=after, offsets=offsets, leader_epoch=gap.lost_epoch
         )
@@ -290,17 +311,21 @@ class ChainVerifier:
         if shared and self.layout.exactly_once:
             self._add_overlap(name, Range(shared[0].start, shared[-1].end), metadata.leader_epoch)
         elif shared:
-            chain.counts.repeated_offsets += sum(each.end - each.start for each in shared)
+            chain.counts.repeated_offsets += 0 if self.layout.wide else sum(each.end - each.start for each in shared)
 
     def _add_overlap(self, name: DataObjectName, shared: Range, epoch: int | None) -> None:
-        message = f"{name.key} has {shared} ({shared.end - shared.start} offsets), which another object also has"
+        message = f"{name.key} has {self._text(shared)}, which another object also has"
         kept = self.problems.add("overlap", message, name.partition, key=name.key, offsets=shared, leader_epoch=epoch)
         if kept is not None:
             self.overlaps.setdefault(name.partition, []).append(kept)
 
+    def _text(self, offsets: Range) -> str:
+        """Offsets with their number, where it says how many records they may be."""
+        return f"{offsets}" if self.layout.wide else f"{offsets} ({offsets.end - offsets.start} offsets)"
+
     def _invalid(self, name: DataObjectName, metadata: ObjectMetadata) -> str:
         """Why the metadata cannot be that of an object of this name; empty where it can."""
-        if wrong := _invalid_place(name, metadata):
+        if wrong := _invalid_place(name, metadata, self.layout.last_position):
             return wrong
         offsets = Range(metadata.start, metadata.end)
         records = metadata.rows + metadata.rejected
@@ -319,12 +344,12 @@ class ChainVerifier:
         return self.layout.parse_quarantine(key)
 
 
-def _invalid_place(name: DataObjectName, metadata: ObjectMetadata) -> str:
+def _invalid_place(name: DataObjectName, metadata: ObjectMetadata, last: int) -> str:
     """Why the partition, the offsets or the leader epoch cannot be those of an object of this name."""
     partition, epoch = TopicPartition(metadata.topic, metadata.partition), metadata.leader_epoch
     if partition != name.partition or not _starts_as_named(name, metadata):
         return f"its metadata says {partition} from {metadata.start}"
-    if not 0 <= metadata.start < metadata.end <= _LAST_OFFSET:
+    if not 0 <= metadata.start < metadata.end <= last:
         return f"its metadata says offsets {metadata.start}-{metadata.end}"
     if name.leader_epoch not in {None, epoch} or (epoch is not None and not 0 <= epoch <= _LAST_EPOCH):
         return f"its metadata says leader epoch {epoch}"

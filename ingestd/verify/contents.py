@@ -6,7 +6,7 @@ It decompresses a chunk at a time: a small body may be large when decompressed.
 import hashlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence, Sequence
 
 import msgspec
 
@@ -17,8 +17,6 @@ from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
 
 MAX_LINE_BYTES = 64 << 20  # brokers accept no event of this size
-
-_OFFSETS = "q"  # type code of an array of offsets: eight bytes each
 
 
 class ContentError(Exception):
@@ -33,21 +31,37 @@ class _RowSource(msgspec.Struct, gc=False):
     source_offset: int
 
 
+class _WideRowSource(msgspec.Struct, gc=False):
+    """The same of a source with wide positions."""
+
+    source_topic: str
+    source_partition: int
+    source_offset: str
+
+
 _DECODER = msgspec.json.Decoder(_RowSource)
+_WIDE_DECODER = msgspec.json.Decoder(_WideRowSource)
 
 
-def check_rows(body: bytes, metadata: ObjectMetadata, rejected: "array[int] | None") -> None:
+def offsets_in(*, wide: bool) -> MutableSequence[int]:
+    """Room for many offsets: of eight bytes each, or of any size."""
+    return [] if wide else array("q")
+
+
+def check_rows(body: bytes, metadata: ObjectMetadata, rejected: Sequence[int] | None, *, wide: bool = False) -> None:
     """Check a data object. `rejected` are the offsets of its quarantined records; None where they are not known.
+
+    `wide`: offsets are text.
 
     Errors: ``ContentError``.
     """
     of_rows = metadata.sha256_of != "body"
     digest = hashlib.sha256(b"" if of_rows else gzip_extra.without(body))
-    rows = _RowChecker(metadata, rejected if rejected is not None else array(_OFFSETS))
+    rows = _RowChecker(metadata, rejected if rejected is not None else ())
     for lines in _whole_lines(body):
         if of_rows:
             digest.update(lines)
-        for source in _decode(lines):
+        for source in _decode(lines, wide=wide):
             rows.check(source)
     if rows.count != metadata.rows:
         raise ContentError(f"it has {rows.count} rows, its metadata says {metadata.rows}")
@@ -57,12 +71,12 @@ def check_rows(body: bytes, metadata: ObjectMetadata, rejected: "array[int] | No
         rows.check_ends()
 
 
-def check_rejected(body: bytes, metadata: ObjectMetadata, digest: str) -> "array[int]":
+def check_rejected(body: bytes, metadata: ObjectMetadata, digest: str, *, wide: bool = False) -> MutableSequence[int]:
     """Check a quarantine object; returns the offsets of its records, ascending. Errors: ``ContentError``."""
     if digest_of(gzip_extra.without(body)) != digest:
         raise ContentError("the digest of its contents is not the one in its name")
     place = TopicPartition(metadata.topic, metadata.partition)
-    offsets = array(_OFFSETS)
+    offsets = offsets_in(wide=wide)
     last = metadata.start - 1
     for lines in _whole_lines(body):
         for line in lines.split(b"\n")[:-1]:
@@ -87,7 +101,7 @@ def check_rejected(body: bytes, metadata: ObjectMetadata, digest: str) -> "array
 class _RowChecker:
     """Checks the rows of one object, one after the other."""
 
-    def __init__(self, metadata: ObjectMetadata, rejected: "array[int]") -> None:
+    def __init__(self, metadata: ObjectMetadata, rejected: Sequence[int]) -> None:
         self._metadata = metadata
         self._place = (metadata.topic, metadata.partition)
         self._rejected = rejected
@@ -95,8 +109,8 @@ class _RowChecker:
         self._last = metadata.start - 1
         self.count = 0
 
-    def check(self, source: _RowSource) -> None:
-        offset, metadata, rejected = source.source_offset, self._metadata, self._rejected
+    def check(self, source: _RowSource | _WideRowSource) -> None:
+        offset, metadata, rejected = _offset(source.source_offset), self._metadata, self._rejected
         if (source.source_topic, source.source_partition) != self._place:
             raise ContentError(f"row {self.count} is from {source.source_topic}[{source.source_partition}]")
         if not self._last < offset < metadata.end:
@@ -122,9 +136,18 @@ class _RowChecker:
             raise ContentError(f"its records are {found}, its metadata says {metadata.first_offset}-{metadata.end}")
 
 
-def _decode(lines: bytes) -> list[_RowSource]:
+def _offset(found: int | str) -> int:
+    if type(found) is int:
+        return found
     try:
-        return _DECODER.decode_lines(lines)
+        return int(found)
+    except ValueError:
+        raise ContentError(f"a row has the offset {found!r}, which is not a number") from None
+
+
+def _decode(lines: bytes, *, wide: bool) -> Sequence[_RowSource | _WideRowSource]:
+    try:
+        return _WIDE_DECODER.decode_lines(lines) if wide else _DECODER.decode_lines(lines)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ContentError(f"a line is not a row: {error}") from None
 

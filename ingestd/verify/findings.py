@@ -71,6 +71,30 @@ NOTES: dict[str, str] = {
     "meantime, and how far the group is behind.",
 }
 
+#: What codes mean otherwise, by the source.
+MEANINGS: dict[str, dict[str, str]] = {
+    "kinesis": {
+        "before_first": "Where a shard begins is on record below `.ingestd/kinesis/`, and its first object begins "
+        "later: the first objects were deleted. Restore them.",
+        "cluster": "Some objects come from another stream than the rest: two streams write into one chain. Give each "
+        "stream its own `sink.url` or `sink.lineage`.",
+        "lost": "A shard is closed, and had landed to its end, but its last objects are missing: they were deleted. "
+        "Restore them.",
+        "lost_upstream": "Retention may have removed records before the daemon read them: the last record that landed "
+        "is not in the stream any more, and no daemon has seen the shard empty behind it since. The daemon halts that "
+        "shard; with `kinesis.skip_lost` it writes an empty object for the hole and continues. Set the retention time "
+        "of the stream to more than the longest outage.",
+        "recreated_topic": "Objects have records that the stream does not have at their sequence numbers: it was "
+        "deleted and created again, or this is another stream. Choose a new `sink.lineage`.",
+        "no_objects": "The stream has records of a shard, and there is no object of it yet.",
+        "not_compared": "Objects that were not compared with the stream.",
+        "holes": "Objects without rows: retention had removed their records before the daemon read them.",
+        "other_topics": "Objects of streams that were not selected were skipped.",
+        "not_asked_again": "Kinesis did not answer after the scan, so the objects' records were not compared with the "
+        "stream's.",
+    }
+}
+
 MAX_KEPT = 20  # findings of one code and partition that are kept; all are counted
 MAX_KEPT_IN_ALL = 2000
 
@@ -209,6 +233,7 @@ class VerifyReport(msgspec.Struct, kw_only=True):
     since: int | None  # Kafka timestamps in milliseconds
     until: int | None
     read: bool  # whether the bodies were read
+    source: str = "kafka"
     cluster: str | None  # Kafka's, where Kafka was asked
     group: str | None
     days: int  # day folders that were scanned

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ingestd.core.records import LogRange, Position, TopicPartition
+from ingestd.core.records import LogRange, Pin, Position, TopicPartition
 from ingestd.verify.branches import UNKNOWN
 from ingestd.verify.chains import ChainVerifier, PartitionChain
 from ingestd.verify.ranges import Range
@@ -17,12 +17,13 @@ from ingestd.verify.truncation import LogEvidence, find_truncations, same_log, s
 CodeTextOffsets = tuple[str, str, Range | None]
 
 
-class KafkaState(msgspec.Struct, frozen=True, kw_only=True):
+class LogState(msgspec.Struct, frozen=True, kw_only=True):
     """The committed offsets and the log of every partition, at one time."""
 
     cluster: str
     commits: dict[TopicPartition, Position | None]
     logs: dict[TopicPartition, LogRange]
+    pins: dict[TopicPartition, Pin] = {}
 
 
 class ComparisonRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +35,7 @@ class ComparisonRules(msgspec.Struct, frozen=True, kw_only=True):
     all_times: bool  # no time range: every object was scanned
 
 
-def needs_second_state(chains: ChainVerifier, state: KafkaState) -> bool:
+def needs_second_state(chains: ChainVerifier, state: LogState) -> bool:
     """Whether a chain reaches further than Kafka said, as it does when a daemon runs meanwhile."""
     for partition, chain in chains.partitions.items():
         extent, log, commit = chain.extent, state.logs.get(partition), state.commits.get(partition)
@@ -46,8 +47,8 @@ def needs_second_state(chains: ChainVerifier, state: KafkaState) -> bool:
 
 def compare(
     chains: ChainVerifier,
-    state: KafkaState,
-    later: KafkaState | None,
+    state: LogState,
+    later: LogState | None,
     evidence: LogEvidence | None,
     rules: ComparisonRules,
 ) -> None:
@@ -67,7 +68,7 @@ def compare(
 def _problems(
     chain: PartitionChain,
     log: LogRange,
-    later: KafkaState | None,
+    later: LogState | None,
     evidence: LogEvidence | None,
     rules: ComparisonRules,
 ) -> Iterator[CodeTextOffsets]:
@@ -86,7 +87,7 @@ def _problems(
 
 
 def _truncation_problems(
-    chain: PartitionChain, extent: Range, later: KafkaState | None, evidence: LogEvidence | None
+    chain: PartitionChain, extent: Range, later: LogState | None, evidence: LogEvidence | None
 ) -> Iterator[CodeTextOffsets]:
     """Records in objects that the log does not have, although it has not removed them for their age."""
     explained = 0
@@ -174,7 +175,7 @@ def _forked_before(chain: PartitionChain, commit: Position) -> bool:
 
 
 def _notes(
-    chain: PartitionChain, log: LogRange, later: KafkaState | None, rules: ComparisonRules
+    chain: PartitionChain, log: LogRange, later: LogState | None, rules: ComparisonRules
 ) -> Iterator[CodeTextOffsets]:
     commit, extent = chain.commit, chain.extent
     if extent is None:

@@ -1,10 +1,10 @@
-"""Asks Kafka, after the scan, whether its log still has the records that are in objects."""
+"""Asks the source, after the scan, whether its log still has the records that are in objects."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from ingestd.core.records import EpochEnd, LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, LogRange, Pin, Position, Record, TopicPartition
 from ingestd.verify.chains import ChainVerifier
 from ingestd.verify.samples import Sample
 from ingestd.verify.truncation import LogEvidence, epochs_to_ask
@@ -18,8 +18,8 @@ _MAX_EPOCHS_ASKED = 5000  # in one call
 _EPOCH_LOOKS, _EPOCH_INTERVAL_S = 3, 1.0  # for a leader epoch that the broker does not know
 
 
-class KafkaInspector(Protocol):
-    """Reads the topics and the group, as ``ingestd.wiring.open_inspector`` does. Errors are ``SourceError``."""
+class LogInspector(Protocol):
+    """Reads the log and how far it is said to have landed. Errors are ``SourceError``."""
 
     @property
     def cluster_id(self) -> str: ...
@@ -27,6 +27,10 @@ class KafkaInspector(Protocol):
     def partitions(self) -> Collection[TopicPartition]: ...
     async def committed(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Position | None]: ...
     async def log_ranges(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, LogRange]: ...
+    async def pins(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Pin]:
+        """What is on record of where chains begin and end; nothing where commits say it."""
+        ...
+
     async def topic_ids(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, str]: ...
     async def epoch_ends(
         self, pairs: Collection[tuple[TopicPartition, int]]
@@ -35,7 +39,7 @@ class KafkaInspector(Protocol):
     async def poll(self, wait_s: float, max_records: int) -> Mapping[TopicPartition, Sequence[Record]]: ...
 
 
-async def ask_log(inspector: KafkaInspector, chains: ChainVerifier) -> LogEvidence:
+async def ask_log(inspector: LogInspector, chains: ChainVerifier) -> LogEvidence:
     """Compare the chains of all partitions that the topics have with their logs; notes what was not compared."""
     partitions = [each for each in chains.partitions if each in set(inspector.partitions)]
     pairs = [(each, epoch) for each in partitions for epoch in epochs_to_ask(chains.partitions[each])]
@@ -56,7 +60,7 @@ async def ask_log(inspector: KafkaInspector, chains: ChainVerifier) -> LogEviden
 
 
 async def _ask_epochs(
-    inspector: KafkaInspector, pairs: Sequence[tuple[TopicPartition, int]]
+    inspector: LogInspector, pairs: Sequence[tuple[TopicPartition, int]]
 ) -> dict[tuple[TopicPartition, int], EpochEnd | None]:
     ends: dict[tuple[TopicPartition, int], EpochEnd | None] = {}
     for begin in range(0, len(pairs), _MAX_EPOCHS_ASKED):
@@ -65,9 +69,9 @@ async def _ask_epochs(
 
 
 async def _read_timestamps(
-    inspector: KafkaInspector, chains: ChainVerifier, partitions: Collection[TopicPartition]
+    inspector: LogInspector, chains: ChainVerifier, partitions: Collection[TopicPartition]
 ) -> dict[tuple[TopicPartition, int], int]:
-    """The timestamps of the records at the first offsets of samples, the newest sample of each partition first."""
+    """The timestamps of the records of samples, the newest sample of each partition first."""
     timestamps: dict[tuple[TopicPartition, int], int] = {}
     samples = {each: chains.partitions[each].samples.newest_first() for each in partitions}
     rest = {each: found for each, found in samples.items() if found}
@@ -78,7 +82,7 @@ async def _read_timestamps(
         found = await _read_round(inspector, {each: rest[each][read[each]] for each in chosen})
         for each in chosen:
             record = found.get(each)
-            if record is not None and record[0] == rest[each][read[each]].first_offset:
+            if record is not None and record[0] == rest[each][read[each]].offset:
                 timestamps[each, record[0]] = record[1]
             read[each] += record is not None
             if record is None or read[each] == len(rest[each]):
@@ -91,10 +95,10 @@ async def _read_timestamps(
 
 
 async def _read_round(
-    inspector: KafkaInspector, samples: Mapping[TopicPartition, Sample]
+    inspector: LogInspector, samples: Mapping[TopicPartition, Sample]
 ) -> dict[TopicPartition, tuple[int, int]]:
-    """Offset and timestamp of each partition's first record at or after its sample's first offset."""
-    inspector.assign({each: sample.first_offset for each, sample in samples.items()})
+    """Offset and timestamp of each partition's first record at or after its sample's offset."""
+    inspector.assign({each: sample.offset for each, sample in samples.items()})
     found: dict[TopicPartition, tuple[int, int]] = {}
     deadline = asyncio.get_running_loop().time() + _ROUND_S
     while len(found) < len(samples) and asyncio.get_running_loop().time() < deadline:

@@ -11,6 +11,7 @@ from ingestd.core.formatting import clean, number, size, table
 from ingestd.verify.branches import UNKNOWN
 from ingestd.verify.chains import ChainVerifier, PartitionChain
 from ingestd.verify.findings import (
+    MEANINGS,
     NOTES,
     PROBLEMS,
     ChainCounts,
@@ -19,7 +20,7 @@ from ingestd.verify.findings import (
     VerifyFinding,
     VerifyReport,
 )
-from ingestd.verify.kafka_comparison import KafkaState
+from ingestd.verify.kafka_comparison import LogState
 
 WIDTH = 118  # characters
 MAX_PARTITION_LINES = 40  # the other partitions are counted
@@ -38,13 +39,15 @@ class ReportHeader(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None
     read: bool
     days: int
+    source: str = "kafka"
 
 
-def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportHeader) -> VerifyReport:
+def make_report(chains: ChainVerifier, state: LogState | None, header: ReportHeader) -> VerifyReport:
     """The report, once all objects were scanned."""
     chains.note_lost()
     _check_clusters(chains, state.cluster if state is not None else None)
     totals = ChainCounts()
+    wide = chains.layout.wide  # such positions count nothing, and the log does not tell where it ends
     partitions = []
     for partition, chain in sorted(chains.partitions.items()):
         totals.add(chain.counts)
@@ -61,8 +64,8 @@ def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportH
                 committed=commit.offset if commit else None,
                 committed_epoch=commit.leader_epoch if commit else None,
                 log_start=log.start if log else None,
-                log_end=log.end if log else None,
-                lag=max(0, log.end - extent.end) if log and extent else None,
+                log_end=log.end if log and not wide else None,
+                lag=max(0, log.end - extent.end) if log and extent and not wide else None,
                 problems=chains.problems.count(partition),
                 counts=chain.counts,
             )
@@ -76,6 +79,7 @@ def make_report(chains: ChainVerifier, state: KafkaState | None, header: ReportH
         since=chains.scope.since,
         until=chains.scope.until,
         read=header.read,
+        source=header.source,
         cluster=state.cluster if state is not None else None,
         group=header.group,
         days=header.days,
@@ -115,8 +119,13 @@ def _check_clusters(chains: ChainVerifier, expected: str | None) -> None:
 
 
 def _note_totals(chains: ChainVerifier, totals: ChainCounts) -> None:
+    holes, count = number(totals.holes, "object"), totals.hole_offsets
     notes = [
-        ("holes", totals.holes, f"{number(totals.holes, 'object')} for {number(totals.hole_offsets, 'offset')}"),
+        (
+            "holes",
+            totals.holes,
+            f"{holes} for {number(count, 'offset')}" if count else holes,
+        ),
         ("superseded", totals.superseded, number(totals.superseded, "object")),
         ("repeated", totals.repeated_offsets, number(totals.repeated_offsets, "offset")),
         ("other_topics", chains.other_topics, number(chains.other_topics, "object")),
@@ -132,8 +141,9 @@ def _note_totals(chains: ChainVerifier, totals: ChainCounts) -> None:
 
 def text(report: VerifyReport) -> str:
     """The report as text: totals, partitions, notes, problems, and the result in the last line."""
-    notes = _grouped("notes", report.notes, report.note_counts, NOTES, MAX_NOTES)
-    problems = _grouped("problems", report.problems, report.problem_counts, PROBLEMS, MAX_EXAMPLES)
+    here = MEANINGS.get(report.source, {})
+    notes = _grouped("notes", report.notes, report.note_counts, _with(NOTES, here), MAX_NOTES)
+    problems = _grouped("problems", report.problems, report.problem_counts, _with(PROBLEMS, here), MAX_EXAMPLES)
     blocks = [_head(report), _totals(report), _partitions(report), notes, problems, [summary(report)]]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
@@ -154,6 +164,10 @@ def summary(report: VerifyReport) -> str:
     return f"Nothing wrong: {number(report.totals.objects, 'object')} in {what}{forks}{read}."
 
 
+def _with(meanings: dict[str, str], others: dict[str, str]) -> dict[str, str]:
+    return {code: others.get(code, meaning) for code, meaning in meanings.items()}
+
+
 def _head(report: VerifyReport) -> list[str]:
     place = clean(report.sink) + (f", lineage {report.lineage}" if report.lineage else "")
     cluster = clean(report.cluster or "")
@@ -163,7 +177,7 @@ def _head(report: VerifyReport) -> list[str]:
     if report.since is not None or report.until is not None:
         since = f" from {_time(report.since)}" if report.since is not None else ""
         until = f" until {_time(report.until)}" if report.until is not None else ""
-        lines.append(f"only objects with records{since}{until}, by Kafka's timestamps")
+        lines.append(f"only objects with records{since}{until}, by the source's timestamps")
     return lines
 
 

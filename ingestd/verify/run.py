@@ -16,10 +16,11 @@ from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify.body_verifier import BodyVerifier
 from ingestd.verify.chains import ChainVerifier, Scope
 from ingestd.verify.findings import VerifyReport
-from ingestd.verify.kafka_comparison import ComparisonRules, KafkaState, compare, needs_second_state
-from ingestd.verify.log_reader import FETCH_BYTES, KafkaInspector, ask_log
+from ingestd.verify.kafka_comparison import ComparisonRules, LogState, compare, needs_second_state
+from ingestd.verify.log_reader import FETCH_BYTES, LogInspector, ask_log
 from ingestd.verify.report import ReportHeader, make_report
 from ingestd.verify.scanner import MAX_HEADS, MAX_LISTINGS, Scanner
+from ingestd.verify.shard_comparison import compare_shards
 from ingestd.verify.truncation import LogEvidence, find_truncations
 
 PATIENCE_S = 60.0  # for one call to the sink, retries included
@@ -35,7 +36,7 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
     objects_only: bool = False
 
 
-OpenInspector = Callable[[Config], AbstractAsyncContextManager[KafkaInspector]]
+OpenInspector = Callable[[Config], AbstractAsyncContextManager[LogInspector]]
 """Connects to Kafka."""
 
 ShowProgress = Callable[[Scanner], AbstractAsyncContextManager[None]]
@@ -51,8 +52,9 @@ async def verify(
 ) -> VerifyReport:
     """Verify the chains in `sink`. The sink need not be started: starting one prepares it for writing."""
     config = settings.config
-    layout = ObjectKeys(config.sink.lineage, exactly_once=config.sink.delivery == "exactly-once")
-    compared = config.source in {"kafka", "collector"} and not options.objects_only and options.until is None
+    exactly_once = config.sink.delivery == "exactly-once"
+    layout = ObjectKeys(config.sink.lineage, exactly_once=exactly_once, wide=config.wide)
+    compared = config.source in {"kafka", "kinesis", "collector"} and not options.objects_only and options.until is None
     scope = Scope(topics=_topics(settings, options), since=options.since, until=options.until)
     retrier = SinkRetrier(many_calls(config).sink, effect="retrying")
     await _require_access(sink, retrier, layout)
@@ -65,7 +67,9 @@ async def verify(
     scanner = Scanner(Listing(sink, retrier, PATIENCE_S), chains, bodies)
     async with show_progress(scanner):
         await scanner.run()
-    if state is not None:
+    if state is not None and config.source == "kinesis":
+        await _compare_shards(config, open_inspector, chains, state)
+    elif state is not None:
         rules = ComparisonRules(
             commit_tag=layout.commit_tag(sink.url),
             earliest=config.source == "collector" or config.kafka.start == "earliest",
@@ -82,8 +86,9 @@ async def verify(
         sink=sink.url,
         lineage=config.sink.lineage,
         delivery=config.sink.delivery,
-        group=None if state is None else "" if config.source == "collector" else config.kafka.group_id,
+        group=None if state is None else config.kafka.group_id if config.source == "kafka" else "",
         read=options.read,
+        source=config.source,
         days=scanner.progress.all_days,
     )
     return make_report(chains, state, header)
@@ -113,12 +118,15 @@ async def _require_access(sink: Sink, retrier: SinkRetrier, layout: ObjectKeys) 
 def _topics(settings: Settings, options: VerifyOptions) -> frozenset[str] | None:
     """The topics to verify; None for all in the sink, where Kafka is not used and the user named no topic."""
     config, origins = settings.config, settings.origins
+    if config.source == "kinesis":
+        left_open = options.objects_only and origins["kinesis.stream"] == "default"
+        return None if left_open else frozenset([config.kinesis.stream])
     if (options.objects_only or config.source != "kafka") and origins["kafka.topics"] == "default":
         return frozenset([config.collect.topic]) if config.source == "collector" else None
     return frozenset(config.kafka.topics)
 
 
-async def _ask_log(config: Config, open_inspector: OpenInspector) -> tuple[KafkaState | None, str]:
+async def _ask_log(config: Config, open_inspector: OpenInspector) -> tuple[LogState | None, str]:
     """The state of the log; None, and why, where a collector that runs has it."""
     try:
         async with open_inspector(config) as inspector:
@@ -127,15 +135,28 @@ async def _ask_log(config: Config, open_inspector: OpenInspector) -> tuple[Kafka
         return None, error.message
 
 
-async def _state(inspector: KafkaInspector) -> KafkaState:
+async def _state(inspector: LogInspector) -> LogState:
     commits = await inspector.committed(inspector.partitions)
     logs = await inspector.log_ranges(inspector.partitions)
-    return KafkaState(cluster=inspector.cluster_id, commits=dict(commits), logs=dict(logs))
+    pins = await inspector.pins(inspector.partitions)
+    return LogState(cluster=inspector.cluster_id, commits=dict(commits), logs=dict(logs), pins=dict(pins))
+
+
+async def _compare_shards(
+    config: Config, open_inspector: OpenInspector, chains: ChainVerifier, state: LogState
+) -> None:
+    evidence = None
+    try:
+        async with open_inspector(config) as inspector:
+            evidence = await ask_log(inspector, chains)
+    except SourceError as error:
+        chains.notes.add("not_asked_again", str(error))
+    compare_shards(chains, state, evidence)
 
 
 async def _ask_again(
-    config: Config, open_inspector: OpenInspector, chains: ChainVerifier, state: KafkaState
-) -> tuple[KafkaState | None, LogEvidence | None]:
+    config: Config, open_inspector: OpenInspector, chains: ChainVerifier, state: LogState
+) -> tuple[LogState | None, LogEvidence | None]:
     """Kafka's state after the scan, and whether its log has what is in objects; None where Kafka does not answer.
 
     The state is None where it is not needed, too.

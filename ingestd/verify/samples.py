@@ -10,11 +10,11 @@ _MASK = 2**64 - 1
 
 
 class Sample(NamedTuple):
-    """An object's range, and the offset and the Kafka timestamp of its first record."""
+    """An object's range, and the offset and the timestamp of one of its records that can be read by its offset."""
 
     offsets: Range
-    first_offset: int
-    first_timestamp: int
+    offset: int
+    timestamp: int
 
 
 class Samples:
@@ -31,9 +31,10 @@ class Samples:
 
     def add(self, sample: Sample) -> None:
         self.seen += 1
-        if self._last is None or sample.first_offset > self._last.first_offset:
+        if self._last is None or sample.offset > self._last.offset:
             self._last = sample
-        heapq.heappush(self._kept, (-(sample.first_offset * _GOLDEN & _MASK), sample))
+        # Of a wide offset the lowest bits may be the same in all of them: its hash has something of every bit.
+        heapq.heappush(self._kept, (-(hash(sample.offset) * _GOLDEN & _MASK), sample))
         if len(self._kept) > self._limit:
             heapq.heappop(self._kept)
 
@@ -42,4 +43,4 @@ class Samples:
         kept = {sample for _, sample in self._kept}
         if self._last is not None:
             kept.add(self._last)
-        return sorted(kept, key=lambda sample: sample.first_offset, reverse=True)[: self._limit]
+        return sorted(kept, key=lambda sample: sample.offset, reverse=True)[: self._limit]

@@ -103,7 +103,7 @@ class Scanner:
         async with aclosing(self._quarantine_names(day)) as quarantine, aclosing(self._batches(day)) as batches:
             rejected = await anext(quarantine, None)
             async for batch in batches:
-                while rejected is not None and (prefix := _batch_prefix(rejected.key)) <= batch.prefix:
+                while rejected is not None and (prefix := self._layout.batch_prefix(rejected.key)) <= batch.prefix:
                     if prefix < batch.prefix:
                         self._chains.count_quarantine(rejected.partition, superseded=1)
                     elif len(batch.digests) < _MAX_ATTEMPTS:
@@ -126,7 +126,7 @@ class Scanner:
             if not self._chains.selects(name.partition):
                 continue
             self._seen.setdefault(day, set()).add(name.partition)
-            prefix = _batch_prefix(key)
+            prefix = self._layout.batch_prefix(key)
             if batch is not None and batch.prefix == prefix and len(batch.names) < _MAX_ATTEMPTS:
                 batch.names.append(name)
                 continue
@@ -277,12 +277,6 @@ def _later(one: DataObjectName | None, other: DataObjectName) -> DataObjectName:
     if one is not None and (-1 if one.leader_epoch is None else one.leader_epoch, one.start) >= order:
         return one
     return other
-
-
-def _batch_prefix(key: str) -> str:
-    """The part that the names of one batch's objects share: topic, partition and first offset."""
-    name = key.rpartition("/")[2]
-    return name[: name.index("+", name.index("+") + 1) + 21]
 
 
 async def _for_each(items: Iterable[T], at_once: int, work: Callable[[T], Awaitable[None]]) -> None:

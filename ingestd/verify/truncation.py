@@ -20,7 +20,7 @@ class LogEvidence(msgspec.Struct, frozen=True, kw_only=True):
     logs: Mapping[TopicPartition, LogRange]
     topic_ids: Mapping[TopicPartition, str]  # "" for a topic without an id
     epoch_ends: Mapping[tuple[TopicPartition, int], EpochEnd | None]  # None: the broker cannot tell
-    timestamps: Mapping[tuple[TopicPartition, int], int]  # of records at the first offsets of samples
+    timestamps: Mapping[tuple[TopicPartition, int], int]  # of the records of samples
 
 
 class Truncation(NamedTuple):
@@ -92,11 +92,11 @@ def _epochs_lost(chain: PartitionChain, run: list[tuple[int, Range, EpochEnd]], 
 def _by_timestamps(chain: PartitionChain, evidence: LogEvidence, log: LogRange) -> Iterator[Truncation]:
     run: list[tuple[Range, str]] = []  # samples that follow each other and are not in the log
     for sample in reversed(chain.samples.newest_first()):
-        found = evidence.timestamps.get((chain.partition, sample.first_offset))
+        found = evidence.timestamps.get((chain.partition, sample.offset))
         if found is None:
             continue  # compaction may have removed the record
-        if found != sample.first_timestamp:
-            why = f"the record at {sample.first_offset} has timestamp {found} and had {sample.first_timestamp}"
+        if found != sample.timestamp:
+            why = f"the record at {sample.offset} has timestamp {found} and had {sample.timestamp}"
             run.append((sample.offsets, why))
         elif run:
             yield _truncation(chain, Range(run[0][0].start, run[-1][0].end), run[0][1], log)
@@ -122,7 +122,7 @@ def same_topic(chain: PartitionChain, offsets: Range, evidence: LogEvidence) -> 
 def same_log(chain: PartitionChain, evidence: LogEvidence) -> bool:
     """Whether the log is known to have records that are in objects."""
     return any(
-        evidence.timestamps.get((chain.partition, sample.first_offset)) == sample.first_timestamp
+        evidence.timestamps.get((chain.partition, sample.offset)) == sample.timestamp
         for sample in chain.samples.newest_first()
     ) or any(
         (end := evidence.epoch_ends.get((chain.partition, epoch))) is not None and end.epoch == epoch

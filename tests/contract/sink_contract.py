@@ -93,6 +93,33 @@ class SinkContract:
         assert dict(info.metadata) == {"by": winner}
         assert gzip.decompress(await sink.get(KEY)) == gzip.decompress(bodies[winner])
 
+    async def test_a_replaced_object_has_the_last_contents(self, sink: Sink) -> None:
+        for number in range(3):
+            await sink.replace(KEY, compress(f"{number}\n".encode()).data, {"by": str(number)})
+            assert gzip.decompress(await sink.get(KEY)) == f"{number}\n".encode()
+            info = await sink.head(KEY)
+            assert info is not None
+            assert dict(info.metadata) == {"by": str(number)}
+        assert await sink.put_new(KEY, BODY, METADATA) is Stored.EXISTS
+
+    async def test_a_version_changes_with_the_contents_and_with_nothing_else(self, sink: Sink) -> None:
+        await sink.put_new("a/kept", BODY, {})
+        await sink.put_new("b", BODY, {})
+        seen: set[tuple[str, str]] = set()
+        for number in range(3):
+            await sink.replace("a/changed", compress(f"{number}\n".encode()).data, {})
+            found = {key: version async for key, version in sink.versions("a/")}
+            assert found == {key: version async for key, version in sink.versions("a/")}
+            assert list(found) == ["a/changed", "a/kept"]
+            seen.update(found.items())
+        assert len(seen) == 4
+
+    async def test_many_writers_of_one_replaced_object_leave_one_of_their_bodies(self, sink: Sink) -> None:
+        bodies = [f"{writer}\n".encode() for writer in range(16)]
+        await asyncio.gather(*(sink.replace(KEY, compress(body).data, {}) for body in bodies))
+        assert gzip.decompress(await sink.get(KEY)) in bodies
+        assert await listed(sink, "") == [KEY]
+
     async def test_head_of_a_free_name_is_none(self, sink: Sink) -> None:
         await sink.put_new(KEY, BODY, METADATA)
         for free in ("nothing/at/all", KEY + "x", KEY[:-1], "events", f"{KEY}/below"):
@@ -153,6 +180,8 @@ class SinkContract:
             with pytest.raises(ValueError, match="key"):
                 await sink.put_new(key, BODY, {})
             with pytest.raises(ValueError, match="key"):
+                await sink.replace(key, BODY, {})
+            with pytest.raises(ValueError, match="key"):
                 await sink.head(key)
             with pytest.raises(ValueError, match="key"):
                 await sink.get(key)
@@ -162,6 +191,8 @@ class SinkContract:
         for name, value in BAD_METADATA:
             with pytest.raises(ValueError, match="metadata"):
                 await sink.put_new(KEY, BODY, {name: value})
+            with pytest.raises(ValueError, match="metadata"):
+                await sink.replace(KEY, BODY, {name: value})
         assert await listed(sink, "") == []
 
     async def test_refuses_folders_of_half_a_segment(self, sink: Sink) -> None:

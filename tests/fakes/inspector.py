@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from ingestd.config.model import Config
 from ingestd.core.errors import SourceError
-from ingestd.core.records import EpochEnd, LogRange, PlainRecord, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, LogRange, Pin, PlainRecord, Position, Record, TopicPartition
 from tests.archive import CLUSTER
 from tests.fakes.leader_epochs import LeaderEpochs
 
@@ -37,6 +37,9 @@ class FakeInspector:
 
     async def log_ranges(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, LogRange]:
         return {partition: self.says[0][1][partition] for partition in partitions}
+
+    async def pins(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Pin]:
+        return {}
 
     async def topic_ids(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, str]:
         return {partition: self.ids.get(partition, "") for partition in partitions}

@@ -1,6 +1,7 @@
 """A sink in memory for tests: it keeps the same contract, fails on request, and records what it overwrote."""
 
 import asyncio
+import hashlib
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
@@ -69,6 +70,13 @@ class MemorySink:
         _lose_reply(fault)
         return stored
 
+    async def replace(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        check_key(key)
+        check_metadata(metadata)
+        fault = await self._call("replace", key)
+        self.objects[key] = (body, dict(metadata))
+        _lose_reply(fault)
+
     async def head(self, key: str) -> ObjectInfo | None:
         check_key(key)
         _lose_reply(await self._call("head", key))
@@ -95,6 +103,12 @@ class MemorySink:
         for key in sorted(self.objects):
             if key.startswith(prefix):
                 yield key
+
+    async def versions(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        _lose_reply(await self._call("versions", prefix))
+        for key in sorted(self.objects):
+            if key.startswith(prefix):
+                yield key, hashlib.sha256(self.objects[key][0]).hexdigest()
 
     async def _call(self, operation: str, key: str) -> Fault | None:
         """Count the call and yield to other tasks, as a network would. Returns a fault that comes after the effect."""

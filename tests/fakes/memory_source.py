@@ -251,6 +251,9 @@ class MemorySource:
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self.log.range(partition).end
 
+    def behind_s(self, partition: TopicPartition) -> float | None:
+        return None
+
     def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
         return self.log.transactions.get(partition)
 

@@ -229,6 +229,9 @@ class Member:
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self._broker.ends[partition]
 
+    def behind_s(self, partition: TopicPartition) -> float | None:
+        return None
+
     def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
         return None
 

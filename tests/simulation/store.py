@@ -75,6 +75,10 @@ class Connection:
         await asyncio.sleep(store.rng.expovariate(20))
         return stored
 
+    async def replace(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        await self._reach()
+        self._store.objects[key] = (body, dict(metadata))
+
     async def head(self, key: str) -> ObjectInfo | None:
         await self._reach()
         found = self._store.objects.get(key)
@@ -82,12 +86,19 @@ class Connection:
 
     async def get(self, key: str, limit: int | None = None) -> bytes:
         await self._reach()
+        if key not in self._store.objects:
+            raise SinkUnavailable(f"there is no {key}", code="NoSuchKey")
         return self._store.objects[key][0][:limit]
 
     async def list(self, prefix: str) -> AsyncIterator[str]:
         await self._reach()
         for key in sorted(key for key in self._store.objects if key.startswith(prefix)):
             yield key
+
+    async def versions(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        await self._reach()
+        for key in sorted(key for key in self._store.objects if key.startswith(prefix)):
+            yield key, str(hash(self._store.objects[key][0]))
 
     async def folders(self, prefix: str) -> "list[str]":  # type: ignore[valid-type]
         await self._reach()

@@ -70,7 +70,7 @@ def run(settings: Settings, options: Options) -> int:
         return 0
     # Each statement names its role; the configured role may not exist yet.
     with open_connection(replace(config.snowflake, role=None)) as connection:
-        application = Application(config, columns(model), options.style, connection)
+        application = Application(config, columns(model, config.row_origin), options.style, connection)
         application.run(parts)
     if options.notify:
         application.notify()

@@ -106,7 +106,7 @@ def stage_of(config: Config) -> StageScope:
         pipe=qualified(snowflake, snowflake.pipe),
         root=location.root,
         events=location.events.removeprefix(location.root),
-        copy=copy(snowflake, columns(load_model(config.events.model)), "select"),
+        copy=copy(snowflake, columns(load_model(config.events.model), config.row_origin), "select"),
     )
 
 

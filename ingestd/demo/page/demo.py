@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ingestd.config.model import Config
-from ingestd.core.events import load_model
+from ingestd.core.events import load_model, make_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.demo.page.page_state import PageState
 from ingestd.demo.page.queries import PageQueries, Table
@@ -17,6 +17,7 @@ from ingestd.demo.page.simulator_controls import Simulator, SimulatorControls
 from ingestd.demo.page.verification import Verification, Verify, verify_run
 from ingestd.ops.readiness import Status
 from ingestd.sinks.base import Sink
+from ingestd.snowflake.table import columns, record_columns
 
 if TYPE_CHECKING:
     from ingestd.demo.warehouse.local_loader import LoaderState
@@ -32,7 +33,7 @@ class Demo:
         activity, outage = RecentActivity(), SimulatedOutage()
         self._config = config
         self._layout = layout
-        self.validator = ObservedValidator(config.events, load_model(config.events.model), activity)
+        self.validator = ObservedValidator(config.events, load_model(config.events.model), activity, config.row_origin)
         self.sink = ObservedSink(sink, layout, activity, outage)
         controls = SimulatorControls(outage, simulator, allowed=config.page.controls)
         self.page_state = PageState(config, activity, controls)
@@ -44,7 +45,8 @@ class Demo:
 
     def attach_table(self, loader: Callable[[], "LoaderState"], table: Table) -> None:
         """Shows a local table: `loader` returns the state of its loader, `table` answers queries."""
-        self.page_state.attach_table(loader, PageQueries(table, self._config.snowflake.table))
+        record = record_columns(columns(make_model(), self._config.row_origin))
+        self.page_state.attach_table(loader, PageQueries(table, self._config.snowflake.table, record))
 
     async def run(self) -> None:
         """Updates the page until cancelled. An error here is logged; it does not stop the pipeline."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ingestd.core.errors import IngestdError
+from ingestd.snowflake.features import RECORD
 
 if TYPE_CHECKING:
     from ingestd.demo.warehouse.database import QueryResult
@@ -56,8 +58,9 @@ class Lane(Enum):
 class PageQueries:
     """Runs queries in lanes, so that visitors delay neither the presenter nor the verification nor the loader."""
 
-    def __init__(self, table: Table, name: str) -> None:
-        """`name` is the table's name, an identifier."""
+    def __init__(self, table: Table, name: str, record: Sequence[str] = RECORD) -> None:
+        """`name` is the table's name, an identifier; `record` are its columns that name a row's record."""
+        self._record = record
         self._table = table
         self._name = name.lower()
         # Threads and not locks: the query of a visitor who leaves goes on, and still counts as this lane's one query.
@@ -93,8 +96,8 @@ class PageQueries:
 
     async def count_rows(self) -> tuple[int, int]:
         """Returns the number of rows in the table, and of distinct records among them. ``IngestdError`` on failure."""
-        record = "source_topic || '+' || source_partition || '+' || source_offset"
-        sql = f"SELECT COUNT(*), COUNT(DISTINCT {record}) FROM {self._name}"  # noqa: S608 (an identifier)
+        record = " || '+' || ".join(self._record)
+        sql = f"SELECT COUNT(*), COUNT(DISTINCT {record}) FROM {self._name}"  # noqa: S608 (identifiers)
         reply = await self.run(sql, Lane.DAEMON, COUNT_TIMEOUT_S)
         if reply.error is not None:
             raise IngestdError(reply.error)

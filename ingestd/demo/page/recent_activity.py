@@ -13,6 +13,7 @@ from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import Record, TopicPartition
+from ingestd.core.row_origin import RowOrigin
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Rejected, Validated, Validator
 from ingestd.sinks.base import Sink
@@ -23,6 +24,7 @@ MAX_OBJECTS = 8
 MAX_ROW_BYTES = 16 << 10  # longer rows are not shown
 EXCERPT_BYTES = 120  # of a rejected value
 OUTAGE_S = 20.0
+LARGEST_EXACT = 2**53  # of the integers that JavaScript can tell apart
 
 
 class RecentEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,8 +36,9 @@ class RecentEvent(msgspec.Struct, frozen=True, kw_only=True):
     page_url: Any = None  # a custom event model may give these three other types
     campaign_id: Any = None
     duration_s: Any = None
-    source_partition: int
-    source_offset: int
+    source_partition: int | None = None
+    source_offset: int | str | None = None
+    source_message_id: str | None = None
 
 
 class RecentReject(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +48,7 @@ class RecentReject(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     excerpt: str
     partition: int
-    offset: int
+    offset: int | str  # text where it is longer than the page's numbers
 
 
 class LandedObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,8 +99,8 @@ class RecentActivity:
 class ObservedValidator(Validator):
     """A validator that records its results."""
 
-    def __init__(self, config: EventsConfig, model: Model, activity: RecentActivity) -> None:
-        super().__init__(config, model)
+    def __init__(self, config: EventsConfig, model: Model, activity: RecentActivity, origin: RowOrigin) -> None:
+        super().__init__(config, model, origin)
         self._activity = activity
 
     def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
@@ -153,6 +156,10 @@ class ObservedSink:
             self._activity.record_object(key, metadata, key.startswith(self._layout.quarantine))
         return stored
 
+    async def replace(self, key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        self._outage.check()
+        await self._sink.replace(key, body, metadata)
+
     async def head(self, key: str) -> ObjectInfo | None:
         self._outage.check()
         return await self._sink.head(key)
@@ -170,6 +177,15 @@ class ObservedSink:
         async for key in self._sink.list(prefix):
             yield key
 
+    async def versions(self, prefix: str) -> AsyncIterator[tuple[str, str]]:
+        self._outage.check()
+        async for found in self._sink.versions(prefix):
+            yield found
+
+
+def _shown(offset: int) -> int | str:
+    return offset if offset <= LARGEST_EXACT else str(offset)
+
 
 def _reject(partition: TopicPartition, rejected: Rejected) -> RecentReject:
     value = rejected.record.value or b""
@@ -178,5 +194,5 @@ def _reject(partition: TopicPartition, rejected: Rejected) -> RecentReject:
         message=rejected.message,
         excerpt=value[:EXCERPT_BYTES].decode(errors="replace"),
         partition=partition.partition,
-        offset=rejected.record.offset,
+        offset=_shown(rejected.record.offset),
     )

@@ -23,7 +23,7 @@ from ingestd.config.model import SnowflakeConfig
 from ingestd.core.errors import ConfigError, WarehouseError
 from ingestd.demo.warehouse.dialect import Dialect, duckdb_name
 from ingestd.snowflake.features import NOW, SCORE, relations
-from ingestd.snowflake.table import Column, create_table, deduplicated
+from ingestd.snowflake.table import Column, create_table, deduplicated, record_columns
 
 MAX_ROWS = 1000  # of a result, unless the caller asks for another number
 PAGE_TIMEOUT_S = 5.0  # of a query that the page waits for
@@ -166,7 +166,7 @@ class Warehouse:
         arguments = ", ".join(name for name, _ in SCORE.arguments)
         body = self.dialect.expression(SCORE.body)
         connection.execute(f"CREATE OR REPLACE MACRO {SCORE.name}({arguments}) AS ({body})")
-        for relation in relations(self.table, now=self._now):
+        for relation in relations(self.table, now=self._now, record=record_columns(columns)):
             self._create_view(connection, relation.name, relation.sql)
         connection.execute("COMMIT")
 

@@ -1,5 +1,6 @@
 """The client features and the next best action, as SELECTs in Snowflake's dialect."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from ingestd.snowflake.features.model import MODEL
@@ -7,6 +8,8 @@ from ingestd.snowflake.features.score import SCORE
 
 # A TIMESTAMP_NTZ in UTC like event_timestamp, in any session time zone.
 NOW = "CONVERT_TIMEZONE('UTC', CURRENT_TIMESTAMP())::TIMESTAMP_NTZ"
+
+RECORD = ("source_topic", "source_partition", "source_offset")
 
 #: Suffix of a feature's name -> its window, as arguments of DATEADD.
 WINDOWS = {"5m": ("minute", 5), "1h": ("hour", 1), "24h": ("hour", 24), "30d": ("day", 30)}
@@ -29,17 +32,22 @@ class Relation(NamedTuple):
 
 
 def relations(
-    events: str = "marketing_events", features: str = "client_features", now: str = NOW, score: str = SCORE.name
+    events: str = "marketing_events",
+    features: str = "client_features",
+    now: str = NOW,
+    score: str = SCORE.name,
+    record: Sequence[str] = RECORD,
 ) -> tuple[Relation, ...]:
     """Returns the relations; each may select from those before it.
 
-    `events`, `features` and `score` are the (qualified) names to select from; `now` is a TIMESTAMP_NTZ expression.
+    `events`, `features` and `score` are the (qualified) names to select from; `now` is a TIMESTAMP_NTZ expression;
+    `record` are the columns that name a row's record in the source.
     """
     return (
         Relation(
             "client_features",
             "What each client did in the last 5 minutes, hour, 24 hours and 30 days; each event_id counts once",
-            _client_features(events, now),
+            _client_features(events, now, ", ".join(("received_at", *record))),
             "dynamic table",
         ),
         Relation(
@@ -51,7 +59,7 @@ def relations(
     )
 
 
-def _client_features(events: str, now: str) -> str:
+def _client_features(events: str, now: str, order: str) -> str:
     """The 30 days are selected before duplicates are removed: both copies of an event have the same time."""
     windows = ",\n".join(
         f"        event_timestamp > DATEADD({unit}, -{length}, as_of) AS in_{suffix}"
@@ -64,7 +72,7 @@ def _client_features(events: str, now: str) -> str:
 WITH recent AS (
     SELECT
         event_id, client_id, event_timestamp, event_type, page_url, session_id, channel, consent,
-        received_at, source_topic, source_partition, source_offset,
+        {order},
         {now} AS as_of
     FROM {events}
     WHERE event_timestamp > DATEADD(day, -30, {now})
@@ -74,7 +82,7 @@ deduplicated AS (
     SELECT *
     FROM recent
     QUALIFY ROW_NUMBER() OVER (
-        PARTITION BY event_id ORDER BY received_at, source_topic, source_partition, source_offset
+        PARTITION BY event_id ORDER BY {order}
     ) = 1
 ),
 aged AS (

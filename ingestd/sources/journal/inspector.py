@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ingestd.core.errors import JournalError
-from ingestd.core.records import EpochEnd, LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, LogRange, Pin, Position, Record, TopicPartition
 from ingestd.sources.journal.journal import Journal
 from ingestd.sources.journal.source import FETCH_BYTES
 
@@ -47,6 +47,9 @@ class JournalInspector:
     async def log_ranges(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, LogRange]:
         log = LogRange(self._journal.first_offset, self._journal.next_offset)
         return {each: log for each in partitions if each == self._partition}
+
+    async def pins(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Pin]:  # noqa: ARG002
+        return {}
 
     async def topic_ids(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, str]:
         return {each: self._journal.journal_id for each in partitions if each == self._partition}

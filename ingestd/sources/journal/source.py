@@ -155,6 +155,9 @@ class JournalSource:
     def end_offset(self, partition: TopicPartition) -> int | None:  # noqa: ARG002 (there is one)
         return self._journal.next_offset
 
+    def behind_s(self, partition: TopicPartition) -> float | None:  # noqa: ARG002 (offsets tell)
+        return None
+
     def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:  # noqa: ARG002
         """The journal has no transactions of producers."""
         return None

@@ -204,6 +204,9 @@ class KafkaSource:
         """The high watermark, or our position where all records below it were handed out."""
         return self._consumer.end_offset(partition) if self._consumer is not None else None
 
+    def behind_s(self, partition: TopicPartition) -> float | None:  # noqa: ARG002 (offsets tell)
+        return None
+
     def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:
         return self._consumer.open_transaction(partition) if self._consumer is not None else None
 

@@ -11,7 +11,7 @@ from aiokafka import errors as kafka_errors
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
-from ingestd.core.records import EpochEnd, GroupState, LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, GroupState, LogRange, Pin, Position, Record, TopicPartition
 from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka import requests
 from ingestd.sources.kafka._aiokafka import Consumer, DescribeConfigsRequest, DescribeGroupsRequest, HeartbeatRequest
@@ -120,6 +120,10 @@ class Inspector(CoordinatorClient):
             return await requests.log_ranges(self, asked)
 
         return await self._answers("reading the range of the log", ask, partitions)
+
+    async def pins(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Pin]:  # noqa: ARG002
+        """Commits say where chains are."""
+        return {}
 
     async def topic_ids(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, str]:
         """The ids of the partitions' topics; "" for a topic without one."""

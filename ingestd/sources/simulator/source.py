@@ -263,6 +263,9 @@ class SimulatorSource:
     def end_offset(self, partition: TopicPartition) -> int | None:
         return self._next.get(partition)
 
+    def behind_s(self, partition: TopicPartition) -> float | None:  # noqa: ARG002 (offsets tell)
+        return None
+
     def open_transaction(self, partition: TopicPartition) -> OpenTransaction | None:  # noqa: ARG002
         """The simulator has no transactions."""
         return None

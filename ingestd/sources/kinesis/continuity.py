@@ -1,0 +1,70 @@
+"""Whether a shard's log still holds every record from a position on, and where reading begins. Pure.
+
+Retention removes the oldest records of a shard, without a trace. What follows a position is complete where the record
+before it still comes, or where the log was seen empty from there on at a time that retention has not reached.
+"""
+
+from enum import Enum
+from typing import NamedTuple
+
+CLOCK_ERROR_MS = 600_000  # of our idea of AWS' clock: retention is counted so much shorter
+
+
+class CaughtUp(NamedTuple):
+    """No record at or after `position` was in the log at this time: such records have arrived later."""
+
+    position: int
+    at_ms: int
+
+    def proves(self, position: int, now_ms: int, retention_ms: int) -> bool:
+        """Whether retention cannot have removed a record at or after `position` yet."""
+        return self.position <= position and self.at_ms > now_ms - (retention_ms - CLOCK_ERROR_MS)
+
+
+class Start(NamedTuple):
+    """Where a shard without objects begins: pinned once, for all daemons of a lineage.
+
+    The record with the `number` is the first one; where none was there yet, `position` is 0. Then those that arrive at
+    `time_ms` or later are read, or all where that is None; `seen_ms` is a time before which no such record arrived.
+    """
+
+    position: int
+    number: int | None
+    time_ms: int | None
+    seen_ms: int
+
+    @property
+    def caught_up(self) -> CaughtUp | None:
+        return CaughtUp(self.position, self.seen_ms) if self.number is None else None
+
+
+class Place(NamedTuple):
+    """Where an iterator begins: at a sequence number, at a time, or at the oldest record."""
+
+    number: int | None = None
+    at_ms: int | None = None
+
+
+def place_of(position: int, first: int | None, start: Start | None) -> Place:
+    """Where to begin to read for a position. `first` is the position of the log's oldest record, None without one."""
+    if start is not None and position == start.position:
+        return Place(start.number, start.time_ms if start.number is None else None)
+    if first is None or first >= position:
+        return Place()
+    return Place(position - 1)
+
+
+class Verdict(Enum):
+    """What the first record that comes says about a position."""
+
+    BEFORE = "before"  # it is older than the position
+    PREVIOUS = "previous"  # it is the last one before the position, so nothing is missing behind it
+    NEXT = "next"  # nothing can be between the position and it
+    LATER = "later"  # there may have been others in between
+
+
+def judge(position: int, number: int, first: int) -> Verdict:
+    """`number` is the record's sequence number; with an aggregate's records its positions begin at `first`."""
+    if number < position:
+        return Verdict.PREVIOUS if number == position - 1 else Verdict.BEFORE
+    return Verdict.NEXT if first <= position else Verdict.LATER

@@ -1,0 +1,140 @@
+"""Where the log of a shard begins: the oldest record that retention has left, and the start policy."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from ingestd.core.errors import ConfigError
+from ingestd.core.records import LogRange
+from ingestd.sources.kinesis.aggregates import split_record
+from ingestd.sources.kinesis.connection import READ_SPACING_S, Connection
+from ingestd.sources.kinesis.continuity import CaughtUp, Start
+from ingestd.sources.kinesis.port import IteratorExpired, KinesisRecord, Shard
+from ingestd.sources.kinesis.shards import shard_number
+from ingestd.sources.kinesis.state import StreamState
+
+END_OF_POSITIONS = 10**60 - 1
+FRESH_S = 5.0  # how long the oldest record counts as the oldest
+EARLIEST, LATEST = "earliest", "latest"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Oldest(NamedTuple):
+    """What a look at a shard from some place on has found."""
+
+    record: KinesisRecord | None  # None where none is there
+    position: int | None  # at which it begins, if it is an aggregate
+    ended: bool  # the shard is closed, and has no record from there on
+    seen_ms: int  # before the look
+
+
+def start_time_ms(start: str) -> int | None:
+    """``kinesis.start`` as a time in milliseconds since the epoch; None for the two words."""
+    if start in {EARLIEST, LATEST}:
+        return None
+    try:
+        when = msgspec.convert(start, datetime)
+    except msgspec.ValidationError:
+        when = None
+    if when is None or when.tzinfo is None:
+        hint = "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
+        raise ConfigError(f"kinesis.start = {start} is neither earliest, latest nor a time with its zone", hint=hint)
+    return max(0, (when - _EPOCH) // timedelta(milliseconds=1))
+
+
+class ShardLogs:
+    """Looks at the logs of shards beside their readers. What is found counts for some seconds."""
+
+    def __init__(self, connection: Connection, state: StreamState, start: str, *, skip_lost: bool) -> None:
+        self._connection = connection
+        self._state = state
+        self._start = start
+        self._skip_lost = skip_lost
+        self._start_ms = start_time_ms(start)
+        self._oldest: dict[int, tuple[float, Oldest]] = {}
+        self.starts: dict[int, Start] = {}  # of the shards that were asked for
+
+    def forget(self, shard: int) -> None:
+        """Look again when asked next."""
+        self._oldest.pop(shard, None)
+
+    def oldest_position(self, shard: int) -> int | None:
+        """The position at which the log begins, as last looked up; None without a record."""
+        found = self._oldest.get(shard)
+        return found[1].position if found is not None else None
+
+    def check_start(self) -> None:
+        """``ConfigError`` where the time to begin at is still to come, which AWS would refuse for each shard."""
+        if self._start_ms is not None and self._start_ms > self._connection.now_ms():
+            raise ConfigError(f"kinesis.start = {self._start} is in the future", hint="give a time that has passed")
+
+    async def range(self, number: int, shard: Shard, landed: int | None, proof: CaughtUp | None) -> LogRange:
+        """From the first position that the log is known to hold on.
+
+        `proof` is the last time at which it was seen empty from a position on: then nothing behind it is missing yet.
+        """
+        found = await self._look_up(number, shard)
+        connection = self._connection
+        if found.position is not None:
+            start = found.position
+        elif found.ended and landed is not None and not self._skip_lost:
+            start = max(landed, shard.ending or 0) + 1  # whether there were records behind `landed` is not known
+        else:
+            start = 0
+        if proof is not None and proof.proves(proof.position, connection.now_ms(), connection.retention_ms):
+            start = min(start, proof.position)
+        return LogRange(start, END_OF_POSITIONS)
+
+    async def start(self, number: int, shard: Shard) -> Start:
+        """Where a shard without objects begins, pinned for all."""
+        created = self._connection.created
+        pinned = await self._state.start(created, number)
+        if pinned is None:
+            start, arrival_ms = await self._policy(shard)
+            pinned = await self._state.pin_start(created, number, start, arrival_ms)
+        self.starts[number] = pinned
+        return pinned
+
+    async def _policy(self, shard: Shard) -> tuple[Start, int | None]:
+        created = self._connection.created
+        opened = [await self._state.open_at(created, shard_number(parent)) for parent in shard.parents]
+        if known := [at for at in opened if at is not None]:
+            # A child of shards that we read: all its records count, also those that retention removes before us.
+            return Start(0, None, None, max(known)), None
+        time_ms = self._start_ms
+        if self._start == LATEST:
+            time_ms = await self._state.pin_policy(created, self._connection.now_ms())
+        found = await self._look(shard, time_ms)
+        if found.record is None or found.position is None:
+            return Start(0, None, time_ms, found.seen_ms), None
+        return Start(found.position, found.record.offset, time_ms, found.seen_ms), found.record.timestamp
+
+    async def _look_up(self, number: int, shard: Shard) -> Oldest:
+        now = asyncio.get_running_loop().time()
+        known = self._oldest.get(number)
+        if known is not None and now - known[0] < FRESH_S:
+            return known[1]
+        found = await self._look(shard, None)
+        self._oldest[number] = now, found
+        return found
+
+    async def _look(self, shard: Shard, at_ms: int | None) -> Oldest:
+        """The first record from a time on, or of all: pages without records may come before it."""
+        while True:
+            seen_ms = self._connection.now_ms()
+            try:
+                iterator: str | None = await self._connection.iterator(shard.id, None, at_ms)
+                while iterator is not None:
+                    page = await self._connection.get_records(iterator, 1)
+                    if page.records:
+                        first = page.records[0]
+                        return Oldest(first, split_record(first, shard)[0].offset, False, seen_ms)
+                    if not page.behind_ms and page.next_iterator is not None:
+                        return Oldest(None, None, False, seen_ms)
+                    iterator = page.next_iterator
+                    await asyncio.sleep(READ_SPACING_S)
+                return Oldest(None, None, True, seen_ms)
+            except IteratorExpired:
+                await asyncio.sleep(READ_SPACING_S)
