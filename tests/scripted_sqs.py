@@ -6,8 +6,9 @@ import hmac
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
+import msgspec
 from aiohttp import web
 
 from ingestd.config.model import SqsConfig
@@ -27,7 +28,7 @@ QUEUE_ATTRIBUTES = {
 ATTRIBUTES = {"Attributes": QUEUE_ATTRIBUTES}
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """An answer; `silent`: none, for ever; `cut`: the connection ends instead."""
 
     body: Any = {}
@@ -47,7 +48,7 @@ def message(number: int = 0, body: str = "{}", **more: Any) -> dict[str, Any]:
     return {
         "MessageId": f"id-{number}",
         "ReceiptHandle": f"handle-{number}",
-        "MD5OfBody": hashlib.md5(body.encode(errors="replace")).hexdigest(),
+        "MD5OfBody": hashlib.md5(body.encode(errors="replace"), usedforsecurity=False).hexdigest(),
         "Body": body,
         "Attributes": {
             "SentTimestamp": "1795900000000",
