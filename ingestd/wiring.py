@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
+    from ingestd.sources.kinesis.port import KinesisClient
     from ingestd.sources.sqs.port import QueueSource
     from ingestd.verify.log_reader import LogInspector
 
@@ -117,7 +118,7 @@ def _make_state_store(config: Config, sink: Sink) -> SinkStateStore:
     """The state of a source in the sink, with calls of its own: uploads must not keep a daemon from saying it lives."""
     keys = make_keys(config)
     retrier = SinkRetrier(config.sink, concurrency=STATE_CONCURRENCY, effect=STATE_EFFECT)
-    return SinkStateStore(sink, retrier, keys.state_folder(config.source), conditional=keys.exactly_once)
+    return SinkStateStore(sink, retrier, keys, config.source)
 
 
 class FlowParts(NamedTuple):
@@ -346,6 +347,18 @@ def make_demo(config: Config, source: FlowSource, sink: Sink) -> "Demo | None":
     is_live = config.simulator.history is None
     director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_keys(config), director)
+
+
+@asynccontextmanager
+async def open_kinesis(config: Config) -> "AsyncIterator[KinesisClient]":
+    """A client of the stream that ``kinesis.stream`` names."""
+    from ingestd.sources.kinesis.client import AwsKinesisClient  # noqa: PLC0415
+
+    client = AwsKinesisClient(config.kinesis)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":

@@ -106,7 +106,8 @@ class SqsContract(QueueContract):
         world = await make_queue(fifo=True)
         for number in range(15):
             await world.send([b"%d" % number], group="g")
-        source, values = await world.connect(), []
+        source = await world.connect()
+        values: list[bytes | None] = []
         while len(values) < 15:
             messages = await take(source, 1)
             values += [it.value for it in messages]

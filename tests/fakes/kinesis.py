@@ -71,6 +71,7 @@ class FakeKinesis:
         self.page_bytes = page_bytes
         self.exists = True
         self.fails: Callable[[str, str], None] = lambda _operation, _shard: None
+        self.throttled: list[str] = []  # the shards of reads that were refused
         self.calls: list[tuple[str, str]] = []
         self._next_number = FIRST_NUMBER
         self._iterators: dict[str, tuple[str, int, float, int, int]] = {}
@@ -208,6 +209,7 @@ class FakeKinesis:
         now = _loop_time()
         shard.reads = [at for at in shard.reads if at > now - 1]
         if len(shard.reads) >= READS_PER_S:
+            self.throttled.append(shard.id)
             raise KinesisUnavailable("Rate exceeded", code="ProvisionedThroughputExceededException")
         shard.reads.append(now)
 

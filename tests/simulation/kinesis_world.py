@@ -105,7 +105,7 @@ class Daemon:
         error_s = rng.uniform(-1e5, 1e5)
         self.source = KinesisSource(
             config,
-            SinkStateStore(sink, self._retrier(), KEYS.state_folder("kinesis")),
+            SinkStateStore(sink, self._retrier(), KEYS, "kinesis"),
             None,
             connect=lambda: PausedClient(world.kinesis, rng, self.gate),
             wall_clock=lambda: WALL_S + asyncio.get_running_loop().time() + error_s,
@@ -144,7 +144,8 @@ class Daemon:
         self.task.cancel()
         for task in self.source._tasks:
             task.cancel()
-        self.source._assignment.close()
+        for reader in self.source._assignment.readers.values():
+            reader.pause()
 
     async def pause(self, seconds: float) -> None:
         """The process stands still, and goes on as if nothing had happened."""
@@ -302,7 +303,7 @@ class KinesisWorld:
 
     def _forget_heartbeats(self) -> None:
         """They may be lost: no rule of the chain needs them."""
-        for key in [key for key in self.store.objects if "/members/" in key]:
+        for key in [key for key in self.store.objects if key.startswith(".members/")]:
             del self.store.objects[key]
 
     async def _outage(self, kind: str) -> None:
@@ -379,7 +380,7 @@ class KinesisWorld:
         }
 
     def _check_end(self) -> None:
-        if overwritten := [key for key in self.store.overwritten if not key.startswith(".ingestd/")]:
+        if overwritten := [key for key in self.store.overwritten if not key.startswith(".members/")]:
             raise Violation(f"I5: overwritten {overwritten}")
         produced = {(shard, position) for (shard, _), found in self.positions.items() for position in found}
         rows = self._lines("events/", "source_offset", "source_partition")

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 from ingestd.core.records import TopicPartition
@@ -28,9 +28,9 @@ class Assignment:
         connection: Connection,
         state: StreamState,
         member_id: str,
+        *,
         members: Callable[[], Collection[str]],
         new_reader: Callable[[int, Shard], ShardReader],
-        *,
         done_interval_s: float,
     ) -> None:
         self.readers: dict[int, ShardReader] = {}
@@ -108,11 +108,10 @@ class Assignment:
             await self._revoke(self.readers.keys() - ours)
             self._assign(sorted(ours - self.readers.keys()))
 
-    async def revoke_all(self, meanwhile: Callable[[], Awaitable[None]]) -> None:
-        """Revoke every shard, wait for `meanwhile`, and look again who reads what."""
+    async def revoke_all(self) -> None:
+        """Revoke every shard, and look again who reads what."""
         async with self._lock:
             await self._revoke(self.readers.keys())
-            await meanwhile()
             self.list_again()
 
     def close(self) -> None:
@@ -132,7 +131,7 @@ class Assignment:
     async def _list(self) -> None:
         stream = await self._connection.describe(max_age_s=1.0)
         created = str(stream.created_ms)
-        if created != self._created:
+        if self._created not in {"", created}:
             self._done, self._proofs, self._ended = set(), {}, set()
             for reader in self.readers.values():
                 if reader.created != created:

@@ -33,7 +33,7 @@ class _Peer:
 class Membership:
     """`proofs` gives what this daemon tells of its shards; `on_proofs` gets what others tell of theirs.
 
-    `now_ms` is AWS' clock. `on_change` is called when the members have changed.
+    `now_ms` is AWS' clock, `created` the stream's id. `on_change` is called when the members have changed.
     """
 
     def __init__(
@@ -44,16 +44,19 @@ class Membership:
         interval_s: float,
         timeout_s: float,
         now_ms: Callable[[], int],
+        created: Callable[[], str],
         proofs: Callable[[], Mapping[int, CaughtUp]],
         on_proofs: Callable[[Mapping[int, CaughtUp]], None],
         on_change: Callable[[], None],
     ) -> None:
         self.member_id = member_id
         self.members: frozenset[str] = frozenset({member_id})
+        self.has_looked = asyncio.Event()
         self._state = state
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._now_ms = now_ms
+        self._created = created
         self._proofs = proofs
         self._on_proofs = on_proofs
         self._on_change = on_change
@@ -67,14 +70,15 @@ class Membership:
             began = loop.time()
             await self.beat()
             await self.look()
+            self.has_looked.set()
             await asyncio.sleep(max(0.0, began + self._interval_s - loop.time()))
 
     async def beat(self) -> None:
-        await self._state.beat(self.member_id, heartbeat(self._now_ms(), self._proofs()))
+        await self._state.beat(self.member_id, heartbeat(self._now_ms(), self._created(), self._proofs()))
 
     async def leave(self) -> None:
         """Tell the others to go on at once."""
-        await self._state.beat(self.member_id, heartbeat(self._now_ms(), self._proofs(), left=True))
+        await self._state.beat(self.member_id, heartbeat(self._now_ms(), self._created(), self._proofs(), left=True))
 
     async def look(self) -> None:
         """Read the heartbeats that have changed. A member lives for the time-out after each change."""
@@ -103,5 +107,5 @@ class Membership:
             # Of one that was never seen to change only its own clock says that it lives; most are from former days.
             age_s = max(0.0, (self._now_ms() - body.at_ms) / 1000) if is_new else 0.0
             peer.alive_until = asyncio.get_running_loop().time() + self._timeout_s - age_s
-        if body is not None:
+        if body is not None and body.created == self._created():
             self._on_proofs(body.proofs())

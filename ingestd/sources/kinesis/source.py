@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -31,7 +31,7 @@ from ingestd.sources.state_store import StateStore
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.25
+POLL_S = 1.0
 FETCH_BYTES = 4 << 20  # of all shards in one fetch, as a rule; a page is never divided
 LEAVE_S = 10.0  # for the last heartbeat
 STREAM_ID_AGE_S = 1.0  # shards that are assigned together ask for the stream's id once
@@ -76,8 +76,8 @@ class KinesisSource:
             self._connection,
             shared,
             member_id,
-            lambda: self._membership.members,
-            self._new_reader,
+            members=lambda: self._membership.members,
+            new_reader=self._new_reader,
             done_interval_s=config.heartbeat_interval,
         )
         self._membership = Membership(
@@ -86,6 +86,7 @@ class KinesisSource:
             interval_s=config.heartbeat_interval,
             timeout_s=config.member_timeout,
             now_ms=self._connection.now_ms,
+            created=lambda: self._connection.created,
             proofs=self._assignment.proofs,
             on_proofs=self._assignment.add_proofs,
             on_change=self._assignment.wake,
@@ -118,29 +119,29 @@ class KinesisSource:
         self._logs.check_start()
         log.info("sharing stream %s with the daemons of lineage %s", self._connection.arn, self._lineage or "(none)")
         self._tasks = [
-            asyncio.create_task(self._guard(self._share(listener)), name="assign shards"),
-            asyncio.create_task(self._guard(self._beat()), name="heartbeat"),
+            asyncio.create_task(self._guard(partial(self._share, listener)), name="assign shards"),
+            asyncio.create_task(self._guard(self._membership.run), name="heartbeat"),
         ]
 
     async def _share(self, listener: Listener) -> None:
-        await self._membership.look()
+        await self._membership.has_looked.wait()
         await self._assignment.run(listener)
 
-    async def _beat(self) -> None:
-        await self._membership.run()
-
-    async def _guard(self, task: Coroutine[None, None, None]) -> None:
+    async def _guard(self, run: Callable[[], Awaitable[None]]) -> None:
         try:
-            await task
+            await run()
         except Exception as error:  # noqa: BLE001 - raised by the next fetch
             self._failure = error
             self._wake.set()
 
     async def rebuild(self) -> None:
-        """Opens new connections, with credentials that are read again."""
+        """Opens new connections, with credentials that are read again. Waits until AWS answers."""
         if self._tasks:
             log.warning("rebuilding the connections to Kinesis; buffered records are written first")
-            await self._assignment.revoke_all(self._connection.reconnect)
+            await self._connection.reconnect()  # calls that fail now go on with the new client
+            await self._assignment.revoke_all()
+            if not self._tasks:  # stopped meanwhile
+                await self._connection.close()
 
     async def stop(self) -> None:
         """Takes at most about ``LEAVE_S``: the other daemons are told to go on at once."""
@@ -208,10 +209,8 @@ class KinesisSource:
         if (reader := self._reader(partition)) is None:
             return
         number = partition.partition
-        start, proof = self._logs.starts.get(number), self._assignment.proofs().get(number)
-        if start is not None and start.position == offset and proof is None:
-            proof = start.caught_up
-        elif start is None and offset == 0:
+        start, proof = self._logs.starts.get(number), self._proof(number)
+        if start is None and offset == 0:
             proof = CaughtUp(0, self._connection.now_ms())  # nobody has said where to begin
         reader.seek(offset, place_of(offset, self._logs.oldest_position(number), start), proof)
 
@@ -249,10 +248,7 @@ class KinesisSource:
     async def log_range(self, partition: TopicPartition) -> LogRange:
         """From the first record that retention has left. Where the log ends is not known."""
         reader, number = self._owned(partition), partition.partition
-        proof = self._assignment.proofs().get(number)
-        if proof is None and (start := self._logs.starts.get(number)) is not None:
-            proof = start.caught_up
-        return await self._logs.range(number, reader.shard, reader.landed, proof)
+        return await self._logs.range(number, reader.shard, reader.landed, self._proof(number))
 
     async def epoch_end(self, partition: TopicPartition, leader_epoch: int) -> EpochEnd | None:  # noqa: ARG002
         """There are no epochs."""
@@ -271,6 +267,11 @@ class KinesisSource:
         return True
 
     # -- shards
+
+    def _proof(self, number: int) -> CaughtUp | None:
+        """When the log of a shard was last seen empty behind what has landed."""
+        proof, start = self._assignment.proofs().get(number), self._logs.starts.get(number)
+        return start.caught_up if proof is None and start is not None else proof
 
     def _new_reader(self, number: int, shard: Shard) -> ShardReader:
         self._logs.forget(number)

@@ -40,6 +40,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     """What a daemon tells the others."""
 
     at_ms: int
+    created: str  # the id of the stream
     left: bool = False
     caught_up: dict[str, tuple[str, int]] = {}  # by shard: the position up to which all has landed, and when
 
@@ -47,9 +48,11 @@ class Heartbeat(msgspec.Struct, frozen=True):
         return {int(shard): CaughtUp(int(position), at_ms) for shard, (position, at_ms) in self.caught_up.items()}
 
 
-def heartbeat(at_ms: int, proofs: Mapping[int, CaughtUp], *, left: bool = False) -> Heartbeat:
+def heartbeat(at_ms: int, created: str, proofs: Mapping[int, CaughtUp], *, left: bool = False) -> Heartbeat:
     """The heartbeat that tells these proofs."""
-    return Heartbeat(at_ms, left, {str(shard): (str(proof.position), proof.at_ms) for shard, proof in proofs.items()})
+    return Heartbeat(
+        at_ms, created, left, {str(shard): (str(proof.position), proof.at_ms) for shard, proof in proofs.items()}
+    )
 
 
 class StreamState:
