@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
+    from ingestd.sources.kinesis.port import KinesisClient
     from ingestd.verify.log_reader import LogInspector
 
 T = TypeVar("T")
@@ -270,6 +271,18 @@ def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
     is_live = config.simulator.history is None
     director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_keys(config), director)
+
+
+@asynccontextmanager
+async def open_kinesis(config: Config) -> "AsyncIterator[KinesisClient]":
+    """A client of the stream that ``kinesis.stream`` names."""
+    from ingestd.sources.kinesis.client import AwsKinesisClient  # noqa: PLC0415
+
+    client = AwsKinesisClient(config.kinesis)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":

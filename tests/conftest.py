@@ -18,14 +18,19 @@ import pytest
 from hypothesis import settings
 
 from tests.services import leftovers, process
+from tests.services.elasticmq import ElasticMQ
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
 from tests.services.kafka_cluster import KafkaCluster
+from tests.services.kinesis import Kinesalite, KinesisLocal
 from tests.services.ministack import Ministack, Queue
 from tests.services.seaweed import S3Store, SeaweedFS
 from tests.services.snowflake import Snowflake
 
 DEPLOY = Path(__file__).parent / "deploy"
-SERVICE_FIXTURES = {"broker", "kafka", "kafka_tls", "kafka_cluster", "s3", "ministack", "snowflake"}
+SERVICE_FIXTURES = {
+    "broker", "kafka", "kafka_tls", "kafka_cluster", "mortal_broker", "s3", "ministack", "snowflake",
+    "kinesis_local", "kinesalite", "elasticmq",
+}  # fmt: skip
 
 
 class MakeTopic(Protocol):
@@ -124,6 +129,29 @@ def kafka(request: pytest.FixtureRequest) -> KafkaAddress | KafkaBroker:
     return broker
 
 
+@pytest.fixture(scope="module")
+def _broker_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    with KafkaBroker(tmp_path_factory.mktemp("mortal")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def mortal_broker(_broker_of_module: KafkaBroker) -> Iterator[KafkaBroker]:
+    """A broker that may be killed: it runs again after the test, however that ends."""
+    yield _broker_of_module
+    if not _broker_of_module.running:
+        _broker_of_module.start()
+
+
+@pytest.fixture
+async def mortal_topic(mortal_broker: KafkaBroker) -> str:
+    """A topic with three partitions on that broker."""
+    name = f"mortal_{uuid.uuid4().hex}"
+    async with topic_admin(mortal_broker.bootstrap) as admin:
+        await create_topic(admin, name, 3)
+    return name
+
+
 @pytest.fixture(scope="session")
 def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     """The session's three brokers. Whoever hurts one leaves all of them running."""
@@ -185,3 +213,24 @@ def bucket(s3: S3Store) -> Iterator[str]:
     s3.create_bucket(name)
     yield name
     s3.delete_bucket(name)
+
+
+@pytest.fixture(scope="session")
+def kinesis_local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KinesisLocal]:
+    """The session's Kinesis that reshards; a test has a stream of its own there."""
+    with KinesisLocal(tmp_path_factory.mktemp("kinesis-local")) as server:
+        yield server
+
+
+@pytest.fixture
+def kinesalite(tmp_path: Path) -> Iterator[Kinesalite]:
+    """A Kinesis that outlives SIGKILL, of this test alone."""
+    with Kinesalite(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def elasticmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ElasticMQ]:
+    """The session's SQS; a test has a queue of its own there."""
+    with ElasticMQ(tmp_path_factory.mktemp("elasticmq")) as server:
+        yield server

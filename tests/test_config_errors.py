@@ -7,9 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ingestd.cli.main import main
+from ingestd.config.keys import KEYS
 from ingestd.config.load import load
 from ingestd.config.toml_lines import key_lines
-from ingestd.core.errors import ConfigErrors
+from ingestd.core.errors import ConfigError, ConfigErrors
 from tests.test_config_load import PASSWORD, flags, refused, toml, with_flags
 
 FAULTY = """\
@@ -57,6 +59,75 @@ def test_the_line_of_a_key_begins_with_it(lines: list[str]) -> None:
 
 def test_a_statement_of_very_many_lines_is_given_up() -> None:
     assert key_lines("a = 1\nb = [\n" + "1,\n" * 5000 + "]\nc = 1") == {"a": 1}
+
+
+def syntax_error(tmp_path: Path, text: str) -> tuple[str, tuple[str, ...]]:
+    """Where the error is, and what is shown of the file."""
+    file = tmp_path / "given.toml"
+    file.write_bytes(text.encode())
+    with pytest.raises(ConfigError, match="is not valid") as caught:
+        load(path=str(file), environ={})
+    assert PASSWORD not in str(caught.value)
+    return str(caught.value).partition(f"{file}:")[2].partition(" is not valid")[0], caught.value.excerpt
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "shown", "caret"),
+    [
+        ("[batch]\ninterval = 3x\n", "2:13", "interval = 3x", 13),
+        ("[batch]\r\n\r\ninterval = 3x\r\n", "3:13", "interval = 3x", 13),
+        ("[batch\ninterval = 3", "1:7", "[batch", 7),
+        ("[kafka]\ntopics = ['a'\n'b']", "3:1", "'b']", 1),
+        ("[kafka]\ntopics = [\n'a',\n", "2:10", "topics = [", 10),  # it is not closed
+        ("[kafka]\ntopics = '''\n", "2:10", "topics = '''", 10),
+        ("grace = '1s'\n\tgrace = '\u20282s'\n", "2:15", " grace = ' 2s'", 15),
+        ("[kafka]\ntopics = ['" + "a" * 200 + "', x", "2:215", "a" * 47 + "', x", 51),
+        ("[kafka]\ntopics = ['" + "é" * 60 + "', x" + "y" * 200, "2:75", "é" * 47 + "', x" + "y" * 49, 51),
+    ],
+)
+def test_a_syntax_error_is_shown_with_its_line_and_a_caret(
+    tmp_path: Path, text: str, where: str, shown: str, caret: int
+) -> None:
+    assert syntax_error(tmp_path, text) == (where, (shown, " " * (caret - 1) + "^"))
+
+
+SECRETS = [name.split(".") for name, key in KEYS.items() if key.is_secret]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{table}]\n{name} = '{secret}\n",
+        "[{table}]\n{name} = {secret}\n",
+        "[{table}]\n{name} '{secret}'\n",
+        "{table}.{name} = '{secret}' x\n",
+        "{table} = {{ {name} = '{secret}', x }}\n",
+        "[{table}]\n'{name}' = '{secret}\n",
+        "[{table}]\n{name} = '''\n{secret}\n",
+        '[{table}]\n{name} = """\ngrace = 1\n\\q{secret}\n"""\n',  # a private key has several lines
+        "[{table}]\ntopics = [\n{name} = '{secret}'\n",
+        "[{table}] {secret}\n{name} = ''",
+        "[kafka]\nbootstrap_servers = 'me:{secret}@host\n",
+        "[{table}]\npaswort = {secret}\n",  # not a key
+        "{secret}",
+    ],
+)
+def test_a_line_that_may_hold_a_secret_is_not_shown(tmp_path: Path, text: str) -> None:
+    for table, name in SECRETS:
+        where, excerpt = syntax_error(tmp_path, text.format(table=table, name=name, secret=PASSWORD))
+        assert where, "the position is told"
+        assert not excerpt
+
+
+def test_the_line_and_the_caret_are_printed_below_the_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", toml(tmp_path, "grace = 3x")]) == 2
+    message, *excerpt = capsys.readouterr().err.splitlines()
+    assert message.startswith("ingestd: the configuration file ")
+    assert excerpt == ["    grace = 3x", "             ^"]
+
+
+def test_a_number_with_too_many_digits_for_python_is_told(tmp_path: Path) -> None:
+    assert "too many digits" in refused(path=toml(tmp_path, "grace = " + "9" * 5000))
 
 
 def test_a_variable_that_is_nearly_a_key_is_told() -> None:

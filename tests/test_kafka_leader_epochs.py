@@ -29,6 +29,7 @@ from ingestd.sources.kafka.epoch_ends import TRIES, EpochEnds
 from ingestd.sources.kafka.group_consumer import GroupConsumer
 from ingestd.sources.kafka.requests import _position, commit_metadata, epoch_ends
 from tests.contract.source_contract import RecordingListener
+from tests.fakes.leader_epochs import LeaderEpochs
 from tests.test_kafka_fast_records import ABORT, COMMIT, READ_COMMITTED, Part, encoded
 
 P0, P1, U0 = TopicPartition("t", 0), TopicPartition("t", 1), TopicPartition("u", 0)
@@ -438,6 +439,24 @@ async def test_an_epoch_is_unknown_only_if_it_stays_so(
 )
 async def test_a_start_is_in_an_epoch_that_the_log_will_not_forget(start: Position, expected: Position) -> None:
     assert await EpochEnds(lambda: Broker({23: (2, 4)}), ErrorState()).with_records(P0, start) == expected
+
+
+async def test_a_fetch_from_a_start_does_not_diverge_when_another_leader_is_elected_before_the_first_record() -> None:
+    log_end, epochs = 50, LeaderEpochs()
+    epochs.append(0)
+    epochs.elect(log_end)  # epoch 1, without records
+
+    class OfLog(EpochEnds):
+        async def get(self, _: TopicPartition, leader_epoch: int) -> EpochEnd:
+            return epochs.end(leader_epoch, log_end)
+
+    told = Position(log_end, leader_epoch=1)
+    start = await OfLog(lambda: Broker({}), ErrorState()).with_records(P0, told)
+    epochs.elect(log_end)
+    epochs.append(log_end)
+    assert epochs.end(1, log_end + 1).epoch != told.leader_epoch
+    assert start.leader_epoch is not None
+    assert epochs.end(start.leader_epoch, log_end + 1) == EpochEnd(start.leader_epoch, log_end)
 
 
 async def test_a_start_keeps_its_epoch_where_the_broker_cannot_tell() -> None:

@@ -563,6 +563,15 @@ def test_halts_where_the_log_has_lost_what_was_read(end: EpochEnd) -> None:
     assert 'set kafka.on_truncation = "fork"' in play.message()
 
 
+def test_a_start_is_kept_where_a_replica_with_more_of_an_earlier_epoch_replaced_the_epoch_before_it() -> None:
+    """No record was read yet, so none is lost; where the log is shorter, new records take offsets before the start."""
+    play = Play(topic_id="A").answer("committed", Position(100, "", "A", 5))
+    play.answer("epoch end", EpochEnd(4, 400)).answer("log", LOG)
+    assert (play.ports.seeks[-1], play.ports.follows) == (100, 4)
+    play = Play(topic_id="A").answer("committed", Position(100, "", "A", 5)).answer("epoch end", EpochEnd(4, 90))
+    assert play.halted() == "log_truncated"
+
+
 def test_halts_where_the_log_knows_no_such_epoch() -> None:
     """A cluster that was restored. The source has asked again: a former leader says the same for a while."""
     play = after_epoch_5(EpochEnd(-1, -1))

@@ -16,6 +16,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "kafka": ("sources/kafka/",),
     "aiobotocore": (
         "ops/aws_session.py",
+        "ops/aws_json.py",
         "sinks/s3.py",
         "demo/warehouse/sqs_events.py",
         "sources/kinesis/client.py",
@@ -26,6 +27,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "sinks/s3_errors.py",
         "demo/warehouse/sqs_events.py",
         "sources/kinesis/errors.py",
+        "ops/aws_json.py",
+        "sources/sqs/errors.py",
     ),
     "aiohttp": (
         "collect/server.py",
@@ -74,6 +77,7 @@ FLOOR_OF = {package: number for number, floor in enumerate(FLOORS) for package i
 CONCRETE = ("wiring.py", "preflight/", "cli/", "sources/", "sinks/")
 PORTS = {
     "ingestd.sources.base",
+    "ingestd.sources.sqs.port",
     "ingestd.sinks.base",
     "ingestd.sinks.create_only",
     "ingestd.sinks.retry",

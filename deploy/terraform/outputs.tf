@@ -30,6 +30,22 @@ output "bootstrap_servers" {
 output "configuration" {
   description = "Put it into ingestd's configuration file."
   value       = <<-EOT
+    %{~if var.kinesis != null~}
+    source = "kinesis"
+
+    [kinesis]
+    stream = "${element(split("/", local.stream_arn), 1)}"
+    region = "${var.region}"
+
+    %{~endif~}
+    %{~if var.kinesis == null && var.sqs != null~}
+    source = "sqs"
+
+    [sqs]
+    queue_url = "https://sqs.${var.region}.${local.domain}/${element(split(":", local.queue_arn), 4)}/${element(split(":", local.queue_arn), 5)}"
+    region = "${var.region}"
+
+    %{~endif~}
     [sink]
     url = "s3://${trimsuffix("${var.bucket}/${var.prefix}", "/")}"
     delivery = "${var.delivery}"

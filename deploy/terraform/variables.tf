@@ -204,6 +204,36 @@ variable "msk" {
   }
 }
 
+variable "kinesis" {
+  description = "Rights to read a Kinesis stream: the one of arn, or one that is made here. shards = null: on demand."
+  type = object({
+    arn    = optional(string)
+    shards = optional(number)
+  })
+  default = null
+
+  validation {
+    condition     = var.kinesis == null || try(var.kinesis.arn, null) == null || can(regex("^arn:aws[a-z-]*:kinesis:[a-z0-9-]+:[0-9]{12}:stream/[A-Za-z0-9._-]{1,128}$", var.kinesis.arn))
+    error_message = "kinesis.arn must be that of a stream: arn:aws:kinesis:REGION:ACCOUNT:stream/NAME."
+  }
+}
+
+variable "sqs" {
+  description = "Rights to read an SQS queue: the one of arn, or one that is made here, with its dead-letter queue."
+  type = object({
+    arn                = optional(string)
+    fifo               = optional(bool, false)
+    visibility_seconds = optional(number, 600)
+    max_receives       = optional(number, 50)
+  })
+  default = null
+
+  validation {
+    condition     = var.sqs == null || try(var.sqs.max_receives, null) == null || try(var.sqs.max_receives >= 10, false)
+    error_message = "sqs.max_receives must be at least 10: every time-out of an outage counts as a receive, and moves good messages into the dead-letter queue."
+  }
+}
+
 variable "tags" {
   description = "Tags of all resources."
   type        = map(string)

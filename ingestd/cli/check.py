@@ -114,6 +114,8 @@ async def _check(config: Config, report: CheckReport, *, dry_run: bool) -> None:
         facts, _ = await asyncio.gather(_kafka(config), place.look())
         if facts is not None:
             report.add(cluster.findings(facts, config, layout.commit_tag(sink.url), in_sink=place.holds_objects))
+        elif config.source == "kinesis":
+            await _stream(config, report, validator)
         else:
             report.add([not_tried("kafka", f"source = {config.source}")])
         if config.collect.sources:
@@ -150,6 +152,21 @@ async def _kafka(config: Config) -> cluster.Facts | None:
     from ingestd.preflight import kafka_probe  # noqa: PLC0415  slow to import
 
     return await kafka_probe.look(config)
+
+
+async def _stream(config: Config, report: CheckReport, validator: Validator | None) -> None:
+    """Asks Kinesis, and validates a sample of its records."""
+    from ingestd.preflight import kinesis_probe, stream  # noqa: PLC0415  slow to import
+
+    async with wiring.open_kinesis(config) as client:
+        facts = await kinesis_probe.look(config.kinesis, client)
+    report.add(stream.findings(facts, config.kinesis))
+    if isinstance(facts.records, SourceError):
+        report.add([failed("kinesis.read", facts.records)])
+    elif facts.records is None or validator is None:
+        report.add([not_tried("kinesis.read", "the stream or events.model cannot be used")])
+    else:
+        report.add(records.findings(records.take(facts.records, validator), config.breaker, "kinesis"))
 
 
 def _records(

@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         return _refuse(_explain(error))
     except ConfigError as error:
-        return _refuse(*map(str, error.errors if isinstance(error, ConfigErrors) else [error]))
+        messages = map(str, error.errors if isinstance(error, ConfigErrors) else [error])
+        return _refuse(*messages, excerpt=error.excerpt)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of the help has closed it
@@ -63,9 +64,10 @@ def _run(asked: Invocation) -> int:
             return _report(error)
 
 
-def _refuse(*messages: str) -> int:
+def _refuse(*messages: str, excerpt: Sequence[str] = ()) -> int:
     for message in messages:
         sys.stderr.write(f"ingestd: {clean(message)}\n")
+    sys.stderr.writelines(f"    {clean(line)}\n" for line in excerpt)
     return USAGE
 
 

@@ -87,6 +87,7 @@ class Route(msgspec.Struct, frozen=True):
     find_key: FindKey | None = None  # None: the path has the source's name
     cross_origin: bool = False  # web pages of other origins send to it: preflights are answered, origins are checked
     refused: Reply | None = None  # the answer to requests that are refused, of senders that cannot use a status
+    discarded: Reply | None = None  # the answer to what has no event and no key: it is read, counted and not kept
 
 
 class UnavailableError(Exception):

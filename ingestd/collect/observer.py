@@ -13,7 +13,10 @@ class Observer(Protocol):
     """Is told what happened. It must be quick and must not raise; the values of all labels are bounded."""
 
     def request(self, source: str, status: int, reason: str) -> None:
-        """A request was answered. `source` is empty where it is not known, `reason` where nothing was refused."""
+        """A request was answered. `source` is empty where it is not known, `reason` where nothing was refused.
+
+        A request without events, of which nothing is kept, has the reason "discarded".
+        """
         ...
 
     def events(self, source: str, outcome: str, count: int) -> None:

@@ -33,6 +33,7 @@ from ingestd.config.model import CollectConfig
 
 COLLECT_S = 10.0  # for an endpoint: some fetch the certificate of a signature
 LOG_EVERY_S = 60.0  # the same trouble of the same source
+DISCARDED = "discarded"  # the reason of requests that have no event
 ENDPOINT_FAILED = "endpoint_failed"  # the fault of a request whose endpoint failed: it is our mistake, not the sender's
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class _Seen:
     def __init__(self, reservation: Reservation) -> None:
         self.reservation = reservation
         self.source = ""
+        self.reason = ""
         self.cors: dict[str, str] = {}
         self.refused: Reply | None = None
 
@@ -116,7 +118,7 @@ class RequestPath:
         except RefusedError as refused:
             self._observer.request(seen.source, refused.status, refused.reason)
             return _refusal(refused, seen)
-        self._observer.request(seen.source, answer.status, "")
+        self._observer.request(seen.source, answer.status, seen.reason)
         return answer
 
     async def _answer(self, request: Received, seen: _Seen) -> Answer:
@@ -132,7 +134,17 @@ class RequestPath:
         if routes is None:
             return _without_event(place, request.method)
         seen.refused = next((route.refused for route in routes if route.refused is not None), None)
+        if (reply := routes[0].discarded) is not None:
+            return await self._discard(request, reply, seen)
         return await self._take(request, place, routes, seen)
+
+    async def _discard(self, request: Received, reply: Reply, seen: _Seen) -> Answer:
+        """Read a request without events. It has no key: pages of all sources may send it."""
+        if "origin" in request.headers and not seen.cors:
+            raise _origin_refused()
+        await self._read(request, seen.reservation)
+        seen.reason = DISCARDED
+        return Answer(reply.status, reply.body, reply.content_type, {**reply.headers, **seen.cors})
 
     async def _take(self, request: Received, place: Place, routes: Sequence[Route], seen: _Seen) -> Answer:
         path, _, query_text = request.target.partition("?")
@@ -183,8 +195,7 @@ class RequestPath:
         origin = headers.get("origin")
         if origin is not None and found.route.cross_origin and not self._origins[found.name].allow(origin):
             seen.cors = {}
-            message = "this origin may not send: add it to collect.origins, or to those of the source"
-            raise RefusedError(403, "origin", message)
+            raise _origin_refused()
         if wait := self._limiters[found.name].wait_s():
             retry = {"Retry-After": str(max(1, math.ceil(wait)))}
             raise RefusedError(429, "rate", "the source sends more events than its rate allows", retry)
@@ -254,7 +265,7 @@ class RequestPath:
         if "origin" not in headers or "access-control-request-method" not in headers:
             return Answer(204, b"", "", {"Allow": ", ".join(methods)})
         if not seen.cors:
-            raise RefusedError(403, "origin", "this origin may not send")
+            raise _origin_refused()
         any_origin = seen.cors["Access-Control-Allow-Origin"] == "*"
         return Answer(204, b"", "", preflight_headers(headers, methods, any_origin=any_origin))
 
@@ -279,6 +290,11 @@ def _without_event(place: Place, method: str) -> Answer:
 def _unavailable() -> RefusedError:
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     return RefusedError(503, "unavailable", "the events cannot be made safe now: send them again", headers)
+
+
+def _origin_refused() -> RefusedError:
+    message = "this origin may not send: add it to collect.origins, or to those of the source"
+    return RefusedError(403, "origin", message)
 
 
 def _refusal(refused: RefusedError, seen: _Seen) -> Answer:

@@ -34,7 +34,7 @@ from ingestd.config.keys import (
 )
 from ingestd.config.model import CollectSource, Config
 from ingestd.config.problem import Problem, refusal
-from ingestd.config.toml_lines import key_lines
+from ingestd.config.toml_lines import key_lines, syntax_problem
 from ingestd.config.types import Rate, Seconds, Secret, Size
 from ingestd.config.validate import problems, ranges
 from ingestd.core.aws_region import region_variable
@@ -111,8 +111,12 @@ class _Reader:
         self._file, self._text = path, _read(path)
         try:
             table = tomllib.loads(self._text)
+        except tomllib.TOMLDecodeError as error:
+            why, line, column, excerpt = syntax_problem(self._text, str(error))
+            message = f"the configuration file {path}:{line}:{column} is not valid: {why}"
+            raise ConfigError(message, hint=_FILE_HINT, excerpt=excerpt) from None
         except (ValueError, RecursionError) as error:
-            why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is nested too deeply"
+            why = "it is nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
             raise ConfigError(f"the configuration file {path} is not valid: {why}", hint=_FILE_HINT) from None
         self._take_table(table, "")
 

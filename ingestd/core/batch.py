@@ -28,6 +28,14 @@ class ObjectName(NamedTuple):
     leader_epoch: int | None = None
 
 
+class Bodies(NamedTuple):
+    """What a batch's two objects contain, and the digest of the quarantine object; None if no record was rejected."""
+
+    data: GzipBody
+    quarantine: bytes | None
+    digest: str | None
+
+
 class EncodedBatch(msgspec.Struct, frozen=True):
     """The two objects of a batch. `quarantine` is None if no record was rejected."""
 
@@ -167,6 +175,16 @@ class Batch:
         self._gzip.write(chunk)
         self._body_bytes = self._gzip.size
 
+    def finish(self) -> Bodies:
+        """Close the gzip stream. Slow; once, after the last ``write`` has returned."""
+        if (rest := self.take_chunk()) is not None:
+            self.write(rest)
+        body = (self._gzip or GzipWriter()).finish()
+        quarantine = compress(b"".join(self._quarantine)).data if self._quarantine else None
+        self._quarantine.clear()
+        self._encoded_bytes = len(body.data) + len(quarantine or b"")
+        return Bodies(body, quarantine, digest_of(quarantine) if quarantine is not None else None)
+
     def encode(
         self,
         layout: ObjectKeys,
@@ -176,15 +194,9 @@ class Batch:
         name: ObjectName | None = None,
     ) -> EncodedBatch:
         """Close the gzip stream and name the objects. Slow; once, after the last ``write`` has returned."""
-        if (rest := self.take_chunk()) is not None:
-            self.write(rest)
-        body = (self._gzip or GzipWriter()).finish()
+        body, quarantine, digest = self.finish()
         first = self.first
         assert first is not None, "a batch without records is never flushed"
-        quarantine = compress(b"".join(self._quarantine)).data if self._quarantine else None
-        self._quarantine.clear()
-        self._encoded_bytes = len(body.data) + len(quarantine or b"")
-        digest = digest_of(quarantine) if quarantine is not None else None
         start, leader_epoch = name or ObjectName(self.start)
         return EncodedBatch(
             data_key=layout.data_key(self.partition, start, first.timestamp, self.end, leader_epoch),

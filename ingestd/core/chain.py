@@ -157,7 +157,9 @@ class ChainRules:
 
         Records that Kafka writes after a truncation have a later epoch than those it has lost, so an epoch that ends
         before the position was truncated; one that is missing was truncated in full. At the start, no record was read
-        yet: the epoch is the leader's, and may have no record.
+        yet, so an epoch may be missing as long as the log reaches the position: that of a leader whose records were all
+        lost to a replica with more of an earlier epoch, or one that had no records (sources name another, where they
+        can).
         """
         epoch, at = position.leader_epoch, end.end
         if at >= position.offset and (end.epoch == epoch or not self.is_boundary(position)):

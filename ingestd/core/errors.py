@@ -16,7 +16,14 @@ class IngestdError(Exception):
 
 
 class ConfigError(IngestdError):
-    """The configuration cannot be used; names the key and the value. Exit code 2."""
+    """The configuration cannot be used; names the key and the value. Exit code 2.
+
+    `excerpt` has the lines of a file that show where; empty where the message says it all.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", excerpt: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.excerpt = tuple(excerpt)
 
 
 class ConfigErrors(ConfigError):

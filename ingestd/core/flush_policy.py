@@ -20,6 +20,8 @@ class FlushReason(StrEnum):
     SHUTDOWN = "shutdown"
     LEADER_EPOCH = "leader_epoch"  # the next records were written in another leader epoch
     GONE = "gone"  # the log no longer holds what comes next
+    VISIBILITY = "visibility"  # others could soon receive one of its messages, and the queue takes no extensions
+    BLOCKED = "blocked"  # the queue hands out nothing more until messages are deleted
     HOLE = "hole"  # retention had removed what was to be read; an object without rows covers it
 
 

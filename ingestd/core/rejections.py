@@ -40,6 +40,8 @@ class Reason(StrEnum):
     INVALID_TIMESTAMP = "invalid_timestamp"  # not an RFC 3339 time
     NAIVE_TIMESTAMP = "naive_timestamp"  # without an offset, and events.naive_timestamps is "reject"
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range"  # before 1582 or after 9999, in UTC
+    NOT_AN_ENVELOPE = "not_an_envelope"  # sqs.envelope is "sns", and the message is no notification of SNS
+    POINTER = "pointer"  # SQS's extended client has put the event into S3, and the message only names it
     OUTSIDE_OF_SHARD = "outside_of_shard"  # an aggregate of Kinesis holds an event whose key belongs to another shard
     INVALID = "invalid"  # anything else that the type rejects
 

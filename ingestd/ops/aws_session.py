@@ -15,6 +15,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
 from ingestd.core.aws_region import region_variable
@@ -24,10 +25,10 @@ _SIGNED_SERVICES = ("s3", "sqs", "kinesis")  # not those that the sources of cre
 _CHAIN = "the AWS credential chain"
 
 
-def new_session() -> AioSession:
+def new_session() -> "AwsSession":
     """A session whose clients, also the one that asks for credentials, take the region from either variable."""
-    session = _Session()
-    session.set_default_client_config(AioConfig(http_session_cls=_DirectHTTPSession))
+    session = AwsSession()
+    session.set_default_client_config(AioConfig(http_session_cls=DirectHTTPSession))
     if name := region_variable(os.environ):
         session.set_config_variable("region", os.environ[name])
     for service in _SIGNED_SERVICES:
@@ -51,7 +52,7 @@ class _DirectRequests:
         return await self._session.request(method, allow_redirects=False, **options)
 
 
-class _DirectHTTPSession(AIOHTTPSession):
+class DirectHTTPSession(AIOHTTPSession):
     """aiobotocore's, which has no option for redirects."""
 
     async def _get_session(self, proxy_url: str | None) -> _DirectRequests:
@@ -59,7 +60,7 @@ class _DirectHTTPSession(AIOHTTPSession):
         return _DirectRequests(session)
 
 
-class _Session(AioSession):
+class AwsSession(AioSession):
     """Raises CredentialRetrievalError for whatever a source of credentials raises or gives that is not usable."""
 
     async def get_credentials(self) -> AioCredentials | None:  # type: ignore[override]  # the stubs are botocore's
@@ -69,12 +70,17 @@ class _Session(AioSession):
 
     async def refresh(self, **_: Any) -> None:
         """Look at the credentials before a request is signed with them, which is when botocore renews them."""
+        await self.frozen_credentials()
+
+    async def frozen_credentials(self) -> ReadOnlyCredentials | None:
+        """The credentials to sign a request with now, renewed before they end; None where there are none."""
         if (credentials := await self.get_credentials()) is None:
-            return
+            return None
         with _readable():
-            frozen = await credentials.get_frozen_credentials()
+            frozen: ReadOnlyCredentials = await credentials.get_frozen_credentials()
             for part, text in frozen._asdict().items():
                 _check_text(part, text)
+            return frozen
 
 
 def _check_text(part: str, text: object) -> None:

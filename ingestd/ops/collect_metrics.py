@@ -18,8 +18,8 @@ class C(Enum):
     """All of them, in the order of the exposition."""
 
     REQUESTS = counter(
-        "collect_requests", "Requests answered, by source (empty: unknown), status, and reason of a refusal.",
-        "source", "status", "reason",
+        "collect_requests", "Requests answered, by source (empty: unknown), status, and reason of a refusal; "
+        "discarded: an SDK's metrics of itself.", "source", "status", "reason",
     )  # fmt: skip
     EVENTS = counter(
         "collect_events", "Events by outcome: delivered, dropped, unavailable (the sender sends them again), or why an "

@@ -22,6 +22,7 @@ from ingestd.ops.metric_store import (
     histogram,
 )
 from ingestd.ops.process_metrics import P, ProcessMetrics
+from ingestd.ops.queue_metrics import Q, QueueMetrics
 from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
 
 _AGE_BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
@@ -113,7 +114,7 @@ class M(Enum):
 def table() -> list[tuple[str, str, tuple[str, ...], str]]:
     """All metrics: name, type, labels, help. The usual ``process_`` metrics are exported as well."""
     return [
-        (row.name, row.type, row.labels, row.help) for row in (member.value for enum in (M, C, P) for member in enum)
+        (row.name, row.type, row.labels, row.help) for row in (member.value for enum in (M, C, Q, P) for member in enum)
     ]
 
 
@@ -136,6 +137,7 @@ class Metrics:
         self._store = MetricStore(M, self._flow)
         self.process = ProcessMetrics(REASONS)
         self.collect = CollectMetrics()
+        self.queue = QueueMetrics()
         self._snapshot: Callable[[], Status] | None = None
         self._exposition = Exposition(self._families)
 
@@ -260,6 +262,8 @@ class Metrics:
         yield from self._store.families(gauges, counts)
         if status is None or status.collector is not None:
             yield from self.collect.families()
+        if status is None or status.queue is not None:
+            yield from self.queue.families()
         active = {reason.code for reason in status.reasons} if status is not None else set()
         yield from self.process.families(status.started_at if status is not None else None, active)
 

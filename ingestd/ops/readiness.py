@@ -17,6 +17,7 @@ from ingestd.ops.collector_status import (
     collector_reasons,
     collector_warnings,
 )
+from ingestd.ops.queue_status import QueueStatus
 
 #: Reasons not to be ready: what each code means and what to do about it.
 REASONS: dict[str, str] = {
@@ -113,6 +114,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str | None = None
     loading: Loading | None = None  # None where loading is not monitored
     collector: CollectorStatus | None = None  # None where the source is another
+    queue: QueueStatus | None = None  # None where the source is another
     reasons: list[NotReadyReason] = msgspec.field(default_factory=lambda: [_NOT_EVALUATED])
     warnings: list[NotReadyReason] = []  # what an operator should know although it is ready
 

@@ -2,6 +2,7 @@
 
 Conclusions, which do no I/O:
 cluster       brokers, topics, the group
+stream        a Kinesis stream
 records       a sample of the topics' records
 store         the sink
 values        settings that are valid and do not go together
@@ -9,6 +10,7 @@ volume        objects a day, and what they cost
 
 Probes, which do:
 kafka_probe   asks Kafka
+kinesis_probe  asks Kinesis
 sink_probe    tries the sink
 collector_probe  tries the collector's keys, mappings, port and journal
 dry_run       runs the daemon's own pipeline without writing

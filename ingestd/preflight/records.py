@@ -35,15 +35,16 @@ def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validato
     )
 
 
-def findings(sample: Sample, breaker: BreakerConfig) -> Iterator[CheckFinding]:
-    """What the report says of a sample."""
+def findings(sample: Sample, breaker: BreakerConfig, source: str = "kafka") -> Iterator[CheckFinding]:
+    """What the report says of a sample of what a source has."""
     if sample.last is None:
-        yield note("kafka.read", "there is no record to read")
+        yield note(f"{source}.read", "there is no record to read")
         return
     partition, last = sample.last
     age = "" if last.timestamp < 0 else f" of {_utc(last.timestamp)}"
     yield ok(
-        "kafka.read", f"{number(sample.records, 'record')} read; the youngest is {partition} offset {last.offset}{age}"
+        f"{source}.read",
+        f"{number(sample.records, 'record')} read; the youngest is {partition} offset {last.offset}{age}",
     )
     if sample.rejected is None:
         yield ok("events.sample", f"all of them make rows, of {size(sample.row_bytes)} on average")

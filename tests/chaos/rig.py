@@ -14,7 +14,7 @@ from tests.chaos.s3_proxy import S3Proxy
 from tests.chaos.services import Services
 from tests.e2e.daemon import DEADLINE, Daemon, credentials, settings
 from tests.e2e.events import Load
-from tests.e2e.group import committed, ends
+from tests.e2e.group import CommittedOffsets, ends
 from tests.e2e.ledger import Ledger, read, read_directory
 from tests.services.kafka_cluster import KafkaCluster
 
@@ -188,7 +188,8 @@ class Rig:
 
     async def committed(self, wanted: Mapping[int, int]) -> None:
         """Wait until all of `wanted` is committed, and so has landed."""
-        await _reached(wanted, lambda: committed(self.kafka.bootstrap, self.topic, self.topic), "committed")
+        async with CommittedOffsets(self.kafka.bootstrap, self.topic, self.topic) as offsets:
+            await _reached(wanted, offsets.get, "committed")
 
     # -- events
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 
+from tests.chaos import short_forms
+from tests.chaos.all_faults import FAULTS
 from tests.chaos.kills import Bulk, rounds
 from tests.chaos.report import Report, save
 from tests.chaos.runner import Result
@@ -38,3 +40,8 @@ def test_rounds_have_all_kills_and_none_too_many() -> None:
     for kills in (1, 3, 99, 500, 10_001):
         assert sum(rounds(kills, groups=5)) == kills
         assert 0 < min(rounds(kills, groups=5)) <= max(rounds(kills, groups=5)) <= 100
+
+
+def test_each_short_form_is_run_by_one_file() -> None:
+    run = [*short_forms.BROKER, *short_forms.CLUSTER, *short_forms.DAEMON, *short_forms.STORE]
+    assert sorted(it.name for it in run) == sorted(it.name for it in FAULTS.values() if it.short and it.possible)

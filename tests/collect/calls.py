@@ -132,11 +132,11 @@ def numbers(exchanges: Iterable[Exchange]) -> Iterator[tuple[int, str]]:
     """The number of each call of `numbered`, as often as it was sent, and the id with which it was."""
     for exchange in exchanges:
         for message, event_id in zip(messages(exchange), ids(exchange), strict=True):
-            yield _number(message), event_id
+            if (number := _number(message)) is not None:
+                yield number, event_id
 
 
-def _number(message: dict[str, Any]) -> int:
+def _number(message: dict[str, Any]) -> int | None:
     if encoded := message.get("ue_px"):
-        envelope = json.loads(base64.urlsafe_b64decode(encoded))
-        return int(envelope["data"]["data"]["n"])
-    return int(message["properties"]["n"])
+        return json.loads(base64.urlsafe_b64decode(encoded))["data"]["data"].get("n")
+    return message["properties"].get("n")

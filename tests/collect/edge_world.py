@@ -21,6 +21,7 @@ from ingestd.collect.messages import (
     Route,
 )
 from ingestd.collect.native import NativeEndpoint, find_key
+from ingestd.collect.sdk import segment
 from ingestd.collect.server import CollectServer
 from ingestd.collect.web import WebEndpoint
 from ingestd.config.model import CollectConfig, CollectSource, EventsConfig
@@ -125,7 +126,7 @@ class World:
         self.server = CollectServer(
             config,
             endpoints,
-            (*web.ROUTES, *HOOK_ROUTES, kept),
+            (*web.ROUTES, *segment.ROUTES, *HOOK_ROUTES, kept),
             self.delivery,
             self.observer,
             keys=keys,

@@ -50,7 +50,6 @@ class Recorder:
     def __init__(self, target: str | None = None) -> None:
         self.target = target
         self.status = 200
-        self.answers: dict[str, Any] = {}  # JSON by path, in place of the target's
         self.files: dict[str, Path] = {}  # by path
         self.exchanges: list[Exchange] = []
         self.before: Callable[[int], Awaitable[None]] = _nothing
@@ -90,8 +89,8 @@ class Recorder:
         answer: web.StreamResponse
         if file := self.files.get(request.path):
             answer = web.FileResponse(file)
-        elif request.path in self.answers or not self.target:
-            answer = await self._answer(request)
+        elif not self.target:
+            answer = self._answer(request)
         else:
             try:
                 answer = await self._pass_on(request, exchange)
@@ -128,14 +127,14 @@ class Recorder:
         """The requests that bring events."""
         return [it for it in self.exchanges if it.method == "POST"]
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    def _answer(self, request: web.Request) -> web.Response:
         headers = {**_CORS, "Access-Control-Allow-Origin": request.headers.get("Origin", "*")}
         if "Origin" in request.headers:
             headers["Access-Control-Allow-Credentials"] = "true"
         if request.method == "OPTIONS":
             headers["Access-Control-Allow-Headers"] = request.headers.get("Access-Control-Request-Headers", "*")
             return web.Response(status=204, headers=headers)
-        body = json.dumps(self.answers.get(request.path, {"success": self.status == 200}))
+        body = json.dumps({"success": self.status == 200})
         return web.Response(status=self.status, text=body, content_type="application/json", headers=headers)
 
 

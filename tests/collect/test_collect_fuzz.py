@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from ingestd.collect import assets, server
 from ingestd.collect import body as body_module
@@ -46,6 +47,11 @@ def test_the_document_has_all_routes_and_no_other() -> None:
     assert set(OPERATIONS) == served | probes | files
 
 
+def test_the_document_is_valid() -> None:
+    validate(DOCUMENT, cls=OpenAPIV31SpecValidator)
+
+
+# The validator does not follow all of them.
 def test_the_documents_references_exist() -> None:
     for reference in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(DOCUMENT)):
         part = DOCUMENT

@@ -15,7 +15,7 @@ from ingestd.collect.messages import Client, Collected, Incoming
 from ingestd.collect.routes import Routes
 from ingestd.collect.sdk import SegmentEndpoint
 from ingestd.collect.sdk.bodies import items, members
-from ingestd.collect.sdk.segment import FIELDS, PATHS, ROUTES, SETTINGS_PATHS, find_key
+from ingestd.collect.sdk.segment import FIELDS, METRICS_PATH, PATHS, ROUTES, SETTINGS_PATHS, find_key
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.core.errors import ConfigError
 from tests.collect.requests import NOBODY, RECEIVED_AT, check_any, request, rows, validated
@@ -201,15 +201,17 @@ def test_the_path_tells_the_type_where_the_message_does_not() -> None:
 
 
 def test_each_path_has_a_route() -> None:
-    assert {route.path for route in ROUTES} == {f"/v1/{last}" for last in PATHS} | {"/b", *SETTINGS_PATHS}
+    assert {route.path for route in ROUTES} == {f"/v1/{last}" for last in PATHS} | {"/b", METRICS_PATH, *SETTINGS_PATHS}
 
 
 async def test_an_sdk_gets_the_settings_with_which_it_sends_here() -> None:
     asked = request("/v1/projects/the-key/settings", method="GET", query={"writeKey": "the-key"})
     result = await ENDPOINT.collect(asked)
     assert not result.events
-    sending = json.loads(result.reply.body)["integrations"]["Segment.io"]
+    settings = json.loads(result.reply.body)
+    sending = settings["integrations"]["Segment.io"]
     assert sending == {"apiKey": "the-key", "apiHost": f"{urlsplit(asked.url).netloc}/v1"}
+    assert settings["metrics"] == {"sampleRate": 0}, "they would go to Segment's own host"
 
 
 def test_the_key_of_the_settings_is_in_the_path() -> None:

@@ -1,6 +1,7 @@
 """Requests of the collector on a real socket: what is taken, what is refused, and what is promised by 200."""
 
 import asyncio
+import gzip
 import logging
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ingestd.collect.messages import RefusedError, UnavailableError
 from ingestd.collect.observer import REFUSED
 from ingestd.collect.pixel import GIF
 from ingestd.collect.request import ENDPOINT_FAILED
+from ingestd.config.types import Size
 from tests.collect.edge_world import EVENT, NOW, FakeClock, event, vanish, world
 
 
@@ -239,3 +241,27 @@ async def test_the_request_that_an_endpoint_gets() -> None:
         assert seen.headers["x-one"] == "a"
         assert (seen.client.ip, seen.client.is_bot, seen.client.anonymous) == ("198.51.100.0", True, False)
         assert seen.received_at == int(NOW * 1000)
+
+
+SDK_METRICS = b'{"series":[{"type":"Counter","metric":"analytics_js.invoke","value":1,"tags":{"method":"track"}}]}'
+
+
+async def test_what_an_sdk_measures_of_itself_is_answered_and_counted_but_not_kept() -> None:
+    async with world() as it:
+        page = {"Origin": "https://www.example.com", "Content-Type": "text/plain"}
+        status, body, headers = await it.post("/v1/m", SDK_METRICS, headers=page)
+        assert (status, body) == (200, {"success": True})
+        assert headers["Access-Control-Allow-Origin"] == "https://www.example.com"
+        assert "Ingestd-Ack" not in headers
+        assert it.observer.requests == [("", 200, "discarded")]
+        assert not it.kept.seen
+        assert not it.delivery.batches
+
+
+async def test_what_is_discarded_is_within_the_limits_of_all_requests() -> None:
+    async with world(max_body=Size(1024)) as it:
+        evil = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
+        assert (await it.post("/v1/m", SDK_METRICS, headers=evil))[0] == 403
+        assert (await it.post("/v1/m", bytes(1025)))[0] == 413
+        assert (await it.post("/v1/m", gzip.compress(bytes(1025))))[0] == 413
+        assert it.server.bytes_in_flight == 0

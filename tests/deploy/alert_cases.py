@@ -40,6 +40,7 @@ BUILD = of("ingestd_build_info")
 START = of("ingestd_start_time_seconds")
 LAG = of("ingestd_partition_lag_records", **P3)
 POSITION = of("ingestd_partition_position_offset", **P3)
+BEHIND = of("ingestd_partition_behind_seconds", **P3)
 OLDEST = of("ingestd_partition_oldest_unlanded_seconds", **P3)
 UNLOADED_ROWS = of("ingestd_snowflake_unloaded_rows")
 COMPARED = of("ingestd_snowflake_compared_seconds")
@@ -274,6 +275,34 @@ PIPELINE = {
         "The lag of t grows by 10 records a second and has doubled in an hour.",
         [{LAG: "54000x180", LANDED: "0+6000x180"}, {LAG: "0+100x180", LANDED: "0+6000x180"},
          {LAG: "54000+60x180", LANDED: "0+6000x180"}],
+    ),
+    "IngestdBehind": Case(
+        50,
+        {BEHIND: "1200x60"},
+        TOPIC,
+        "t is read 20m 0s behind its end.",
+        [{BEHIND: "600x60"}, {BEHIND: "1200x10 0x50"}],
+    ),
+    "IngestdQueueBehind": Case(
+        50,
+        {of("ingestd_queue_oldest_message_seconds"): "1200x60"},
+        JOB,
+        "The oldest message that ingestd received from its queue is 20m 0s old.",
+        [{of("ingestd_queue_oldest_message_seconds"): "600x60"}],
+    ),
+    "IngestdQueueInFlight": Case(
+        50,
+        {of("ingestd_queue_in_flight_messages"): "110000x60"},
+        JOB,
+        "110k messages of the queue of ingestd are in flight; SQS allows 120,000.",
+        [{of("ingestd_queue_in_flight_messages"): "90000x60"}],
+    ),
+    "IngestdQueueGivenUp": Case(
+        50,
+        {of("ingestd_queue_batches_given_up_total", reason="late"): "0+1x60"},
+        JOB,
+        "ingestd gave up 50 batches in an hour, whose messages come again.",
+        [{of("ingestd_queue_batches_given_up_total", reason="late"): "0x40 3x20"}],
     ),
     "IngestdOldestUnlanded": Case(
         25,

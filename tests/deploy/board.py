@@ -123,6 +123,10 @@ _LAG = (
         f"sum by (topic) (max by (topic, partition) ({_of('partition_lag_records')}))", "{{topic}}",
     ),
     _one(
+        "Behind the end", "Of Kinesis shards and SQS queues: the worst of each.", "s",
+        f"max by (topic) ({_of('partition_behind_seconds')})", "{{topic}}", elsewhere=True,
+    ),
+    _one(
         "Oldest unlanded record", "The worst partition of each topic.", "s",
         f"max by (topic) ({_of('partition_oldest_unlanded_seconds')})", "{{topic}}",
     ),

@@ -59,7 +59,21 @@ COLLECT: Values = {
     },
 }
 JOURNAL: Values = {**COLLECT, "collect": {**COLLECT["collect"], "journal": {"enabled": True, "storageClass": "fast"}}}
+#: What the other sources need instead of brokers.
+KINESIS: Values = {
+    "source": "kinesis",
+    "kinesis": {"stream": "marketing_events"},
+    "sink": {"url": "s3://bucket"},
+    "aws": {"region": "eu-central-1"},
+    "keda": {"enabled": True},
+}
+SQS: Values = {
+    **{key: value for key, value in KINESIS.items() if key != "kinesis"},
+    "source": "sqs",
+    "sqs": {"queueUrl": "https://sqs.eu-central-1.amazonaws.com/123456789012/marketing_events"},
+}
 SCENARIOS = {"least": LEAST, "production": PRODUCTION_VALUES, "static": STATIC, "everything": EVERYTHING}
+OTHER_SOURCES = {"kinesis": KINESIS, "sqs": SQS}
 
 
 def helm(values: Values, version: str = VERSIONS[-1]) -> subprocess.CompletedProcess[str]:

@@ -10,33 +10,18 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.collect.calls import messages
+from tests.deploy.browser_sdks import PACKAGES, use_sdk
 from tests.deploy.website import Website
+from tests.e2e.collector import Collector
 from tests.services.chromium import open_browser
-from tests.services.clients import node_modules, npm_version
+from tests.services.clients import npm_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-SDKS = ("segment", "rudder")
 BODY = """\
 <button onclick="sdk.track('Order Completed', {order_id: 'o-1', total: 12.5})">Order</button>
 <a href="/next" onclick="sdk.track('Left', {n: 1})">Next</a>
 """
-_PACKAGES = {"segment": "@segment/analytics-next", "rudder": "@rudderstack/analytics-js"}
-_FILES = {"segment": "dist/umd/index.js", "rudder": "dist/npm/modern/bundled/umd/index.js"}
-
-
-def head(sdk: str, url: str) -> str:
-    """Loads the SDK as its documents say, and has it send a page view to `url`."""
-    load = f"""sdk = new rudderanalytics.RudderAnalytics(); sdk.load("rudder", "{url}", {{configUrl: "{url}"}});"""
-    if sdk == "segment":
-        host = url.removeprefix("http://")
-        address = f'{{apiKey: "segment", apiHost: "{host}/v1", protocol: "http"}}'
-        settings = f'{{integrations: {{"Segment.io": {address}}}}}'
-        load = (
-            f"settings = {settings}; sdk = AnalyticsNext.AnalyticsBrowser.load("
-            '{writeKey: "segment", cdnSettings: settings}, settings);'
-        )
-    return f'<script src="/sdk.js"></script><script>{load} sdk.page()</script>'
 
 
 @pytest.fixture
@@ -45,12 +30,12 @@ async def browser() -> AsyncIterator[Browser]:
         yield it
 
 
-@pytest.fixture(params=SDKS)
+@pytest.fixture(params=PACKAGES)
 async def website(request: pytest.FixtureRequest, browser: Browser, tmp_path: Path) -> AsyncIterator[Website]:
-    it = Website(tmp_path, browser)
-    it.site.files["/sdk.js"] = node_modules() / _PACKAGES[request.param] / _FILES[request.param]
+    it = Website(Collector(tmp_path), browser)
     async with it.running():
-        it.site.head, it.site.body = head(request.param, it.recorder.url), BODY
+        use_sdk(it, request.param)
+        it.site.body = BODY
         yield it
 
 
@@ -70,12 +55,12 @@ def kinds(website: Website) -> set[str]:
 
 async def test_every_call_is_one_row(website: Website, request: pytest.FixtureRequest) -> None:
     async with website.visit("/one?utm_campaign=spring") as page:
-        await website.until(lambda: len(website.answered()) == 1)
+        await website.until_answered(1)
         await act(website, page)
-        await website.until(lambda: len(website.answered()) == 5)
+        await website.until_answered(5)
     rows = await website.rows()
     sdk = request.node.callspec.params["website"]
-    website.record(f"{sdk}-browser", _PACKAGES[sdk], npm_version(_PACKAGES[sdk]))
+    website.record(f"{sdk}-browser", PACKAGES[sdk], npm_version(PACKAGES[sdk]))
 
     assert {row["event_id"] for row in rows} == website.answered() == website.sent()
     assert sorted(row["event_type"] for row in rows) == [
@@ -99,15 +84,40 @@ async def test_every_call_is_one_row(website: Website, request: pytest.FixtureRe
 
 async def test_a_collector_that_dies_loses_nothing_and_retries_make_no_second_id(website: Website) -> None:
     async with website.visit("/one") as page:
-        await website.until(lambda: len(website.answered()) == 1)
+        await website.until_answered(1)
         website.collector.kill()
         await page.click("button")
         # The browser asks first whether it may send, which fails.
         await website.until(lambda: any(it.status is None and "/t" in it.path for it in website.recorder.exchanges))
         await website.collector.start_ready()
-        await website.until(lambda: len(website.answered()) == 2)
+        await website.until_answered(2)
         await page.evaluate("sdk.track('After', {})")
-        await website.until(lambda: len(website.answered()) == 3)
+        await website.until_answered(3)
     rows = await website.rows()
     assert [row["event_type"] for row in rows] == ["web_visit", "Order Completed", "After"]
     assert {row["event_id"] for row in rows} == website.sent()
+
+
+#: Brings its settings along; the SDK sends what it measures of itself every 100 ms.
+OWN_SETTINGS = """
+integrations = {"Segment.io": {apiKey: "segment", apiHost: "ADDRESS/v1".replace("http://", ""), protocol: "http"}};
+sdk = AnalyticsNext.AnalyticsBrowser.load(
+  {writeKey: "segment", cdnSettings: {integrations, metrics: {flushTimer: 100}}}, {integrations})
+"""
+
+
+async def test_what_segments_sdk_measures_of_itself_is_answered_and_makes_no_row(
+    browser: Browser, tmp_path: Path
+) -> None:
+    website = Website(Collector(tmp_path), browser)
+    async with website.running():
+        use_sdk(website, "segment", OWN_SETTINGS)
+        async with website.visit("/one"):
+            await website.until(lambda: statuses(website, "/v1/m") and statuses(website, "/v1/p"))
+        assert set(statuses(website, "/v1/m")) == {200}
+        assert [row["event_type"] for row in await website.rows()] == ["web_visit"]
+
+
+def statuses(website: Website, path: str) -> list[int]:
+    """Of the answers to posts at this path."""
+    return [it.status for it in website.recorder.posts() if it.path == path and it.status is not None]

@@ -17,10 +17,13 @@ from tests.deploy.chart import (
     CHART,
     DEPLOY,
     EVERYTHING,
+    KINESIS,
     LEAST,
+    OTHER_SOURCES,
     PRODUCTION,
     PRODUCTION_VALUES,
     SCENARIOS,
+    SQS,
     STATIC,
     VERSIONS,
     Manifest,
@@ -47,10 +50,10 @@ def rendered() -> dict[str, list[Manifest]]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *OTHER_SOURCES])
 def test_every_object_is_one_that_kubernetes_takes(scenario: str, version: str) -> None:
     added = added_types()
-    for each in render(SCENARIOS[scenario], version):
+    for each in render({**SCENARIOS, **OTHER_SOURCES}[scenario], version):
         if schema := added.get((each["apiVersion"], each["kind"])):
             jsonschema.validate(each, schema)
         else:
@@ -283,6 +286,39 @@ def test_the_scaler_watches_the_lag_of_the_daemons_own_group(
     assert "replicas" not in workload(rendered["production"])["spec"]
 
 
+@pytest.mark.parametrize("source", OTHER_SOURCES)
+def test_a_stream_or_a_queue_needs_no_broker(source: str, tmp_path: Path) -> None:
+    manifests = render(OTHER_SOURCES[source])
+    config = effective(manifests, tmp_path)
+
+    assert config.source == source
+    assert (config.kinesis.stream, config.kinesis.region, config.kinesis.member_id) == (
+        ("marketing_events", "eu-central-1", "ingestd-0") if source == "kinesis" else ("marketing_events", None, None)
+    )
+    assert config.sqs.queue_url == (SQS["sqs"]["queueUrl"] if source == "sqs" else None)
+    assert not [each["name"] for each in container(manifests)["env"] if "KAFKA" in each["name"]]
+    egress = of_kind(manifests, "NetworkPolicy")["spec"]["egress"]
+    assert [each["port"] for rule in egress for each in rule["ports"]] == [53, 53, 443], "a rule without ports is all"
+
+
+def test_the_scaler_of_a_stream_counts_shards_and_that_of_a_queue_messages() -> None:
+    for values, kind, metadata in (
+        (KINESIS, "aws-kinesis-stream", {"streamName": "marketing_events", "shardCount": "4"}),
+        (
+            SQS,
+            "aws-sqs-queue",
+            {"queueURL": SQS["sqs"]["queueUrl"], "queueLength": "60000", "scaleOnInFlight": "false"},
+        ),
+    ):
+        manifests = render(values)
+        (trigger,) = of_kind(manifests, "ScaledObject")["spec"]["triggers"]
+        assert trigger["type"] == kind
+        assert trigger["metadata"] == {**metadata, "awsRegion": "eu-central-1"}
+        authentication = of_kind(manifests, "TriggerAuthentication")
+        assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"]
+        assert authentication["spec"] == {"podIdentity": {"provider": "aws", "identityOwner": "workload"}}
+
+
 def test_the_alerts_are_those_of_prometheus_own_file(rendered: dict[str, list[Manifest]]) -> None:
     files = sorted((DEPLOY / "prometheus").glob("*rules*.yml"))
     groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
@@ -301,6 +337,11 @@ def test_the_alerts_are_those_of_prometheus_own_file(rendered: dict[str, list[Ma
         ({**LEAST, "workload": "StatefulSet", "keda": {"enabled": True}}, "keda.enabled needs workload: Deployment"),
         ({**LEAST, "keda": {"enabled": True, "minReplicas": 9}}, "keda.minReplicas = 9 is more than"),
         ({**LEAST, "serviceAccount": {"create": False}}, "serviceAccount.name is needed"),
+        ({"source": "kinesis", "sink": LEAST["sink"]}, "stream"),
+        ({"source": "sqs", "sink": LEAST["sink"]}, "queueUrl"),
+        ({"source": "pubsub", "sink": LEAST["sink"]}, "source"),
+        ({**KINESIS, "aws": {"region": ""}}, "keda.enabled needs aws.region"),
+        ({**KINESIS, "collect": {"enabled": True}}, "bootstrapServers"),
     ],
 )
 def test_bad_values_are_refused_by_name(values: Values, complaint: str) -> None:

@@ -45,6 +45,9 @@ ACCEPTED = {
     ("CKV_AWS_158", "aws_cloudwatch_log_group.kafka[0]"): "brokers log no events; CloudWatch encrypts with its own key",
 }
 
+STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/your-marketing-events"
+OWN_QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:your-marketing-events"
+
 Policy = dict[str, Any]
 
 
@@ -74,6 +77,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Block]:
         nested={"kms_key_arn": KEY, "prefix": "team/x", "lineage": "2026-02", "snowpipe_queue_arn": QUEUE},
         fan={"fan_out": True, "fan_out_subscribers": [USERS["one"]], "msk": MSK, "topic_retention_days": 3},
         pods={"daemon_services": ["pods.eks.amazonaws.com"], "daemon_oidc": irsa},
+        streams={"kms_key_arn": KEY, "kinesis": {"shards": 4}, "sqs": {"fifo": True}},
+        given={"kms_key_arn": KEY, "kinesis": {"arn": STREAM}, "sqs": {"arn": OWN_QUEUE}},
+        queue={"kms_key_arn": KEY, "sqs": {"arn": OWN_QUEUE}},
         china={"partition": "aws-cn", "region": "cn-north-1", "kms_key_arn": KEY},
     )
 
@@ -297,6 +303,59 @@ def test_no_secret_is_in_the_state(made: Mapping[str, Block]) -> None:
     assert not re.search(r"password|secret_string|private_key", SOURCES)
 
 
+# -- Kinesis and SQS
+
+
+@pytest.mark.parametrize(("role", "key"), [("kinesis", "DecryptStream"), ("sqs", "DecryptMessages")])
+def test_the_rights_of_a_stream_and_a_queue_are_those_of_deploy_iam(
+    made: Mapping[str, Block], role: str, key: str
+) -> None:
+    found = by_sid(policy(made, f"given.aws_iam_role_policy.{role}[0]"))
+    decrypt = found.pop(key)
+    assert found == by_sid(ours(role))
+    service = {"kms:ViaService": f"{role}.{REGION}.amazonaws.com"}
+    assert (decrypt["Action"], decrypt["Resource"], decrypt["Condition"]) == (
+        "kms:Decrypt", KEY, {"StringEquals": service},
+    )  # fmt: skip
+    assert not [address for address in made if ".plain." in address and ("kinesis" in address or "sqs" in address)]
+
+
+def test_a_stream_that_is_made_keeps_records_as_long_as_the_topics_and_encrypts_them(
+    made: Mapping[str, Block],
+) -> None:
+    stream = made["module.streams.aws_kinesis_stream.events[0]"]
+    assert (stream["retention_period"], stream["encryption_type"], stream["kms_key_id"]) == (168, "KMS", KEY)
+    assert (stream["shard_count"], stream["stream_mode_details"]["stream_mode"]) == (4, "PROVISIONED")
+    assert "module.given.aws_kinesis_stream.events[0]" not in made, "the given one is read"
+
+
+def test_a_queue_that_is_made_outlives_an_outage(made: Mapping[str, Block]) -> None:
+    queue = made["module.streams.aws_sqs_queue.events[0]"]
+    assert queue["message_retention_seconds"] == 14 * 86_400, "the most that SQS allows"
+    assert (queue["name"], queue["fifo_queue"]) == ("ingestd-events.fifo", True)
+    assert queue["visibility_timeout_seconds"] == 600, "as sqs.visibility"
+    assert json.loads(queue["redrive_policy"])["maxReceiveCount"] == 50
+    letters = made["module.streams.aws_sqs_queue.dead_letters[0]"]
+    assert (letters["name"], letters["kms_master_key_id"]) == ("ingestd-events-dead-letters.fifo", KEY)
+    assert "module.given.aws_sqs_queue.events[0]" not in made, "the given one is read"
+
+
+def test_the_configuration_names_the_stream_or_the_queue(
+    made: Mapping[str, Block], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    stream = config(made, "given", tmp_path_factory.mktemp("stream"))
+    assert (stream.source, stream.kinesis.stream, stream.kinesis.region) == ("kinesis", "your-marketing-events", REGION)
+    queue = config(made, "queue", tmp_path_factory.mktemp("queue"))
+    assert (queue.source, queue.sqs.region) == ("sqs", REGION)
+    assert queue.sqs.queue_url == f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/your-marketing-events"
+
+
+def test_neither_a_stream_nor_a_queue_is_removed_by_accident() -> None:
+    for resource in ('"aws_kinesis_stream" "events"', '"aws_sqs_queue" "events"', '"aws_sqs_queue" "dead_letters"'):
+        body = SOURCES.partition(f"resource {resource} {{\n")[2].partition("\n}\n")[0]
+        assert "prevent_destroy = true" in body, resource
+
+
 # -- what may be given
 
 
@@ -344,6 +403,10 @@ GIVEN: list[tuple[dict[str, object], set[str]]] = [
     ({"snowpipe_queue_arn": QUEUE}, set()),
     ({"msk": {**MSK, "subnet_ids": ["subnet-1"]}}, {"msk"}),
     ({"msk": MSK}, set()),
+    ({"kinesis": {"arn": STREAM}, "sqs": {"arn": OWN_QUEUE}}, set()),
+    ({"kinesis": {"shards": 2}, "sqs": {}}, set()),
+    ({"kinesis": {"arn": "your-marketing-events"}}, {"kinesis"}),
+    ({"sqs": {"max_receives": 3}}, {"sqs"}),
 ]
 
 

@@ -13,6 +13,7 @@ from playwright.async_api import Browser, Page
 
 from ingestd import __version__
 from tests.deploy.website import Website
+from tests.e2e.collector import Collector
 from tests.services.chromium import open_browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -36,7 +37,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def website(browser: Browser, tmp_path: Path) -> AsyncIterator[Website]:
-    it = Website(tmp_path, browser)
+    it = Website(Collector(tmp_path), browser)
     async with it.running():
         it.site.head, it.site.body = snippet(it), BODY
         yield it
@@ -58,12 +59,12 @@ def what(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 async def test_page_views_and_clicks_become_rows(website: Website) -> None:
     async with website.visit("/one?utm_campaign=spring#part") as page:
-        await website.until(lambda: len(website.answered()) == 1)
+        await website.until_answered(1)
         await page.click("#buy")
         await page.click("span")
         await page.evaluate("history.pushState({}, '', '/two'); history.replaceState({}, '', '/two#again')")
         await page.go_back()
-        await website.until(lambda: len(website.answered()) == 4)
+        await website.until_answered(4)
         await page.wait_for_function(EMPTY)
     rows = await website.rows()
     website.record("ingestd-browser", "ingestd.js", __version__)
@@ -87,19 +88,19 @@ async def test_page_views_and_clicks_become_rows(website: Website) -> None:
 async def test_requests_need_no_preflight(website: Website) -> None:
     async with website.visit("/") as page:
         await page.click("#buy")
-        await website.until(lambda: len(website.answered()) == 2)
+        await website.until_answered(2)
     assert {it.method for it in website.recorder.exchanges} == {"GET", "POST"}
 
 
 async def test_what_happens_while_the_page_is_left_arrives(website: Website) -> None:
     website.site.body += "<script>addEventListener('pagehide', () => ingestd.track('left', {n: 1}))</script>"
     async with website.visit("/one") as page:
-        await website.until(lambda: len(website.answered()) == 1)
+        await website.until_answered(1)
         await page.click("#next")
         await page.wait_for_url("**/next")
-        await website.until(lambda: len(website.answered()) == 4)
+        await website.until_answered(4)
         await page.close(run_before_unload=True)
-        await website.until(lambda: len(website.answered()) == 5)
+        await website.until_answered(5)
     rows = await website.rows()
     assert sorted(what(rows)) == [
         ("left", "/next"), ("left", "/one"), ("web_click", "/one"), ("web_visit", "/next"), ("web_visit", "/one"),
@@ -108,7 +109,7 @@ async def test_what_happens_while_the_page_is_left_arrives(website: Website) -> 
 
 async def test_events_outlive_a_dead_collector_and_a_reload_with_their_ids(website: Website) -> None:
     async with website.visit("/one") as page:
-        await website.until(lambda: len(website.answered()) == 1)
+        await website.until_answered(1)
         website.collector.kill()
         await page.click("#buy")
         await website.until(lambda: len(website.sent()) == 2)
@@ -117,7 +118,7 @@ async def test_events_outlive_a_dead_collector_and_a_reload_with_their_ids(websi
         await website.until(lambda: len(website.sent()) == 3)
         assert len([name for name in await stored(page) if name.startswith("ingestd.event")]) == 2
         await website.collector.start_ready()
-        await website.until(lambda: len(website.answered()) == 3)
+        await website.until_answered(3)
     rows = await website.rows()
     assert what(rows) == [("web_visit", "/one"), ("web_click", "/one"), ("web_visit", "/one")]
     assert {row["event_id"] for row in rows} == website.sent()
@@ -127,10 +128,10 @@ async def test_works_without_storage(website: Website) -> None:
     async with website.visit("/one", NO_STORAGE) as page:
         await page.wait_for_function("window.ingestd")
         await page.click("#buy")
-        await website.until(lambda: len(website.answered()) == 2)
+        await website.until_answered(2)
         await page.evaluate("ingestd.track('last')")
         await page.close(run_before_unload=True)
-        await website.until(lambda: len(website.answered()) == 3)
+        await website.until_answered(3)
     rows = await website.rows()
     assert [row["event_type"] for row in rows] == ["web_visit", "web_click", "last"]
     assert len({row["client_id"] for row in rows}) == 1
@@ -145,11 +146,11 @@ async def test_nothing_is_stored_or_sent_before_consent_that_is_required(website
         assert not await page.context.cookies()
         assert not website.recorder.posts()
         await page.evaluate("ingestd.consent(true)")
-        await website.until(lambda: len(website.answered()) == 2)
+        await website.until_answered(2)
         known = await stored(page)
         assert known["ingestd.consent"] == "1"
         await page.goto(website.site.url + "/two")
-        await website.until(lambda: len(website.answered()) == 3)
+        await website.until_answered(3)
     rows = await website.rows()
     assert what(rows) == [("web_visit", "/one"), ("web_click", "/one"), ("web_visit", "/two")]
     assert {row["client_id"] for row in rows} == {known["ingestd.client"]}
@@ -158,7 +159,7 @@ async def test_nothing_is_stored_or_sent_before_consent_that_is_required(website
 
 async def test_a_refusal_is_remembered_and_removes_what_was_stored(website: Website) -> None:
     async with website.visit("/one") as page:
-        await website.until(lambda: len(website.answered()) == 1)
+        await website.until_answered(1)
         await page.evaluate("ingestd.consent(false)")
         assert await stored(page) == {"ingestd.consent": "0"}
         await page.goto(website.site.url + "/two")
@@ -171,11 +172,11 @@ async def test_a_refusal_is_remembered_and_removes_what_was_stored(website: Webs
 async def test_visitors_are_anonymous_until_they_consent_where_that_is_configured(website: Website) -> None:
     website.site.head = snippet(website, 'data-key="web" data-consent="anonymous"')
     async with website.visit("/one") as page:
-        await website.until(lambda: len(website.answered()) == 1)
+        await website.until_answered(1)
         assert await stored(page) == {}
         await page.evaluate("ingestd.consent(true)")
         await page.click("#buy")
-        await website.until(lambda: len(website.answered()) == 2)
+        await website.until_answered(2)
     rows = await website.rows()
     assert rows[0]["client_id"] == "anonymous"
     assert "session_id" not in rows[0]
@@ -184,9 +185,9 @@ async def test_visitors_are_anonymous_until_they_consent_where_that_is_configure
 
 async def test_global_privacy_control_makes_visitors_anonymous(website: Website) -> None:
     async with website.visit("/one", GPC, extra_http_headers={"Sec-GPC": "1"}) as page:
-        await website.until(lambda: len(website.answered()) == 1)
+        await website.until_answered(1)
         await page.click("#buy")
-        await website.until(lambda: len(website.answered()) == 2)
+        await website.until_answered(2)
         assert await stored(page) == {}
     rows = await website.rows()
     assert {row["client_id"] for row in rows} == {"anonymous"}
@@ -209,7 +210,7 @@ async def test_events_wait_while_the_collector_answers_503(website: Website) -> 
         waiting = [name for name in await stored(page) if name.startswith("ingestd.event")]
         assert len(waiting) == 200
         website.recorder.target = website.collector.url
-        await website.until(lambda: len(website.answered()) == 200)
+        await website.until_answered(200)
     assert [row["properties"]["n"] for row in await website.rows()] == list(range(50, 250))
 
 
@@ -217,10 +218,10 @@ async def test_two_tabs_share_the_queue(website: Website) -> None:
     async with website.visit("/one") as page:
         other = await page.context.new_page()
         await other.goto(website.site.url + "/two")
-        await website.until(lambda: len(website.answered()) == 2)
+        await website.until_answered(2)
         for tab in (page, other):
             await tab.evaluate("for (let n = 0; n < 20; n++) ingestd.track('many', {n})")
-        await website.until(lambda: len(website.answered()) == 42)
+        await website.until_answered(42)
         await page.wait_for_function(EMPTY)
     assert len(await website.rows()) == 42
     assert len(website.sent()) == 42
@@ -230,7 +231,7 @@ async def test_works_under_the_documented_content_security_policy(website: Websi
     origin = website.recorder.url
     website.site.headers["Content-Security-Policy"] = f"default-src 'none'; script-src {origin}; connect-src {origin}"
     async with website.visit("/one"):
-        await website.until(lambda: len(website.answered()) == 1)
+        await website.until_answered(1)
 
 
 async def test_calls_from_before_the_script_are_made_up_for(website: Website) -> None:
@@ -239,7 +240,7 @@ async def test_calls_from_before_the_script_are_made_up_for(website: Website) ->
     )
     website.site.head += snippet(website)
     async with website.visit("/one"):
-        await website.until(lambda: len(website.answered()) == 2)
+        await website.until_answered(2)
     rows = await website.rows()
     assert {row["event_type"] for row in rows} == {"early", "web_visit"}
     assert {row["client_id"] for row in rows} == {"CLIENT_0042"}

@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, Page
 
 from tests.collect.calls import ids
 from tests.collect.recorder import Recorder, write_recording
+from tests.collect.sdk_cases import answered_ids
 from tests.collect.site import Site
-from tests.e2e.collector import Collector, Row
+from tests.e2e.collector import Collector, KafkaCollector, Row
 from tests.e2e.daemon import DEADLINE
 from tests.services.environment import CACHE
 
@@ -21,9 +21,9 @@ RECORDED = CACHE / "recorded"
 class Website:
     """The site's pages load `head`. `recorder` stands in front of the collector, and has its address."""
 
-    def __init__(self, directory: Path, browser: Browser) -> None:
-        self.collector = Collector(directory)
-        self.recorder = Recorder(self.collector.url)
+    def __init__(self, collector: Collector | KafkaCollector, browser: Browser) -> None:
+        self.collector = collector
+        self.recorder = Recorder(collector.url)
         self.site = Site()
         self.errors: list[str] = []
         self._browser = browser
@@ -32,9 +32,8 @@ class Website:
     async def running(self) -> AsyncIterator[None]:
         """The collector is killed at the end."""
         try:
-            self.collector.start()
+            await self.collector.start_ready()
             async with self.recorder, self.site:
-                await self.collector.until(lambda status: status.ready and status.assigned)
                 yield
         finally:
             self.collector.kill()
@@ -64,9 +63,13 @@ class Website:
             seen = [(it.method, it.path, it.status, it.body[:100]) for it in self.recorder.exchanges]
             raise AssertionError(f"{seen}, {self.errors}") from None
 
+    async def until_answered(self, count: int) -> None:
+        """Wait until so many events were answered 200."""
+        await self.until(lambda: len(self.answered()) == count)
+
     def answered(self) -> set[str]:
         """The ids of the events that were answered 200."""
-        return {event_id for it in self.recorder.posts() if it.status == 200 for event_id in ids(it)}
+        return answered_ids(self.recorder)
 
     def sent(self) -> set[str]:
         """The ids of all events that were sent."""
@@ -78,9 +81,7 @@ class Website:
 
     async def rows(self) -> list[Row]:
         """What has landed, of each event the first row. Stops the collector."""
-        assert await self.collector.stop() == 0
-        assert not self.collector.rejected()
         first: dict[str, Row] = {}
-        for row in self.collector.rows():
+        for row in await self.collector.landed():
             first.setdefault(row["event_id"], row)
         return list(first.values())

@@ -1,17 +1,23 @@
 """The collector as a child process: with its journal and a directory (no broker), or in front of Kafka."""
 
+import asyncio
 import gzip
 import json
-from collections.abc import Mapping
+import signal
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import DEADLINE, Daemon
+from tests.e2e.http_sender import event_ids_in, until_ready
 from tests.services.ports import HOST, free_port
 
 SOURCES = {"web": "web", "segment": "segment", "rudder": "rudderstack", "snowplow": "snowplow", "native": "native"}
 
 Row = dict[str, Any]
+
+_AGAIN_S = 0.05
 
 
 def collect_settings(directory: Path, port: int) -> dict[str, str]:
@@ -25,55 +31,78 @@ def collect_settings(directory: Path, port: int) -> dict[str, str]:
     return keys
 
 
-class Collector(Daemon):
-    """`ingestd --source collector`, into a directory. Its port stays the same after a kill."""
+class Edge(Daemon):
+    """A process that takes events of `SOURCES`. Its port stays the same after a kill."""
 
-    def __init__(self, directory: Path, more: Mapping[str, str] | None = None) -> None:
-        self._port_of_events = free_port()
-        self.data = directory / "data"
-        keys = {
-            "source": "collector",
-            "sink.url": str(self.data),
-            "collect.journal": str(directory / "journal.sqlite"),
-            "batch.interval": "1s",
-            **collect_settings(directory, self._port_of_events),
-            **(more or {}),
-        }
-        super().__init__("collector", directory, keys, {})
-
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self._port_of_events}"
-
-    def rows(self) -> list[Row]:
-        """What has landed, in the order of the log."""
-        return read_rows(self.data / "events")
-
-    def rejected(self) -> list[Row]:
-        """What was quarantined."""
-        return read_rows(self.data / "quarantine")
+    def __init__(
+        self, name: str, directory: Path, keys: Mapping[str, str], program: Sequence[str] = ("-m", "ingestd")
+    ) -> None:
+        port = free_port()
+        self.url = f"http://{HOST}:{port}"
+        super().__init__(name, directory, {**collect_settings(directory, port), **keys}, {}, program)
 
 
-class KafkaCollector(Daemon):
+class Collector(Edge):
+    """`ingestd --source collector`, into a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._data = directory / "data"
+        keys = {"collect.journal": str(directory / "journal.sqlite"), **_into(self._data)}
+        super().__init__("collector", directory, {"source": "collector", **keys})
+
+    async def landed(self) -> list[Row]:
+        """Stop it. All that has landed, in the order of the log; nothing was quarantined."""
+        assert await self.stop() == 0
+        return rows_in(self._data)
+
+
+class KafkaCollector(Edge):
     """`ingestd collect`, in front of a topic; with `journal`, a journal keeps events while Kafka is away."""
 
     def __init__(self, directory: Path, bootstrap: str, topic: str, *, journal: bool) -> None:
-        self._port_of_events = free_port()
-        keys = {
-            "kafka.bootstrap_servers": bootstrap,
-            "collect.topic": topic,
-            "collect.ack_timeout": "2s",
-            **collect_settings(directory, self._port_of_events),
-            **({"collect.journal": str(directory / "journal.sqlite")} if journal else {}),
-        }
-        super().__init__("collect", directory, keys, {}, ("-m", "ingestd", "collect"))
+        self._bootstrap, self._topic = bootstrap, topic
+        self._directory = directory
+        keys = {"kafka.bootstrap_servers": bootstrap, "collect.topic": topic, "collect.ack_timeout": "2s"}
+        if journal:
+            keys["collect.journal"] = str(directory / "journal.sqlite")
+        super().__init__("collect", directory, keys, ("-m", "ingestd", "collect"))
 
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self._port_of_events}"
+    async def start_ready(self, deadline: float = DEADLINE) -> None:
+        self.start()
+        await until_ready(self, deadline)
+
+    async def landed(self) -> list[Row]:
+        """Stop it once its journal is empty. The rows that a daemon makes of the topic, one of each record."""
+        async with asyncio.timeout(DEADLINE):
+            while await self.metric("ingestd_collect_journal_records"):  # noqa: ASYNC110 - another process knows
+                await asyncio.sleep(_AGAIN_S)
+        self.signal(signal.SIGTERM)
+        assert await self.ended() == 0
+        ids = await event_ids_in(self._bootstrap, self._topic)
+        data = self._directory / "data"
+        keys = {"kafka.bootstrap_servers": self._bootstrap, "kafka.topics": self._topic, "kafka.group_id": self._topic}
+        daemon = Daemon("daemon", self._directory, {**keys, **_into(data)}, {})
+        try:
+            await daemon.start_ready()
+            await daemon.until(lambda status: status.totals.landed == len(ids))
+            assert await daemon.stop() == 0
+        finally:
+            daemon.kill()
+        rows = rows_in(data)
+        assert Counter(row["event_id"] for row in rows) == Counter(ids)
+        return rows
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """The lines of all objects, in the order of their names."""
+def _into(data: Path) -> dict[str, str]:
+    return {"sink.url": str(data), "batch.interval": "1s"}
+
+
+def rows_in(data: Path) -> list[Row]:
+    """The rows of all objects, in the order of their names; nothing was quarantined."""
+    assert not _lines(data / "quarantine")
+    return _lines(data / "events")
+
+
+def _lines(folder: Path) -> list[Row]:
     files = sorted(folder.rglob("*.jsonl.gz"))
     return [json.loads(line) for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]

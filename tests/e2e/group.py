@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections.abc import Collection, Mapping
-from contextlib import suppress
-from typing import Any
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, for_code
@@ -13,12 +13,46 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from tests.e2e.daemon import DEADLINE
 from tests.services.kafka import topic_admin
 
+_POLL = 0.1
+
+
+class CommittedOffsets:
+    """The group's committed offsets by partition, as another tool sees them, asked for again and again.
+
+    The connection lasts as long as it answers: to open one costs the test and the broker more than all else.
+    """
+
+    def __init__(self, bootstrap: str, group: str, topic: str) -> None:
+        self._bootstrap, self._group, self._topic = bootstrap, group, topic
+        self._admin: Any = None
+        self._open = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._close()
+
+    async def get(self) -> dict[int, int]:
+        """The offsets as of now."""
+        try:
+            if self._admin is None:
+                self._admin = await self._open.enter_async_context(topic_admin(self._bootstrap))
+            found: dict[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(self._group)
+        except BaseException:
+            await self._close()
+            raise
+        return {each.partition: position.offset for each, position in found.items() if each.topic == self._topic}
+
+    async def _close(self) -> None:
+        self._admin = None
+        await self._open.aclose()
+
 
 async def committed(bootstrap: str, group: str, topic: str) -> dict[int, int]:
     """The group's committed offsets by partition, as another tool sees them."""
-    async with topic_admin(bootstrap) as admin:
-        found: dict[TopicPartition, Any] = await admin.list_consumer_group_offsets(group)
-    return {each.partition: position.offset for each, position in found.items() if each.topic == topic}
+    async with CommittedOffsets(bootstrap, group, topic) as offsets:
+        return await offsets.get()
 
 
 async def caught_up(
@@ -27,13 +61,14 @@ async def caught_up(
     """Wait until the group has committed all of `wanted`."""
     limit = time.monotonic() + deadline
     found: dict[int, int] = {}
-    while True:
-        with suppress(KafkaError):  # a new broker has no coordinator yet, and of three brokers some may be down
-            found = await committed(bootstrap, group, topic)
-        if found == dict(wanted):
-            return
-        assert time.monotonic() < limit, f"after {deadline:g} s {found} is committed, not {wanted}"
-        await asyncio.sleep(0.2)
+    async with CommittedOffsets(bootstrap, group, topic) as offsets:
+        while True:
+            with suppress(KafkaError):  # a new broker has no coordinator yet, and of three brokers some may be down
+                found = await offsets.get()
+            if found == dict(wanted):
+                return
+            assert time.monotonic() < limit, f"after {deadline:g} s {found} is committed, not {wanted}"
+            await asyncio.sleep(_POLL)
 
 
 def ends(records: Mapping[int, Collection[int]]) -> dict[int, int]:

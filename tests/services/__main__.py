@@ -8,7 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.services import clients, ministack, snowflake
+from tests.services import clients, kinesis, ministack, snowflake
+from tests.services.elasticmq import elasticmq_jars
 from tests.services.environment import ensure_environment
 from tests.services.kafka import KafkaBroker, create_topic, ensure_class_archive, topic_admin
 from tests.services.kafka_program import ensure_jars
@@ -41,6 +42,8 @@ def check() -> None:
         ("Kafka's classes, loaded once", ensure_class_archive),
         ("SeaweedFS", find_weed),
         ("ministack", lambda: ensure_environment("ministack", ministack.REQUIREMENTS)),
+        ("Kinesis' stand-ins", kinesis.emulators),
+        ("ElasticMQ, fetched through Maven the first time", elasticmq_jars),
         ("Python's analytics SDKs", clients.python_environment),
         ("Snowflake's stand-in", lambda: ensure_environment("snowflake", snowflake.REQUIREMENTS)),
     ):

@@ -13,9 +13,11 @@ from aiokafka.errors import KafkaConnectionError
 from botocore.exceptions import ClientError
 
 from tests.conftest import MakeTopic
+from tests.services.elasticmq import ElasticMQ
 from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
 from tests.services.kafka_cluster import epochs
 from tests.services.kafka_log import truncate_log
+from tests.services.kinesis import Kinesalite, KinesisLocal
 from tests.services.seaweed import S3Store, SeaweedFS
 
 
@@ -148,3 +150,55 @@ def test_s3_keeps_objects_across_sigkill(tmp_path: Path) -> None:
 
         found = client.get_object(Bucket="kept", Key="a")
         assert (found["Body"].read(), found["Metadata"]) == (b"one", {"end": "7"})
+
+
+def kinesis_numbers(server: Kinesalite | KinesisLocal, stream: str) -> list[int]:
+    """The sequence numbers of all records, in the order of the shards."""
+    found = []
+    with closing(server.client()) as client:
+        for shard in client.list_shards(StreamName=stream)["Shards"]:
+            place = {"StreamName": stream, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+            answer = client.get_records(ShardIterator=client.get_shard_iterator(**place)["ShardIterator"])
+            found += [int(record["SequenceNumber"]) for record in answer["Records"]]
+    return found
+
+
+def test_kinesalite_keeps_records_across_sigkill(kinesalite: Kinesalite) -> None:
+    kinesalite.create_stream("kept", 2)
+    with closing(kinesalite.client()) as client:
+        put = [
+            int(client.put_record(StreamName="kept", Data=b"x", PartitionKey=str(n))["SequenceNumber"])
+            for n in range(6)
+        ]
+    kinesalite.kill()
+    kinesalite.start()
+    assert sorted(kinesis_numbers(kinesalite, "kept")) == sorted(put)
+
+
+def test_kinesis_local_reshards_as_aws_does(kinesis_local: KinesisLocal) -> None:
+    kinesis_local.create_stream("resharded", 1)
+    with closing(kinesis_local.client()) as client:
+        client.put_record(StreamName="resharded", Data=b"x", PartitionKey="k")
+        client.update_shard_count(StreamName="resharded", TargetShardCount=2, ScalingType="UNIFORM_SCALING")
+        kinesis_local.wait_active("resharded")
+        shards = client.list_shards(StreamName="resharded")["Shards"]
+        place = {"StreamName": "resharded", "ShardId": shards[0]["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+        answer = client.get_records(ShardIterator=client.get_shard_iterator(**place)["ShardIterator"])
+        while answer.get("NextShardIterator"):
+            answer = client.get_records(ShardIterator=answer["NextShardIterator"])
+    assert [shard.get("ParentShardId") for shard in shards] == [None, shards[0]["ShardId"], shards[0]["ShardId"]]
+    assert {child["ShardId"] for child in answer["ChildShards"]} == {shard["ShardId"] for shard in shards[1:]}
+
+
+@pytest.mark.services
+def test_elasticmq_keeps_messages_across_sigkill(tmp_path: Path) -> None:
+    with ElasticMQ(tmp_path) as server:
+        url = server.create_queue("kept", VisibilityTimeout="30")
+        with closing(server.client()) as client:
+            client.send_message(QueueUrl=url, MessageBody="a")
+        server.kill()
+        server.start()
+        with closing(server.client()) as client:
+            (message,) = client.receive_message(QueueUrl=url, WaitTimeSeconds=2)["Messages"]
+            assert message["Body"] == "a"
+            assert not client.receive_message(QueueUrl=url).get("Messages"), "it is hidden"

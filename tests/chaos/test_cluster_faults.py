@@ -1,18 +1,14 @@
-"""Three brokers, of which some are killed, frozen, restarted or wiped: no row is lost, and none is doubled."""
+"""Three brokers, of which some are killed, frozen, restarted or cut: no row is lost, and none is doubled."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.all_faults import FAULTS
 from tests.chaos.fault import Fault
-from tests.chaos.runner import check, run
 from tests.chaos.services import Services, cluster_services
+from tests.chaos.short_forms import CLUSTER, run_short_form
 from tests.services.kafka_cluster import KafkaCluster
-
-SEED = 7
-THREE_BROKERS = [fault for fault in FAULTS.values() if fault.brokers > 1 and fault.short]
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +18,6 @@ def hurt(kafka_cluster: KafkaCluster, tmp_path_factory: pytest.TempPathFactory) 
         yield both
 
 
-@pytest.mark.parametrize("fault", THREE_BROKERS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", CLUSTER, ids=lambda fault: fault.name)
 async def test_loses_nothing_and_doubles_nothing(hurt: Services, tmp_path: Path, fault: Fault) -> None:
-    check(await run(hurt, fault, tmp_path, seed=SEED, long=False))
+    await run_short_form(hurt, tmp_path, fault)

@@ -1,0 +1,1 @@
+"""The flow from a queue, which has no positions, to a sink."""

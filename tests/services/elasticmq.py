@@ -1,0 +1,64 @@
+"""ElasticMQ, a stand-in for SQS: standard and FIFO queues, dead letters, SQS's limits; it outlives SIGKILL."""
+
+import re
+import shutil
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tests.services.aws_emulator import AwsEmulator
+from tests.services.environment import CACHE, locked
+from tests.services.kafka_program import copy_dependencies
+from tests.services.ports import HOST
+
+_POM = Path(__file__).with_name("emulators") / "pom.xml"
+_JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData")
+
+
+@cache
+def elasticmq_jars() -> Path:
+    """ElasticMQ's jars, fetched through Maven the first time."""
+    match = re.search(r"<elasticmq\.version>(.+)</elasticmq\.version>", _POM.read_text())
+    assert match, f"{_POM} names no elasticmq.version"
+    libs = CACHE / f"elasticmq-{match[1]}"
+    with locked(libs.with_name(f"{libs.name}.lock")):
+        if not libs.exists():
+            partial = libs.with_name(f"{libs.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            copy_dependencies(_POM, partial)
+            partial.rename(libs)
+    return libs
+
+
+class ElasticMQ(AwsEmulator):
+    """A server of our own. Queues and messages are in H2, in its directory, and there again after `kill` and `start`.
+
+    A SequenceNumber is 0, 1, 2 there; queues have no retention; an old receipt handle is refused.
+    """
+
+    name = "elasticmq"
+    service = "sqs"
+
+    def command(self) -> list[str]:
+        config = self.directory / "elasticmq.conf"
+        database = self.directory / "elasticmq"
+        config.write_text(
+            'include classpath("application.conf")\n'
+            f'node-address {{ protocol = http, host = "{HOST}", port = {self.port}, context-path = "" }}\n'
+            f'rest-sqs {{ enabled = true, bind-port = {self.port}, bind-hostname = "{HOST}", sqs-limits = strict }}\n'
+            "rest-stats { enabled = false }\n"
+            f'messages-storage {{ enabled = true, uri = "jdbc:h2:{database};WRITE_DELAY=0" }}\n'
+            f'queues-storage {{ enabled = true, path = "{self.directory}/queues.conf" }}\n'
+        )
+        main = "org.elasticmq.server.Main"
+        return ["java", *_JVM, f"-Dconfig.file={config}", "-cp", f"{elasticmq_jars()}/*", main]
+
+    def ask(self, client: Any) -> None:
+        client.list_queues()
+
+    def create_queue(self, name: str, **attributes: str) -> str:
+        """Create a queue; its URL."""
+        with closing(self.client()) as client:
+            url: str = client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+        return url
