@@ -60,12 +60,9 @@ capabilities: {drop: [ALL]}
 {{- /* The environment goes before the file, so that what the chart itself rests on cannot be set otherwise in it. */ -}}
 {{- define "ingestd.environment" -}}
 {{ include "ingestd.processEnvironment" . }}
-- {name: INGESTD__SINK__URL, value: {{ .Values.sink.url | quote }}}
+{{ include "ingestd.sinkEnvironment" . }}
 {{- with .Values.sink.lineage }}
 - {name: INGESTD__SINK__LINEAGE, value: {{ . | quote }}}
-{{- end }}
-{{- with .Values.aws.region }}
-- {name: INGESTD__S3__REGION, value: {{ . | quote }}}
 {{- end }}
 - {name: INGESTD__KAFKA__TOPICS, value: {{ join "," .Values.kafka.topics | quote }}}
 - {name: INGESTD__KAFKA__GROUP_ID, value: {{ .Values.kafka.groupId | quote }}}
@@ -78,28 +75,50 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{- define "ingestd.sinkEnvironment" -}}
+- {name: INGESTD__SINK__URL, value: {{ .Values.sink.url | quote }}}
+{{- with .Values.aws.region }}
+- {name: INGESTD__S3__REGION, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.collect.config" -}}
+{{- /* One process has both parts; a table that is in both is refused by name when it starts. */ -}}
+{{- if eq .Values.source "collector" }}{{ printf "%s\n%s" .Values.config .Values.collect.config }}
+{{- else }}{{ .Values.collect.config }}{{ end }}
+{{- end }}
+
 {{- define "ingestd.collect.environment" -}}
 {{- $collect := .Values.collect -}}
+{{- $alone := eq .Values.source "collector" -}}
 {{ include "ingestd.processEnvironment" . }}
+{{- if $alone }}
+{{ include "ingestd.sinkEnvironment" . }}
+# Each journal has a chain of objects of its own.
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- {name: INGESTD__SINK__LINEAGE, value: "$(POD_NAME){{ with .Values.sink.lineage }}-{{ . }}{{ end }}"}
+{{- end }}
 - {name: INGESTD__COLLECT__HOST, value: "::"}
 - {name: INGESTD__COLLECT__PORT, value: "8080"}
 - {name: INGESTD__COLLECT__TOPIC, value: {{ $collect.topic | quote }}}
 {{- with $collect.publicUrl }}
 - {name: INGESTD__COLLECT__PUBLIC_URL, value: {{ . | quote }}}
 {{- end }}
-{{- if $collect.journal.enabled }}
+{{- if or $alone $collect.journal.enabled }}
 - {name: INGESTD__COLLECT__JOURNAL, value: /var/lib/ingestd/journal.sqlite}
 - {name: INGESTD__COLLECT__JOURNAL_BYTES, value: {{ $collect.journal.bytes | quote }}}
 {{- else }}
 - {name: INGESTD__COLLECT__JOURNAL, value: ""}
 {{- end }}
-{{- with $collect.extraEnv }}
+{{- range $extra := list (ternary .Values.extraEnv list $alone) $collect.extraEnv }}
+{{- with $extra }}
 {{ toYaml . }}
+{{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "ingestd.processEnvironment" -}}
-{{- $kafka := .Values.kafka -}}
 - {name: INGESTD_CONFIG, value: /etc/ingestd/ingestd.toml}
 - {name: INGESTD__GRACE, value: "{{ int .Values.graceSeconds }}s"}
 - {name: INGESTD__HEALTH__ENABLED, value: "true"}
@@ -107,7 +126,14 @@ capabilities: {drop: [ALL]}
 - {name: INGESTD__HEALTH__PORT, value: "9464"}
 - {name: INGESTD__LOG__FORMAT, value: json}
 - {name: INGESTD__LOG__LEVEL, value: {{ .Values.logLevel }}}
-- {name: INGESTD__SOURCE, value: kafka}
+- {name: INGESTD__SOURCE, value: {{ .Values.source }}}
+{{- if eq .Values.source "kafka" }}
+{{ include "ingestd.kafkaEnvironment" . }}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.kafkaEnvironment" -}}
+{{- $kafka := .Values.kafka -}}
 - {name: INGESTD__KAFKA__BOOTSTRAP_SERVERS, value: {{ join "," $kafka.bootstrapServers | quote }}}
 - {name: INGESTD__KAFKA__SECURITY_PROTOCOL, value: {{ ternary "SASL_" "" (ne $kafka.sasl.secret "") }}{{ ternary "SSL" "PLAINTEXT" $kafka.tls.enabled }}}
 - name: INGESTD__KAFKA__CLIENT_ID
@@ -136,11 +162,13 @@ capabilities: {drop: [ALL]}
 {{- define "ingestd.ownMounts" -}}
 {{- $kafka := .Values.kafka -}}
 - {name: config, mountPath: /etc/ingestd, readOnly: true}
+{{- if eq .Values.source "kafka" }}
 {{- if $kafka.sasl.secret }}
 - {name: kafka, mountPath: /run/secrets/kafka, readOnly: true}
 {{- end }}
 {{- if and $kafka.tls.enabled $kafka.tls.caSecret }}
 - {name: kafka-ca, mountPath: /run/secrets/kafka-ca, readOnly: true}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -155,6 +183,7 @@ capabilities: {drop: [ALL]}
 
 {{- define "ingestd.kafkaVolumes" -}}
 {{- $kafka := .Values.kafka -}}
+{{- if eq .Values.source "kafka" }}
 {{- if $kafka.sasl.secret }}
 - name: kafka
   secret:
@@ -169,11 +198,13 @@ capabilities: {drop: [ALL]}
     items: [{key: {{ $kafka.tls.caKey | quote }}, path: ca.crt}]
 {{- end }}
 {{- end }}
+{{- end }}
 
 {{- define "ingestd.egress" -}}
 - ports:  # names
     - {protocol: UDP, port: 53}
     - {protocol: TCP, port: 53}
+{{- if eq .Values.source "kafka" }}
 - ports:  # brokers: those that are asked first name the others, whose addresses are not known here
     {{- $ports := list }}
     {{- range .Values.kafka.bootstrapServers }}
@@ -182,6 +213,7 @@ capabilities: {drop: [ALL]}
     {{- range uniq $ports }}
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
+{{- end }}
 {{- with .Values.networkPolicy.httpsPorts }}
 - ports:
     {{- range . }}
@@ -192,6 +224,11 @@ capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "ingestd.probes" -}}
+{{ include "ingestd.liveness" . }}
+{{ include "ingestd.readiness" . }}
+{{- end }}
+
+{{- define "ingestd.liveness" -}}
 # A loop that hangs answers nothing, and a restart helps. A store or a broker that is away never fails this.
 livenessProbe:
   httpGet: {path: /livez, port: http}
@@ -203,6 +240,9 @@ startupProbe:
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 60
+{{- end }}
+
+{{- define "ingestd.readiness" -}}
 readinessProbe:
   httpGet: {path: /readyz, port: http}
   periodSeconds: 5
