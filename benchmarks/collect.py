@@ -18,6 +18,7 @@ import uvloop
 from ingestd.collect import web
 from ingestd.collect.messages import Acknowledgement, Collected, Endpoint
 from ingestd.collect.native import NativeEndpoint
+from ingestd.collect.request import RequestPath
 from ingestd.collect.server import CollectServer
 from ingestd.collect.web import WebEndpoint
 from ingestd.config.model import CollectConfig, CollectSource, EventsConfig
@@ -101,7 +102,9 @@ async def _measure(requests: int, connections: int) -> None:
     validator = Validator(EventsConfig(), load_model(None))
     endpoints: dict[str, Endpoint] = {"web": WebEndpoint(validator), "api": NativeEndpoint(validator)}
     delivery = NullDelivery()
-    server = CollectServer(config, endpoints, web.ROUTES, delivery, NullObserver(), keys={})
+    observer = NullObserver()
+    path = RequestPath(config, endpoints, web.ROUTES, delivery, observer, keys={})
+    server = CollectServer(config, path, observer)
     port = await server.start()
     context = get_context("spawn")
     print("| request | CPU, us | events |\n|---|---|---|")

@@ -103,6 +103,7 @@ def make_collector(
     """The collector: it delivers to `journal`, or to Kafka where there is none. ConfigError where a key is missing."""
     from ingestd.collect.delivery import JournalDelivery, KafkaDelivery, Spool  # noqa: PLC0415
     from ingestd.collect.endpoints import make_endpoints  # noqa: PLC0415
+    from ingestd.collect.request import RequestPath  # noqa: PLC0415
     from ingestd.collect.server import CollectServer  # noqa: PLC0415
     from ingestd.collect.service import CollectorService, CountedDelivery  # noqa: PLC0415
     from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
@@ -123,7 +124,8 @@ def make_collector(
             spool = Spool(journal, refused)
         delivery = kafka = KafkaDelivery(KafkaSender(config.kafka, collect.topic), collect.ack_timeout, spool)
     counted = CountedDelivery(delivery, metrics)
-    server = CollectServer(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    requests = RequestPath(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    server = CollectServer(collect, requests, metrics)
     return CollectorService(
         server, collect.host, delivery, counted, metrics,
         ack_timeout=collect.ack_timeout, journal=journal, refused=refused, kafka=kafka,

@@ -37,9 +37,14 @@ class Sender:
         stop = asyncio.Event()
         async with aiohttp.ClientSession() as session:
             tasks = [asyncio.create_task(self._send(session, stop)) for _ in range(SENDERS)]
-            yield
-            stop.set()
-            await asyncio.wait_for(asyncio.gather(*tasks), DEADLINE)
+            try:
+                yield
+                stop.set()
+                await asyncio.wait_for(asyncio.gather(*tasks), DEADLINE)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
 
     async def until_accepted(self, more: int, deadline: float = DEADLINE) -> None:
         """Wait until so many more events are accepted."""
