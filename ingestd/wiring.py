@@ -4,8 +4,8 @@ Clients are imported where they are used, because each takes its time to load.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -74,10 +74,26 @@ def make_source(config: Config) -> Source:
     return KafkaSource(config.kafka)
 
 
-def make_read_only_source(config: Config) -> Source:
-    """The source that ``source`` names, which joins no group and commits nothing."""
-    if config.source == "simulator":
-        return make_source(config)
+@asynccontextmanager
+async def open_read_only_source(config: Config) -> AsyncIterator[Source]:
+    """The source that ``source`` names, which joins no group and commits nothing. SourceError where it is in use."""
+    if config.source == "collector":
+        from ingestd.sources.journal.source import ReadOnlyJournalSource  # noqa: PLC0415
+
+        journal = make_journal(config.collect)
+        try:
+            await journal.open()
+            yield ReadOnlyJournalSource(journal, config.collect.topic)
+        finally:
+            await journal.close()
+    elif config.source == "simulator":
+        yield make_source(config)
+    else:
+        yield make_read_only_kafka_source(config)
+
+
+def make_read_only_kafka_source(config: Config) -> Source:
+    """Kafka without a group."""
     from ingestd.sources.kafka import ReadOnlySource  # noqa: PLC0415
 
     return ReadOnlySource(config.kafka)

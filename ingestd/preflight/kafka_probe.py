@@ -73,7 +73,7 @@ async def _ask(facts: Facts, config: Config, reader: Inspector) -> None:
         _caught(reader.epoch_ends(epochs)),
         _caught(reader.starts(missing, time_of(config.kafka.start))),
         _caught(_traffic(reader, logs)),
-        _caught(sample(wiring.make_read_only_source(config), logs)),
+        _caught(sample(wiring.make_read_only_kafka_source(config), logs)),
     )
 
 

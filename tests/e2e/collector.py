@@ -58,19 +58,19 @@ class KafkaCollector(Daemon):
     """`ingestd collect`, in front of a topic; with `journal`, a journal keeps events while Kafka is away."""
 
     def __init__(self, directory: Path, bootstrap: str, topic: str, *, journal: bool) -> None:
-        self._port_of_events = free_port()
+        self.port = free_port()  # for events
         keys = {
             "kafka.bootstrap_servers": bootstrap,
             "collect.topic": topic,
             "collect.ack_timeout": "2s",
-            **collect_settings(directory, self._port_of_events),
+            **collect_settings(directory, self.port),
             **({"collect.journal": str(directory / "journal.sqlite")} if journal else {}),
         }
         super().__init__("collect", directory, keys, {}, ("-m", "ingestd", "collect"))
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self._port_of_events}"
+        return f"http://{HOST}:{self.port}"
 
 
 def read_rows(folder: Path) -> list[Row]:
