@@ -94,13 +94,24 @@ def make_source(config: Config, sink: Sink) -> Source:
     return KafkaSource(config.kafka)
 
 
-def make_read_only_source(config: Config, sink: Sink) -> Source:
-    """The source that ``source`` names, which joins no group and commits nothing."""
-    if config.source == "kafka":
-        return make_kafka_onlooker(config)
-    if config.source == "kinesis":
-        return _make_kinesis_source(config, sink, read_only=True)
-    return make_source(config, sink)
+@asynccontextmanager
+async def open_read_only_source(config: Config, sink: Sink) -> AsyncIterator[Source]:
+    """The source that ``source`` names, which joins no group and commits nothing. SourceError where it is in use."""
+    if config.source == "collector":
+        from ingestd.sources.journal.source import ReadOnlyJournalSource  # noqa: PLC0415
+
+        journal = make_journal(config.collect)
+        try:
+            await journal.open()
+            yield ReadOnlyJournalSource(journal, config.collect.topic)
+        finally:
+            await journal.close()
+    elif config.source == "kafka":
+        yield make_kafka_onlooker(config)
+    elif config.source == "kinesis":
+        yield _make_kinesis_source(config, sink, read_only=True)
+    else:
+        yield make_source(config, sink)
 
 
 def make_kafka_onlooker(config: Config) -> Source:
@@ -219,6 +230,7 @@ def make_collector(
     """The collector: it delivers to `journal`, or to Kafka where there is none. ConfigError where a key is missing."""
     from ingestd.collect.delivery import JournalDelivery, KafkaDelivery, Spool  # noqa: PLC0415
     from ingestd.collect.endpoints import make_endpoints  # noqa: PLC0415
+    from ingestd.collect.request import RequestPath  # noqa: PLC0415
     from ingestd.collect.server import CollectServer  # noqa: PLC0415
     from ingestd.collect.service import CollectorService, CountedDelivery  # noqa: PLC0415
     from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
@@ -239,7 +251,8 @@ def make_collector(
             spool = Spool(journal, refused)
         delivery = kafka = KafkaDelivery(KafkaSender(config.kafka, collect.topic), collect.ack_timeout, spool)
     counted = CountedDelivery(delivery, metrics)
-    server = CollectServer(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    requests = RequestPath(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    server = CollectServer(collect, requests, metrics)
     return CollectorService(
         server, collect.host, delivery, counted, metrics,
         ack_timeout=collect.ack_timeout, journal=journal, refused=refused, kafka=kafka,
