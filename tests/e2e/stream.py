@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Self
 
 import msgspec
+from aws_kinesis_agg.aggregator import RecordAggregator
 
 from ingestd.core.object_keys import EVENTS, ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
@@ -20,7 +21,6 @@ from ingestd.verify.findings import VerifyReport
 from tests.e2e.daemon import DEADLINE, credentials
 from tests.e2e.events import event_id, events, is_good
 from tests.e2e.ledger import Ledger, Tally, read
-from tests.kinesis_aggregates import aggregate
 from tests.services.kinesis import Kinesalite, KinesisLocal
 from tests.services.seaweed import REGION, S3Store
 
@@ -84,11 +84,13 @@ class Stream:
             self._put([(number, {"PartitionKey": key.decode(), "Data": value}) for number, key, value in some])
 
     def write_aggregates(self, total: int, size: int) -> None:
-        """Write so many records of `size` events each, as the Kinesis Producer Library does."""
+        """Write so many records of `size` events each, as AWS's own library makes them."""
         for _ in range(total):
             some = list(islice(self._events, size))
-            key = some[0][1].decode()
-            body = aggregate([(key, None, value) for _, _, value in some])
+            key, aggregator = some[0][1].decode(), RecordAggregator()
+            for _, _, value in some:
+                aggregator.add_user_record(key, value)
+            _, _, body = aggregator.clear_and_get().get_contents()
             answer = self._client.put_record(StreamName=self.name, PartitionKey=key, Data=body)
             number, shard = int(answer["SequenceNumber"]), shard_number(answer["ShardId"])
             self.records[shard] += range(number - size + 1, number + 1)
