@@ -241,6 +241,23 @@ async def test_says_that_there_is_no_such_stream() -> None:
         await world.source().start(world)  # type: ignore[arg-type]
 
 
+@virtual
+async def test_reads_nothing_of_another_stream_of_the_name_through_an_old_iterator() -> None:
+    world = World(iterators_stay=True)
+    world.produce(5)
+    daemon = world.daemon()
+    await world.settle()
+    world.service.exists = False
+    await asyncio.sleep(60)
+    world.service.create()
+    for _ in range(10):
+        world.service.put(b"another", shard=0)
+    while not daemon.out_of_range:
+        await asyncio.sleep(1)
+    assert world.is_complete()
+    await world.stop()
+
+
 def outage(*operations: str) -> Callable[[str, str], None]:
     def fail(operation: str, _shard: str) -> None:
         if operation in operations:
