@@ -4,11 +4,13 @@ Clients are imported where they are used, because each takes its time to load.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ingestd.config.model import BreakerConfig, CollectConfig, Config
 from ingestd.core.breaker import Breaker
@@ -16,12 +18,14 @@ from ingestd.core.chain import ChainPolicy
 from ingestd.core.chain_words import KAFKA, KINESIS
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.queue_keys import QueueKeys
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.ops import loop_errors
 from ingestd.ops.collect_metrics import CollectMetrics
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
+from ingestd.pipeline.flow import Flow, FlowSource
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
     from ingestd.sources.kinesis.port import KinesisClient
+    from ingestd.sources.sqs.port import QueueSource
     from ingestd.verify.log_reader import LogInspector
 
 T = TypeVar("T")
@@ -113,6 +118,75 @@ def _make_state_store(config: Config, sink: Sink) -> SinkStateStore:
     keys = make_keys(config)
     retrier = SinkRetrier(config.sink, concurrency=STATE_CONCURRENCY, effect=STATE_EFFECT)
     return SinkStateStore(sink, retrier, keys, config.source)
+
+
+class FlowParts(NamedTuple):
+    """What a flow needs besides its source."""
+
+    sink: Sink
+    retrier: SinkRetrier
+    metrics: Metrics
+    executor: Executor  # for compression
+    validator: Validator
+    landed: Callable[[str], None]  # called with the key of each data object
+
+
+class Stream(NamedTuple):
+    """A source, and how the flow from it is built."""
+
+    source: FlowSource
+    make_flow: Callable[[FlowParts], Flow]
+
+
+def make_stream(config: Config, journal: "Journal | None", sink: Sink) -> Stream:
+    """What the daemon runs. What a source keeps about itself is in `sink`; the collector's source needs its journal."""
+    if config.source == "sqs":
+        queue = make_queue_source(config)
+        return Stream(queue, partial(_make_queue_flow, config, queue))
+    source = make_journal_source(config, journal) if journal is not None else make_source(config, sink)
+    return Stream(source, partial(_make_chain_flow, config, source))
+
+
+def make_queue_source(config: Config) -> "QueueSource":
+    """The queue that ``sqs.queue_url`` names."""
+    from ingestd.sources.sqs.source import SqsSource  # noqa: PLC0415
+
+    return SqsSource(config.sqs)
+
+
+def _make_chain_flow(config: Config, source: Source, parts: FlowParts) -> Flow:
+    dependencies = Dependencies(
+        source=source,
+        sink=parts.sink,
+        retrier=parts.retrier,
+        metrics=parts.metrics,
+        executor=parts.executor,
+        wall_clock=time.time,
+        landed=parts.landed,
+    )
+    return make_pipeline(config, dependencies, parts.validator)
+
+
+def _make_queue_flow(config: Config, source: "QueueSource", parts: FlowParts) -> Flow:
+    from ingestd.pipeline.queue.dependencies import QueueDependencies  # noqa: PLC0415
+    from ingestd.pipeline.queue.flow import QueuePipeline  # noqa: PLC0415
+    from ingestd.sources.sqs.port import clock  # noqa: PLC0415
+
+    dependencies = QueueDependencies(
+        source=source,
+        sink=parts.sink,
+        retrier=parts.retrier,
+        metrics=parts.metrics,
+        executor=parts.executor,
+        keys=QueueKeys(config.sink.lineage),
+        clock=clock,
+        wall_clock=time.time,
+        visibility=config.sqs.visibility,
+        fenced=config.sqs.delivery == "fenced" and config.sink.delivery == "exactly-once",
+        landed=parts.landed,
+    )
+    breaker = Breaker(config.breaker)
+    return QueuePipeline(config.batch, dependencies, parts.validator, breaker, receivers=config.sqs.receivers)
 
 
 def make_validator(config: Config, model: Model) -> Validator:
@@ -261,7 +335,7 @@ def make_load_monitor(config: Config, sink: Sink, metrics: Metrics) -> "LoadMoni
     )
 
 
-def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
+def make_demo(config: Config, source: FlowSource, sink: Sink) -> "Demo | None":
     """The live page around the flow; None if it is off."""
     if not config.page.enabled:
         return None
