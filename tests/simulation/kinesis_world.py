@@ -107,9 +107,10 @@ class Daemon:
         )
         sink = PausedConnection(world.store, self.gate)
         error_s = rng.uniform(-1e5, 1e5)
+        self.state = SinkStateStore(sink, self._retrier(), KEYS, "kinesis")
         self.source = KinesisSource(
             config,
-            SinkStateStore(sink, self._retrier(), KEYS, "kinesis"),
+            self.state,
             None,
             connect=lambda: PausedClient(world.kinesis, rng, self.gate),
             wall_clock=lambda: world.kinesis.now_ms() / 1000 + error_s,
