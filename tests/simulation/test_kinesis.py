@@ -5,7 +5,7 @@ import pytest
 from tests.simulation import virtual_time
 from tests.simulation.kinesis_world import KinesisWorld, scale
 
-COST = 4  # of a seed, compared with one of the simulation of Kafka
+COST = 8  # of a seed, compared with one of the simulation of Kafka
 
 
 async def world(seed: int) -> None:
