@@ -175,9 +175,11 @@ class ShardReader:
     async def _get(self, iterator: str, expected: int) -> Page:
         """One read; the bytes of its page stay in the budget."""
         await self._budget.reserve(expected)
-        kept = 0
+        kept, times_gone = 0, self._connection.times_gone
         try:
             page = await self._connection.get_records(iterator, self._options.max_records)
+            if self._connection.times_gone != times_gone:
+                await self._check_stream()  # the iterator may be good for another stream of this name, too
             kept = page.size
             return page
         finally:

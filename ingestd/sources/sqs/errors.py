@@ -37,7 +37,7 @@ _RIGHTS_HINT = (
     "grant sqs:GetQueueAttributes, sqs:ReceiveMessage, sqs:ChangeMessageVisibility and sqs:DeleteMessage on the queue "
     "(deploy/iam/sqs-policy.json)"
 )
-_SEND_HINT = "grant sqs:SendMessage and sqs:GetQueueAttributes on the queue (deploy/iam/sqs-requeue-policy.json)"
+_SEND_HINT = "grant sqs:SendMessage and sqs:GetQueueAttributes on the queue"
 KMS_HINT = (
     "check that the queue's KMS key exists and is enabled, and grant kms:Decrypt on it (kms:GenerateDataKey, too, to "
     "send)"
