@@ -10,7 +10,10 @@ from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from random import SystemRandom
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from msgspec.structs import replace
 
 from ingestd.config.model import BreakerConfig, CollectConfig, Config
 from ingestd.core.breaker import Breaker
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from ingestd.collect.service import CollectorService
     from ingestd.demo.page.demo import Demo
     from ingestd.demo.warehouse.local_loader import LocalLoader
+    from ingestd.requeue.unfenced import UnfencedTarget
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
@@ -90,13 +94,24 @@ def make_source(config: Config, sink: Sink) -> Source:
     return KafkaSource(config.kafka)
 
 
-def make_read_only_source(config: Config, sink: Sink) -> Source:
-    """The source that ``source`` names, which joins no group and commits nothing."""
-    if config.source == "kafka":
-        return make_kafka_onlooker(config)
-    if config.source == "kinesis":
-        return _make_kinesis_source(config, sink, read_only=True)
-    return make_source(config, sink)
+@asynccontextmanager
+async def open_read_only_source(config: Config, sink: Sink) -> AsyncIterator[Source]:
+    """The source that ``source`` names, which joins no group and commits nothing. SourceError where it is in use."""
+    if config.source == "collector":
+        from ingestd.sources.journal.source import ReadOnlyJournalSource  # noqa: PLC0415
+
+        journal = make_journal(config.collect)
+        try:
+            await journal.open()
+            yield ReadOnlyJournalSource(journal, config.collect.topic)
+        finally:
+            await journal.close()
+    elif config.source == "kafka":
+        yield make_kafka_onlooker(config)
+    elif config.source == "kinesis":
+        yield _make_kinesis_source(config, sink, read_only=True)
+    else:
+        yield make_source(config, sink)
 
 
 def make_kafka_onlooker(config: Config) -> Source:
@@ -183,6 +198,7 @@ def _make_queue_flow(config: Config, source: "QueueSource", parts: FlowParts) ->
         wall_clock=time.time,
         visibility=config.sqs.visibility,
         fenced=config.sqs.delivery == "fenced" and config.sink.delivery == "exactly-once",
+        random=SystemRandom(),
         landed=parts.landed,
     )
     breaker = Breaker(config.breaker)
@@ -214,6 +230,7 @@ def make_collector(
     """The collector: it delivers to `journal`, or to Kafka where there is none. ConfigError where a key is missing."""
     from ingestd.collect.delivery import JournalDelivery, KafkaDelivery, Spool  # noqa: PLC0415
     from ingestd.collect.endpoints import make_endpoints  # noqa: PLC0415
+    from ingestd.collect.request import RequestPath  # noqa: PLC0415
     from ingestd.collect.server import CollectServer  # noqa: PLC0415
     from ingestd.collect.service import CollectorService, CountedDelivery  # noqa: PLC0415
     from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
@@ -234,7 +251,8 @@ def make_collector(
             spool = Spool(journal, refused)
         delivery = kafka = KafkaDelivery(KafkaSender(config.kafka, collect.topic), collect.ack_timeout, spool)
     counted = CountedDelivery(delivery, metrics)
-    server = CollectServer(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    requests = RequestPath(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    server = CollectServer(collect, requests, metrics)
     return CollectorService(
         server, collect.host, delivery, counted, metrics,
         ack_timeout=collect.ack_timeout, journal=journal, refused=refused, kafka=kafka,
@@ -357,6 +375,34 @@ async def open_kinesis(config: Config) -> "AsyncIterator[KinesisClient]":
         yield client
     finally:
         await client.close()
+
+
+def stream_name(config: Config) -> str:
+    """The name of the stream or the queue, which is that of the topic in rows and objects."""
+    if config.source == "kinesis":
+        return config.kinesis.stream
+    from ingestd.sources.sqs.address import queue_address  # noqa: PLC0415
+
+    return queue_address(config.sqs).name
+
+
+@asynccontextmanager
+async def open_sender(config: Config, to: str | None) -> "AsyncIterator[UnfencedTarget]":
+    """What puts records back into the stream or the queue, or into another stream."""
+    if config.source == "kinesis":
+        from ingestd.sources.kinesis.sender import KinesisSender  # noqa: PLC0415
+
+        kinesis = replace(config.kinesis, stream=to or config.kinesis.stream)
+        async with open_kinesis(replace(config, kinesis=kinesis)) as client:
+            yield KinesisSender(client)
+        return
+    from ingestd.sources.sqs.sender import SqsSender  # noqa: PLC0415
+
+    sender = SqsSender(config.sqs)
+    try:
+        yield sender
+    finally:
+        await sender.close()
 
 
 def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":

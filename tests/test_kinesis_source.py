@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ingestd.core.errors import ConfigError
+from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import TopicPartition
 from ingestd.sources.kinesis.port import KinesisRefused, KinesisUnavailable
 from tests.fakes.kinesis import HOUR_MS
-from tests.kinesis_world import World
+from tests.kinesis_world import Daemon, World
 from tests.simulation.virtual_time import run
 
 HOUR_S = HOUR_MS / 1000
@@ -143,6 +143,29 @@ async def test_heartbeats_of_former_days_keep_no_shard() -> None:
 
 
 @virtual
+async def test_a_heartbeat_that_cannot_be_read_stops_nobody() -> None:
+    world = World(2)
+    for name, body in (("a", b"{"), ("b", b'{"at_ms": "x"}'), ("c", b"\xff")):
+        await world.state.replace(f"members/events/{name}", body)
+    daemon = world.daemon()
+    await asyncio.sleep(30)
+    assert len(daemon.owned) == 2
+    await world.stop()
+
+
+@virtual
+async def test_a_pinned_start_that_cannot_be_read_ends_the_daemon_and_names_the_object() -> None:
+    world = World()
+    await world.state.replace(f"start/events/{world.service.created_ms}/shardId-000000000000", b"{}")
+    source = world.source()
+    daemon = Daemon(source, world.chains)
+    await asyncio.sleep(5)
+    with pytest.raises(SourceError, match=r"start/events/\d+/shardId-000000000000 in the sink is not ingestd's"):
+        await source.resolve_start(shard(0))
+    await daemon.kill()
+
+
+@virtual
 async def test_tells_records_that_retention_removed_before_they_were_read() -> None:
     world = World(retention_h=1)
     world.produce(10)
@@ -239,6 +262,23 @@ async def test_says_that_there_is_no_such_stream() -> None:
     world.service.exists = False
     with pytest.raises(KinesisRefused):
         await world.source().start(world)  # type: ignore[arg-type]
+
+
+@virtual
+async def test_reads_nothing_of_another_stream_of_the_name_through_an_old_iterator() -> None:
+    world = World(iterators_stay=True)
+    world.produce(5)
+    daemon = world.daemon()
+    await world.settle()
+    world.service.exists = False
+    await asyncio.sleep(60)
+    world.service.create()
+    for _ in range(10):
+        world.service.put(b"another", shard=0)
+    await asyncio.sleep(40)
+    assert daemon.out_of_range
+    assert world.is_complete()
+    await world.stop()
 
 
 def outage(*operations: str) -> Callable[[str, str], None]:

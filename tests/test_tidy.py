@@ -26,6 +26,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
         "sinks/s3.py",
         "sinks/s3_errors.py",
         "demo/warehouse/sqs_events.py",
+        "sources/kinesis/client.py",
         "sources/kinesis/errors.py",
         "ops/aws_json.py",
         "sources/sqs/errors.py",

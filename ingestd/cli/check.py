@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import click
 import msgspec
@@ -16,7 +17,7 @@ from ingestd.cli.output import say, say_json, say_line
 from ingestd.cli.prepare import one_shot
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
-from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SourceError
+from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, JournalInUseError, SourceError
 from ingestd.core.events import load_model
 from ingestd.core.formatting import number, size
 from ingestd.core.records import GroupState
@@ -219,8 +220,8 @@ def _why_not(
     config: Config, facts: cluster.Facts | None, place: sink_probe.SinkProbe, validator: Validator | None
 ) -> str:
     """Why a dry run is impossible; empty where it is possible."""
-    if config.source == "collector":
-        return "the journal has one reader, the daemon, and has no events before it runs"
+    if config.source == "collector" and not Path(config.collect.journal or wiring.DEFAULT_JOURNAL).exists():
+        return "the journal is made by the first run"
     if config.source == "sqs":
         return "messages that are received are hidden from others: a sample of them was validated instead"
     if validator is None:
@@ -240,8 +241,13 @@ async def _dry_run(config: Config, report: CheckReport, sink: Sink, validator: V
             say_line("would", _would(object_))
 
     if not report.json:
-        say("\nDry run: reads from the group's position; writes and commits nothing.\n\n")
-    summary = await DryRun(config, wiring.make_read_only_source(config, sink), sink, validator, tell).run()
+        say("\nDry run: reads from the committed position; writes and commits nothing.\n\n")
+    try:
+        async with wiring.open_read_only_source(config, sink) as source:
+            summary = await DryRun(config, source, sink, validator, tell).run()
+    except JournalInUseError as error:
+        report.add([not_tried("dry_run", f"{error.args[0]}: stop it for a dry run")])
+        return
     if report.json:
         say_json("summary", summary)
     report.add(_summary(summary))

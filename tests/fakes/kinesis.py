@@ -51,7 +51,8 @@ class FakeKinesis:
 
     `fails` is called before each call with the name of the operation and the shard or ""; what it raises is raised.
     `limits=False` allows any number of reads. `empty_pages` come before each page with records, as they do in AWS
-    where the records of a shard lie far apart. `page_bytes` bounds a page.
+    where the records of a shard lie far apart. `page_bytes` bounds a page. With `iterators_stay`, an iterator of a
+    stream that was deleted reads the one that was created after it.
     """
 
     def __init__(
@@ -63,18 +64,20 @@ class FakeKinesis:
         limits: bool = True,
         empty_pages: int = 0,
         page_bytes: int = 10 << 20,
+        iterators_stay: bool = False,
     ) -> None:
         self.name = name
         self.retention_h = retention_h
         self.limits = limits
         self.empty_pages = empty_pages
         self.page_bytes = page_bytes
+        self.iterators_stay = iterators_stay
         self.exists = True
         self.fails: Callable[[str, str], None] = lambda _operation, _shard: None
         self.throttled: list[str] = []  # the shards of reads that were refused
         self.calls: list[tuple[str, str]] = []
         self._next_number = FIRST_NUMBER
-        self._iterators: dict[str, tuple[str, int, float, int, int]] = {}
+        self._iterators: dict[str, tuple[str, int, float, int]] = {}
         self._made = 0
         self.created_ms = 0
         self.shards: dict[str, FakeShard] = {}
@@ -85,7 +88,9 @@ class FakeKinesis:
     def create(self, shards: int = 1) -> None:
         """Create the stream, after deleting it where it is there."""
         self.created_ms = max(self.now_ms(), self.created_ms + 1000)
-        self.shards, self._iterators = {}, {}
+        self.shards, self.exists = {}, True
+        if not self.iterators_stay:
+            self._iterators = {}
         for number in range(shards):
             start, end = (HASH_END + 1) * number // shards, (HASH_END + 1) * (number + 1) // shards - 1
             self._add((), start, end)
@@ -173,13 +178,13 @@ class FakeKinesis:
     def iterator_at(self, shard: FakeShard, number: int, empty_pages: int | None = None) -> str:
         self._made += 1
         left = self.empty_pages if empty_pages is None else empty_pages
-        self._iterators[f"i{self._made}"] = (shard.id, number, _loop_time(), self.created_ms, left)
+        self._iterators[f"i{self._made}"] = (shard.id, number, _loop_time(), left)
         return f"i{self._made}"
 
     def read(self, iterator: str, limit: int) -> Page:
         if iterator not in self._iterators:
             raise IteratorExpired("the stream was created again", code="ExpiredIteratorException")
-        shard_id, number, made_at, _, empty_pages = self._iterators[iterator]
+        shard_id, number, made_at, empty_pages = self._iterators[iterator]
         self.called("GetRecords", shard_id)
         if _loop_time() - made_at > ITERATOR_S:
             raise IteratorExpired("Iterator expired", code="ExpiredIteratorException")

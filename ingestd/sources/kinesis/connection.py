@@ -33,6 +33,7 @@ class Connection:
         self._describing = asyncio.Lock()
         self._described_at = 0.0
         self.stream: Stream | None = None  # as it was last described
+        self.times_gone = 0  # answers that a shard or the stream is not there
 
     @property
     def created(self) -> str:
@@ -109,4 +110,5 @@ class Connection:
 
     def _refused(self, error: KinesisError) -> None:
         if error.code == _GONE:
+            self.times_gone += 1
             self._on_gone()

@@ -147,7 +147,9 @@ class KinesisInspector:
         state, proofs = StreamState(self._store, self._stream), dict[int, CaughtUp]()
         for member in await state.beats():
             heard = await state.heard(member)
-            for shard, proof in heard.proofs().items() if heard is not None else ():
+            if heard is None or heard.created != self._connection.created:
+                continue
+            for shard, proof in heard.proofs().items():
                 if shard not in proofs or proofs[shard].at_ms < proof.at_ms:
                     proofs[shard] = proof
         return proofs
