@@ -12,7 +12,7 @@ import pytest
 from ingestd.core.errors import SourceError
 from ingestd.sources.sqs import source as source_module
 from ingestd.sources.sqs.source import SqsSource
-from tests.scripted_sqs import ARN, ATTRIBUTES, SECRET, Answer, ScriptedSqs, all_done, fault, message
+from tests.scripted_sqs import ATTRIBUTES, QUEUE_ARN, SECRET, Answer, ScriptedSqs, all_done, fault, message
 
 LIMIT = 30
 
@@ -57,7 +57,7 @@ async def until(holds: Callable[[], bool]) -> None:
 async def test_signs_what_it_sends_and_asks_for_what_the_pipeline_needs() -> None:
     async with ScriptedSqs(ReceiveMessage=[Answer({"Messages": [message()]})]) as server:
         async with started(server) as source:
-            assert source.source_id == ARN
+            assert source.source_id == QUEUE_ARN
             assert source.queue == "events"
             assert len(await source.receive() or ()) == 1
         [request] = server.requests["ReceiveMessage"]

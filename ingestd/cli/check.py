@@ -117,6 +117,8 @@ async def _check(config: Config, report: CheckReport, *, dry_run: bool) -> None:
             report.add(cluster.findings(facts, config, layout.commit_tag(sink.url), in_sink=place.holds_objects))
         elif config.source == "kinesis":
             await _stream(config, report, validator)
+        elif config.source == "sqs":
+            await _queue(config, report, validator, sample=dry_run)
         else:
             report.add([not_tried("kafka", f"source = {config.source}")])
         if config.collect.sources:
@@ -170,6 +172,24 @@ async def _stream(config: Config, report: CheckReport, validator: Validator | No
         report.add(records.findings(records.take(facts.records, validator), config.breaker, "kinesis"))
 
 
+async def _queue(config: Config, report: CheckReport, validator: Validator | None, *, sample: bool) -> None:
+    """Asks SQS; with `sample`, receives and validates some messages, and shows them to others again."""
+    from ingestd.preflight import queue, sqs_probe  # noqa: PLC0415  slow to import
+
+    facts = await sqs_probe.look(config.sqs, sample=sample)
+    report.add(queue.findings(facts, config))
+    if not sample:
+        report.add([not_tried("sqs.read", "each receipt counts towards maxReceiveCount; --dry-run receives a sample")])
+    elif isinstance(facts.sample, SourceError):
+        report.add([queue.failure("sqs.read", facts.sample)])
+    elif facts.sample is None or validator is None:
+        report.add([not_tried("sqs.read", "the queue or events.model cannot be used")])
+    else:
+        name = config.sqs.queue_url or ""
+        found = queue.take(name.rpartition("/")[2], facts.sample, validator)
+        report.add(queue.sample_findings(found, config.breaker.max_share, shown=facts.shown))
+
+
 def _records(
     config: Config, report: CheckReport, facts: cluster.Facts | None, validator: Validator | None
 ) -> estimate.Estimate | None:
@@ -202,6 +222,8 @@ def _why_not(
     """Why a dry run is impossible; empty where it is possible."""
     if config.source == "collector" and not Path(config.collect.journal or wiring.DEFAULT_JOURNAL).exists():
         return "the journal is made by the first run"
+    if config.source == "sqs":
+        return "messages that are received are hidden from others: a sample of them was validated instead"
     if validator is None:
         return "events.model cannot be used"
     if not place.readable:

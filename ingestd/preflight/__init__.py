@@ -12,6 +12,7 @@ volume        objects a day, and what they cost
 Probes, which do:
 kafka_probe   asks Kafka
 kinesis_probe  asks Kinesis
+sqs_probe     asks SQS
 sink_probe    tries the sink
 collector_probe  tries the collector's keys, mappings, port and journal
 produce_probe    asks Kafka whether the collector could produce
