@@ -17,6 +17,7 @@ from ingestd.config.model import BreakerConfig, CollectConfig, Config
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.chain_words import KAFKA, KINESIS
+from ingestd.core.errors import ConfigError
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.queue_keys import QueueKeys
@@ -92,7 +93,12 @@ def make_source(config: Config, sink: Sink) -> Source:
 
 
 def make_read_only_source(config: Config, sink: Sink) -> Source:
-    """The source that ``source`` names, which joins no group and commits nothing."""
+    """The source that ``source`` names, which joins no group and commits nothing. ConfigError where it cannot."""
+    if config.source == "sqs":
+        raise ConfigError(
+            "source = sqs: messages cannot be read without being received, and received messages are hidden from others",
+            hint="try a run on a queue of its own, with another sink.url",
+        )
     if config.source == "kafka":
         return make_kafka_onlooker(config)
     if config.source == "kinesis":
