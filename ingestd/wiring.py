@@ -96,7 +96,7 @@ def make_read_only_source(config: Config, sink: Sink) -> Source:
     """The source that ``source`` names, which joins no group and commits nothing. ConfigError where it cannot."""
     if config.source == "sqs":
         raise ConfigError(
-            "source = sqs: messages cannot be read without being received, and received messages are hidden from others",
+            "source = sqs: messages cannot be read without being received, which hides them from others",
             hint="try a run on a queue of its own, with another sink.url",
         )
     if config.source == "kafka":
