@@ -19,6 +19,7 @@ from ingestd.config.model import BreakerConfig, CollectConfig, Config
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.chain_words import KAFKA, KINESIS
+from ingestd.core.errors import ConfigError
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.queue_keys import QueueKeys
@@ -108,6 +109,11 @@ async def open_read_only_source(config: Config, sink: Sink) -> AsyncIterator[Sou
             await journal.close()
     elif config.source == "kafka":
         yield make_kafka_onlooker(config)
+    elif config.source == "sqs":
+        raise ConfigError(
+            "source = sqs: messages cannot be read without being received, which hides them from others",
+            hint="try a run on a queue of its own, with another sink.url",
+        )
     elif config.source == "kinesis":
         yield _make_kinesis_source(config, sink, read_only=True)
     else:

@@ -99,6 +99,8 @@ class MessageIds(Sequence[bytes]):
         return len(self._digests) // _DIGEST_BYTES
 
     def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # no slices
+        if not 0 <= index < len(self):
+            raise IndexError(index)
         return self._digests[index * _DIGEST_BYTES : (index + 1) * _DIGEST_BYTES]
 
     def has(self, message_id: str) -> bool:
