@@ -10,7 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from ingestd import wiring
-from ingestd.config.model import BatchConfig, BreakerConfig, CollectConfig, Config, EventsConfig, SinkConfig
+from ingestd.config.model import (
+    BatchConfig,
+    BreakerConfig,
+    CollectConfig,
+    Config,
+    EventsConfig,
+    KinesisConfig,
+    SinkConfig,
+)
 from ingestd.config.types import Seconds, Size
 from ingestd.core.errors import JournalInUseError, SinkUnavailable
 from ingestd.core.events import load_model
@@ -27,7 +35,9 @@ from ingestd.sinks.dry_run import DrySink
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
 from ingestd.sources.journal.source import JournalSource
+from ingestd.sources.kinesis.source import KinesisSource
 from tests.contract.sink_contract import BAD_KEYS, BAD_METADATA, BODY, KEY, METADATA
+from tests.fakes.kinesis import FakeKinesis, FakeKinesisClient, MemoryState
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
 from tests.test_ingest import records
@@ -152,6 +162,24 @@ async def really(source: Source, sink: Sink, config: Config = CONFIG) -> None:
                 await asyncio.sleep(0.01)
         source.finish()
         await task
+
+
+async def test_reads_the_shards_of_a_stream_to_their_ends_and_writes_nothing() -> None:
+    service, state = FakeKinesis(2), MemoryState()
+    for number, record in enumerate(records(40)):
+        service.put(record.value or b"", shard=number % 2)
+    source = KinesisSource(
+        KinesisConfig(stream="events"), state, None, read_only=True, connect=lambda: FakeKinesisClient(service),
+        wall_clock=lambda: service.now_ms() / 1000,
+    )  # fmt: skip
+    told: list[WouldBe] = []
+    config = replace(CONFIG, source="kinesis")
+    summary = await DryRun(
+        config, source, MemorySink(), wiring.make_validator(config, load_model(None)), told.append
+    ).run()
+    assert (summary.problem, summary.caught_up, summary.rows, summary.halted) == (None, True, 40, {})
+    assert sum(it.rows for it in told) == 40
+    assert state.objects == {}
 
 
 async def test_tells_what_a_run_would_write() -> None:
