@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -34,8 +33,7 @@ from ingestd.ops.readiness import Status
 from ingestd.ops.stop_signals import STOP_SIGNALS
 from ingestd.ops.systemd import Notifier
 from ingestd.ops.terminal import LiveView, summary
-from ingestd.pipeline.chain_objects import Dependencies
-from ingestd.pipeline.ingest import Pipeline
+from ingestd.pipeline.flow import Flow
 from ingestd.pipeline.status import StatusCollector
 from ingestd.pipeline.subscribers import Subscriber
 from ingestd.pipeline.watchdog import Watchdog, WatchdogAction
@@ -68,9 +66,7 @@ class Daemon:
         self._metrics = Metrics()
         self._journal = wiring.make_journal(config.collect) if config.source == "collector" else None
         journal, self._sink = self._journal, wiring.make_sink(config)
-        self._source = (
-            wiring.make_journal_source(config, journal) if journal else wiring.make_source(config, self._sink)
-        )
+        self._source, self._make_flow = wiring.make_stream(config, journal, self._sink)
         self._demo = wiring.make_demo(config, self._source, self._sink)
         if self._demo is not None:
             self._sink, self._validator = self._demo.sink, self._demo.validator
@@ -178,14 +174,13 @@ class Daemon:
     def _outcome(self, *, drained: bool, verified: bool | None) -> RunOutcome:
         """What was delivered and proven."""
         status, pipeline = self._status.take(), self._status.pipeline
-        writers = list(pipeline.writers.values()) if pipeline is not None and not drained else []
         left = [subscriber.unprocessed for subscriber in self._subscribers] if not drained else []
         return RunOutcome(
             began=self._began,
             interrupted=self._interrupted,
             consumed=status.totals.consumed,
             held_records=pipeline.held_records if pipeline is not None else 0,
-            uncommitted=sum(writer.landed is not None and writer.landed != writer.committed for writer in writers),
+            undone=pipeline.undone if pipeline is not None and not drained else "",
             unprocessed=", ".join(filter(None, left)),
             trouble=self._trouble,
             to_verify=self._demo is not None and self._config.page.controls,
@@ -222,18 +217,10 @@ class Daemon:
             for task in background:
                 task.cancel()
 
-    def _pipeline(self, executor: ThreadPoolExecutor) -> Pipeline:
-        config = self._config
-        dependencies = Dependencies(
-            source=self._source,
-            sink=self._sink,
-            retrier=self._retrier,
-            metrics=self._metrics,
-            executor=executor,
-            wall_clock=time.time,
-            landed=self._landed,
+    def _pipeline(self, executor: ThreadPoolExecutor) -> Flow:
+        return self._make_flow(
+            wiring.FlowParts(self._sink, self._retrier, self._metrics, executor, self._validator, self._landed)
         )
-        return wiring.make_pipeline(config, dependencies, self._validator)
 
     def _landed(self, key: str) -> None:
         for subscriber in self._subscribers:
@@ -308,7 +295,7 @@ class Daemon:
                 log.info("progress", extra=_totals_fields(status))
                 self._notifier.status(f"{status.totals.landed} rows landed, {len(status.partitions)} partitions")
 
-    async def _watch(self, pipeline: Pipeline) -> None:
+    async def _watch(self, pipeline: Flow) -> None:
         """Rebuild a source that is stuck; exit if that does not help, so that the supervisor restarts the daemon."""
         await pipeline.started.wait()
         if self._status.phase == "starting":

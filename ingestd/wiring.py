@@ -4,11 +4,16 @@ Clients are imported where they are used, because each takes its time to load.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from random import SystemRandom
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from msgspec.structs import replace
 
 from ingestd.config.model import BreakerConfig, CollectConfig, Config
 from ingestd.core.breaker import Breaker
@@ -16,12 +21,14 @@ from ingestd.core.chain import ChainPolicy
 from ingestd.core.chain_words import KAFKA, KINESIS
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.queue_keys import QueueKeys
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
 from ingestd.ops import loop_errors
 from ingestd.ops.collect_metrics import CollectMetrics
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
+from ingestd.pipeline.flow import Flow, FlowSource
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.sinks.base import Sink
 from ingestd.sinks.retry import SinkRetrier
@@ -32,10 +39,12 @@ if TYPE_CHECKING:
     from ingestd.collect.service import CollectorService
     from ingestd.demo.page.demo import Demo
     from ingestd.demo.warehouse.local_loader import LocalLoader
+    from ingestd.requeue.unfenced import UnfencedTarget
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
     from ingestd.sources.kafka import Inspector
     from ingestd.sources.kinesis.port import KinesisClient
+    from ingestd.sources.sqs.port import QueueSource
     from ingestd.verify.log_reader import LogInspector
 
 T = TypeVar("T")
@@ -85,13 +94,24 @@ def make_source(config: Config, sink: Sink) -> Source:
     return KafkaSource(config.kafka)
 
 
-def make_read_only_source(config: Config, sink: Sink) -> Source:
-    """The source that ``source`` names, which joins no group and commits nothing."""
-    if config.source == "kafka":
-        return make_kafka_onlooker(config)
-    if config.source == "kinesis":
-        return _make_kinesis_source(config, sink, read_only=True)
-    return make_source(config, sink)
+@asynccontextmanager
+async def open_read_only_source(config: Config, sink: Sink) -> AsyncIterator[Source]:
+    """The source that ``source`` names, which joins no group and commits nothing. SourceError where it is in use."""
+    if config.source == "collector":
+        from ingestd.sources.journal.source import ReadOnlyJournalSource  # noqa: PLC0415
+
+        journal = make_journal(config.collect)
+        try:
+            await journal.open()
+            yield ReadOnlyJournalSource(journal, config.collect.topic)
+        finally:
+            await journal.close()
+    elif config.source == "kafka":
+        yield make_kafka_onlooker(config)
+    elif config.source == "kinesis":
+        yield _make_kinesis_source(config, sink, read_only=True)
+    else:
+        yield make_source(config, sink)
 
 
 def make_kafka_onlooker(config: Config) -> Source:
@@ -112,7 +132,77 @@ def _make_state_store(config: Config, sink: Sink) -> SinkStateStore:
     """The state of a source in the sink, with calls of its own: uploads must not keep a daemon from saying it lives."""
     keys = make_keys(config)
     retrier = SinkRetrier(config.sink, concurrency=STATE_CONCURRENCY, effect=STATE_EFFECT)
-    return SinkStateStore(sink, retrier, keys.state_folder(config.source), conditional=keys.exactly_once)
+    return SinkStateStore(sink, retrier, keys, config.source)
+
+
+class FlowParts(NamedTuple):
+    """What a flow needs besides its source."""
+
+    sink: Sink
+    retrier: SinkRetrier
+    metrics: Metrics
+    executor: Executor  # for compression
+    validator: Validator
+    landed: Callable[[str], None]  # called with the key of each data object
+
+
+class Stream(NamedTuple):
+    """A source, and how the flow from it is built."""
+
+    source: FlowSource
+    make_flow: Callable[[FlowParts], Flow]
+
+
+def make_stream(config: Config, journal: "Journal | None", sink: Sink) -> Stream:
+    """What the daemon runs. What a source keeps about itself is in `sink`; the collector's source needs its journal."""
+    if config.source == "sqs":
+        queue = make_queue_source(config)
+        return Stream(queue, partial(_make_queue_flow, config, queue))
+    source = make_journal_source(config, journal) if journal is not None else make_source(config, sink)
+    return Stream(source, partial(_make_chain_flow, config, source))
+
+
+def make_queue_source(config: Config) -> "QueueSource":
+    """The queue that ``sqs.queue_url`` names."""
+    from ingestd.sources.sqs.source import SqsSource  # noqa: PLC0415
+
+    return SqsSource(config.sqs)
+
+
+def _make_chain_flow(config: Config, source: Source, parts: FlowParts) -> Flow:
+    dependencies = Dependencies(
+        source=source,
+        sink=parts.sink,
+        retrier=parts.retrier,
+        metrics=parts.metrics,
+        executor=parts.executor,
+        wall_clock=time.time,
+        landed=parts.landed,
+    )
+    return make_pipeline(config, dependencies, parts.validator)
+
+
+def _make_queue_flow(config: Config, source: "QueueSource", parts: FlowParts) -> Flow:
+    from ingestd.pipeline.queue.dependencies import QueueDependencies  # noqa: PLC0415
+    from ingestd.pipeline.queue.flow import QueuePipeline  # noqa: PLC0415
+    from ingestd.sources.sqs.port import clock  # noqa: PLC0415
+
+    dependencies = QueueDependencies(
+        source=source,
+        sink=parts.sink,
+        retrier=parts.retrier,
+        metrics=parts.metrics,
+        executor=parts.executor,
+        keys=QueueKeys(config.sink.lineage),
+        clock=clock,
+        wall_clock=time.time,
+        visibility=config.sqs.visibility,
+        fenced=config.sqs.delivery == "fenced" and config.sink.delivery == "exactly-once",
+        random=SystemRandom(),
+        landed=parts.landed,
+    )
+    breaker = Breaker(config.breaker)
+    return QueuePipeline(config.batch, dependencies, parts.validator, breaker, receivers=config.sqs.receivers)
 
 
 def make_validator(config: Config, model: Model) -> Validator:
@@ -140,6 +230,7 @@ def make_collector(
     """The collector: it delivers to `journal`, or to Kafka where there is none. ConfigError where a key is missing."""
     from ingestd.collect.delivery import JournalDelivery, KafkaDelivery, Spool  # noqa: PLC0415
     from ingestd.collect.endpoints import make_endpoints  # noqa: PLC0415
+    from ingestd.collect.request import RequestPath  # noqa: PLC0415
     from ingestd.collect.server import CollectServer  # noqa: PLC0415
     from ingestd.collect.service import CollectorService, CountedDelivery  # noqa: PLC0415
     from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
@@ -160,7 +251,8 @@ def make_collector(
             spool = Spool(journal, refused)
         delivery = kafka = KafkaDelivery(KafkaSender(config.kafka, collect.topic), collect.ack_timeout, spool)
     counted = CountedDelivery(delivery, metrics)
-    server = CollectServer(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    requests = RequestPath(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    server = CollectServer(collect, requests, metrics)
     return CollectorService(
         server, collect.host, delivery, counted, metrics,
         ack_timeout=collect.ack_timeout, journal=journal, refused=refused, kafka=kafka,
@@ -261,7 +353,7 @@ def make_load_monitor(config: Config, sink: Sink, metrics: Metrics) -> "LoadMoni
     )
 
 
-def make_demo(config: Config, source: Source, sink: Sink) -> "Demo | None":
+def make_demo(config: Config, source: FlowSource, sink: Sink) -> "Demo | None":
     """The live page around the flow; None if it is off."""
     if not config.page.enabled:
         return None
@@ -283,6 +375,34 @@ async def open_kinesis(config: Config) -> "AsyncIterator[KinesisClient]":
         yield client
     finally:
         await client.close()
+
+
+def stream_name(config: Config) -> str:
+    """The name of the stream or the queue, which is that of the topic in rows and objects."""
+    if config.source == "kinesis":
+        return config.kinesis.stream
+    from ingestd.sources.sqs.address import queue_address  # noqa: PLC0415
+
+    return queue_address(config.sqs).name
+
+
+@asynccontextmanager
+async def open_sender(config: Config, to: str | None) -> "AsyncIterator[UnfencedTarget]":
+    """What puts records back into the stream or the queue, or into another stream."""
+    if config.source == "kinesis":
+        from ingestd.sources.kinesis.sender import KinesisSender  # noqa: PLC0415
+
+        kinesis = replace(config.kinesis, stream=to or config.kinesis.stream)
+        async with open_kinesis(replace(config, kinesis=kinesis)) as client:
+            yield KinesisSender(client)
+        return
+    from ingestd.sources.sqs.sender import SqsSender  # noqa: PLC0415
+
+    sender = SqsSender(config.sqs)
+    try:
+        yield sender
+    finally:
+        await sender.close()
 
 
 def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":

@@ -64,7 +64,10 @@ def test_recent_records_of_each_shard_are_validated() -> None:
 
 
 def test_old_records_are_read_where_there_are_no_recent_ones() -> None:
-    facts = asked(lambda service: service.put(EVENT, shard=1, arrived_ms=service.now_ms() - 3_600_000) and None)
+    def prepare(service: FakeKinesis) -> None:
+        service.put(EVENT, shard=1, arrived_ms=service.now_ms() - 3_600_000)
+
+    facts = asked(prepare)
     assert isinstance(facts.records, dict)
     assert list(facts.records) == [TopicPartition("events", 1)]
 

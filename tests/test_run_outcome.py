@@ -32,7 +32,10 @@ def test_the_exit_code(more: dict[str, object], code: int) -> None:
         ({"held_records": 1, "to_verify": True}, "stopped with 1 records undelivered (they will be read again)"),
         ({"began": False, "trouble": "x"}, "stopped before the stream began: x (nothing was read)"),
         ({"consumed": 0, "trouble": "x"}, "stopped without having read a record: x (nothing is lost)"),
-        ({"uncommitted": 1}, "stopped with objects of 1 partition not committed (the next run continues after them)"),
+        (
+            {"undone": "objects of 1 partition not committed"},
+            "stopped with objects of 1 partition not committed (the next run continues after them)",
+        ),
         ({"unprocessed": "2 left"}, "stopped before everything was loaded: 2 left (the next run loads them)"),
     ],
 )

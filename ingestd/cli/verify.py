@@ -21,8 +21,7 @@ from ingestd.ops import logs
 from ingestd.ops.terminal import ProgressBar
 from ingestd.verify.findings import VerifyReport
 from ingestd.verify.report import text
-from ingestd.verify.run import VerifyOptions, many_calls, verify
-from ingestd.verify.scanner import Scanner
+from ingestd.verify.run import HasProgress, VerifyOptions, many_calls, verify
 
 REFRESH_S = 0.25
 
@@ -89,7 +88,7 @@ async def _verify(settings: Settings, options: Options) -> VerifyReport:
 
 
 @asynccontextmanager
-async def _progress_bar(scanner: Scanner, config: Config) -> AsyncIterator[None]:
+async def _progress_bar(scanner: HasProgress, config: Config) -> AsyncIterator[None]:
     """Show the scan's progress on a terminal."""
     if config.log.format == "json" or not sys.stderr.isatty():
         yield
@@ -105,7 +104,7 @@ async def _progress_bar(scanner: Scanner, config: Config) -> AsyncIterator[None]
         logs.setup(one_shot(config.log))
 
 
-async def _draw(scanner: Scanner, bar: ProgressBar) -> None:
+async def _draw(scanner: HasProgress, bar: ProgressBar) -> None:
     started = asyncio.get_running_loop().time()
     while True:
         await asyncio.sleep(REFRESH_S)

@@ -26,6 +26,7 @@ EVENTS = "events/"
 QUARANTINE = "quarantine/"
 REQUEUED = "requeued/"  # what of the quarantine was produced again
 OWN = ".ingestd/"  # outside the pipe's prefix: Snowpipe never hears of what is in it
+MEMBERS = ".members/"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)
@@ -97,8 +98,12 @@ class ObjectKeys:
         return day_folder + _prefix(partition)
 
     def state_folder(self, source: str) -> str:
-        """The folder of what a kind of source keeps in the sink about itself."""
+        """The folder of what a kind of source keeps in the sink about itself: written once, as everything."""
         return f"{OWN}{source}/{self._own}"
+
+    def members_folder(self, source: str) -> str:
+        """The folder of what daemons tell each other. Nowhere else is an object written again."""
+        return f"{MEMBERS}{source}/{self._own}"
 
     def batch_prefix(self, key: str) -> str:
         """What the names of all objects of one batch begin with, without their folder: partition and start."""

@@ -3,7 +3,6 @@
 import msgspec
 
 from ingestd.core.errors import EXIT_INTERRUPTED, EXIT_PROBLEMS, DeadlineExceeded
-from ingestd.core.formatting import number
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,7 +12,7 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: bool  # a signal came before that
     consumed: int  # records that were read
     held_records: int = 0  # read, and not landed
-    uncommitted: int = 0  # partitions whose last object is not committed
+    undone: str = ""  # what has landed and the source was not told
     unprocessed: str = ""  # what subscribers have left undone
     trouble: str = ""  # what the source or the store fails with
     verified: bool | None = None  # None: the proof was cut off
@@ -52,11 +51,8 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
             return DeadlineExceeded(f"stopped before the stream began{self.why}", hint="nothing was read")
         if self.trouble and not self.consumed:
             return DeadlineExceeded(f"stopped without having read a record{self.why}", hint="nothing is lost")
-        if self.uncommitted:
-            return DeadlineExceeded(
-                f"stopped with objects of {number(self.uncommitted, 'partition')} not committed{self.why}",
-                hint="the next run continues after them",
-            )
+        if self.undone:
+            return DeadlineExceeded(f"stopped with {self.undone}{self.why}", hint="the next run continues after them")
         if self.unprocessed:
             return DeadlineExceeded(
                 f"stopped before everything was loaded: {self.unprocessed}", hint="the next run loads them"

@@ -18,11 +18,14 @@ from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy, PartitionState
 from ingestd.core.errors import BreakerOpen
 from ingestd.core.flush_policy import FlushLimits, FlushPolicy, FlushReason
+from ingestd.core.formatting import number
 from ingestd.core.quarantine import encode
 from ingestd.core.records import EpochRecords, Record, TopicPartition, value_bytes
 from ingestd.core.validation import Validated, Validator
+from ingestd.ops.readiness import PartitionStatus
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.memory_budget import MemoryBudget
+from ingestd.pipeline.partition_status import partition_status
 from ingestd.pipeline.partition_writer import PartitionWriter
 from ingestd.pipeline.shared_listing import SharedListing
 from ingestd.sinks.listing import Listing
@@ -203,6 +206,19 @@ class Pipeline:
     def held_records(self) -> int:
         """Records that were read and have not landed."""
         return sum(writer.buffer.held_records for writer in self.writers.values())
+
+    @property
+    def undone(self) -> str:
+        """Objects that have landed and are not committed, for people; "" without any."""
+        uncommitted = sum(it.landed is not None and it.landed != it.committed for it in self.writers.values())
+        return f"objects of {number(uncommitted, 'partition')} not committed" if uncommitted else ""
+
+    def partitions(self, now: float) -> list[PartitionStatus]:
+        """The status of each assigned partition."""
+        return [partition_status(writer, self._source, now) for writer in self.writers.values()]
+
+    def queue_status(self) -> None:
+        """None: the source is no queue."""
 
     def _flush_largest(self) -> None:
         writers = {batch: writer for writer in self.writers.values() if (batch := writer.buffer.open) is not None}

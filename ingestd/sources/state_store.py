@@ -1,6 +1,7 @@
-"""The port of a source's state in the sink: small objects under ``.ingestd/`` that several daemons share.
+"""The port of a source's state in the sink: small objects that several daemons share.
 
-A source knows no sink; `wiring` gives it this. Names are relative to the lineage's folder of the source's kind.
+A source knows no sink; `wiring` gives it this. Names are relative to the lineage's folder of the source's kind. Those
+that begin with "members/" are replaced, all others are created once.
 """
 
 from collections.abc import Mapping
@@ -19,9 +20,12 @@ class StateStore(Protocol):
         ...
 
     async def replace(self, name: str, body: bytes) -> None:
-        """Write the object, whether it is there or not. For what may be lost: no rule of the chain needs it."""
+        """Write the object "members/...", whether it is there or not. It may be lost: no rule of the chain needs it."""
         ...
 
     async def versions(self, prefix: str) -> Mapping[str, str]:
-        """The names that begin with `prefix`, each with a text that changes with every write of it."""
+        """The names that begin with `prefix`, each with a text that changes with every write of it.
+
+        Names of members are found by a prefix that begins with "members/" only.
+        """
         ...

@@ -58,7 +58,7 @@ def check_rows(body: bytes, metadata: ObjectMetadata, rejected: Sequence[int] | 
     of_rows = metadata.sha256_of != "body"
     digest = hashlib.sha256(b"" if of_rows else gzip_extra.without(body))
     rows = _RowChecker(metadata, rejected if rejected is not None else ())
-    for lines in _whole_lines(body):
+    for lines in whole_lines(body):
         if of_rows:
             digest.update(lines)
         for source in _decode(lines, wide=wide):
@@ -78,7 +78,7 @@ def check_rejected(body: bytes, metadata: ObjectMetadata, digest: str, *, wide: 
     place = TopicPartition(metadata.topic, metadata.partition)
     offsets = offsets_in(wide=wide)
     last = metadata.start - 1
-    for lines in _whole_lines(body):
+    for lines in whole_lines(body):
         for line in lines.split(b"\n")[:-1]:
             try:
                 rejected = quarantine.decode(line)
@@ -152,7 +152,7 @@ def _decode(lines: bytes, *, wide: bool) -> Sequence[_RowSource | _WideRowSource
         raise ContentError(f"a line is not a row: {error}") from None
 
 
-def _whole_lines(body: bytes) -> Iterator[bytes]:
+def whole_lines(body: bytes) -> Iterator[bytes]:
     """The decompressed body in chunks that end with a line. Errors: ``ContentError``."""
     pending: list[bytes] = []
     size = 0

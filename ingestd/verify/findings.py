@@ -47,6 +47,14 @@ PROBLEMS: dict[str, str] = {
     "recreated_topic": "Objects reach past the end of the log, or belong to a partition that the topic does not have: "
     "the topic was deleted and created again, or this is another cluster. Choose a new `sink.lineage` and reset the "
     "group's offsets.",
+    "message_repeated": "A message of the queue is in two data objects, so its row is in the warehouse twice. A "
+    "standard queue may have handed it to two receivers at the same moment; else manifests or fences were deleted, or "
+    "two daemons do not write to the same place. Delete one of the rows, by `source_message_id`.",
+    "manifest_missing": "A data object of a queue has no manifest: manifests were deleted before the queue's retention "
+    "was over, or the object is a copy. A message that comes again may land twice. Give the lifecycle rule of "
+    "`.ingestd/manifests/` more than 15 days.",
+    "manifest_content": "A manifest does not have the messages of its data object: one of the two was overwritten or "
+    "damaged. Restore it from the bucket's versions.",
 }
 #: Codes of what is good to know and harmless.
 NOTES: dict[str, str] = {
@@ -67,6 +75,10 @@ NOTES: dict[str, str] = {
     "strange_quarantine": "Objects below quarantine/ with names that are not ingestd's. Nothing reads them.",
     "journal_in_use": "A collector has its journal open, so the objects were compared with one another alone. Verify "
     "again while it is stopped to compare them with the journal, too.",
+    "fences": "Empty objects that kept the batch of a daemon that was too slow from landing; another one has written "
+    "its messages.",
+    "unfinished": "Manifests without a data object: their batches are being written now, or were given up.",
+    "manifests_expired": "Data objects that are older than a queue's retention and have no manifest any more.",
     "not_asked_again": "Kafka did not answer after the scan. Not known: whether the topic was created again in the "
     "meantime, and how far the group is behind.",
 }

@@ -156,6 +156,9 @@ def summary(report: VerifyReport) -> str:
         return f"{number(count, 'problem')}: {codes}"
     if not report.totals.objects:
         return "Nothing wrong, but there are no objects: check the sink, the lineage, the topics and the time range."
+    if report.source == "sqs":
+        read = "; every row was read" if report.read else ""
+        return f"Nothing wrong: {number(report.totals.objects, 'object')}, and no message in two of them{read}."
     chains = sum(partition.start is not None for partition in report.partitions)
     what = "an unbroken chain" if chains == 1 else f"{chains:,} unbroken chains"
     read = "; every row was read" if report.read else ""
@@ -214,7 +217,8 @@ def _partitions(report: VerifyReport) -> list[str]:
         offsets = [each.start, each.end, *([each.committed, each.lag] if compared else [])]
         if forked:
             offsets.insert(0, each.leader_epoch)
-        row = [f"{each.topic}[{each.partition}]", f"{counts.objects:,}", f"{counts.rows:,}", f"{counts.rejected:,}"]
+        name = each.topic if report.source == "sqs" else f"{each.topic}[{each.partition}]"
+        row = [name, f"{counts.objects:,}", f"{counts.rows:,}", f"{counts.rejected:,}"]
         rows.append([*row, *("-" if it is None else str(it) for it in offsets), f"{each.problems or '-'}"])
     rest = len(partitions) - len(shown)
     more = [f"and {number(rest, 'more partition')}, without problems"] if rest else []

@@ -1,7 +1,9 @@
 """Runs a verification: asks Kafka or the journal, scans the sink, compares the two and makes the report."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Protocol
 
 import msgspec
 
@@ -10,6 +12,7 @@ from ingestd.config.model import Config
 from ingestd.config.types import Seconds, Size
 from ingestd.core.errors import JournalInUseError, SinkForbidden, SourceError
 from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.queue_keys import QueueKeys
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import SinkRetrier
@@ -18,8 +21,10 @@ from ingestd.verify.chains import ChainVerifier, Scope
 from ingestd.verify.findings import VerifyReport
 from ingestd.verify.kafka_comparison import ComparisonRules, LogState, compare, needs_second_state
 from ingestd.verify.log_reader import FETCH_BYTES, LogInspector, ask_log
+from ingestd.verify.queue_report import make_queue_report
+from ingestd.verify.queue_verifier import QueueScope, QueueVerifier
 from ingestd.verify.report import ReportHeader, make_report
-from ingestd.verify.scanner import MAX_HEADS, MAX_LISTINGS, Scanner
+from ingestd.verify.scanner import MAX_HEADS, MAX_LISTINGS, Scanner, ScanProgress
 from ingestd.verify.shard_comparison import compare_shards
 from ingestd.verify.truncation import LogEvidence, find_truncations
 
@@ -39,7 +44,15 @@ class VerifyOptions(msgspec.Struct, frozen=True, kw_only=True):
 OpenInspector = Callable[[Config], AbstractAsyncContextManager[LogInspector]]
 """Connects to Kafka."""
 
-ShowProgress = Callable[[Scanner], AbstractAsyncContextManager[None]]
+
+class HasProgress(Protocol):
+    """A scan."""
+
+    @property
+    def progress(self) -> ScanProgress: ...
+
+
+ShowProgress = Callable[[HasProgress], AbstractAsyncContextManager[None]]
 """Shows how far a scan is while the context is open."""
 
 
@@ -52,12 +65,14 @@ async def verify(
 ) -> VerifyReport:
     """Verify the chains in `sink`. The sink need not be started: starting one prepares it for writing."""
     config = settings.config
+    if config.source == "sqs":
+        return await _verify_queue(settings, options, sink, show_progress)
     exactly_once = config.sink.delivery == "exactly-once"
     layout = ObjectKeys(config.sink.lineage, exactly_once=exactly_once, wide=config.wide)
     compared = config.source in {"kafka", "kinesis", "collector"} and not options.objects_only and options.until is None
     scope = Scope(topics=_topics(settings, options), since=options.since, until=options.until)
     retrier = SinkRetrier(many_calls(config).sink, effect="retrying")
-    await _require_access(sink, retrier, layout)
+    await _require_access(sink, retrier, layout.events)
     # Before the first listing: every object whose offset is committed by now is there to be listed.
     state, why_not = await _ask_log(config, open_inspector) if compared else (None, "")
     chains = ChainVerifier(layout, scope, state.commits if state else {}, state.logs if state else {})
@@ -94,6 +109,38 @@ async def verify(
     return make_report(chains, state, header)
 
 
+async def _verify_queue(
+    settings: Settings, options: VerifyOptions, sink: Sink, show_progress: ShowProgress
+) -> VerifyReport:
+    """Verify a queue's objects; the queue itself has no memory to compare them with."""
+    config = settings.config
+    retrier = SinkRetrier(many_calls(config).sink, effect="retrying")
+    keys = QueueKeys(config.sink.lineage)
+    await _require_access(sink, retrier, keys.events)
+    name = config.sqs.queue_url.rstrip("/").rpartition("/")[2] if config.sqs.queue_url is not None else None
+    scope = QueueScope(
+        queue=name,
+        since=options.since,
+        until=options.until,
+        read=options.read,
+        fenced=config.sqs.delivery == "fenced" and config.sink.delivery == "exactly-once",
+        now_ms=int(time.time() * 1000),
+    )
+    verifier = QueueVerifier(Listing(sink, retrier, PATIENCE_S), keys, scope)
+    async with show_progress(verifier):
+        await verifier.run()
+    header = ReportHeader(
+        sink=sink.url,
+        lineage=config.sink.lineage,
+        delivery=config.sqs.delivery,
+        group=None,
+        read=options.read,
+        source=config.source,
+        days=verifier.progress.all_days,
+    )
+    return make_queue_report(verifier, header)
+
+
 def many_calls(config: Config) -> Config:
     """The same configuration with as many calls to the sink at once as a scan makes."""
     replace = msgspec.structs.replace
@@ -101,12 +148,12 @@ def many_calls(config: Config) -> Config:
     return replace(config, sink=replace(config.sink, concurrency=MAX_HEADS + MAX_LISTINGS, retry_max=retry_max))
 
 
-async def _require_access(sink: Sink, retrier: SinkRetrier, layout: ObjectKeys) -> None:
+async def _require_access(sink: Sink, retrier: SinkRetrier, root: str) -> None:
     """Raise ``SinkForbidden`` at once where the sink denies access; during the scan, it may be temporary."""
 
     async def folders() -> SinkForbidden | None:
         try:
-            await sink.folders(layout.events)
+            await sink.folders(root)
         except SinkForbidden as error:
             return error
         return None

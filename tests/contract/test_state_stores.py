@@ -23,9 +23,9 @@ from tests.fakes.memory_sink import MemorySink
 from tests.services.seaweed import REGION, S3Store
 
 
-def store_in(sink: Sink, lineage: str | None = None, *, conditional: bool = True) -> SinkStateStore:
+def store_in(sink: Sink, lineage: str | None = None, *, exactly_once: bool = True) -> SinkStateStore:
     retrier = SinkRetrier(SinkConfig(retry_initial=Seconds(0.001), retry_max=Seconds(0.01)))
-    return SinkStateStore(sink, retrier, ObjectKeys(lineage).state_folder("kinesis"), conditional=conditional)
+    return SinkStateStore(sink, retrier, ObjectKeys(lineage, exactly_once=exactly_once), "kinesis")
 
 
 class OverSink(StateStoreContract):
@@ -52,11 +52,12 @@ class TestInMemory(OverSink):
         sink.fail(1, applied=True)
         assert await state.create("b", b"2") == b"2"
         sink.fail(1)
-        await state.replace("c", b"3")
+        await state.replace("members/c", b"3")
         sink.fail(1)
         assert await state.read("a") == b"1"
         sink.fail(1)
-        assert sorted(await state.versions("")) == ["a", "b", "c"]
+        assert sorted(await state.versions("")) == ["a", "b"]
+        assert sorted(await state.versions("members/")) == ["members/c"]
 
     async def test_lineages_have_nothing_in_common(self, sink: MemorySink) -> None:
         for lineage in (None, "start", "done"):
@@ -67,12 +68,20 @@ class TestInMemory(OverSink):
 
     async def test_nothing_is_where_snowpipe_looks(self, sink: MemorySink) -> None:
         await store_in(sink, "spring").create("start/s", b"")
-        assert list(sink.objects) == [".ingestd/kinesis/lineage=spring/start/s.gz"]
+        await store_in(sink, "spring").replace("members/s/a", b"")
+        assert list(sink.objects) == [
+            ".ingestd/kinesis/lineage=spring/start/s.gz",
+            ".members/kinesis/lineage=spring/s/a.gz",
+        ]
+
+    async def test_nothing_but_a_heartbeat_is_written_again(self, sink: MemorySink) -> None:
+        with pytest.raises(ValueError, match="written once"):
+            await store_in(sink).replace("start/s", b"")
 
     async def test_a_store_without_conditions_keeps_the_first_of_two_writes_as_well(self) -> None:
         sink = MemorySink(conditional=False)
-        assert await store_in(sink, conditional=False).create("a", b"1") == b"1"
-        assert await store_in(sink, conditional=False).create("a", b"2") == b"1"
+        assert await store_in(sink, exactly_once=False).create("a", b"1") == b"1"
+        assert await store_in(sink, exactly_once=False).create("a", b"2") == b"1"
 
     @pytest.mark.parametrize(
         "content", [b"no gzip", compress(b"no line").data, compress(bytes(2 << 20)).data], ids=["raw", "line", "long"]
@@ -81,7 +90,7 @@ class TestInMemory(OverSink):
         sink.objects[".ingestd/kinesis/a.gz"] = content, {}
         failed = asyncio.Event()
         retrier = SinkRetrier(SinkConfig(), lambda _: failed.set())
-        reading = asyncio.create_task(SinkStateStore(sink, retrier, ObjectKeys().state_folder("kinesis")).read("a"))
+        reading = asyncio.create_task(SinkStateStore(sink, retrier, ObjectKeys(), "kinesis").read("a"))
         await failed.wait()
         reading.cancel()
         assert isinstance(retrier.error, SinkForbidden)

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ingestd.core import gzip_extra, quarantine
-from ingestd.core.object_keys import QUARANTINE, ObjectKeys
+from ingestd.core.object_keys import MEMBERS, OWN, QUARANTINE, ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import Quarantined
 from ingestd.core.records import TopicPartition
-from ingestd.sinks.create_only import PROBE_KEY
 from tests.services.seaweed import S3Store
 
 _MAX_PROBLEMS = 20  # that are put in words
+_NO_END = 10**60  # beyond all positions
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Link:
     landed: ObjectMetadata
     offsets: list[int]
     ids: list[str] = field(default_factory=list)  # of the rows' events
-    end: int = 2**63  # from here on Kafka has lost the records, and a later leader epoch has the offsets
+    end: int = _NO_END  # from here on Kafka has lost the records, and a later leader epoch has the offsets
 
     def __post_init__(self) -> None:
         self.end = min(self.end, self.landed.end)
@@ -176,20 +176,27 @@ class Ledger:
         tally.demand(counted == len(expected), f"{link.key}: stands for {len(expected)} records, says {counted}")
 
 
-def read(store: S3Store, bucket: str, topic: str, lineage: str | None = None, *, root: str = "") -> Ledger:
-    """Everything of one lineage in the bucket, below `root`; what is not as it must be raises AssertionError."""
+def read(
+    store: S3Store, bucket: str, topic: str, lineage: str | None = None, *, root: str = "", wide: bool = False
+) -> Ledger:
+    """Everything of one lineage in the bucket, below `root`; what is not as it must be raises AssertionError.
+
+    `wide`: of a source with wide positions.
+    """
     with closing(store.client()) as client:
-        return _ledger(topic, lineage, _in_bucket(client, bucket, root))
+        return _ledger(topic, ObjectKeys(lineage, wide=wide), lineage, _in_bucket(client, bucket, root))
 
 
 def read_directory(root: Path, topic: str, lineage: str | None = None) -> Ledger:
     """As `read`, of a local sink."""
-    return _ledger(topic, lineage, _in_directory(root))
+    return _ledger(topic, ObjectKeys(lineage), lineage, _in_directory(root))
 
 
-def _ledger(topic: str, lineage: str | None, objects: Iterable[tuple[str, bytes, Mapping[str, str]]]) -> Ledger:
+def _ledger(
+    topic: str, layout: ObjectKeys, lineage: str | None, objects: Iterable[tuple[str, bytes, Mapping[str, str]]]
+) -> Ledger:
     """From keys, bodies and metadata."""
-    ledger = Ledger(topic, ObjectKeys(lineage))
+    ledger = Ledger(topic, layout)
     rejected: list[Quarantined] = []
     for key, body, metadata in objects:
         if _lineage(key) != lineage:
@@ -220,7 +227,7 @@ def set_lost_apart(ledger: Ledger, rejected: Sequence[Quarantined]) -> None:
 
     def lost_from(partition: int, epoch: int | None) -> int:
         later = [start for each, start in starts.get(partition, {}).items() if epoch is not None and each > epoch]
-        return min(later, default=2**63)
+        return min(later, default=_NO_END)
 
     for partition, chain in ledger.chains.items():
         for link in chain:
@@ -249,7 +256,7 @@ def _lineage(key: str) -> str | None:
 def _in_bucket(client: Any, bucket: str, root: str) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=root):
         for entry in page.get("Contents", []):
-            if (key := entry["Key"].removeprefix(root)) != PROBE_KEY:
+            if not (key := entry["Key"].removeprefix(root)).startswith((OWN, MEMBERS)):
                 found = client.get_object(Bucket=bucket, Key=entry["Key"])
                 yield key, found["Body"].read(), found["Metadata"]
 
@@ -257,7 +264,7 @@ def _in_bucket(client: Any, bucket: str, root: str) -> Iterator[tuple[str, bytes
 def _in_directory(root: Path) -> Iterator[tuple[str, bytes, Mapping[str, str]]]:
     for path in root.rglob("*.gz"):
         key = path.relative_to(root).as_posix()
-        if key != PROBE_KEY:
+        if not key.startswith((OWN, MEMBERS)):
             body = path.read_bytes()
             yield key, body, gzip_extra.extract(body[: gzip_extra.MAX_HEADER])
 
@@ -276,7 +283,8 @@ def _add_rows(ledger: Ledger, key: str, rows: bytes, metadata: Mapping[str, str]
     for line in rows.split(b"\n")[:-1]:
         row = json.loads(line)
         assert (row["source_topic"], row["source_partition"]) == name.partition, f"{key}: {line!r}"
-        link.offsets.append(row["source_offset"])
+        assert isinstance(row["source_offset"], str) is ledger.layout.wide, f"{key}: {line!r}"
+        link.offsets.append(int(row["source_offset"]))
         link.ids.append(row["event_id"])
     ledger.chains[landed.partition].append(link)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from ingestd.core.errors import SourceError
 from ingestd.sources.sqs.port import MAX_IN_FLIGHT, MAX_VISIBILITY_S, Depth, Message
 
+CLOCK_S = 1e-6  # a timer may end a little before its time
 PER_REQUEST = 10  # messages of one receive, extend or delete
-POLL_S = 0.05
 
 
 @dataclass(eq=False)
@@ -53,6 +53,7 @@ class MemoryQueue:
         self._epoch = epoch
         self._receives_twice = receives_twice
         self._numbers = 0
+        self._changed = asyncio.Event()
 
     def send(self, value: bytes, group: str | None = None, message_id: str | None = None) -> str:
         """Send a message. Returns its id."""
@@ -60,6 +61,7 @@ class MemoryQueue:
         if message_id is None:
             message_id = str(uuid.UUID(bytes=hashlib.sha256(f"{self.name} {self._numbers}".encode()).digest()[:16]))
         self.entries[message_id] = Entry(message_id, value, group, self._now())
+        self._change()
         return message_id
 
     def receive(self, visibility: float, requested_at: float, count: int = PER_REQUEST) -> list[Message]:
@@ -124,7 +126,24 @@ class MemoryQueue:
             return False
         del self.entries[entry.message_id]
         self.deleted.add(entry.message_id)
+        self._change()  # a group may go on
         return True
+
+    async def wait_for_change(self, until: float, finished: asyncio.Event) -> None:
+        """Wait until there may be a message to receive, at most until then, or until the stream has finished."""
+        now = self._now()
+        hidden = [entry.visible_at for entry in self.entries.values() if entry.visible_at > now]
+        waits = [asyncio.ensure_future(it) for it in (self._changed.wait(), finished.wait())]
+        try:
+            wait = min([until, *hidden]) - now + CLOCK_S
+            await asyncio.wait(waits, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for it in waits:
+                it.cancel()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def depth(self) -> Depth:
         now = self._now()
@@ -209,10 +228,9 @@ class MemoryQueueSource:
         await self._travel("receive")
         until = _now() + self._wait
         while not (found := self.memory.receive(self._visibility, requested_at)) and _now() < until:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._finished.wait(), POLL_S)
             if self._finished.is_set():
                 break
+            await self.memory.wait_for_change(until, self._finished)
         await self._travel("received")
         return found
 

@@ -41,11 +41,16 @@ class AwsEmulator:
 
     def start(self) -> None:
         """Start the server, or start it again, and wait until it answers."""
-        if self._process is None:
-            require_mark(self.name)
-            log = self.directory / f"{self.name}.log"
-            self._process = Process(self.name, self.command(), log, self.environment())
+        require_mark(self.name)
+        assert not self.running
+        log = self.directory / f"{self.name}.log"
+        self._process = Process(self.name, self.command(), log, self.environment())
         self._process.start(self._answers)
+
+    @property
+    def running(self) -> bool:
+        """Whether the server's process is alive."""
+        return self._process is not None and self._process.running
 
     def kill(self) -> None:
         """End it at once (SIGKILL)."""

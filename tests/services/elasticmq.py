@@ -1,5 +1,6 @@
 """ElasticMQ, a stand-in for SQS: standard and FIFO queues, dead letters, SQS's limits; it outlives SIGKILL."""
 
+import json
 import re
 import shutil
 from contextlib import closing
@@ -48,6 +49,7 @@ class ElasticMQ(AwsEmulator):
             f'node-address {{ protocol = http, host = "{HOST}", port = {self.port}, context-path = "" }}\n'
             f'rest-sqs {{ enabled = true, bind-port = {self.port}, bind-hostname = "{HOST}", sqs-limits = strict }}\n'
             "rest-stats { enabled = false }\n"
+            f'aws {{ region = "{self.region}", accountId = "000000000000" }}\n'
             f'messages-storage {{ enabled = true, uri = "jdbc:h2:{database};WRITE_DELAY=0" }}\n'
             f'queues-storage {{ enabled = true, path = "{self.directory}/queues.conf" }}\n'
         )
@@ -57,8 +59,31 @@ class ElasticMQ(AwsEmulator):
     def ask(self, client: Any) -> None:
         client.list_queues()
 
-    def create_queue(self, name: str, **attributes: str) -> str:
-        """Create a queue; its URL."""
+    def create_queue(self, name: str, *, redrive: tuple[str, int] | None = None, **attributes: str) -> str:
+        """Create a queue; its URL. `redrive` is its dead-letter queue, and how many receives are allowed."""
+        if name.endswith(".fifo"):
+            attributes["FifoQueue"] = "true"
+        if redrive is not None:
+            policy = {"deadLetterTargetArn": self.arn(redrive[0]), "maxReceiveCount": redrive[1]}
+            attributes["RedrivePolicy"] = json.dumps(policy)
         with closing(self.client()) as client:
             url: str = client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
         return url
+
+    def delete_queue(self, url: str) -> None:
+        """Delete a queue with all that is in it."""
+        with closing(self.client()) as client:
+            client.delete_queue(QueueUrl=url)
+
+    def arn(self, url: str) -> str:
+        """Of the queue with this URL."""
+        account, name = url.split("/")[-2:]
+        return f"arn:aws:sqs:{self.region}:{account}:{name}"
+
+    def depth(self, url: str) -> tuple[int, int]:
+        """How many messages are visible, and how many are in flight."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        with closing(self.client()) as client:
+            told = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        visible, in_flight = (int(told[name]) for name in names)
+        return visible, in_flight

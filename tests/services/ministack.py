@@ -60,6 +60,29 @@ class Ministack(S3Store):
             arn = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         return Queue(self.endpoint, url, arn)
 
+    def depth(self, queue: Queue) -> tuple[int, int]:
+        """How many messages of a queue are visible, and how many are in flight."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        with closing(self.queues()) as client:
+            told = client.get_queue_attributes(QueueUrl=queue.url, AttributeNames=names)["Attributes"]
+        visible, in_flight = (int(told[name]) for name in names)
+        return visible, in_flight
+
+    def topics(self) -> Any:
+        """A blocking client of SNS; to be closed."""
+        return self._service("sns")
+
+    def create_topic(self, name: str) -> str:
+        """Create a topic of SNS; its ARN."""
+        with closing(self.topics()) as client:
+            return str(client.create_topic(Name=name)["TopicArn"])
+
+    def subscribe(self, topic: str, queue: Queue, *, raw: bool = False) -> None:
+        """Have the queue get what is published, in SNS's envelope or raw."""
+        attributes = {"RawMessageDelivery": "true"} if raw else {}
+        with closing(self.topics()) as client:
+            client.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue.arn, Attributes=attributes)
+
     def notify(self, bucket: str, queue: Queue, prefix: str, suffix: str = ".jsonl.gz") -> None:
         """Have the bucket tell the queue of new objects whose names begin and end so."""
         rules = [{"Name": "prefix", "Value": prefix}, {"Name": "suffix", "Value": suffix}]

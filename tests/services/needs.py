@@ -57,8 +57,9 @@ def java_is_there() -> bool:
 
 
 def maven_is_there() -> bool:
-    """Whether Kafka can be fetched, or is here already."""
-    return shutil.which("mvn") is not None or any(folder.is_dir() for folder in _CACHE.glob("kafka-*[0-9]"))
+    """Whether Kafka and ElasticMQ can be fetched, or are here already."""
+    here = (any(folder.is_dir() for folder in _CACHE.glob(f"{name}-*[0-9]")) for name in ("kafka", "elasticmq"))
+    return shutil.which("mvn") is not None or all(here)
 
 
 def _has_library(name: str) -> bool:

@@ -84,6 +84,8 @@ def test_jars_that_are_here_need_no_maven(machine: Machine, tmp_path: Path) -> N
     (tmp_path / "clone" / ".cache" / "kafka-4.3.1.partial").mkdir(parents=True)
     assert "Maven" in machine.needs("test").stderr
     (tmp_path / "clone" / ".cache" / "kafka-4.3.1").mkdir()
+    assert "Maven" in machine.needs("test").stderr
+    (tmp_path / "clone" / ".cache" / "elasticmq-1.7.1").mkdir()
     assert machine.needs("test").returncode == 0
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import msgspec
+import pytest
 
 from ingestd.config.model import BatchConfig, EventsConfig, KinesisConfig, SinkConfig
 from ingestd.config.types import Seconds, Size
@@ -24,6 +25,7 @@ from ingestd.core.chain_words import KINESIS
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
+from ingestd.core.records import TopicPartition
 from ingestd.core.row_origin import RowOrigin
 from ingestd.core.stored import Stored
 from ingestd.core.validation import Validator
@@ -32,6 +34,7 @@ from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sinks.state_store import SinkStateStore
+from ingestd.sources.kinesis import assignment, continuity
 from ingestd.sources.kinesis.aggregates import MAGIC
 from ingestd.sources.kinesis.port import IteratorExpired, KinesisUnavailable
 from ingestd.sources.kinesis.source import KinesisSource
@@ -42,9 +45,10 @@ from tests.simulation.worker import NEVER, Violation
 
 STREAM = "events"
 RETENTION_S = 60
+MIDNIGHT_S = 1_700_006_400.0
 BREAKS_S = (1, 1, 3, 3, 8, 8, 15, 15, 70)  # the longest is longer than retention
 MAX_SHARDS = 8
-KEYS = ObjectKeys(wide=True)
+KEYS, MODEL = ObjectKeys(wide=True), load_model(None)
 Identity = tuple[int, int]
 """Of a record: its shard's number and its position."""
 
@@ -103,12 +107,13 @@ class Daemon:
         )
         sink = PausedConnection(world.store, self.gate)
         error_s = rng.uniform(-1e5, 1e5)
+        self.state = SinkStateStore(sink, self._retrier(), KEYS, "kinesis")
         self.source = KinesisSource(
             config,
-            SinkStateStore(sink, self._retrier(), KEYS.state_folder("kinesis")),
+            self.state,
             None,
             connect=lambda: PausedClient(world.kinesis, rng, self.gate),
-            wall_clock=lambda: WALL_S + asyncio.get_running_loop().time() + error_s,
+            wall_clock=lambda: world.kinesis.now_ms() / 1000 + error_s,
             rng=random.Random(rng.random()),
         )
         dependencies = Dependencies(
@@ -117,14 +122,14 @@ class Daemon:
             retrier=self._retrier(),
             metrics=self.metrics,
             executor=SlowExecutor(lambda: rng.expovariate(30)),
-            wall_clock=lambda: WALL_S + error_s,
+            wall_clock=lambda: error_s,
         )
         limits = BatchConfig(interval=Seconds(rng.choice([0.5, 3.0, 8.0])), records=rng.choice([5, 15]))
         limits = msgspec.structs.replace(limits, memory=Size(rng.choice([8 << 10, 1 << 20])))
         events = EventsConfig(unknown_types="reject" if rng.random() < 0.5 else "accept")
         tag = KEYS.commit_tag(sink.url)
         policy = ChainPolicy(KEYS, tag, skip_lost=skip_lost, has_commits=False, words=KINESIS)
-        validator = Validator(events, load_model(None), RowOrigin.WIDE_OFFSET)
+        validator = Validator(events, MODEL, RowOrigin.WIDE_OFFSET)
         self.pipeline = Pipeline(limits, dependencies, validator, Breaker(NEVER), policy, revoke_timeout=2.0)
         self.task = asyncio.create_task(self._run())
 
@@ -144,7 +149,8 @@ class Daemon:
         self.task.cancel()
         for task in self.source._tasks:
             task.cancel()
-        self.source._assignment.close()
+        for reader in self.source._assignment.readers.values():
+            reader.pause()
 
     async def pause(self, seconds: float) -> None:
         """The process stands still, and goes on as if nothing had happened."""
@@ -181,6 +187,10 @@ class ObservedKinesis(FakeKinesis):
     """Tells what retention removes."""
 
     world: "KinesisWorld | None" = None
+    wall_s = WALL_S
+
+    def now_ms(self) -> int:
+        return round((self.wall_s + asyncio.get_running_loop().time()) * 1000)
 
     def trim(self, before_ms: int | None = None) -> None:
         if self.world is None:
@@ -199,16 +209,24 @@ class ObservedKinesis(FakeKinesis):
         return {shard.number: shard for shard in self.shards.values()}
 
 
+def scale(patch: pytest.MonkeyPatch) -> None:
+    """Retention is a minute: what is counted in its proportion, too."""
+    patch.setattr(continuity, "CLOCK_ERROR_MS", 2_000)
+    patch.setattr(assignment, "LIST_INTERVAL_S", 5.0)
+
+
 class KinesisWorld:
     """Everything of one seed."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
+        # A hole's name has the day of the first record after it: two daemons must not see different ones.
+        self.skip_lost = self.rng.random() < 0.5  # else shards halt where retention has overtaken them, until the end
+        ObservedKinesis.wall_s = WALL_S if self.skip_lost else MIDNIGHT_S - 75
         self.kinesis = ObservedKinesis(self.rng.randint(1, 3), name=STREAM, empty_pages=self.rng.choice([0, 0, 2]))
         self.kinesis.retention_h = RETENTION_S * 1000 / HOUR_MS  # type: ignore[assignment] # a minute
         self.kinesis.world = self
         self.store = ObservedStore(self.rng)
-        self.skip_lost = self.rng.random() < 0.5  # else shards halt where retention has overtaken them, until the end
         self.daemons: list[Daemon] = []
         self.positions: dict[Identity, list[int]] = {}  # of each Kinesis record those of its events, by its number
         self.lost_upstream: set[Identity] = set()
@@ -216,6 +234,11 @@ class KinesisWorld:
         self.calm = False
         self.quiet_until = 0.0
         self._extra: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def clock_s() -> float:
+        """The service's clock."""
+        return ObservedKinesis.wall_s + asyncio.get_running_loop().time()
 
     async def run(self, seconds: float = 150) -> None:
         loop = asyncio.get_running_loop()
@@ -302,7 +325,7 @@ class KinesisWorld:
 
     def _forget_heartbeats(self) -> None:
         """They may be lost: no rule of the chain needs them."""
-        for key in [key for key in self.store.objects if "/members/" in key]:
+        for key in [key for key in self.store.objects if key.startswith(".members/")]:
             del self.store.objects[key]
 
     async def _outage(self, kind: str) -> None:
@@ -379,7 +402,7 @@ class KinesisWorld:
         }
 
     def _check_end(self) -> None:
-        if overwritten := [key for key in self.store.overwritten if not key.startswith(".ingestd/")]:
+        if overwritten := [key for key in self.store.overwritten if not key.startswith(".members/")]:
             raise Violation(f"I5: overwritten {overwritten}")
         produced = {(shard, position) for (shard, _), found in self.positions.items() for position in found}
         rows = self._lines("events/", "source_offset", "source_partition")
@@ -390,6 +413,7 @@ class KinesisWorld:
             raise Violation(f"never produced: {unknown}")
         if missing := produced - set(rows) - set(quarantined) - self.lost_upstream:
             raise Violation(f"I2: lost {sorted(missing)}")
+        self._check_holes(set(rows) | set(quarantined))
         for shard in sorted({shard for shard, _ in self.store.landed}):
             self._check_chain(shard)
         self._check_order()
@@ -399,12 +423,24 @@ class KinesisWorld:
         for before, after in pairwise(chain):
             if before.end != after.start:
                 raise Violation(f"{'I1: overlap' if after.start < before.end else 'I3: gap'} in {shard}: {chain}")
+        for landed in chain:
+            key = KEYS.data_key(TopicPartition(STREAM, shard), landed.start, landed.first_timestamp, landed.end)
+            if key not in self.store.objects:
+                raise Violation(f"I4: {landed} is not at {key}")
         numbers = {number for each, number in self.positions if each == shard}
         firsts = {found[0] for (each, _), found in self.positions.items() if each == shard}
         for landed in chain:
             is_hole = not landed.rows and not landed.rejected
             if landed.end - 1 not in numbers and not (is_hole and landed.end in firsts):
                 raise Violation(f"{shard}: {landed} ends inside of an aggregate")
+
+    def _check_holes(self, landed_events: set[Identity]) -> None:
+        """What was lost within a chain is on record as a hole, never passed over in silence."""
+        for shard, position in self.lost_upstream - landed_events:
+            for each, landed in self.store.landed:
+                is_hole = not landed.rows and not landed.rejected
+                if each == shard and landed.start <= position < landed.end and not is_hole:
+                    raise Violation(f"shard {shard} has lost {position} in silence: {landed}")
 
     def _check_order(self) -> None:
         """A shard's records land before those of its children."""

@@ -6,7 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -36,6 +36,7 @@ LIMITS = BatchConfig(interval=Seconds(1), records=25, bytes=Size(1 << 20), memor
 TIGHT = 24 << 10  # a budget of a few answers: the flow often waits for room
 NEVER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
 VISIBILITY_S = 6.0
+VALIDATOR = Validator(EventsConfig(), load_model(None), RowOrigin.MESSAGE_ID)
 
 
 class PausedConnection(Connection):
@@ -79,13 +80,13 @@ class QueueWorker:
             wall_clock=lambda: START + rng.uniform(-1e5, 1e5),
             visibility=VISIBILITY_S,
             fenced=True,
+            random=random.Random(rng.random()),
         )
         self.limits = msgspec.structs.replace(
             LIMITS, interval=Seconds(rng.choice([0.3, 1.0, 4.0])), memory=Size(rng.choice([TIGHT, LIMITS.memory]))
         )
-        validator = Validator(EventsConfig(), load_model(None), RowOrigin.MESSAGE_ID)
         self.pipeline = QueuePipeline(
-            self.limits, dependencies, validator, Breaker(NEVER), receivers=rng.choice([1, 3])
+            self.limits, dependencies, VALIDATOR, Breaker(NEVER), receivers=rng.choice([1, 3])
         )
         self.task = asyncio.create_task(self.pipeline.run())
 
@@ -141,6 +142,7 @@ class QueueWorld:
         )
         self.workers: list[QueueWorker] = []
         self.sent: dict[str, int] = {}  # in order, by message id
+        self.groups: dict[str, str] = {}  # of the messages of a FIFO queue
         self._extra: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float = 60) -> None:
@@ -167,7 +169,9 @@ class QueueWorld:
             for _ in range(self.rng.randint(1, 4)):
                 number = len(self.sent)
                 group = self.rng.choice("abc") if self.queue.fifo else None
-                self.sent[self.queue.send(self._value(number), group)] = number
+                message_id = self.queue.send(self._value(number), group)
+                self.sent[message_id] = number
+                self.groups[message_id] = group or ""
 
     def _value(self, number: int) -> bytes:
         if self.rng.random() < 0.1:
@@ -194,7 +198,7 @@ class QueueWorld:
         await asyncio.sleep(self.rng.uniform(0.5, 2.5 * VISIBILITY_S))
         self.store.down = False
 
-    def _later(self, work: "Awaitable[None]") -> None:
+    def _later(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._extra.add(task)
         task.add_done_callback(self._extra.discard)
@@ -258,9 +262,18 @@ class QueueWorld:
             ids = [row.get("source_message_id") or row["message_id"] for row in rows]
             if len(ids) != metadata.messages:
                 raise Violation(f"{key} says {metadata.messages} messages, it has {len(ids)}")
-            self._check_order(key, ids)
+            self._check_order(rows)
             found.update(ids)
         return found
 
-    def _check_order(self, key: str, ids: list[str]) -> None:
-        """Rejected ones apart, the messages of a group are in the order in which they were sent."""
+    def _check_order(self, rows: list[dict[str, Any]]) -> None:
+        """In a FIFO queue's object, the rows of a group are in the order in which they were sent."""
+        if not self.queue.fifo:
+            return
+        last: dict[str, int] = {}
+        for row in rows:
+            if (message_id := row.get("source_message_id")) is not None:
+                group, number = self.groups[message_id], self.sent[message_id]
+                if number < last.get(group, -1):
+                    raise Violation(f"{message_id} of group {group} is behind a later message")
+                last[group] = number

@@ -1,0 +1,250 @@
+"""The daemon on a Kinesis stream: each record in one row or in quarantine, whatever is killed, split or refused."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.e2e.daemon import DEADLINE, Daemon, credentials
+from tests.e2e.stream import Landing, Server, Stream, settings
+from tests.services.aws_proxy import AwsProxy
+from tests.services.kinesis import Kinesalite, KinesisLocal
+from tests.services.seaweed import S3Store
+
+pytestmark = pytest.mark.services
+
+BAD_EVERY = 100
+DAY_S = 24 * 3600.0
+FAULTS = {
+    "GetRecords ProvisionedThroughputExceededException",
+    "GetRecords ExpiredIteratorException",
+    "GetRecords InternalFailure",
+    "GetRecords cut",
+    "GetRecords lost",
+}
+
+
+class World:
+    """A stream, a bucket, and daemons that bring the one into the other."""
+
+    def __init__(self, server: Server, store: S3Store, bucket: str, folder: Path, shards: int) -> None:
+        name = f"stream-{uuid.uuid4().hex[:12]}"
+        server.create_stream(name, shards)
+        self.stream = Stream(server, name)
+        self.keys = settings(server.endpoint, store, bucket, name)
+        self.landing = Landing(store, bucket, self.keys)
+        self._environment = credentials(store)
+        self._folder = folder
+        self.daemons: list[Daemon] = []
+
+    def daemon(self, name: str, more: Mapping[str, str] | None = None) -> Daemon:
+        """One more, not started yet."""
+        keys = {**self.keys, "kinesis.member_id": name, **(more or {})}
+        self.daemons.append(Daemon(name, self._folder, keys, self._environment))
+        return self.daemons[-1]
+
+    async def landed(self) -> None:
+        await self.landing.until(self.stream)
+
+
+class MakeWorld(Protocol):
+    def __call__(self, server: Server, shards: int = 2) -> World: ...
+
+
+@pytest.fixture
+def make_world(s3: S3Store, bucket: str, tmp_path: Path) -> Iterator[MakeWorld]:
+    """A function that makes the world of a test; its daemons are killed after it."""
+    made: list[World] = []
+
+    def make(server: Server, shards: int = 2) -> World:
+        made.append(World(server, s3, bucket, tmp_path, shards))
+        return made[-1]
+
+    yield make
+    for world in made:
+        for daemon in world.daemons:
+            daemon.kill()
+        world.stream.__exit__()
+
+
+@asynccontextmanager
+async def writing(world: World, rate: int = 1000) -> AsyncIterator[None]:
+    """Events are written all the time."""
+    quiet = asyncio.Event()
+    task = asyncio.create_task(world.stream.write_until(quiet, rate=rate))
+    try:
+        yield
+    finally:
+        quiet.set()
+        await task
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    limit = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < limit, f"after {DEADLINE:g} s still not: {what}"
+        await asyncio.sleep(0.05)
+
+
+def set_clock(server: Kinesalite, ahead_s: float) -> None:
+    server.kill()
+    server.clock_ahead_s = ahead_s
+    server.start()
+
+
+async def test_every_record_is_in_one_row_or_in_quarantine(make_world: MakeWorld, kinesis_local: KinesisLocal) -> None:
+    world = make_world(kinesis_local, 3)
+    world.stream.write(600)
+    daemon = world.daemon("a")
+
+    await daemon.start_ready()
+    world.stream.write_aggregates(10, 40)
+    await world.landed()
+
+    assert await daemon.stop() == 0
+    tally = world.landing.check(world.stream)
+    assert (tally.records, tally.quarantined) == (1_000, 1_000 // BAD_EVERY)
+
+
+async def test_a_daemon_that_is_killed_goes_on_where_the_chain_ends(
+    make_world: MakeWorld, kinesalite: Kinesalite
+) -> None:
+    world = make_world(kinesalite)
+    daemon = world.daemon("a", {"batch.interval": "100ms", "batch.records": "100"})
+    async with writing(world):
+        for pause in (0.5, 0.0, 0.2):
+            await daemon.start_ready()
+            await asyncio.sleep(pause)
+            daemon.kill()
+    await daemon.start_ready()
+    await world.landed()
+
+    assert await daemon.stop() == 0
+    assert world.landing.check(world.stream).objects > 4
+
+
+async def test_two_daemons_share_shards_that_are_split_and_merged(
+    make_world: MakeWorld, kinesis_local: KinesisLocal
+) -> None:
+    world = make_world(kinesis_local)
+    one, other = world.daemon("a"), world.daemon("b")
+    one.start()
+    await other.start_ready()
+    await one.until(lambda status: status.ready and len(status.partitions) == 1)
+
+    async with writing(world, rate=400):
+        for change in (world.stream.split, world.stream.merge):
+            await asyncio.to_thread(change, 0)
+            await asyncio.sleep(1)
+    await world.landed()
+
+    assert [await daemon.stop() for daemon in (one, other)] == [0, 0]
+    assert len(world.stream.records) == 5
+    world.landing.check(world.stream)
+
+
+async def test_a_daemon_that_stood_still_meets_the_objects_of_its_heir(
+    make_world: MakeWorld, kinesalite: Kinesalite
+) -> None:
+    world = make_world(kinesalite)
+    zombie, heir = world.daemon("a"), world.daemon("b")
+    await zombie.start_ready()
+    heir.start()
+    async with writing(world, rate=400):
+        await zombie.until(lambda status: any(each.batch_records for each in status.partitions))
+        zombie.freeze()
+        await heir.until(lambda status: status.ready and len(status.partitions) == 2)
+    await world.landed()
+    zombie.thaw()
+
+    assert [await daemon.stop() for daemon in (zombie, heir)] == [0, 0]
+    world.landing.check(world.stream)
+
+
+async def test_a_service_that_is_killed_is_waited_for(make_world: MakeWorld, kinesalite: Kinesalite) -> None:
+    world = make_world(kinesalite)
+    daemon = world.daemon("a")
+    await daemon.start_ready()
+    world.stream.write(500)
+
+    kinesalite.kill()
+    await daemon.until(lambda status: status.source_error)
+    kinesalite.start()
+    await asyncio.to_thread(world.stream.write, 500)
+    await world.landed()
+
+    assert await daemon.stop() == 0
+    assert world.landing.check(world.stream).records == 1_000
+
+
+async def test_refusals_cuts_and_lost_answers_cost_no_record(make_world: MakeWorld, kinesalite: Kinesalite) -> None:
+    world = make_world(kinesalite)
+    async with AwsProxy(kinesalite.port) as proxy:
+        daemon = world.daemon("a", {"kinesis.endpoint_url": proxy.endpoint})
+        proxy.fails("ListShards", times=1)
+        proxy.refuses("DescribeStreamSummary", "LimitExceededException", times=1)
+        proxy.throttles("GetShardIterator", times=1)
+        await daemon.start_ready()
+        proxy.throttles("GetRecords", share=0.2)
+        proxy.expires_iterators(share=0.2)
+        proxy.fails("GetRecords", share=0.2)
+        proxy.cuts("GetRecords", share=0.2)
+        proxy.loses_answers("GetRecords", share=0.2)
+        async with writing(world, rate=500):
+            await until(lambda: proxy.fired.keys() >= FAULTS, f"all of {FAULTS}")
+        proxy.heal()
+        await world.landed()
+
+        assert await daemon.stop() == 0
+    assert proxy.fired["ListShards InternalFailure"] == 1
+    world.landing.check(world.stream)
+
+
+async def test_records_that_retention_has_removed_halt_their_shards_until_they_may_be_skipped(
+    make_world: MakeWorld, kinesalite: Kinesalite
+) -> None:
+    set_clock(kinesalite, -2 * DAY_S)
+    world = make_world(kinesalite, 1)
+    daemon = world.daemon("a")
+    world.stream.write(300)
+    await daemon.start_ready()
+    await world.landed()
+    assert await daemon.stop() == 0
+    landed = len(world.stream.records[0])
+    world.stream.write(200)
+    lost = world.stream.records[0][landed:]
+    set_clock(kinesalite, 0)
+    world.stream.write(100)
+
+    daemon.start()
+    await daemon.until(lambda status: any("lost_upstream" in (each.halted or "") for each in status.partitions))
+    await daemon.stop()
+    again = world.daemon("b", {"kinesis.skip_lost": "true"})
+    await again.start_ready()
+    await world.landed()
+
+    assert await again.stop() == 0
+    assert world.landing.check(world.stream, lost={0: lost}).records == 400
+
+
+async def test_a_stream_that_was_created_again_halts_the_daemon(make_world: MakeWorld, kinesalite: Kinesalite) -> None:
+    world = make_world(kinesalite, 1)
+    daemon = world.daemon("a")
+    world.stream.write(100)
+    await daemon.start_ready()
+    await world.landed()
+    assert await daemon.stop() == 0
+
+    kinesalite.delete_stream(world.stream.name)
+    await asyncio.sleep(1.1)  # times of creation are in whole seconds
+    kinesalite.create_stream(world.stream.name)
+    daemon.start()
+
+    await daemon.until(lambda status: any("recreated_topic" in (each.halted or "") for each in status.partitions))
+    daemon.kill()
+    assert world.landing.ledger(world.stream).rows == 99

@@ -1,0 +1,285 @@
+"""The SQS source against scripted answers: failures, partial failures, credentials, what is malformed."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestd.core.errors import SourceError
+from ingestd.sources.sqs import source as source_module
+from ingestd.sources.sqs.source import SqsSource
+from tests.scripted_sqs import ATTRIBUTES, QUEUE_ARN, SECRET, Answer, ScriptedSqs, all_done, fault, message
+
+LIMIT = 30
+
+
+@pytest.fixture(autouse=True)
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Credentials that the server knows, and no others; retries that take no time."""
+    for name in ("SESSION_TOKEN", "PROFILE", "WEB_IDENTITY_TOKEN_FILE", "REGION", "DEFAULT_REGION"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setattr(source_module, "_RETRY_INITIAL_S", 0.01)
+    monkeypatch.setattr(source_module, "_RETRY_MAX_S", 0.02)
+    monkeypatch.setattr(source_module, "_LAST_ANSWER_S", 0.05)
+
+
+@asynccontextmanager
+async def started(server: ScriptedSqs, **more: Any) -> AsyncIterator[SqsSource]:
+    source = SqsSource(server.config(**more))
+    try:
+        async with asyncio.timeout(LIMIT):
+            await source.start()
+            yield source
+    finally:
+        await source.stop()
+
+
+def error_of(source: SqsSource) -> str:
+    """The current error; a function, because mypy does not know that a property changes."""
+    return source.error or ""
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT):
+        while not holds():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.001)
+
+
+async def test_signs_what_it_sends_and_asks_for_what_the_pipeline_needs() -> None:
+    async with ScriptedSqs(ReceiveMessage=[Answer({"Messages": [message()]})]) as server:
+        async with started(server) as source:
+            assert source.source_id == QUEUE_ARN
+            assert source.queue == "events"
+            assert len(await source.receive() or ()) == 1
+        [request] = server.requests["ReceiveMessage"]
+    assert (request["MaxNumberOfMessages"], request["VisibilityTimeout"], request["WaitTimeSeconds"]) == (10, 600, 1)
+    wanted = {"SentTimestamp", "ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp", "MessageGroupId"}
+    assert wanted == set(request["MessageSystemAttributeNames"])
+    assert request["MessageAttributeNames"] == ["All"]
+
+
+async def test_signs_with_the_token_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a token")
+    async with ScriptedSqs() as server, started(server):
+        assert server.headers[0]["x-amz-security-token"] == "a token"
+        assert "x-amz-security-token" in server.headers[0]["authorization"]
+
+
+@pytest.mark.parametrize("kind", ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"])
+async def test_start_ends_where_there_is_no_queue(kind: str) -> None:
+    async with ScriptedSqs(GetQueueAttributes=[fault(kind, "The specified queue does not exist.")]) as server:
+        with pytest.raises(SourceError, match=r"queue events: .*does not exist.*correct sqs\.queue_url, sqs\.region"):
+            async with started(server):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "said", "level"),
+    [
+        (fault("AccessDenied", "not authorized to perform: sqs:receivemessage"), "grant sqs:GetQueueAttr", "ERROR"),
+        (fault("AccessDeniedException", "not authorized to perform: kms:Decrypt"), "grant kms:Decrypt", "ERROR"),
+        (fault("KmsAccessDenied", "KMS"), "grant kms:Decrypt", "ERROR"),
+        (fault("KmsDisabled", "KMS"), "is enabled", "ERROR"),
+        (fault("InvalidClientTokenId", "AKID is secret"), "valid AWS credentials", "ERROR"),
+        (fault("InvalidSignatureException", "Signature expired: 2026 is now earlier than 2027"), "clock", "ERROR"),
+        (fault("InvalidSignatureException", "Credential should be scoped to a valid region."), "sqs.region", "ERROR"),
+        (fault("InvalidSecurity"), "with https", "ERROR"),
+        (fault("Unheard"), "documentation of SQS", "ERROR"),
+        (Answer(b"<html>", 404), "not SQS: correct sqs.queue_url", "ERROR"),
+        (Answer(b"<html>"), "not SQS: correct sqs.queue_url", "ERROR"),
+        (Answer({"Messages": [{"MessageId": "1"}]}), "not SQS: correct sqs.queue_url", "ERROR"),
+        (Answer({}, 302, {"Location": "http://127.0.0.1:1/"}), "not SQS: correct sqs.queue_url", "ERROR"),
+        (fault("OverLimit", "Too many messages are inflight"), "the sink is slow", "WARNING"),
+    ],
+)
+async def test_a_failure_that_an_operator_mends_is_told_at_once_and_retried(
+    answer: Answer, said: str, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with (
+        ScriptedSqs(ReceiveMessage=[answer, Answer({"Messages": [message()]})]) as server,
+        started(server) as source,
+    ):
+        assert len(await source.receive() or ()) == 1
+        assert (source.error, source.error_since) == (None, None)
+    failure, recovered = [it for it in caplog.records if it.name.startswith("ingestd.sources")]
+    assert failure.levelname == level
+    assert said in failure.getMessage()
+    assert "of queue events" in failure.getMessage()
+    assert "recovered" in recovered.getMessage()
+    assert "AKID" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [fault("RequestThrottled"), fault("ThrottlingException"), fault("KmsThrottled"), Answer(b"", 503),
+     fault("InternalError", status=500), Answer(cut=True)],
+)  # fmt: skip
+async def test_a_failure_that_passes_is_told_only_if_it_lasts(answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
+    messages = Answer({"Messages": [message()]})
+    async with (
+        ScriptedSqs(ReceiveMessage=[answer, messages, *[answer] * 3, messages]) as server,
+        started(server) as source,
+    ):
+        assert await source.receive()
+        assert not caplog.records
+        assert await source.receive()
+    assert [it.levelname for it in caplog.records if it.name.startswith("ingestd.sources")] == ["WARNING"]
+
+
+async def test_an_error_is_seen_while_it_lasts() -> None:
+    async with ScriptedSqs(ReceiveMessage=[fault("AccessDenied")]) as server, started(server) as source:
+        request = asyncio.create_task(source.receive())
+        await until(lambda: bool(error_of(source)))
+        assert "AccessDenied" in error_of(source)
+        assert source.error_since is not None
+        source.finish()
+        assert await request is None
+
+
+async def test_new_credentials_are_found_without_a_restart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    async with ScriptedSqs() as server:
+        source = SqsSource(server.config())
+        start = asyncio.create_task(source.start())
+        async with asyncio.timeout(LIMIT):
+            await until(lambda: bool(error_of(source)))
+            assert "valid AWS credentials" in error_of(source)
+            text = f"[default]\naws_access_key_id = AKID\naws_secret_access_key = {SECRET}\n"
+            (tmp_path / "credentials").write_text(text)
+            await start
+            assert not error_of(source)
+        await source.stop()
+
+
+async def test_no_region_is_an_error_that_names_the_key() -> None:
+    async with ScriptedSqs() as server:
+        source = SqsSource(server.config(region=None))
+        start = asyncio.create_task(source.start())
+        await until(lambda: bool(error_of(source)))
+        assert "set sqs.region, AWS_REGION or AWS_DEFAULT_REGION" in error_of(source)
+        start.cancel()
+        await source.stop()
+
+
+async def test_a_part_of_a_batch_fails_alone() -> None:
+    def some_fail(request: dict[str, Any]) -> Answer:
+        ids = [entry["Id"] for entry in request["Entries"]]
+        assert len(set(ids)) == len(ids) <= 10
+        bad = [entry["Id"] for entry in request["Entries"] if "bad" in entry["ReceiptHandle"]]
+        silent = [entry["Id"] for entry in request["Entries"] if "silent" in entry["ReceiptHandle"]]
+        good = [name for name in ids if name not in {*bad, *silent}]
+        failed = [{"Id": name, "Code": "ReceiptHandleIsInvalid", "SenderFault": True, "Message": "m"} for name in bad]
+        return Answer({"Successful": [{"Id": name} for name in good], "Failed": failed})
+
+    receipts = [*(f"h{number}" for number in range(24)), "bad", "silent"]
+    async with ScriptedSqs(DeleteMessageBatch=[some_fail], ChangeMessageVisibilityBatch=[some_fail]) as server:
+        async with started(server) as source:
+            assert sorted(await source.delete(receipts)) == ["bad", "silent"]
+            assert error_of(source)
+            assert sorted(await source.extend(receipts, 77)) == ["bad", "silent"]
+            assert await source.delete(["h1", "h1"]) == []
+            assert await source.extend(["h1"], 1) == []
+            assert not error_of(source)
+        sent = [entry["ReceiptHandle"] for it in server.requests["DeleteMessageBatch"][:3] for entry in it["Entries"]]
+        assert sorted(sent) == sorted(receipts)
+        extended = [entry for it in server.requests["ChangeMessageVisibilityBatch"] for entry in it["Entries"]]
+        assert {entry["VisibilityTimeout"] for entry in extended} == {77, 1}
+
+
+@pytest.mark.parametrize("answer", [fault("AccessDenied"), Answer(b"", 500), Answer(cut=True), Answer(b"nothing")])
+async def test_a_batch_that_fails_is_tried_once(answer: Answer) -> None:
+    async with ScriptedSqs(DeleteMessageBatch=[answer, all_done]) as server, started(server) as source:
+        receipts = [f"h{number}" for number in range(10)]
+        assert await source.delete(receipts) == receipts
+        assert error_of(source)
+        assert len(server.requests["DeleteMessageBatch"]) == 1
+        assert await source.delete(receipts) == []
+        assert not error_of(source)
+
+
+async def test_no_answer_ends_with_the_time_out() -> None:
+    async with (
+        ScriptedSqs(DeleteMessageBatch=[Answer(silent=True)]) as server,
+        started(server, connect_timeout=0.1, read_timeout=0.1) as source,
+    ):
+        assert await source.delete(["h"]) == ["h"]
+        assert error_of(source)
+        assert "no answer before the deadline" in error_of(source)
+
+
+async def test_finish_ends_a_long_poll_and_keeps_an_answer_that_is_on_its_way() -> None:
+    async with (
+        ScriptedSqs(ReceiveMessage=[Answer(silent=True), Answer({"Messages": [message()]})]) as server,
+        started(server, wait=20) as source,
+    ):
+        silent = asyncio.create_task(source.receive())
+        await server.waiting.wait()
+        answered = asyncio.create_task(source.receive())
+        await until(lambda: len(server.requests["ReceiveMessage"]) == 2)
+        source.finish()
+        assert len(await answered or ()) == 1
+        assert await silent is None
+        assert await source.receive() is None
+
+
+async def test_a_body_with_another_md5_is_not_handed_out(caplog: pytest.LogCaptureFixture) -> None:
+    wrong = message(1, MD5OfBody="0" * 32)
+    steps = [Answer({"Messages": [message(0), wrong, message(2)]}), Answer({"Messages": [message(1)]})]
+    async with ScriptedSqs(ReceiveMessage=steps) as server, started(server) as source:
+        assert [it.message_id for it in await source.receive() or ()] == ["id-0", "id-2"]
+        assert error_of(source)
+        assert "id-1" in error_of(source)
+        assert [it.message_id for it in await source.receive() or ()] == ["id-1"]
+        assert not error_of(source)
+    assert "another MD5" in caplog.text
+
+
+async def test_half_of_a_surrogate_pair_does_not_keep_other_messages_away() -> None:
+    messages = [message(0), message(1, '{"a":"\ud800"}'), message(2)]
+    async with ScriptedSqs(ReceiveMessage=[Answer({"Messages": messages})]) as server, started(server) as source:
+        found = await source.receive() or ()
+        assert [it.value for it in found] == [b"{}", b'{"a":"\xed\xa0\x80"}', b"{}"]
+
+
+async def test_attributes_and_texts_like_null_are_taken_as_they_are() -> None:
+    attributes = {"n": {"DataType": "String", "StringValue": "null"}, "b": {"DataType": "Binary", "BinaryValue": "?"}}
+    one = message(0, "null", MessageAttributes=attributes)
+    one["Attributes"]["MessageGroupId"] = "null"
+    async with ScriptedSqs(ReceiveMessage=[Answer({"Messages": [one]})]) as server, started(server) as source:
+        [found] = await source.receive() or ()
+    assert (found.value, found.key, found.group) == (b"null", b"null", None)
+    assert dict(found.headers) == {"n": b"null", "b": b"?"}
+
+
+async def test_the_depth_is_unknown_while_the_queue_does_not_tell(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    steps = [Answer(ATTRIBUTES), fault("AccessDenied"), fault("AccessDenied"), Answer({}), Answer(ATTRIBUTES)]
+    async with ScriptedSqs(GetQueueAttributes=steps) as server, started(server) as source:
+        assert [await source.depth() for _ in range(3)] == [None] * 3
+        depth = await source.depth()
+        assert depth is not None
+        assert (depth.visible, depth.in_flight, depth.oldest_s) == (7, 3, None)
+        assert not error_of(source)
+    assert [it.levelname for it in caplog.records if "depth" in it.getMessage()] == ["WARNING", "INFO"]
+
+
+async def test_an_answer_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingestd.sources.sqs.client._MAX_ANSWER_BYTES", 1000)
+    large = Answer({"Messages": [message(0, "x" * 2000)]})
+    async with ScriptedSqs(ReceiveMessage=[large]) as server, started(server) as source:
+        request = asyncio.create_task(source.receive())
+        await until(lambda: bool(error_of(source)))
+        assert "more than 1000 bytes" in error_of(source)
+        source.finish()
+        assert await request is None
