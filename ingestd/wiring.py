@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from random import SystemRandom
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ingestd.config.model import BreakerConfig, CollectConfig, Config
@@ -183,6 +184,7 @@ def _make_queue_flow(config: Config, source: "QueueSource", parts: FlowParts) ->
         wall_clock=time.time,
         visibility=config.sqs.visibility,
         fenced=config.sqs.delivery == "fenced" and config.sink.delivery == "exactly-once",
+        random=SystemRandom(),
         landed=parts.landed,
     )
     breaker = Breaker(config.breaker)

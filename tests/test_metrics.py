@@ -18,8 +18,10 @@ from ingestd.core.records import TopicPartition
 from ingestd.ops import metrics
 from ingestd.ops.collector_status import CollectorStatus, JournalStatus, NotReadyReason
 from ingestd.ops.metrics import Metrics, table
+from ingestd.ops.queue_status import QueueStatus
 from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
 
+QUEUE = QueueStatus(visible=7, in_flight=3, oldest=1.5, held=2, undeleted=1)
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 
 
@@ -58,6 +60,11 @@ def exercised() -> Metrics:
     it.collect.accepted("kafka", 1, 300)
     it.collect.accepted("journal", 2, 600)
     it.collect.bind(collector)
+    it.queue.received_again("landed", 2)
+    it.queue.given_up("late")
+    it.queue.fenced()
+    it.queue.extended(3)
+    it.queue.not_deleted(1)
     return it
 
 
@@ -110,7 +117,7 @@ def test_names_follow_prometheus_conventions() -> None:
         assert help_text.endswith(".")
         assert set(labels) <= {
             "topic", "partition", "event_type", "reason", "trigger", "code", "version", "python", "source", "status",
-            "outcome", "where",
+            "outcome", "where", "found",
         }  # fmt: skip
         if kind == "histogram":
             assert re.search(r"_(seconds|bytes|records)$", name)
@@ -123,7 +130,7 @@ def test_names_are_unique() -> None:
 
 def test_the_exposition_is_the_table_and_the_process() -> None:
     it = exercised()
-    it.bind(lambda: status(partition_status(A0), collector=collector()))
+    it.bind(lambda: status(partition_status(A0), collector=collector(), queue=QUEUE))
     body, content_type = it.exposition()
     assert content_type.startswith("text/plain; version=0.0.4")
     found = families(it)
@@ -136,7 +143,7 @@ def test_the_exposition_is_the_table_and_the_process() -> None:
 def test_every_metric_carries_the_labels_of_the_table() -> None:
     it = exercised()
     partition = partition_status(A0, position=1, committed=1, landed=1, log_end=1, lag=0, behind=0.0, waiting_offsets=0)
-    it.bind(lambda: status(partition, loading=loading(), collector=collector()))
+    it.bind(lambda: status(partition, loading=loading(), collector=collector(), queue=QUEUE))
     found = families(it)
     for name, _, labels, _ in table():
         assert found[name].samples, name

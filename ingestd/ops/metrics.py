@@ -263,7 +263,7 @@ class Metrics:
         if status is None or status.collector is not None:
             yield from self.collect.families()
         if status is None or status.queue is not None:
-            yield from self.queue.families()
+            yield from self.queue.families(status.queue if status is not None else None)
         active = {reason.code for reason in status.reasons} if status is not None else set()
         yield from self.process.families(status.started_at if status is not None else None, active)
 

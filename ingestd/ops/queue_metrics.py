@@ -1,6 +1,6 @@
 """The metrics of a queue as the source: what came again, what was given up, and how much is in the queue."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 
 from prometheus_client.core import Metric
@@ -43,11 +43,6 @@ class QueueMetrics:
             self._store.start(("found",), found)
         for reason in GIVEN_UP:
             self._store.start(("reason",), reason)
-        self._snapshot: Callable[[], QueueStatus] | None = None
-
-    def bind(self, snapshot: Callable[[], QueueStatus]) -> None:
-        """Read the gauges from this function, once for each scrape."""
-        self._snapshot = snapshot
 
     def received_again(self, found: str, messages: int) -> None:
         self._store.add(Q.AGAIN, messages, found)
@@ -64,14 +59,11 @@ class QueueMetrics:
     def not_deleted(self, messages: int) -> None:
         self._store.add(Q.NOT_DELETED, messages)
 
-    def families(self) -> Iterator[Metric]:
-        """What is exported."""
+    def families(self, status: QueueStatus | None) -> Iterator[Metric]:
+        """What is exported; gauges only where there is a status."""
         gauges: dict[Q, Samples] = {}
-        if self._snapshot is not None:
-            status = self._snapshot()
+        if status is not None:
+            levels = ((Q.VISIBLE, status.visible), (Q.IN_FLIGHT, status.in_flight), (Q.OLDEST, status.oldest))
+            gauges = {member: [((), level)] for member, level in levels if level is not None}
             gauges[Q.HELD] = [((), status.held)]
-            known = ((Q.VISIBLE, status.visible), (Q.IN_FLIGHT, status.in_flight), (Q.OLDEST, status.oldest))
-            for member, level in known:
-                if level is not None:
-                    gauges[member] = [((), level)]
         return self._store.families(gauges, {})

@@ -48,8 +48,8 @@ PROBLEMS: dict[str, str] = {
     "the topic was deleted and created again, or this is another cluster. Choose a new `sink.lineage` and reset the "
     "group's offsets.",
     "message_repeated": "A message of the queue is in two data objects, so its row is in the warehouse twice. A "
-    "standard queue may have handed it to two receivers at the same moment; else manifests or fences were deleted, or two "
-    "daemons do not write to the same place. Delete one of the rows, by `source_message_id`.",
+    "standard queue may have handed it to two receivers at the same moment; else manifests or fences were deleted, or "
+    "two daemons do not write to the same place. Delete one of the rows, by `source_message_id`.",
     "manifest_missing": "A data object of a queue has no manifest: manifests were deleted before the queue's retention "
     "was over, or the object is a copy. A message that comes again may land twice. Give the lifecycle rule of "
     "`.ingestd/manifests/` more than 15 days.",

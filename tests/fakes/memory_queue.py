@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ingestd.core.errors import SourceError
 from ingestd.sources.sqs.port import MAX_IN_FLIGHT, MAX_VISIBILITY_S, Depth, Message
 
+CLOCK_S = 1e-6  # a timer may end a little before its time
 PER_REQUEST = 10  # messages of one receive, extend or delete
 
 
@@ -134,7 +135,8 @@ class MemoryQueue:
         hidden = [entry.visible_at for entry in self.entries.values() if entry.visible_at > now]
         waits = [asyncio.ensure_future(it) for it in (self._changed.wait(), finished.wait())]
         try:
-            await asyncio.wait(waits, timeout=min([until, *hidden]) - now, return_when=asyncio.FIRST_COMPLETED)
+            wait = min([until, *hidden]) - now + CLOCK_S
+            await asyncio.wait(waits, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for it in waits:
                 it.cancel()

@@ -42,9 +42,10 @@ from tests.simulation.worker import NEVER, Violation
 
 STREAM = "events"
 RETENTION_S = 60
+MIDNIGHT_S = 1_700_006_400.0
 BREAKS_S = (1, 1, 3, 3, 8, 8, 15, 15, 70)  # the longest is longer than retention
 MAX_SHARDS = 8
-KEYS = ObjectKeys(wide=True)
+KEYS, MODEL = ObjectKeys(wide=True), load_model(None)
 Identity = tuple[int, int]
 """Of a record: its shard's number and its position."""
 
@@ -108,7 +109,7 @@ class Daemon:
             SinkStateStore(sink, self._retrier(), KEYS, "kinesis"),
             None,
             connect=lambda: PausedClient(world.kinesis, rng, self.gate),
-            wall_clock=lambda: WALL_S + asyncio.get_running_loop().time() + error_s,
+            wall_clock=lambda: world.kinesis.now_ms() / 1000 + error_s,
             rng=random.Random(rng.random()),
         )
         dependencies = Dependencies(
@@ -117,14 +118,14 @@ class Daemon:
             retrier=self._retrier(),
             metrics=self.metrics,
             executor=SlowExecutor(lambda: rng.expovariate(30)),
-            wall_clock=lambda: WALL_S + error_s,
+            wall_clock=lambda: error_s,
         )
         limits = BatchConfig(interval=Seconds(rng.choice([0.5, 3.0, 8.0])), records=rng.choice([5, 15]))
         limits = msgspec.structs.replace(limits, memory=Size(rng.choice([8 << 10, 1 << 20])))
         events = EventsConfig(unknown_types="reject" if rng.random() < 0.5 else "accept")
         tag = KEYS.commit_tag(sink.url)
         policy = ChainPolicy(KEYS, tag, skip_lost=skip_lost, has_commits=False, words=KINESIS)
-        validator = Validator(events, load_model(None), RowOrigin.WIDE_OFFSET)
+        validator = Validator(events, MODEL, RowOrigin.WIDE_OFFSET)
         self.pipeline = Pipeline(limits, dependencies, validator, Breaker(NEVER), policy, revoke_timeout=2.0)
         self.task = asyncio.create_task(self._run())
 
@@ -182,6 +183,10 @@ class ObservedKinesis(FakeKinesis):
     """Tells what retention removes."""
 
     world: "KinesisWorld | None" = None
+    wall_s = WALL_S
+
+    def now_ms(self) -> int:
+        return round((self.wall_s + asyncio.get_running_loop().time()) * 1000)
 
     def trim(self, before_ms: int | None = None) -> None:
         if self.world is None:
@@ -205,11 +210,13 @@ class KinesisWorld:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
+        # A hole's name has the day of the first record after it: two daemons must not see different ones.
+        self.skip_lost = self.rng.random() < 0.5  # else shards halt where retention has overtaken them, until the end
+        ObservedKinesis.wall_s = WALL_S if self.skip_lost else MIDNIGHT_S - 75
         self.kinesis = ObservedKinesis(self.rng.randint(1, 3), name=STREAM, empty_pages=self.rng.choice([0, 0, 2]))
         self.kinesis.retention_h = RETENTION_S * 1000 / HOUR_MS  # type: ignore[assignment] # a minute
         self.kinesis.world = self
         self.store = ObservedStore(self.rng)
-        self.skip_lost = self.rng.random() < 0.5  # else shards halt where retention has overtaken them, until the end
         self.daemons: list[Daemon] = []
         self.positions: dict[Identity, list[int]] = {}  # of each Kinesis record those of its events, by its number
         self.lost_upstream: set[Identity] = set()
@@ -391,6 +398,7 @@ class KinesisWorld:
             raise Violation(f"never produced: {unknown}")
         if missing := produced - set(rows) - set(quarantined) - self.lost_upstream:
             raise Violation(f"I2: lost {sorted(missing)}")
+        self._check_holes(set(rows) | set(quarantined))
         for shard in sorted({shard for shard, _ in self.store.landed}):
             self._check_chain(shard)
         self._check_order()
@@ -406,6 +414,14 @@ class KinesisWorld:
             is_hole = not landed.rows and not landed.rejected
             if landed.end - 1 not in numbers and not (is_hole and landed.end in firsts):
                 raise Violation(f"{shard}: {landed} ends inside of an aggregate")
+
+    def _check_holes(self, landed_events: set[Identity]) -> None:
+        """What was lost within a chain is on record as a hole, never passed over in silence."""
+        for shard, position in self.lost_upstream - landed_events:
+            for each, landed in self.store.landed:
+                is_hole = not landed.rows and not landed.rejected
+                if each == shard and landed.start <= position < landed.end and not is_hole:
+                    raise Violation(f"shard {shard} has lost {position} in silence: {landed}")
 
     def _check_order(self) -> None:
         """A shard's records land before those of its children."""

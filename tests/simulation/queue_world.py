@@ -80,6 +80,7 @@ class QueueWorker:
             wall_clock=lambda: START + rng.uniform(-1e5, 1e5),
             visibility=VISIBILITY_S,
             fenced=True,
+            random=random.Random(rng.random()),
         )
         self.limits = msgspec.structs.replace(
             LIMITS, interval=Seconds(rng.choice([0.3, 1.0, 4.0])), memory=Size(rng.choice([TIGHT, LIMITS.memory]))

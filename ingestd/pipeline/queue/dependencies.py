@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from random import Random
 
 import msgspec
 
@@ -28,4 +29,5 @@ class QueueDependencies(msgspec.Struct, frozen=True):
     wall_clock: Callable[[], float]
     visibility: float  # seconds
     fenced: bool  # exactly once; else at least once, without manifests
+    random: Random  # of batch ids, which must never be the same, and of waits
     landed: Callable[[str], None] = _ignore  # called with the key of each data object; neither blocks nor raises

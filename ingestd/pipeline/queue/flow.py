@@ -83,8 +83,7 @@ class QueuePipeline:
         self._visibility = dependencies.visibility
         self._clock = dependencies.clock
         self._is_fifo = self.partition.topic.endswith(".fifo")
-        queue_metrics = self._metrics.queue
-        self._holding = Holding(self._source, self._visibility, self._clock, queue_metrics)
+        self._holding = Holding(dependencies)
         self._manifests = Manifests(dependencies)
         self._writer = QueueWriter(dependencies)
         self._watch = QueueWatch(self._source, is_fifo=self._is_fifo)
@@ -104,7 +103,6 @@ class QueuePipeline:
             self._group = group
             await self._source.start()
             self._metrics.assigned(self.partition)
-            self._metrics.queue.bind(self.queue_status)
             self._watch.received(_now())
             self.started.set()
             timers = [

@@ -1,13 +1,12 @@
 """The messages that this daemon holds: it knows them by their ids, extends their visibility, and deletes them."""
 
 import asyncio
-import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from ingestd.core.backoff import backoff
 from ingestd.core.visibility import HeldMessage, extend_after, extension, hidden_until, note_extension
-from ingestd.ops.queue_metrics import QueueMetrics
-from ingestd.sources.sqs.port import MAX_VISIBILITY_S, Message, QueueSource
+from ingestd.pipeline.queue.dependencies import QueueDependencies
+from ingestd.sources.sqs.port import MAX_VISIBILITY_S, Message
 
 EXTEND_RECEIPTS = 100  # in one call, whose answer counts for all of them
 DELETE_INITIAL_S, DELETE_MAX_S = 0.2, 10.0  # between attempts
@@ -20,15 +19,13 @@ class Holding:
     Such a receipt is dropped. The one that is held will be deleted, or given up, and then the message comes again.
     """
 
-    def __init__(
-        self, source: QueueSource, visibility: float, clock: Callable[[], float], metrics: QueueMetrics
-    ) -> None:
+    def __init__(self, dependencies: QueueDependencies) -> None:
         self.deleting = 0  # messages that have landed and are not deleted yet
-        self._source = source
-        self._visibility = visibility
-        self._clock = clock
-        self._metrics = metrics
-        self._random = random.Random()
+        self._source = dependencies.source
+        self._visibility = dependencies.visibility
+        self._clock = dependencies.clock
+        self._metrics = dependencies.metrics.queue
+        self._random = dependencies.random
         self._held: dict[str, HeldMessage] = {}
 
     def __len__(self) -> int:

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -41,7 +40,7 @@ class QueueWriter:
     async def encode(self, batch: QueueBatch) -> EncodedQueueBatch:
         """The objects of a batch, after the last of its rows was compressed."""
         dependencies = self._dependencies
-        arn, digits = dependencies.source.source_id, secrets.token_hex(DIGITS_BYTES)
+        arn, digits = dependencies.source.source_id, dependencies.random.randbytes(DIGITS_BYTES).hex()
         return await self.offload(batch.encode_objects, dependencies.keys, arn, __version__, digits)
 
     async def write(self, batch: QueueBatch, encoded: EncodedQueueBatch) -> Outcome:
