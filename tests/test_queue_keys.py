@@ -83,6 +83,11 @@ def test_a_manifest_is_read_back_and_tells_its_messages() -> None:
     assert not MessageIds([]).has("m0")
 
 
+def test_an_iteration_over_message_ids_ends() -> None:
+    assert len(list(islice(MessageIds(["m0", "m1"]), 3))) == 2
+    assert not list(islice(MessageIds([]), 1))
+
+
 def test_metadata_survives_as_text_and_is_no_fence() -> None:
     metadata = QueueObjectMetadata(
         queue="events", batch="b", messages=3, rows=2, rejected=1, sha256="s", first_timestamp=1, last_timestamp=2,
