@@ -91,6 +91,12 @@ async def until(condition: Callable[[], object], what: str) -> None:
         await asyncio.sleep(0.05)
 
 
+async def halted(daemon: Daemon, reason: str) -> None:
+    """Wait until a shard has halted for this reason."""
+    await daemon.until(lambda status: any(each.halted for each in status.partitions))
+    assert f'"reason": "{reason}"' in daemon.log_text()
+
+
 def set_clock(server: Kinesalite, ahead_s: float) -> None:
     server.kill()
     server.clock_ahead_s = ahead_s
@@ -222,8 +228,8 @@ async def test_records_that_retention_has_removed_halt_their_shards_until_they_m
     world.stream.write(100)
 
     daemon.start()
-    await daemon.until(lambda status: any("lost_upstream" in (each.halted or "") for each in status.partitions))
-    await daemon.stop()
+    await halted(daemon, "lost_upstream")
+    daemon.kill()
     again = world.daemon("b", {"kinesis.skip_lost": "true"})
     await again.start_ready()
     await world.landed()
@@ -245,6 +251,6 @@ async def test_a_stream_that_was_created_again_halts_the_daemon(make_world: Make
     kinesalite.create_stream(world.stream.name)
     daemon.start()
 
-    await daemon.until(lambda status: any("recreated_topic" in (each.halted or "") for each in status.partitions))
+    await halted(daemon, "recreated_topic")
     daemon.kill()
     assert world.landing.ledger(world.stream).rows == 99
