@@ -1,5 +1,7 @@
 """Names of a queue's objects: a redelivered message always finds the manifests that can hold it."""
 
+from itertools import islice
+
 from hypothesis import given
 from hypothesis import strategies as st
 
