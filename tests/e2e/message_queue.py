@@ -78,7 +78,7 @@ async def emptied(depth: Callable[[], tuple[int, int]], deadline: float = DEADLI
 
 def read_rows(store: S3Store, bucket: str) -> list[dict[str, Any]]:
     """All rows in a bucket."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     with closing(store.client()) as client:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=EVENTS):
             for entry in page.get("Contents", []):
