@@ -69,6 +69,13 @@ class QueueWorld:
         self.daemons.append(Daemon(name, self._folder, {**self.keys, **(more or {})}, self._environment))
         return self.daemons[-1]
 
+    def forget_missing(self) -> int:
+        """Messages that are nowhere were removed before anybody received them; how many."""
+        missing = self.queue.tally(self._store, self._bucket).missing
+        for each in missing:
+            del self.queue.sent[each]
+        return len(missing)
+
     def check(self) -> QueueTally:
         """Each message is in one row or in quarantine, and ``ingestd verify`` agrees."""
         tally = self.queue.check(self._store, self._bucket)
