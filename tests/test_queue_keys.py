@@ -1,5 +1,7 @@
 """Names of a queue's objects: a redelivered message always finds the manifests that can hold it."""
 
+from itertools import islice
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +84,11 @@ def test_a_manifest_is_read_back_and_tells_its_messages() -> None:
     assert all(ids.has(message_id) for message_id in manifest.message_ids)
     assert not ids.has("m1000")
     assert not MessageIds([]).has("m0")
+
+
+def test_an_iteration_over_message_ids_ends() -> None:
+    assert len(list(islice(MessageIds(["m0", "m1"]), 3))) == 2
+    assert not list(islice(MessageIds([]), 1))
 
 
 def test_metadata_survives_as_text_and_is_no_fence() -> None:

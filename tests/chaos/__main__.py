@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.chaos.all_faults import FAULTS
 from tests.chaos.collector_faults import COLLECTOR_FAULTS, CollectorFault, run_collector
 from tests.chaos.fault import Fault
+from tests.chaos.aws_faults import AWS_FAULTS, about, run_aws
 from tests.chaos.kills import Bulk, kill_in_bulk
 from tests.chaos.report import RESULTS, in_words, save, summary, table
 from tests.chaos.runner import Result, run
@@ -39,7 +40,10 @@ def main() -> None:
             with services(directory) as both:
                 asyncio.run(_kill(both, directory, bulk))
         else:
-            for brokers, names in groupby(options.faults, lambda name: _ALL[name].brokers):
+            of_aws = [name for name in options.faults if name in AWS_FAULTS]
+            of_kafka = [name for name in options.faults if name in _ALL]
+            _inject_aws(directory, of_aws, options.seed, results)
+            for brokers, names in groupby(of_kafka, lambda name: _ALL[name].brokers):
                 with _services(directory, brokers) as both:
                     _inject(both, directory, list(names), options.seed, results)
     except KeyboardInterrupt:
@@ -69,16 +73,18 @@ def _services(directory: Path, brokers: int) -> Iterator[Services]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=7)
-    possible = [name for name, fault in _ALL.items() if fault.possible]
-    parser.add_argument("--faults", type=_names, default=possible, metavar="NAME,NAME", help=", ".join(_ALL))
+    possible = [*(name for name, fault in _ALL.items() if fault.possible), *AWS_FAULTS]
+    known = ", ".join((*_ALL, *AWS_FAULTS))
+    parser.add_argument("--faults", type=_names, default=possible, metavar="NAME,NAME", help=known)
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill daemons so many times instead")
     return parser.parse_args()
 
 
 def _names(text: str) -> list[str]:
     names = text.split(",")
-    if unknown := [name for name in names if name not in _ALL]:
-        raise argparse.ArgumentTypeError(f"no such fault: {', '.join(unknown)}; there are {', '.join(_ALL)}")
+    if unknown := [name for name in names if name not in _ALL | AWS_FAULTS]:
+        known = ", ".join((*_ALL, *AWS_FAULTS))
+        raise argparse.ArgumentTypeError(f"no such fault: {', '.join(unknown)}; there are {known}")
     return names
 
 
@@ -91,6 +97,16 @@ def _inject(both: Services, directory: Path, names: Sequence[str], seed: int, re
             result = asyncio.run(run(both, fault, logs, seed=seed, long=True))
         else:
             result = asyncio.run(run_collector(both, COLLECTOR_FAULTS[name], logs, seed=seed, long=True))
+        results.append(result)
+        print(f"    {summary(result)}", flush=True)
+
+
+def _inject_aws(directory: Path, names: Sequence[str], seed: int, results: list[Result]) -> None:
+    for number, name in enumerate(names, 1):
+        print(f"[{number}/{len(names)}] {name}: {about(name)}", flush=True)
+        logs = directory / name
+        logs.mkdir()
+        result = asyncio.run(run_aws(name, logs, seed=seed))
         results.append(result)
         print(f"    {summary(result)}", flush=True)
 

@@ -5,7 +5,7 @@ import gzip
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -60,6 +60,7 @@ class QueueTally:
     fences: int = 0
     lost: int = 0
     doubled: int = 0
+    missing: set[str] = field(default_factory=set)  # the ids of the lost ones
     problems: list[str] = field(default_factory=list)
 
 
@@ -123,6 +124,25 @@ class MessageQueue:
             await asyncio.to_thread(self.send, rate // 10)
             await asyncio.sleep(0.1)
 
+    def client(self) -> Any:
+        """A blocking client of the queue's server; to be closed."""
+        return self._server.client()
+
+    def kill_messages(self, dead: str) -> int:
+        """Receive each message as often as it may be, without deleting it: all move to `dead`; how many."""
+        while self._server.depth(self.url) != (0, 0):
+            self._client.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+        return sum(self._server.depth(dead))
+
+    def redrive(self, dead: str) -> None:
+        """Move all messages of `dead` back by hand: as new messages, whose ids are those that count now."""
+        while found := self._client.receive_message(QueueUrl=dead, MaxNumberOfMessages=10).get("Messages"):
+            for each in found:
+                number = self.sent.pop(each["MessageId"])
+                answer = self._client.send_message(QueueUrl=self.url, MessageBody=each["Body"])
+                self.sent[answer["MessageId"]] = number
+                self._client.delete_message(QueueUrl=dead, ReceiptHandle=each["ReceiptHandle"])
+
     async def emptied(self, deadline: float = DEADLINE) -> None:
         """Wait until no message is left: all have landed and are deleted."""
         await emptied(lambda: self._server.depth(self.url), deadline)
@@ -132,9 +152,9 @@ class MessageQueue:
             return {}
         return {"MessageGroupId": f"group-{number % 3}", "MessageDeduplicationId": str(number)}
 
-    def tally(self, store: S3Store, bucket: str, forgiven: Sequence[str] = ()) -> QueueTally:
-        """Each message, and no other, is in one row or in quarantine; `forgiven` are those that must not be."""
-        tally = QueueTally(messages=len(self.sent) - len(forgiven))
+    def tally(self, store: S3Store, bucket: str) -> QueueTally:
+        """Each message, and no other, is in one row or in quarantine."""
+        tally = QueueTally(messages=len(self.sent))
         rows: Counter[str] = Counter()
         rejected: Counter[str] = Counter()
         with closing(store.client()) as client:
@@ -155,12 +175,12 @@ class MessageQueue:
                             tally.objects += 1
                             rows.update(self._row_ids(key, lines, found["Metadata"]))
         tally.rows, tally.quarantined = rows.total(), rejected.total()
-        self._compare(tally, rows, rejected, set(forgiven))
+        self._compare(tally, rows, rejected)
         return tally
 
-    def check(self, store: S3Store, bucket: str, forgiven: Sequence[str] = ()) -> QueueTally:
+    def check(self, store: S3Store, bucket: str) -> QueueTally:
         """The same, without problems."""
-        tally = self.tally(store, bucket, forgiven)
+        tally = self.tally(store, bucket)
         assert not tally.problems, "\n".join(tally.problems)
         return tally
 
@@ -178,12 +198,13 @@ class MessageQueue:
             ids.append(message_id)
         return ids
 
-    def _compare(self, tally: QueueTally, rows: Counter[str], rejected: Counter[str], forgiven: set[str]) -> None:
-        wanted = self.sent.keys() - forgiven
+    def _compare(self, tally: QueueTally, rows: Counter[str], rejected: Counter[str]) -> None:
+        wanted = self.sent.keys()
         good = {each for each in wanted if is_good(self.sent[each])}
         lost = (good - rows.keys()) | (wanted - good - rejected.keys())
         again = [each for each, times in rows.items() if times > 1]
         strange = (rows.keys() - good) | (rejected.keys() - (wanted - good))
+        tally.missing = lost
         tally.lost, tally.doubled = len(lost), sum(rows[each] - 1 for each in again)
         for what, found in (("lost", lost), ("in two rows", again), ("not sent, or in the wrong place", strange)):
             if found:

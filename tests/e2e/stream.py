@@ -161,17 +161,7 @@ class Landing:
 
     def verify(self, *flags: str) -> VerifyReport:
         """What ``ingestd verify`` says."""
-        keys = [part for key, value in self._keys.items() for part in ("--set", f"{key}={value}")]
-        done = subprocess.run(
-            [sys.executable, "-m", "ingestd", "verify", "--json", *flags, *keys],
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-            env={**os.environ, **credentials(self._store)},
-        )
-        assert done.returncode in {0, 4}, done.stderr
-        return msgspec.json.decode(done.stdout, type=VerifyReport)
+        return run_verify(self._keys, credentials(self._store), *flags)
 
     def _end(self, shard: int) -> int:
         return max((each.end for each in self._seen.values() if each.partition == shard), default=0)
@@ -183,3 +173,18 @@ class Landing:
                     metadata = client.head_object(Bucket=self._bucket, Key=key)["Metadata"]
                     if (landed := ObjectMetadata.from_metadata(metadata)) is not None:
                         self._seen[key] = landed
+
+
+def run_verify(keys: Mapping[str, str], environment: Mapping[str, str], *flags: str) -> VerifyReport:
+    """What ``ingestd verify`` says of a daemon's settings."""
+    settings = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
+    done = subprocess.run(
+        [sys.executable, "-m", "ingestd", "verify", "--json", *flags, *settings],
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode in {0, 4}, done.stderr
+    return msgspec.json.decode(done.stdout, type=VerifyReport)

@@ -2,16 +2,15 @@
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from tests.e2e.daemon import DEADLINE, Daemon, credentials
-from tests.e2e.stream import Landing, Server, Stream, settings
+from tests.e2e.aws_worlds import StreamWorld
+from tests.e2e.daemon import DEADLINE, Daemon
+from tests.e2e.stream import Server
 from tests.services.aws_proxy import AwsProxy
 from tests.services.kinesis import Kinesalite, KinesisLocal
 from tests.services.seaweed import S3Store
@@ -29,59 +28,22 @@ FAULTS = {
 }
 
 
-class World:
-    """A stream, a bucket, and daemons that bring the one into the other."""
-
-    def __init__(self, server: Server, store: S3Store, bucket: str, folder: Path, shards: int) -> None:
-        name = f"stream-{uuid.uuid4().hex[:12]}"
-        server.create_stream(name, shards)
-        self.stream = Stream(server, name)
-        self.keys = settings(server.endpoint, store, bucket, name)
-        self.landing = Landing(store, bucket, self.keys)
-        self._environment = credentials(store)
-        self._folder = folder
-        self.daemons: list[Daemon] = []
-
-    def daemon(self, name: str, more: Mapping[str, str] | None = None) -> Daemon:
-        """One more, not started yet."""
-        keys = {**self.keys, "kinesis.member_id": name, **(more or {})}
-        self.daemons.append(Daemon(name, self._folder, keys, self._environment))
-        return self.daemons[-1]
-
-    async def landed(self) -> None:
-        await self.landing.until(self.stream)
-
-
 class MakeWorld(Protocol):
-    def __call__(self, server: Server, shards: int = 2) -> World: ...
+    def __call__(self, server: Server, shards: int = 2) -> StreamWorld: ...
 
 
 @pytest.fixture
 def make_world(s3: S3Store, bucket: str, tmp_path: Path) -> Iterator[MakeWorld]:
     """A function that makes the world of a test; its daemons are killed after it."""
-    made: list[World] = []
+    made: list[StreamWorld] = []
 
-    def make(server: Server, shards: int = 2) -> World:
-        made.append(World(server, s3, bucket, tmp_path, shards))
+    def make(server: Server, shards: int = 2) -> StreamWorld:
+        made.append(StreamWorld(server, s3, bucket, tmp_path, shards))
         return made[-1]
 
     yield make
     for world in made:
-        for daemon in world.daemons:
-            daemon.kill()
-        world.stream.__exit__()
-
-
-@asynccontextmanager
-async def writing(world: World, rate: int = 1000) -> AsyncIterator[None]:
-    """Events are written all the time."""
-    quiet = asyncio.Event()
-    task = asyncio.create_task(world.stream.write_until(quiet, rate=rate))
-    try:
-        yield
-    finally:
-        quiet.set()
-        await task
+        world.close()
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -89,6 +51,12 @@ async def until(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < limit, f"after {DEADLINE:g} s still not: {what}"
         await asyncio.sleep(0.05)
+
+
+async def halted(daemon: Daemon, reason: str) -> None:
+    """Wait until a shard has halted for this reason."""
+    await daemon.until(lambda status: any(each.halted for each in status.partitions))
+    assert f'"reason": "{reason}"' in daemon.log_text()
 
 
 def set_clock(server: Kinesalite, ahead_s: float) -> None:
@@ -116,7 +84,7 @@ async def test_a_daemon_that_is_killed_goes_on_where_the_chain_ends(
 ) -> None:
     world = make_world(kinesalite)
     daemon = world.daemon("a", {"batch.interval": "100ms", "batch.records": "100"})
-    async with writing(world):
+    async with world.writing():
         for pause in (0.5, 0.0, 0.2):
             await daemon.start_ready()
             await asyncio.sleep(pause)
@@ -137,7 +105,7 @@ async def test_two_daemons_share_shards_that_are_split_and_merged(
     await other.start_ready()
     await one.until(lambda status: status.ready and len(status.partitions) == 1)
 
-    async with writing(world, rate=400):
+    async with world.writing(rate=400):
         for change in (world.stream.split, world.stream.merge):
             await asyncio.to_thread(change, 0)
             await asyncio.sleep(1)
@@ -155,7 +123,7 @@ async def test_a_daemon_that_stood_still_meets_the_objects_of_its_heir(
     zombie, heir = world.daemon("a"), world.daemon("b")
     await zombie.start_ready()
     heir.start()
-    async with writing(world, rate=400):
+    async with world.writing(rate=400):
         await zombie.until(lambda status: any(each.batch_records for each in status.partitions))
         zombie.freeze()
         await heir.until(lambda status: status.ready and len(status.partitions) == 2)
@@ -195,7 +163,7 @@ async def test_refusals_cuts_and_lost_answers_cost_no_record(make_world: MakeWor
         proxy.fails("GetRecords", share=0.2)
         proxy.cuts("GetRecords", share=0.2)
         proxy.loses_answers("GetRecords", share=0.2)
-        async with writing(world, rate=500):
+        async with world.writing(rate=500):
             await until(lambda: proxy.fired.keys() >= FAULTS, f"all of {FAULTS}")
         proxy.heal()
         await world.landed()
@@ -222,8 +190,8 @@ async def test_records_that_retention_has_removed_halt_their_shards_until_they_m
     world.stream.write(100)
 
     daemon.start()
-    await daemon.until(lambda status: any("lost_upstream" in (each.halted or "") for each in status.partitions))
-    await daemon.stop()
+    await halted(daemon, "lost_upstream")
+    daemon.kill()
     again = world.daemon("b", {"kinesis.skip_lost": "true"})
     await again.start_ready()
     await world.landed()
@@ -245,6 +213,6 @@ async def test_a_stream_that_was_created_again_halts_the_daemon(make_world: Make
     kinesalite.create_stream(world.stream.name)
     daemon.start()
 
-    await daemon.until(lambda status: any("recreated_topic" in (each.halted or "") for each in status.partitions))
+    await halted(daemon, "recreated_topic")
     daemon.kill()
     assert world.landing.ledger(world.stream).rows == 99

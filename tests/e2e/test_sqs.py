@@ -1,23 +1,19 @@
 """The daemon on an SQS queue: each message in one row or in quarantine, whatever is killed or refused."""
 
 import asyncio
-import os
-import subprocess
-import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 import pytest
 
-from ingestd.verify.findings import VerifyReport
-from tests.e2e.daemon import DEADLINE, Daemon, credentials
+from tests.e2e.aws_worlds import QueueWorld
+from tests.e2e.daemon import Daemon, credentials
 from tests.e2e.events import event_id, events
-from tests.e2e.message_queue import MessageQueue, QueueTally, emptied, read_rows, settings, text
+from tests.e2e.message_queue import emptied, read_rows, settings, text
 from tests.services.aws_proxy import AwsProxy
 from tests.services.elasticmq import ElasticMQ
 from tests.services.ministack import Ministack
@@ -28,70 +24,23 @@ pytestmark = pytest.mark.services
 BAD_EVERY = 100
 
 
-class World:
-    """A queue, a bucket, and daemons that bring the one into the other."""
-
-    def __init__(self, server: ElasticMQ, store: S3Store, bucket: str, folder: Path, url: str) -> None:
-        self.queue = MessageQueue(server, url)
-        self.keys = settings(url, store, bucket)
-        self.daemons: list[Daemon] = []
-        self._store, self._bucket, self._folder = store, bucket, folder
-        self._environment = credentials(store)
-
-    def daemon(self, name: str, more: Mapping[str, str] | None = None) -> Daemon:
-        """One more, not started yet."""
-        self.daemons.append(Daemon(name, self._folder, {**self.keys, **(more or {})}, self._environment))
-        return self.daemons[-1]
-
-    def check(self) -> QueueTally:
-        """Each message is in one row or in quarantine, and ``ingestd verify`` agrees."""
-        tally = self.queue.check(self._store, self._bucket)
-        keys = [part for key, value in self.keys.items() for part in ("--set", f"{key}={value}")]
-        done = subprocess.run(
-            [sys.executable, "-m", "ingestd", "verify", "--json", "--read", *keys],
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-            env={**os.environ, **self._environment},
-        )
-        assert done.returncode == 0, done.stderr + done.stdout
-        report = msgspec.json.decode(done.stdout, type=VerifyReport)
-        assert report.ok, report.problems
-        return tally
-
-
 class MakeWorld(Protocol):
-    def __call__(self, suffix: str = "", **options: Any) -> World: ...
+    def __call__(self, suffix: str = "", **options: Any) -> QueueWorld: ...
 
 
 @pytest.fixture
 def make_world(elasticmq: ElasticMQ, s3: S3Store, bucket: str, tmp_path: Path) -> Iterator[MakeWorld]:
     """A function that makes the world of a test; its daemons are killed after it."""
-    made: list[World] = []
+    made: list[QueueWorld] = []
 
-    def make(suffix: str = "", **options: Any) -> World:
+    def make(suffix: str = "", **options: Any) -> QueueWorld:
         url = elasticmq.create_queue(f"queue-{uuid.uuid4().hex[:12]}{suffix}", **options)
-        made.append(World(elasticmq, s3, bucket, tmp_path, url))
+        made.append(QueueWorld(elasticmq, s3, bucket, tmp_path, url))
         return made[-1]
 
     yield make
     for world in made:
-        for daemon in world.daemons:
-            daemon.kill()
-        world.queue.__exit__()
-
-
-@asynccontextmanager
-async def sending(world: World, rate: int = 200) -> AsyncIterator[None]:
-    """Events are sent all the time."""
-    quiet = asyncio.Event()
-    task = asyncio.create_task(world.queue.send_until(quiet, rate=rate))
-    try:
-        yield
-    finally:
-        quiet.set()
-        await task
+        world.close()
 
 
 async def start(daemon: Daemon) -> None:
@@ -122,7 +71,7 @@ async def test_two_daemons_share_a_queue(make_world: MakeWorld) -> None:
         daemon.start()
     for daemon in daemons:
         await daemon.until(lambda status: status.ready)
-    async with sending(world):
+    async with world.sending():
         await asyncio.sleep(2)
     await world.queue.emptied()
 
@@ -134,7 +83,7 @@ async def test_what_a_killed_daemon_held_comes_to_the_next_once(make_world: Make
     world = make_world()
     killed, heir = world.daemon("a"), world.daemon("b")
     await start(killed)
-    async with sending(world):
+    async with world.sending():
         await killed.until(lambda status: status.queue is not None and status.queue.held > 0)
         killed.kill()
     await start(heir)
@@ -170,7 +119,7 @@ async def test_refusals_cuts_and_lost_answers_double_nothing(make_world: MakeWor
         proxy.fails("DeleteMessageBatch", times=2)
         proxy.loses_answers("DeleteMessageBatch", times=2)
         proxy.cuts("DeleteMessageBatch", times=1)
-        async with sending(world):
+        async with world.sending():
             await asyncio.sleep(3)
         await world.queue.emptied()
         assert await daemon.stop() == 0
