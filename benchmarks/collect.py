@@ -172,6 +172,7 @@ def main() -> None:
                 "Connections": str(options.connections),
                 "Rounds": f"{options.rounds} of {options.requests:,} requests of each kind",
                 "Beside it, on the same cores": "the clients",
+                "Load average of the machine": results.load(),
             },
             tables=[table(runs)],
             runs=runs,

@@ -8,8 +8,9 @@ import pytest
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import TopicPartition
 from ingestd.sources.kinesis.port import KinesisRefused, KinesisUnavailable
+from tests.contract.source_contract import RecordingListener
 from tests.fakes.kinesis import HOUR_MS
-from tests.kinesis_world import Daemon, World
+from tests.kinesis_world import World
 from tests.simulation.virtual_time import run
 
 HOUR_S = HOUR_MS / 1000
@@ -154,15 +155,15 @@ async def test_a_heartbeat_that_cannot_be_read_stops_nobody() -> None:
 
 
 @virtual
-async def test_a_pinned_start_that_cannot_be_read_ends_the_daemon_and_names_the_object() -> None:
+async def test_a_pinned_start_that_cannot_be_read_is_an_error_that_names_the_object() -> None:
     world = World()
     await world.state.replace(f"start/events/{world.service.created_ms}/shardId-000000000000", b"{}")
-    source = world.source()
-    daemon = Daemon(source, world.chains)
-    await asyncio.sleep(5)
+    source, listener = world.source(), RecordingListener()
+    await source.start(listener)
+    await listener.wait_for({shard(0)})
     with pytest.raises(SourceError, match=r"start/events/\d+/shardId-000000000000 in the sink is not ingestd's"):
         await source.resolve_start(shard(0))
-    await daemon.kill()
+    await source.stop()
 
 
 @virtual
@@ -277,6 +278,7 @@ async def test_reads_nothing_of_another_stream_of_the_name_through_an_old_iterat
         world.service.put(b"another", shard=0)
     await asyncio.sleep(40)
     assert daemon.out_of_range
+    assert daemon.lost == {shard(0)}  # a chain knows that by the stream's id, and halts
     assert world.is_complete()
     await world.stop()
 

@@ -52,7 +52,7 @@ class Breaker:
     def _count(self, partition: TopicPartition, seen: int, one: Rejected, in_a_row: int) -> None:
         window, max_share = self._limits.window, self._limits.max_share
         self._recent.append((seen, one.reason))
-        self._examples[one.reason] = f"{partition} offset {one.record.offset}: {one.reason} at {one.path}"
+        self._examples[one.reason] = f"{_place(partition, one)}: {one.reason} at {one.path}"
         while self._recent[0][0] <= seen - window:
             self._recent.popleft()
         if self._reason is not None:
@@ -71,3 +71,10 @@ class Breaker:
         """The most frequent reason and an example of it. No values: they are the producer's data."""
         ((reason, count),) = Counter(reason for _, reason in self._recent).most_common(1)
         return f"{count:,} of them for {reason}, for example {self._examples[reason]}"
+
+
+def _place(partition: TopicPartition, one: Rejected) -> str:
+    message_id = getattr(one.record, "message_id", None)  # only messages of a queue have one
+    return (
+        f"{partition} offset {one.record.offset}" if message_id is None else f"{partition.topic} message {message_id}"
+    )

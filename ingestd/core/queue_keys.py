@@ -128,6 +128,11 @@ class QueueKeys:
         return QueueObjectName(match["queue"], batch, key)
 
 
+def is_queue_data(events: str, key: str) -> bool:
+    """Whether `key` is the name of a queue's data object below `events`."""
+    return key.startswith(events) and _DATA.fullmatch(key.removeprefix(events)) is not None
+
+
 def receipt_hour(first_received_ms: int) -> int:
     """The number of the hour of a first receipt: messages of different hours are in different batches."""
     return min(max(first_received_ms, 0), _LAST_MS) // HOUR_MS

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from ingestd.config.model import SnowflakeConfig
 from ingestd.core.backoff import backoff
 from ingestd.core.errors import IngestdError, SinkUnavailable, SnowflakeUnavailable
+from ingestd.core.landed_objects import is_data_key, read_landed
 from ingestd.core.object_keys import ObjectKeys
-from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.ops.detached_thread import run_detached
 from ingestd.ops.logs import Outage
 from ingestd.ops.metrics import Metrics
@@ -190,7 +190,7 @@ class LoadMonitor:
 
     async def _describe(self, key: str) -> None:
         info = await self._listing.head(key)
-        landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
+        landed = read_landed(info) if info is not None else None
         if info is None or landed is None:
             self._tracker.remove(key)
             return
@@ -202,7 +202,7 @@ class LoadMonitor:
         folders = await self._listing.days(self._layout.events)
         for folder in folders[-SCANNED_DAYS:]:
             async for key in self._listing.keys(folder):
-                if key not in loaded and self._layout.parse(key) is not None:
+                if key not in loaded and is_data_key(self._layout, key):
                     self._tracker.add(key, now)
         await self._read()
         for key, followed in list(self._tracker.objects.items()):

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
+from ingestd.core.landed_objects import DataObject, is_data_key, read_landed
 from ingestd.core.object_keys import ObjectKeys, day_folder
-from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.stored import ObjectInfo
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import FIRST_DAY, LAST_DAY, Listing
@@ -33,7 +33,7 @@ class Objects:
         """Yield all of them. Raises ``SinkError`` if the store does not answer for a minute."""
         async with aclosing(self._listing.objects(self._keys(), AT_ONCE)) as objects:
             async for _, info in objects:
-                landed = ObjectMetadata.from_metadata(info.metadata) if info is not None else None
+                landed = read_landed(info) if info is not None else None
                 if info is not None and landed is not None and self._in_range(landed.first_timestamp):
                     yield read(info, landed)
 
@@ -42,14 +42,14 @@ class Objects:
         last = day_folder(self._until - 1) if self._until is not None else LAST_DAY
         for folder in await self._listing.days(self._layout.events, first, last):
             async for key in self._listing.keys(folder):
-                if self._layout.parse(key) is not None:
+                if is_data_key(self._layout, key):
                     yield key
 
     def _in_range(self, timestamp: int) -> bool:
         return (self._since is None or timestamp >= self._since) and (self._until is None or timestamp < self._until)
 
 
-def read(info: ObjectInfo, landed: ObjectMetadata) -> Object:
+def read(info: ObjectInfo, landed: DataObject) -> Object:
     """The object for the comparison. Without a time from the store, the Kafka timestamp of its last record counts."""
     if info.landed_at is not None:
         return Object(info.key, landed.rows, datetime.fromtimestamp(info.landed_at, UTC))

@@ -60,6 +60,14 @@ class Ministack(S3Store):
             arn = client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         return Queue(self.endpoint, url, arn)
 
+    def depth(self, queue: Queue) -> tuple[int, int]:
+        """How many messages of a queue are visible, and how many are in flight."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        with closing(self.queues()) as client:
+            told = client.get_queue_attributes(QueueUrl=queue.url, AttributeNames=names)["Attributes"]
+        visible, in_flight = (int(told[name]) for name in names)
+        return visible, in_flight
+
     def topics(self) -> Any:
         """A blocking client of SNS; to be closed."""
         return self._service("sns")

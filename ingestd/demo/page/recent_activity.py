@@ -10,8 +10,8 @@ import msgspec
 from ingestd.config.model import EventsConfig
 from ingestd.core.errors import SinkUnavailable
 from ingestd.core.events import Model
+from ingestd.core.landed_objects import read_landed
 from ingestd.core.object_keys import ObjectKeys
-from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.row_origin import RowOrigin
 from ingestd.core.stored import ObjectInfo, Stored
@@ -76,7 +76,7 @@ class RecentActivity:
 
     def record_object(self, key: str, metadata: Mapping[str, str], quarantine: bool) -> None:
         """Records an object that was created."""
-        landed = ObjectMetadata.from_metadata(metadata)
+        landed = read_landed(ObjectInfo(key, 0, metadata))
         rows = 0 if landed is None else landed.rejected if quarantine else landed.rows
         self._objects.append(LandedObject(key=key, quarantine=quarantine, rows=rows))
 

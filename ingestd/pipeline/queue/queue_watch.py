@@ -2,7 +2,7 @@
 
 from ingestd.sources.sqs.port import MAX_IN_FLIGHT, Depth, QueueSource
 
-DEPTH_INTERVAL_S = 15.0  # between two questions, while messages come
+DEPTH_INTERVAL_S = 5.0  # between two questions, while messages come
 IDLE_S = 1.0  # without a message: then the queue is empty, or hands out nothing until messages are deleted
 FULL_SHARE = 0.9  # of the messages that SQS hands out at most
 

@@ -98,9 +98,15 @@ class ShardReader:
 
     def proof(self) -> CaughtUp | None:
         """The last time at which the log was seen empty, where all before that has landed."""
-        if self.caught_up is not None and self.caught_up.position == self.landed:
+        is_current = self.created == self._connection.created
+        if is_current and self.caught_up is not None and self.caught_up.position == self.landed:
             return self.caught_up
         return None
+
+    def bind(self, created: str) -> None:
+        """Hand out records of this stream, by its id, from the next seek on."""
+        if created != self.created:
+            self.created, self.caught_up, self.open_ms = created, None, None
 
     def lose(self) -> None:
         """The stream was deleted: what was not handed out is void."""

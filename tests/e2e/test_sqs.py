@@ -1,0 +1,202 @@
+"""The daemon on an SQS queue: each message in one row or in quarantine, whatever is killed or refused."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, closing
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import pytest
+
+from ingestd.verify.findings import VerifyReport
+from tests.e2e.daemon import DEADLINE, Daemon, credentials
+from tests.e2e.events import event_id, events
+from tests.e2e.message_queue import MessageQueue, QueueTally, emptied, read_rows, settings, text
+from tests.services.aws_proxy import AwsProxy
+from tests.services.elasticmq import ElasticMQ
+from tests.services.ministack import Ministack
+from tests.services.seaweed import S3Store
+
+pytestmark = pytest.mark.services
+
+BAD_EVERY = 100
+
+
+class World:
+    """A queue, a bucket, and daemons that bring the one into the other."""
+
+    def __init__(self, server: ElasticMQ, store: S3Store, bucket: str, folder: Path, url: str) -> None:
+        self.queue = MessageQueue(server, url)
+        self.keys = settings(url, store, bucket)
+        self.daemons: list[Daemon] = []
+        self._store, self._bucket, self._folder = store, bucket, folder
+        self._environment = credentials(store)
+
+    def daemon(self, name: str, more: Mapping[str, str] | None = None) -> Daemon:
+        """One more, not started yet."""
+        self.daemons.append(Daemon(name, self._folder, {**self.keys, **(more or {})}, self._environment))
+        return self.daemons[-1]
+
+    def check(self) -> QueueTally:
+        """Each message is in one row or in quarantine, and ``ingestd verify`` agrees."""
+        tally = self.queue.check(self._store, self._bucket)
+        keys = [part for key, value in self.keys.items() for part in ("--set", f"{key}={value}")]
+        done = subprocess.run(
+            [sys.executable, "-m", "ingestd", "verify", "--json", "--read", *keys],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+            env={**os.environ, **self._environment},
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+        report = msgspec.json.decode(done.stdout, type=VerifyReport)
+        assert report.ok, report.problems
+        return tally
+
+
+class MakeWorld(Protocol):
+    def __call__(self, suffix: str = "", **options: Any) -> World: ...
+
+
+@pytest.fixture
+def make_world(elasticmq: ElasticMQ, s3: S3Store, bucket: str, tmp_path: Path) -> Iterator[MakeWorld]:
+    """A function that makes the world of a test; its daemons are killed after it."""
+    made: list[World] = []
+
+    def make(suffix: str = "", **options: Any) -> World:
+        url = elasticmq.create_queue(f"queue-{uuid.uuid4().hex[:12]}{suffix}", **options)
+        made.append(World(elasticmq, s3, bucket, tmp_path, url))
+        return made[-1]
+
+    yield make
+    for world in made:
+        for daemon in world.daemons:
+            daemon.kill()
+        world.queue.__exit__()
+
+
+@asynccontextmanager
+async def sending(world: World, rate: int = 200) -> AsyncIterator[None]:
+    """Events are sent all the time."""
+    quiet = asyncio.Event()
+    task = asyncio.create_task(world.queue.send_until(quiet, rate=rate))
+    try:
+        yield
+    finally:
+        quiet.set()
+        await task
+
+
+async def start(daemon: Daemon) -> None:
+    daemon.start()
+    await daemon.until(lambda status: status.ready)
+
+
+@pytest.mark.parametrize("suffix", ["", ".fifo"], ids=["standard", "fifo"])
+async def test_every_message_is_in_one_row_or_in_quarantine(make_world: MakeWorld, suffix: str) -> None:
+    world = make_world(suffix)
+    world.queue.send(200)
+    daemon = world.daemon("a")
+
+    await start(daemon)
+    world.queue.send(100)
+    await world.queue.emptied()
+
+    assert await daemon.stop() == 0
+    tally = world.check()
+    assert (tally.messages, tally.quarantined, tally.fences) == (300, 300 // BAD_EVERY, 0)
+    assert tally.manifests == tally.objects
+
+
+async def test_two_daemons_share_a_queue(make_world: MakeWorld) -> None:
+    world = make_world()
+    daemons = [world.daemon("a"), world.daemon("b")]
+    for daemon in daemons:
+        daemon.start()
+    for daemon in daemons:
+        await daemon.until(lambda status: status.ready)
+    async with sending(world):
+        await asyncio.sleep(2)
+    await world.queue.emptied()
+
+    assert [await daemon.stop() for daemon in daemons] == [0, 0]
+    assert world.check().messages > 200
+
+
+async def test_what_a_killed_daemon_held_comes_to_the_next_once(make_world: MakeWorld) -> None:
+    world = make_world()
+    killed, heir = world.daemon("a"), world.daemon("b")
+    await start(killed)
+    async with sending(world):
+        await killed.until(lambda status: status.queue is not None and status.queue.held > 0)
+        killed.kill()
+    await start(heir)
+    await world.queue.emptied(90)
+
+    assert await heir.stop() == 0
+    world.check()
+
+
+async def test_a_service_that_is_killed_is_waited_for(make_world: MakeWorld, elasticmq: ElasticMQ) -> None:
+    world = make_world()
+    daemon = world.daemon("a")
+    await start(daemon)
+    world.queue.send(100)
+
+    elasticmq.kill()
+    await daemon.until(lambda status: status.source_error)
+    elasticmq.start()
+    await asyncio.to_thread(world.queue.send, 100)
+    await world.queue.emptied(90)
+
+    assert await daemon.stop() == 0
+    assert world.check().messages == 200
+
+
+async def test_refusals_cuts_and_lost_answers_double_nothing(make_world: MakeWorld, elasticmq: ElasticMQ) -> None:
+    world = make_world()
+    async with AwsProxy(elasticmq.port) as proxy:
+        daemon = world.daemon("a", {"sqs.endpoint_url": proxy.endpoint})
+        await start(daemon)
+        proxy.is_over_limit(times=2)
+        proxy.fails("ReceiveMessage", 503, times=2)
+        proxy.fails("DeleteMessageBatch", times=2)
+        proxy.loses_answers("DeleteMessageBatch", times=2)
+        proxy.cuts("DeleteMessageBatch", times=1)
+        async with sending(world):
+            await asyncio.sleep(3)
+        await world.queue.emptied()
+        assert await daemon.stop() == 0
+
+    expected = {"ReceiveMessage com.amazonaws.sqs#OverLimit": 2, "ReceiveMessage InternalFailure": 2}
+    assert {**proxy.fired, **expected} == proxy.fired
+    assert sum(count for name, count in proxy.fired.items() if name.startswith("DeleteMessageBatch")) == 5
+    world.check()
+
+
+async def test_events_that_sns_publishes_become_rows(
+    ministack: Ministack, s3: S3Store, bucket: str, tmp_path: Path
+) -> None:
+    name = f"sns-{uuid.uuid4().hex[:12]}"
+    queue, topic = ministack.create_queue(name), ministack.create_topic(name)
+    ministack.subscribe(topic, queue)
+    numbered = list(islice(events(), 50))
+    with closing(ministack.topics()) as topics:
+        for _, _, value in numbered:
+            topics.publish(TopicArn=topic, Message=text(value))
+    daemon = Daemon("a", tmp_path, settings(queue.url, s3, bucket) | {"sqs.envelope": "sns"}, credentials(s3))
+    try:
+        await start(daemon)
+        await emptied(lambda: ministack.depth(queue))
+        assert await daemon.stop() == 0
+    finally:
+        daemon.kill()
+
+    assert sorted(row["event_id"] for row in read_rows(s3, bucket)) == [event_id(number) for number, _, _ in numbered]
