@@ -1,25 +1,21 @@
-"""Builds the parts that a configuration names. The only file of the daemon that knows concrete sources and sinks.
+"""Builds the parts that a configuration names. With `inspection`, it knows concrete sources and sinks.
 
 Clients are imported where they are used, because each takes its time to load.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from msgspec.structs import replace
-
 from ingestd.config.model import BreakerConfig, CollectConfig, Config
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.chain_words import KAFKA, KINESIS
-from ingestd.core.errors import ConfigError
 from ingestd.core.events import Model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.queue_keys import QueueKeys
@@ -40,13 +36,9 @@ if TYPE_CHECKING:
     from ingestd.collect.service import CollectorService
     from ingestd.demo.page.demo import Demo
     from ingestd.demo.warehouse.local_loader import LocalLoader
-    from ingestd.requeue.unfenced import UnfencedTarget
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
-    from ingestd.sources.kafka import Inspector
-    from ingestd.sources.kinesis.port import KinesisClient
     from ingestd.sources.sqs.port import QueueSource
-    from ingestd.verify.log_reader import LogInspector
 
 T = TypeVar("T")
 
@@ -89,35 +81,10 @@ def make_source(config: Config, sink: Sink) -> Source:
 
         return SimulatorSource(config.simulator)
     if config.source == "kinesis":
-        return _make_kinesis_source(config, sink, read_only=False)
+        return make_kinesis_source(config, sink, read_only=False)
     from ingestd.sources.kafka import KafkaSource  # noqa: PLC0415
 
     return KafkaSource(config.kafka)
-
-
-@asynccontextmanager
-async def open_read_only_source(config: Config, sink: Sink) -> AsyncIterator[Source]:
-    """The source that ``source`` names, which joins no group and commits nothing. SourceError where it is in use."""
-    if config.source == "collector":
-        from ingestd.sources.journal.source import ReadOnlyJournalSource  # noqa: PLC0415
-
-        journal = make_journal(config.collect)
-        try:
-            await journal.open()
-            yield ReadOnlyJournalSource(journal, config.collect.topic)
-        finally:
-            await journal.close()
-    elif config.source == "kafka":
-        yield make_kafka_onlooker(config)
-    elif config.source == "sqs":
-        raise ConfigError(
-            "source = sqs: messages cannot be read without being received, which hides them from others",
-            hint="try a run on a queue of its own, with another sink.url",
-        )
-    elif config.source == "kinesis":
-        yield _make_kinesis_source(config, sink, read_only=True)
-    else:
-        yield make_source(config, sink)
 
 
 def make_kafka_onlooker(config: Config) -> Source:
@@ -127,14 +94,14 @@ def make_kafka_onlooker(config: Config) -> Source:
     return ReadOnlySource(config.kafka)
 
 
-def _make_kinesis_source(config: Config, sink: Sink, *, read_only: bool) -> Source:
+def make_kinesis_source(config: Config, sink: Sink, *, read_only: bool) -> Source:
     from ingestd.sources.kinesis.source import KinesisSource  # noqa: PLC0415
 
-    state = _make_state_store(config, sink)
+    state = make_state_store(config, sink)
     return KinesisSource(config.kinesis, state, config.sink.lineage, read_only=read_only)
 
 
-def _make_state_store(config: Config, sink: Sink) -> SinkStateStore:
+def make_state_store(config: Config, sink: Sink) -> SinkStateStore:
     """The state of a source in the sink, with calls of its own: uploads must not keep a daemon from saying it lives."""
     keys = make_keys(config)
     retrier = SinkRetrier(config.sink, concurrency=STATE_CONCURRENCY, effect=STATE_EFFECT)
@@ -369,74 +336,3 @@ def make_demo(config: Config, source: FlowSource, sink: Sink) -> "Demo | None":
     is_live = config.simulator.history is None
     director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_keys(config), director)
-
-
-@asynccontextmanager
-async def open_kinesis(config: Config) -> "AsyncIterator[KinesisClient]":
-    """A client of the stream that ``kinesis.stream`` names."""
-    from ingestd.sources.kinesis.client import AwsKinesisClient  # noqa: PLC0415
-
-    client = AwsKinesisClient(config.kinesis)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-def stream_name(config: Config) -> str:
-    """The name of the stream or the queue, which is that of the topic in rows and objects."""
-    if config.source == "kinesis":
-        return config.kinesis.stream
-    from ingestd.sources.sqs.address import queue_address  # noqa: PLC0415
-
-    return queue_address(config.sqs).name
-
-
-@asynccontextmanager
-async def open_sender(config: Config, to: str | None) -> "AsyncIterator[UnfencedTarget]":
-    """What puts records back into the stream or the queue, or into another stream."""
-    if config.source == "kinesis":
-        from ingestd.sources.kinesis.sender import KinesisSender  # noqa: PLC0415
-
-        kinesis = replace(config.kinesis, stream=to or config.kinesis.stream)
-        async with open_kinesis(replace(config, kinesis=kinesis)) as client:
-            yield KinesisSender(client)
-        return
-    from ingestd.sources.sqs.sender import SqsSender  # noqa: PLC0415
-
-    sender = SqsSender(config.sqs)
-    try:
-        yield sender
-    finally:
-        await sender.close()
-
-
-def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":
-    """What `ingestd verify` compares objects with: the stream, or the journal of a collector that does not run."""
-    if config.source == "kinesis":
-        return _open_kinesis_inspector(config)
-    if config.source != "collector":
-        return open_inspector(config)
-    from ingestd.sources.journal.inspector import open_journal_inspector  # noqa: PLC0415
-
-    collect = config.collect
-    return open_journal_inspector(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes), collect.topic)
-
-
-@asynccontextmanager
-async def _open_kinesis_inspector(config: Config) -> "AsyncIterator[LogInspector]":
-    from ingestd.sources.kinesis.inspector import open_kinesis_inspector  # noqa: PLC0415
-
-    sink = make_sink(config)
-    try:
-        async with open_kinesis_inspector(config.kinesis, _make_state_store(config, sink)) as inspector:
-            yield inspector
-    finally:
-        await sink.close()
-
-
-def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":
-    """A client that inspects topics and the group without joining it."""
-    from ingestd.sources.kafka import open_inspector  # noqa: PLC0415
-
-    return open_inspector(config.kafka)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.config.model import (
     BatchConfig,
     BreakerConfig,
@@ -325,11 +325,11 @@ async def test_a_dry_run_of_a_journal_leaves_all_of_it_to_the_run(tmp_path: Path
     await journal.open()
     await journal.append([UnsentRecord(it.timestamp, b"c", it.value or b"") for it in records(100)])
     with pytest.raises(JournalInUseError):
-        async with wiring.open_read_only_source(config, MemorySink()):
+        async with inspection.open_read_only_source(config, MemorySink()):
             pass
     await journal.close()
 
-    async with wiring.open_read_only_source(config, MemorySink()) as source:
+    async with inspection.open_read_only_source(config, MemorySink()) as source:
         told: list[WouldBe] = []
         summary = await DryRun(config, source, MemorySink(), validator(), told.append).run()
     assert (summary.records, summary.rows, summary.caught_up, summary.problem) == (100, 100, True, None)

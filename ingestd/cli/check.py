@@ -10,7 +10,7 @@ import click
 import msgspec
 from msgspec.structs import replace
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.capacity import estimate
 from ingestd.cli.flags import INSPECTION, JSON, SETTINGS, CommandFlag, SettingFlag
 from ingestd.cli.output import say, say_json, say_line
@@ -161,7 +161,7 @@ async def _stream(config: Config, report: CheckReport, validator: Validator | No
     """Asks Kinesis, and validates a sample of its records."""
     from ingestd.preflight import kinesis_probe, stream  # noqa: PLC0415  slow to import
 
-    async with wiring.open_kinesis(config) as client:
+    async with inspection.open_kinesis(config) as client:
         facts = await kinesis_probe.look(config.kinesis, client)
     report.add(stream.findings(facts, config.kinesis))
     if isinstance(facts.records, SourceError):
@@ -243,7 +243,7 @@ async def _dry_run(config: Config, report: CheckReport, sink: Sink, validator: V
     if not report.json:
         say("\nDry run: reads from the committed position; writes and commits nothing.\n\n")
     try:
-        async with wiring.open_read_only_source(config, sink) as source:
+        async with inspection.open_read_only_source(config, sink) as source:
             summary = await DryRun(config, source, sink, validator, tell).run()
     except JournalInUseError as error:
         report.add([not_tried("dry_run", f"{error.args[0]}: stop it for a dry run")])

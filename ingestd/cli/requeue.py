@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag, check_range, one_of
 from ingestd.cli.output import say
 from ingestd.cli.requeue_report import RequeueReport
@@ -224,7 +224,7 @@ class Requeue:
         if known is not None:
             read_only = msgspec.structs.replace(kafka, topics=(topic,), group_id=known.id)
             place = TopicPartition(topic, 0)
-            async with wiring.open_inspector(msgspec.structs.replace(self._config, kafka=read_only)) as inspector:
+            async with inspection.open_inspector(msgspec.structs.replace(self._config, kafka=read_only)) as inspector:
                 if (last := (await inspector.committed([place]))[place]) is not None:
                     receipts.assume_produced(read_note(last.commit_tag))
         yield None

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.config.model import Config
 from ingestd.core import quarantine
 from ingestd.core.errors import ConfigError
@@ -54,7 +54,7 @@ class UnfencedRequeue:
     @property
     def targets(self) -> list[str]:
         """The stream or the queue that records are put into."""
-        return [self._to or wiring.stream_name(self._config)]
+        return [self._to or inspection.stream_name(self._config)]
 
     async def run(self) -> None:
         """Requeue everything that is selected."""
@@ -77,7 +77,9 @@ class UnfencedRequeue:
                 validator=Validator(config.events, load_model(config.events.model), config.row_origin),
                 selection=self._selection,
                 counts=self.counts,
-                target=None if self._dry_run else await stack.enter_async_context(wiring.open_sender(config, self._to)),
+                target=None
+                if self._dry_run
+                else await stack.enter_async_context(inspection.open_sender(config, self._to)),
                 repeat_unclear=self._repeat_unclear,
                 progress=self._log_progress,
             )
@@ -88,7 +90,7 @@ class UnfencedRequeue:
         config, selection = self._config, self._selection
         if config.source == "sqs":
             keys = QueueKeys(config.sink.lineage)
-            queue = QueueQuarantine(listing, keys, wiring.stream_name(config), self.counts)
+            queue = QueueQuarantine(listing, keys, inspection.stream_name(config), self.counts)
             return _Quarantine(keys.quarantine, queue.objects(selection.since), _MESSAGES)
         layout = wiring.make_keys(config)
         return _Quarantine(layout.quarantine, self._of_stream(QuarantineReader(listing, layout)), _RECORDS)
@@ -96,7 +98,7 @@ class UnfencedRequeue:
     async def _of_stream(self, reader: QuarantineReader) -> AsyncGenerator[LandedObject]:
         """The objects of a stream's shards, which are a chain's as Kafka's."""
         counts, selection = self.counts, self._selection
-        found_objects = reader.objects(wiring.stream_name(self._config), selection.since, selection.until)
+        found_objects = reader.objects(inspection.stream_name(self._config), selection.since, selection.until)
         async with aclosing(found_objects) as objects:
             async for found in objects:
                 match found.status:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from ingestd import wiring
+from ingestd import inspection
 from ingestd.config.model import Config
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.preflight import CheckFinding, failed
@@ -25,7 +25,7 @@ async def look(config: Config) -> list[CheckFinding]:
             if trouble.hint is not None:
                 trouble = SourceError(trouble.args[0], hint="create it, or correct collect.topic; grant WRITE on it")
             return [failed("collect.topic", trouble)]
-        async with wiring.open_inspector(only) as reader:
+        async with inspection.open_inspector(only) as reader:
             access, is_idempotent, settings = await asyncio.gather(
                 _caught(reader.topic_access(topic)),
                 _caught(reader.may_produce_idempotently()),

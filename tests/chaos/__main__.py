@@ -12,9 +12,9 @@ from itertools import groupby
 from pathlib import Path
 
 from tests.chaos.all_faults import FAULTS
+from tests.chaos.aws_faults import AWS_FAULTS, about, run_aws
 from tests.chaos.collector_faults import COLLECTOR_FAULTS, CollectorFault, run_collector
 from tests.chaos.fault import Fault
-from tests.chaos.aws_faults import AWS_FAULTS, about, run_aws
 from tests.chaos.kills import Bulk, kill_in_bulk
 from tests.chaos.report import RESULTS, in_words, save, summary, table
 from tests.chaos.runner import Result, run
