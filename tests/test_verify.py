@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import inspection
+from ingestd import inspection, wiring
 from ingestd.cli.verify import Options, run
 from ingestd.config.load import Flag, Settings, load
 from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SinkForbidden, SinkUnavailable, SourceError

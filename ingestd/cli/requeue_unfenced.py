@@ -70,6 +70,7 @@ class UnfencedRequeue:
             self._last_progress = asyncio.get_running_loop().time()
             listing = Listing(sink, retrier, PATIENCE_S)
             place = self._quarantine(listing)
+            sender = inspection.open_sender(config, self._to)
             requeuer = UnfencedRequeuer(
                 listing.get,
                 lambda key: Attempts(sink, retrier, listing, attempts_folder(place.root, target, key)),
@@ -77,9 +78,7 @@ class UnfencedRequeue:
                 validator=Validator(config.events, load_model(config.events.model), config.row_origin),
                 selection=self._selection,
                 counts=self.counts,
-                target=None
-                if self._dry_run
-                else await stack.enter_async_context(inspection.open_sender(config, self._to)),
+                target=None if self._dry_run else await stack.enter_async_context(sender),
                 repeat_unclear=self._repeat_unclear,
                 progress=self._log_progress,
             )
