@@ -109,7 +109,7 @@ async def kinesis_daemons_killed(rig: AwsRig) -> tuple[str, Tally]:
                     victim.start()
             await rig.recovered(world.landed())
             assert [await daemon.stop() for daemon in daemons] == [0, 0, 0]
-            return "60 kills", world.landing.check(world.stream)
+            return "60 kills", await asyncio.to_thread(world.landing.check, world.stream)
 
 
 @aws_fault
@@ -130,7 +130,7 @@ async def kinesis_splits_under_load(rig: AwsRig) -> tuple[str, Tally]:
             await rig.recovered(world.landed())
             assert [await daemon.stop() for daemon in daemons] == [0, 0]
             shards = len(world.stream.records)
-            return f"5 splits, 3 merges, {shards} shards", world.landing.check(world.stream)
+            return f"5 splits, 3 merges, {shards} shards", await asyncio.to_thread(world.landing.check, world.stream)
 
 
 @aws_fault
@@ -156,7 +156,9 @@ async def kinesis_retention_overtakes(rig: AwsRig) -> tuple[str, Tally]:
             await daemon.start_ready()
             await rig.recovered(world.landed())
             assert await daemon.stop() == 0
-            return "2,000 records removed, a hole in each chain", world.landing.check(world.stream, lost=lost)
+            return "2,000 records removed, a hole in each chain", await asyncio.to_thread(
+                world.landing.check, world.stream, lost=lost
+            )
 
 
 @aws_fault
@@ -207,7 +209,7 @@ async def sqs_daemons_killed(rig: AwsRig) -> tuple[str, Tally]:
                 victim.start()
         await rig.recovered(world.queue.emptied(_EMPTIED_S))
         assert [await daemon.stop() for daemon in daemons] == [0, 0, 0]
-        return "40 kills", tally_of(world)
+        return "40 kills", await asyncio.to_thread(tally_of, world)
 
 
 @aws_fault
@@ -224,7 +226,7 @@ async def sqs_store_stands_still_beyond_the_visibility(rig: AwsRig) -> tuple[str
         rig.s3.heal()
         await rig.recovered(world.queue.emptied(_EMPTIED_S))
         assert await daemon.stop() == 0
-        tally = tally_of(world)
+        tally = await asyncio.to_thread(tally_of, world)
         return f"{visible} visible and {in_flight} in flight at its end", tally
 
 
@@ -243,7 +245,7 @@ async def sqs_zombie_after_the_visibility(rig: AwsRig) -> tuple[str, Tally]:
         zombie.thaw()
         await asyncio.sleep(_VISIBILITY_S / 2)
         assert [await daemon.stop() for daemon in (zombie, heir)] == [0, 0]
-        return "the heir has landed them", tally_of(world)
+        return "the heir has landed them", await asyncio.to_thread(tally_of, world)
 
 
 @aws_fault
@@ -261,7 +263,7 @@ async def sqs_queue_purged(rig: AwsRig) -> tuple[str, Tally]:
         await rig.recovered(world.queue.emptied(_EMPTIED_S))
         assert await daemon.stop() == 0
         gone = world.forget_missing()
-        return f"{gone} messages purged before they were received", tally_of(world)
+        return f"{gone} messages purged before they were received", await asyncio.to_thread(tally_of, world)
 
 
 @aws_fault
@@ -279,4 +281,4 @@ async def sqs_dead_letters_redriven(rig: AwsRig) -> tuple[str, Tally]:
             await asyncio.to_thread(world.queue.redrive, dead)
             await rig.recovered(world.queue.emptied(_EMPTIED_S))
             assert await daemon.stop() == 0
-            return f"{moved} messages redriven", tally_of(world)
+            return f"{moved} messages redriven", await asyncio.to_thread(tally_of, world)
