@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ingestd.capacity import estimate
-from ingestd.capacity.defaults import MEASURED
+from ingestd.capacity.defaults import MEASURED, MEASURED_FROM
+from ingestd.capacity.estimate import MONTH_DAYS
 from ingestd.capacity.planning import FEWEST, MOST_USED, OUTAGE_S, ExpectedLoad, Plan, capacity, lateness, notes, plan
 from ingestd.cli import main as cli
 from ingestd.cli.plan import Options
@@ -234,3 +235,23 @@ def test_the_help_has_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
         assert value == getattr(load, name)
         assert re.search(rf"--{name.replace('_', '-')} [A-Z]+ [^(]+\(default {value:g}\)", told), name
     assert f"(default {','.join(f'{it:g}' for it in defaults.growth)})" in told
+
+
+def test_a_stream_has_as_many_shards_as_its_records_need() -> None:
+    load = ExpectedLoad(rate=1000, peak=5)
+    found = plan(load, MINUTE, measured=MEASURED_FROM["kinesis"], source="kinesis")
+    assert found.partitions == 6, "5,000 records a second at 1,000 a shard, evenly over two daemons"
+    assert found.source_usd == pytest.approx(MONTH_DAYS * (6 * 24 * 0.015 + 86.4 * 0.014))
+    assert plan(load, MINUTE).source_usd == 0
+
+
+def test_a_queue_has_batches_for_each_daemon_and_is_paid_by_requests() -> None:
+    found = plan(ExpectedLoad(rate=1000, peak=5), MINUTE, measured=MEASURED_FROM["sqs"], source="sqs")
+    assert found.partitions == found.daemons == 2
+    assert found.source_usd == pytest.approx(MONTH_DAYS * 86.4 * 0.2 * 0.4)
+
+
+def test_a_queue_that_would_be_blocked_by_messages_in_flight_is_told() -> None:
+    found = [plan(ExpectedLoad(rate=1000, peak=5), MINUTE, source="sqs")]
+    assert any("120,000 messages in flight after 24.0 s" in text for text in notes(found, MINUTE, source="sqs"))
+    assert not any("in flight" in text for text in notes(found, MINUTE))

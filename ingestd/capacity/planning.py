@@ -4,7 +4,7 @@ The number of objects and the prices of requests and of Snowpipe are those of `i
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -27,11 +27,37 @@ from ingestd.core.formatting import amount, number, size
 S3_USD_PER_GB_MONTH = 0.023  # AWS, us-east-1, S3 Standard, the first 50 TB
 S3_GET_SHARE = 0.08  # of a PUT's price; Snowpipe gets each object once
 S3_PUTS_PER_SECOND = 3500  # of one prefix, before S3 has divided it
-PARTITION_BYTES_PER_SECOND = 10e6  # a common planning figure of Kafka operators
+SQS_IN_FLIGHT = 120_000  # messages that SQS hands out before one of them is deleted
 
 MOST_USED = 0.5  # of a daemon at the peak: the rest drains backlogs, and takes over from a failed one
 FEWEST = 2  # daemons: one takes over when the other is replaced
 OUTAGE_S = 3600.0
+
+
+class SourceTraits(msgspec.Struct, frozen=True):
+    """What a kind of source allows a partition, and what it costs: USD a month for a mean rate and partitions."""
+
+    partition: str  # the word
+    bytes_per_second: float
+    records_per_second: float
+    usd: Callable[[float, int], float]
+
+
+def _kinesis_usd(rate: float, shards: int) -> float:
+    """AWS, us-east-1, provisioned: shard hours, and records of up to 25 KB."""
+    return MONTH_DAYS * (shards * 24 * 0.015 + rate * DAY_S / 1e6 * 0.014)
+
+
+def _sqs_usd(rate: float, _: int) -> float:
+    """AWS, us-east-1, a standard queue: ten messages are received, and deleted, by one request each."""
+    return MONTH_DAYS * rate * DAY_S * 0.2 / 1e6 * 0.40
+
+
+SOURCES = {
+    "kafka": SourceTraits("partition", 10e6, math.inf, lambda _rate, _partitions: 0.0),  # as operators plan them
+    "kinesis": SourceTraits("shard", 1e6, 1000.0, _kinesis_usd),  # what may be put into a shard
+    "sqs": SourceTraits("partition", math.inf, math.inf, _sqs_usd),  # each daemon has batches of its own
+}
 
 
 class ExpectedLoad(msgspec.Struct, frozen=True):
@@ -66,10 +92,11 @@ class Plan(msgspec.Struct, frozen=True):
     storage_usd: float
     snowpipe_credits: float
     snowpipe_usd: float
+    source_usd: float = 0.0  # of Kinesis or SQS, without who sends
 
     @property
     def usd(self) -> float:
-        return self.requests_usd + self.storage_usd + self.snowpipe_usd
+        return self.requests_usd + self.storage_usd + self.snowpipe_usd + self.source_usd
 
     @property
     def usd_per_million(self) -> float:
@@ -77,11 +104,21 @@ class Plan(msgspec.Struct, frozen=True):
         return self.usd / (self.rate * DAY_S * MONTH_DAYS / 1e6)
 
 
-def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured: Measured = MEASURED) -> Plan:
+def plan(
+    load: ExpectedLoad,
+    limits: BatchConfig,
+    growth: float = 1.0,
+    measured: Measured = MEASURED,
+    source: str = "kafka",
+) -> Plan:
     """What `growth` times the load takes, if it comes evenly over the day and over the partitions."""
+    traits = SOURCES.get(source, SOURCES["kafka"])
     rate, peak = load.rate * growth, load.rate * growth * load.peak
     daemons = max(FEWEST, math.ceil(peak / (measured.events_per_second * MOST_USED)))
-    partitions = load.partitions or _partitions(daemons, peak * measured.row_bytes)
+    if source == "sqs":
+        partitions = daemons
+    else:
+        partitions = load.partitions or _partitions(daemons, peak, measured.row_bytes, traits)
     daemons = min(daemons, max(FEWEST, partitions))
     good = 1 - load.rejected
     a_day = rate * DAY_S
@@ -116,6 +153,7 @@ def plan(load: ExpectedLoad, limits: BatchConfig, growth: float = 1.0, measured:
         storage_usd=stored / 1e9 * S3_USD_PER_GB_MONTH,
         snowpipe_credits=snowpipe,
         snowpipe_usd=snowpipe * load.credit_usd,
+        source_usd=traits.usd(rate, partitions),
     )
 
 
@@ -133,11 +171,13 @@ def lateness(it: Plan, reach: float) -> float:
     return backlog / reach if it.rate < reach else math.inf
 
 
-def notes(plans: Sequence[Plan], limits: BatchConfig, measured: Measured = MEASURED) -> list[str]:
+def notes(
+    plans: Sequence[Plan], limits: BatchConfig, measured: Measured = MEASURED, source: str = "kafka"
+) -> list[str]:
     """Advice, each with the growths that it is for; the first of `plans` is today's."""
     said: dict[str, list[str]] = {}
     for it in plans:
-        for text in _notes(it, plans[0], limits, measured):
+        for text in (*_notes(it, plans[0], limits, measured), *_source_notes(it, limits, source)):
             said.setdefault(text, []).append(f"x{amount(it.growth)}")
     return [f"{', '.join(names)}: {text}" for text, names in said.items()]
 
@@ -162,7 +202,16 @@ def _notes(it: Plan, today: Plan, limits: BatchConfig, measured: Measured) -> It
         yield f"batch.memory = {limits.memory} flushes batches early: give more than {size(it.held_bytes)}"
 
 
-def _partitions(daemons: int, bytes_per_second: float) -> int:
-    """Twice as many partitions as daemons, so that one can be replaced, and at least as many as Kafka needs."""
-    least = max(2 * daemons, math.ceil(bytes_per_second / PARTITION_BYTES_PER_SECOND))
+def _source_notes(it: Plan, limits: BatchConfig, source: str) -> Iterator[str]:
+    if source == "sqs" and (most := SQS_IN_FLIGHT / it.peak_rate) < limits.interval:
+        yield (
+            f"at the peak a queue has {SQS_IN_FLIGHT:,} messages in flight after {most:.1f} s, and hands out no more: "
+            f"batch.interval = {limits.interval} is longer, so batches are flushed early; divide the load over queues"
+        )
+
+
+def _partitions(daemons: int, peak: float, row_bytes: float, traits: SourceTraits) -> int:
+    """Twice as many partitions as daemons, so that one can be replaced, and at least as many as the source needs."""
+    needed = max(peak * row_bytes / traits.bytes_per_second, peak / traits.records_per_second)
+    least = max(2 * daemons, math.ceil(needed))
     return math.ceil(least / daemons) * daemons

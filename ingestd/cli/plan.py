@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import click
 import msgspec
 
-from ingestd.capacity.defaults import MEASURED
-from ingestd.capacity.planning import MOST_USED, ExpectedLoad, Plan, capacity, lateness, notes, plan
+from ingestd.capacity.defaults import MEASURED, MEASURED_FROM
+from ingestd.capacity.planning import MOST_USED, SOURCES, ExpectedLoad, Plan, capacity, lateness, notes, plan
 from ingestd.cli.flags import JSON, SETTINGS, Accepted, CommandFlag
 from ingestd.cli.output import say, say_document, say_line
 from ingestd.config.load import Settings
@@ -96,7 +96,7 @@ class Options(msgspec.Struct, frozen=True):
     partitions: int | None = None
     kept_days: int = 400
     credit_usd: float = 3.0
-    daemon_rate: float = MEASURED.events_per_second
+    daemon_rate: float | None = None  # None: as measured
     row_bytes: float = MEASURED.row_bytes
     object_bytes: float = MEASURED.object_bytes
     growth: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)
@@ -105,36 +105,37 @@ class Options(msgspec.Struct, frozen=True):
 
 def run(settings: Settings, options: Options) -> int:
     """Print a column for each growth. Contacts neither Kafka nor S3 nor Snowflake."""
-    limits = settings.config.batch
+    limits, source = settings.config.batch, settings.config.source
+    default = MEASURED_FROM.get(source, MEASURED)
     load = msgspec.convert(options, ExpectedLoad, from_attributes=True)
     measured = msgspec.structs.replace(
-        MEASURED,
-        events_per_second=options.daemon_rate,
+        default,
+        events_per_second=options.daemon_rate or default.events_per_second,
         row_bytes=options.row_bytes,
         object_bytes=options.object_bytes,
     )
-    plans = [plan(load, limits, growth, measured) for growth in options.growth]
+    plans = [plan(load, limits, growth, measured, source) for growth in options.growth]
     reach = capacity(plans[0].daemons, plans[0].partitions, measured)
     late = [lateness(it, reach) for it in plans]
-    remarks = notes(plans, limits, measured)
+    remarks = notes(plans, limits, measured, source)
     if options.json:
         say_document({"load": load, "measured": measured, "plans": plans, "lateness": late, "notes": remarks})
         return 0
-    say(table(plans, late))
+    say(table(plans, late, source))
     say(premises(load, limits, measured.events_per_second))
     for note in remarks:
         say_line("note", note)
     return 0
 
 
-def table(plans: Sequence[Plan], late: Sequence[float]) -> str:
+def table(plans: Sequence[Plan], late: Sequence[float], source: str = "kafka") -> str:
     """A line for each figure, a column for each plan. `late` is in seconds, for the daemons of the first plan."""
     lines = [
         ("", [f"x{amount(it.growth)}" for it in plans]),
         ("events a second, mean", [amount(it.rate) for it in plans]),
         ("events a second, peak", [amount(it.peak_rate) for it in plans]),
         ("daemons", [f"{it.daemons:,}" for it in plans]),
-        ("partitions", [f"{it.partitions:,}" for it in plans]),
+        *_partitions(plans, source),
         ("cores busy, mean", [f"{it.cores:,.2f}" for it in plans]),
         ("memory of a daemon", [size(it.daemon_bytes) for it in plans]),
         ("to catch up after an hour's outage", [_time(it.outage_seconds) for it in plans]),
@@ -147,9 +148,24 @@ def table(plans: Sequence[Plan], late: Sequence[float]) -> str:
         ("S3's storage, USD a month", [f"{it.storage_usd:,.2f}" for it in plans]),
         ("Snowpipe, credits a month", [f"{it.snowpipe_credits:,.2f}" for it in plans]),
         ("Snowpipe, USD a month", [f"{it.snowpipe_usd:,.2f}" for it in plans]),
+        *_source(plans, source),
         ("USD for a million events", [f"{it.usd_per_million:,.4f}" for it in plans]),
     ]
     return "".join(f"{line}\n" for line in aligned([[name, *cells] for name, cells in lines]))
+
+
+def _partitions(plans: Sequence[Plan], source: str) -> list[tuple[str, list[str]]]:
+    """A queue has none."""
+    if source == "sqs":
+        return []
+    word = SOURCES[source].partition if source in SOURCES else "partition"
+    return [(f"{word}s", [f"{it.partitions:,}" for it in plans])]
+
+
+def _source(plans: Sequence[Plan], source: str) -> list[tuple[str, list[str]]]:
+    if (name := {"kinesis": "Kinesis", "sqs": "SQS"}.get(source)) is None:
+        return []
+    return [(f"{name}, USD a month", [f"{it.source_usd:,.2f}" for it in plans])]
 
 
 def premises(load: ExpectedLoad, limits: BatchConfig, daemon_rate: float) -> str:

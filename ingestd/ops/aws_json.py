@@ -89,7 +89,8 @@ class JsonService:
                 stream_output=True,
             )
             sign(request, frozen, self._service, self._region or session.get_config_variable("region"))
-            answer: Any = await http.send(request.prepare())  # type: ignore[arg-type]  # as botocore does
+            prepared: Any = request.prepare()  # the types ask for one of aiobotocore's own, which botocore's is sent as
+            answer: Any = await http.send(prepared)
             return JsonAnswer(answer.status_code, dict(answer.headers), await self._read(answer.raw))
 
     async def _read(self, answer: Any) -> bytes:
