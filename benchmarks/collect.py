@@ -1,23 +1,28 @@
 """What a request costs the collector's HTTP edge: CPU time for a pixel, one event, and a batch of 50.
 
-    python -m benchmarks.collect [--requests 20000] [--connections 16]
+    python -m benchmarks.collect [--requests 20000] [--connections 16] [--rounds 3]
 
 The server runs in this process on uvloop, with a delivery that keeps nothing. The clients are in a process of their
-own, so that their CPU time does not count. A round for warming up is not counted either.
+own, so that their CPU time does not count. A round for warming up is not counted either. Writes collect.md and
+collect.json into benchmarks/results.
 """
 
 import argparse
 import asyncio
 import resource
-import sys
+import time
 from collections.abc import Sequence
 from multiprocessing import get_context
 
+import msgspec
 import uvloop
 
+from benchmarks.rig import results
+from benchmarks.rig.results import Table, spread
 from ingestd.collect import web
 from ingestd.collect.messages import Acknowledgement, Collected, Endpoint
 from ingestd.collect.native import NativeEndpoint
+from ingestd.collect.request import RequestPath
 from ingestd.collect.server import CollectServer
 from ingestd.collect.web import WebEndpoint
 from ingestd.config.model import CollectConfig, CollectSource, EventsConfig
@@ -25,6 +30,7 @@ from ingestd.config.types import Rate
 from ingestd.core.events import load_model
 from ingestd.core.validation import Validator
 
+QUESTION = "What does a request cost the collector's HTTP edge?"
 EVENT = (
     b'{"event_id":"0191f4c2-7d1e-7c3a-9a53-3f1d2b7c9e11","client_id":"c-1234567","event_type":"web_visit",'
     b'"event_timestamp":"2026-01-01T00:00:00.000Z","page_url":"https://www.example.com/funds/global?utm_source=mail",'
@@ -94,40 +100,85 @@ def _send(port: int, request: bytes, count: int, connections: int) -> None:
     uvloop.run(_clients(port, request, count, connections))
 
 
-async def _measure(requests: int, connections: int) -> None:
+class Run(msgspec.Struct):
+    """One round of one kind of request."""
+
+    request: str
+    cpu_us: float  # a request
+    events: int  # of a request
+    requests_per_s: float  # with the clients on the same machine
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def measure(requests: int, connections: int, rounds: int) -> list[Run]:
+    """So many rounds of so many requests of each kind."""
     rate = Rate(100_000_000)
     sources = {"web": CollectSource(kind="web", rate=rate), "api": CollectSource(kind="native", rate=rate)}
     config = CollectConfig(port=0, sources=sources, origins=("https://www.example.com",))
     validator = Validator(EventsConfig(), load_model(None))
     endpoints: dict[str, Endpoint] = {"web": WebEndpoint(validator), "api": NativeEndpoint(validator)}
-    delivery = NullDelivery()
-    server = CollectServer(config, endpoints, web.ROUTES, delivery, NullObserver(), keys={})
+    delivery, observer = NullDelivery(), NullObserver()
+    server = CollectServer(config, RequestPath(config, endpoints, web.ROUTES, delivery, observer, keys={}), observer)
     port = await server.start()
-    context = get_context("spawn")
-    print("| request | CPU, us | events |\n|---|---|---|")
-    for name, request in CASES.items():
-        for count in (requests // 10, requests):
+    runs: list[Run] = []
+    for number in range(rounds + 1):  # the first is for warming up
+        for name, request in CASES.items():
+            count = (requests if number else requests // 10) // connections * connections
             delivery.events = 0
-            began = resource.getrusage(resource.RUSAGE_SELF)
-            process = context.Process(target=_send, args=(port, request, count, connections))
+            began, cpu = time.perf_counter(), _cpu_s()
+            process = get_context("spawn").Process(target=_send, args=(port, request, count, connections))
             await asyncio.to_thread(process.start)
             await asyncio.to_thread(process.join)
-            ended = resource.getrusage(resource.RUSAGE_SELF)
+            elapsed, used = time.perf_counter() - began, _cpu_s() - cpu
             if process.exitcode:
                 raise SystemExit(f"the clients ended with {process.exitcode}")
-        seconds = ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
-        print(f"| {name} | {seconds / (count // connections * connections) * 1e6:.0f} | {delivery.events} |")
+            if number:
+                runs.append(Run(name, used / count * 1e6, delivery.events // count, count / elapsed))
     await server.stop(1.0)
+    return runs
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Measure and print a table."""
+def table(runs: Sequence[Run]) -> Table:
+    """A row for each kind of request."""
+    rows = []
+    for name in CASES:
+        own = [it for it in runs if it.request == name]
+        cpu = [it.cpu_us for it in own]
+        rows.append([name, spread(cpu), spread([it.cpu_us / it.events for it in own])])
+    head = ["Request", "CPU µs", "CPU µs/event"]
+    note = "HTTP, key, origin, limits, privacy and mapping, without what makes the events safe. CPU is the server's."
+    return Table(title="By request", head=head, rows=rows, note=note)
+
+
+def main() -> None:
+    """Measure and write a page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--connections", type=int, default=16)
-    options = parser.parse_args(arguments)
-    uvloop.run(_measure(options.requests, options.connections))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    runs = uvloop.run(measure(options.requests, options.connections, options.rounds))
+    results.write(
+        results.Report(
+            name="collect",
+            question=QUESTION,
+            command="python -m benchmarks.collect",
+            settings={
+                "Events": f"{len(EVENT)} bytes",
+                "Connections": str(options.connections),
+                "Rounds": f"{options.rounds} of {options.requests:,} requests of each kind",
+                "Beside it, on the same cores": "the clients",
+                "Load average of the machine": results.load(),
+            },
+            tables=[table(runs)],
+            runs=runs,
+        )
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

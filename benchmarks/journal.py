@@ -143,6 +143,7 @@ async def run(folder: Path, seconds: float, rounds: int) -> None:
                 "Events": f"about {TYPICAL} bytes",
                 "Rounds": f"{rounds} of {seconds:g} s for each load",
                 "fsync of 8 KiB": f"{sync:.1f} ms",
+                "Load average of the machine": results.load(),
             },
             tables=[table(runs)],
             runs=runs,

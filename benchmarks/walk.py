@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import date
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.config.load import load
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
@@ -104,7 +104,7 @@ def main() -> None:
     options = parser.parse_args()
     began = time.perf_counter()
     store = MadeUpStore(options.objects, options.partitions)
-    report = wiring.run(verify(load(environ={}), VerifyOptions(objects_only=True), store, wiring.open_inspector))
+    report = wiring.run(verify(load(environ={}), VerifyOptions(objects_only=True), store, inspection.open_inspector))
     seconds, objects = time.perf_counter() - began, report.totals.objects
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
-from ingestd import __version__, wiring
+from ingestd import __version__, inspection, wiring
 from ingestd.collect.service import CollectorService
 from ingestd.config.load import Settings
 from ingestd.core.errors import SourceError
@@ -229,7 +229,7 @@ class Daemon:
     async def _verify(self) -> VerifyReport:
         """Verify the sink as `ingestd verify` does; a local sink's bodies are read, too."""
         options = VerifyOptions(read=parse_sink_url(self._sink.url).kind == "file")
-        return await verify(self._settings, options, self._sink, wiring.open_log)
+        return await verify(self._settings, options, self._sink, inspection.open_log)
 
     # -- the end
 

@@ -1,13 +1,12 @@
-"""Builds the parts that a configuration names. The only file of the daemon that knows concrete sources and sinks.
+"""Builds the parts that a configuration names. With `inspection`, it knows concrete sources and sinks.
 
 Clients are imported where they are used, because each takes its time to load.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
@@ -39,10 +38,7 @@ if TYPE_CHECKING:
     from ingestd.demo.warehouse.local_loader import LocalLoader
     from ingestd.snowflake.load_monitor import LoadMonitor
     from ingestd.sources.journal.journal import Journal
-    from ingestd.sources.kafka import Inspector
-    from ingestd.sources.kinesis.port import KinesisClient
     from ingestd.sources.sqs.port import QueueSource
-    from ingestd.verify.log_reader import LogInspector
 
 T = TypeVar("T")
 
@@ -85,19 +81,10 @@ def make_source(config: Config, sink: Sink) -> Source:
 
         return SimulatorSource(config.simulator)
     if config.source == "kinesis":
-        return _make_kinesis_source(config, sink, read_only=False)
+        return make_kinesis_source(config, sink, read_only=False)
     from ingestd.sources.kafka import KafkaSource  # noqa: PLC0415
 
     return KafkaSource(config.kafka)
-
-
-def make_read_only_source(config: Config, sink: Sink) -> Source:
-    """The source that ``source`` names, which joins no group and commits nothing."""
-    if config.source == "kafka":
-        return make_kafka_onlooker(config)
-    if config.source == "kinesis":
-        return _make_kinesis_source(config, sink, read_only=True)
-    return make_source(config, sink)
 
 
 def make_kafka_onlooker(config: Config) -> Source:
@@ -107,14 +94,14 @@ def make_kafka_onlooker(config: Config) -> Source:
     return ReadOnlySource(config.kafka)
 
 
-def _make_kinesis_source(config: Config, sink: Sink, *, read_only: bool) -> Source:
+def make_kinesis_source(config: Config, sink: Sink, *, read_only: bool) -> Source:
     from ingestd.sources.kinesis.source import KinesisSource  # noqa: PLC0415
 
-    state = _make_state_store(config, sink)
+    state = make_state_store(config, sink)
     return KinesisSource(config.kinesis, state, config.sink.lineage, read_only=read_only)
 
 
-def _make_state_store(config: Config, sink: Sink) -> SinkStateStore:
+def make_state_store(config: Config, sink: Sink) -> SinkStateStore:
     """The state of a source in the sink, with calls of its own: uploads must not keep a daemon from saying it lives."""
     keys = make_keys(config)
     retrier = SinkRetrier(config.sink, concurrency=STATE_CONCURRENCY, effect=STATE_EFFECT)
@@ -216,6 +203,7 @@ def make_collector(
     """The collector: it delivers to `journal`, or to Kafka where there is none. ConfigError where a key is missing."""
     from ingestd.collect.delivery import JournalDelivery, KafkaDelivery, Spool  # noqa: PLC0415
     from ingestd.collect.endpoints import make_endpoints  # noqa: PLC0415
+    from ingestd.collect.request import RequestPath  # noqa: PLC0415
     from ingestd.collect.server import CollectServer  # noqa: PLC0415
     from ingestd.collect.service import CollectorService, CountedDelivery  # noqa: PLC0415
     from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
@@ -236,7 +224,8 @@ def make_collector(
             spool = Spool(journal, refused)
         delivery = kafka = KafkaDelivery(KafkaSender(config.kafka, collect.topic), collect.ack_timeout, spool)
     counted = CountedDelivery(delivery, metrics)
-    server = CollectServer(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    requests = RequestPath(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
+    server = CollectServer(collect, requests, metrics)
     return CollectorService(
         server, collect.host, delivery, counted, metrics,
         ack_timeout=collect.ack_timeout, journal=journal, refused=refused, kafka=kafka,
@@ -347,46 +336,3 @@ def make_demo(config: Config, source: FlowSource, sink: Sink) -> "Demo | None":
     is_live = config.simulator.history is None
     director = source.controls if isinstance(source, SimulatorSource) and is_live else None
     return Demo(config, sink, make_keys(config), director)
-
-
-@asynccontextmanager
-async def open_kinesis(config: Config) -> "AsyncIterator[KinesisClient]":
-    """A client of the stream that ``kinesis.stream`` names."""
-    from ingestd.sources.kinesis.client import AwsKinesisClient  # noqa: PLC0415
-
-    client = AwsKinesisClient(config.kinesis)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":
-    """What `ingestd verify` compares objects with: the stream, or the journal of a collector that does not run."""
-    if config.source == "kinesis":
-        return _open_kinesis_inspector(config)
-    if config.source != "collector":
-        return open_inspector(config)
-    from ingestd.sources.journal.inspector import open_journal_inspector  # noqa: PLC0415
-
-    collect = config.collect
-    return open_journal_inspector(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes), collect.topic)
-
-
-@asynccontextmanager
-async def _open_kinesis_inspector(config: Config) -> "AsyncIterator[LogInspector]":
-    from ingestd.sources.kinesis.inspector import open_kinesis_inspector  # noqa: PLC0415
-
-    sink = make_sink(config)
-    try:
-        async with open_kinesis_inspector(config.kinesis, _make_state_store(config, sink)) as inspector:
-            yield inspector
-    finally:
-        await sink.close()
-
-
-def open_inspector(config: Config) -> "AbstractAsyncContextManager[Inspector]":
-    """A client that inspects topics and the group without joining it."""
-    from ingestd.sources.kafka import open_inspector  # noqa: PLC0415
-
-    return open_inspector(config.kafka)

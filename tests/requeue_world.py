@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.cli import requeue as command
 from ingestd.cli.requeue import Options, Requeue
 from ingestd.config.model import Config, EventsConfig, KafkaConfig, SinkConfig
@@ -195,7 +195,7 @@ class World:
         monkeypatch.setattr(wiring, "make_sink", lambda _: MortalSink(self.sink, self._life()))
         monkeypatch.setattr(command, "find_topic", self._find_topic)
         monkeypatch.setattr(command, "open_transactions", self._open)
-        monkeypatch.setattr(wiring, "open_inspector", self._open_inspector)
+        monkeypatch.setattr(inspection, "open_inspector", self._open_inspector)
         monkeypatch.setattr(command, "load_model", lambda _: MODEL)
 
     @property

@@ -16,9 +16,9 @@ from ingestd.config.types import Seconds
 from tests.services.ports import HOST
 
 REGION, SECRET = "eu-central-1", "the secret key"
-ARN = f"arn:aws:sqs:{REGION}:123456789012:events"
+QUEUE_ARN = f"arn:aws:sqs:{REGION}:123456789012:events"
 QUEUE_ATTRIBUTES = {
-    "QueueArn": ARN,
+    "QueueArn": QUEUE_ARN,
     "ApproximateNumberOfMessages": "7",
     "ApproximateNumberOfMessagesNotVisible": "3",
     "VisibilityTimeout": "30",

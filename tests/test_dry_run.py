@@ -3,18 +3,27 @@
 import asyncio
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from ingestd import wiring
-from ingestd.config.model import BatchConfig, BreakerConfig, Config, EventsConfig, SinkConfig
-from ingestd.config.types import Seconds
-from ingestd.core.errors import SinkUnavailable
+from ingestd import inspection, wiring
+from ingestd.config.model import (
+    BatchConfig,
+    BreakerConfig,
+    CollectConfig,
+    Config,
+    EventsConfig,
+    KinesisConfig,
+    SinkConfig,
+)
+from ingestd.config.types import Seconds, Size
+from ingestd.core.errors import JournalInUseError, SinkUnavailable
 from ingestd.core.events import load_model
 from ingestd.core.object_metadata import ObjectMetadata
-from ingestd.core.records import PlainRecord, Position, TopicPartition
+from ingestd.core.records import PlainRecord, Position, TopicPartition, UnsentRecord
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
@@ -24,7 +33,11 @@ from ingestd.sinks import dry_run as dry_module
 from ingestd.sinks.base import Sink
 from ingestd.sinks.dry_run import DrySink
 from ingestd.sinks.retry import SinkRetrier
+from ingestd.sources.base import Source
+from ingestd.sources.journal.source import JournalSource
+from ingestd.sources.kinesis.source import KinesisSource
 from tests.contract.sink_contract import BAD_KEYS, BAD_METADATA, BODY, KEY, METADATA
+from tests.fakes.kinesis import FakeKinesis, FakeKinesisClient, MemoryState
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.fakes.memory_source import MemoryLog, MemorySource
 from tests.test_ingest import records
@@ -133,7 +146,7 @@ async def dry_run(
     return summary, told
 
 
-async def really(source: MemorySource, sink: Sink, config: Config = CONFIG) -> None:
+async def really(source: Source, sink: Sink, config: Config = CONFIG) -> None:
     """As the daemon does it, to the end of the log."""
     metrics = Metrics()
     with ThreadPoolExecutor(1) as executor:
@@ -149,6 +162,24 @@ async def really(source: MemorySource, sink: Sink, config: Config = CONFIG) -> N
                 await asyncio.sleep(0.01)
         source.finish()
         await task
+
+
+async def test_reads_the_shards_of_a_stream_to_their_ends_and_writes_nothing() -> None:
+    service, state = FakeKinesis(2), MemoryState()
+    for number, record in enumerate(records(40)):
+        service.put(record.value or b"", shard=number % 2)
+    source = KinesisSource(
+        KinesisConfig(stream="events"), state, None, read_only=True, connect=lambda: FakeKinesisClient(service),
+        wall_clock=lambda: service.now_ms() / 1000,
+    )  # fmt: skip
+    told: list[WouldBe] = []
+    config = replace(CONFIG, source="kinesis")
+    summary = await DryRun(
+        config, source, MemorySink(), wiring.make_validator(config, load_model(None)), told.append
+    ).run()
+    assert (summary.problem, summary.caught_up, summary.rows, summary.halted) == (None, True, 40, {})
+    assert sum(it.rows for it in told) == 40
+    assert state.objects == {}
 
 
 async def test_tells_what_a_run_would_write() -> None:
@@ -284,3 +315,28 @@ async def test_what_a_dry_run_would_write_twice_is_told_once() -> None:
         data = sorted((it.start, it.end) for it in told if it.partition == number and not it.quarantine)
         assert [start for start, _ in data] == [0, *(end for _, end in data[:-1])]
         assert data[-1][1] == 100
+
+
+async def test_a_dry_run_of_a_journal_leaves_all_of_it_to_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    collect = CollectConfig(topic="events", journal=str(path), journal_bytes=Size(1 << 20))
+    config = replace(CONFIG, source="collector", collect=collect)
+    journal = wiring.make_journal(collect)
+    await journal.open()
+    await journal.append([UnsentRecord(it.timestamp, b"c", it.value or b"") for it in records(100)])
+    with pytest.raises(JournalInUseError):
+        async with inspection.open_read_only_source(config, MemorySink()):
+            pass
+    await journal.close()
+
+    async with inspection.open_read_only_source(config, MemorySink()) as source:
+        told: list[WouldBe] = []
+        summary = await DryRun(config, source, MemorySink(), validator(), told.append).run()
+    assert (summary.records, summary.rows, summary.caught_up, summary.problem) == (100, 100, True, None)
+
+    await journal.open()
+    assert (journal.first_offset, journal.next_offset, journal.committed()) == (0, 100, None)
+    real = MemorySink()
+    await really(JournalSource(journal, "events"), real, config)
+    await journal.close()
+    assert {it.key: it.bytes for it in told} == {key: len(body) for key, (body, _) in real.objects.items()}

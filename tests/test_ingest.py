@@ -382,6 +382,27 @@ def test_goes_on_where_nothing_was_lost_after_all() -> None:
     virtual_time.run(main())
 
 
+def test_a_partition_whose_log_is_gone_while_it_is_revoked_is_not_owned_again() -> None:
+    async def main() -> None:
+        flow = Flow({TP: records(10)}, BatchConfig(interval=Seconds(1000)), revoke_timeout=5)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flow.pipeline.run())
+            await asyncio.sleep(5)
+            flow.sink.fail_when(lambda _: Fault())
+            revoking = group.create_task(flow.source.revoke([TP]))
+            await asyncio.sleep(1)
+            flow.source.pause(TP)
+            flow.pipeline.on_out_of_range(TP)
+            flow.sink.fail_when(None)
+            await revoking
+            await asyncio.sleep(100)
+            assert not flow.pipeline.writers
+            flow.source.finish()
+        assert await flow.ranges() == [(0, 10)]
+
+    virtual_time.run(main())
+
+
 @pytest.mark.parametrize("outage", [False, True])
 def test_a_partition_that_is_revoked_before_what_is_held_has_landed_is_not_owned_again(*, outage: bool) -> None:
     async def main() -> None:

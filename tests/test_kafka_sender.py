@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -275,19 +275,12 @@ async def test_a_producer_that_is_out_of_order_is_replaced(kafka: Broker, make_t
 # -- a broker that is lost
 
 
-@pytest.fixture(scope="module")
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    """A broker that may be killed; whoever does leaves it running."""
-    with KafkaBroker(tmp_path_factory.mktemp("mortal")) as broker:
-        yield broker
-
-
 @pytest.mark.services
-async def test_what_was_acknowledged_around_a_kill_of_the_broker_is_there_once(mortal: KafkaBroker) -> None:
+async def test_what_was_acknowledged_around_a_kill_of_the_broker_is_there_once(mortal_broker: KafkaBroker) -> None:
     topic = f"killed_{time.time_ns()}"
-    async with topic_admin(mortal.bootstrap) as admin:
+    async with topic_admin(mortal_broker.bootstrap) as admin:
         await create_topic(admin, topic, 3)
-    async with sender_to(mortal.bootstrap, topic) as sender:
+    async with sender_to(mortal_broker.bootstrap, topic) as sender:
         sendings: list[Sending] = []
 
         async def traffic() -> None:
@@ -297,82 +290,82 @@ async def test_what_was_acknowledged_around_a_kill_of_the_broker_is_there_once(m
 
         async def kill() -> None:
             await asyncio.sleep(1)
-            mortal.kill()
+            mortal_broker.kill()
             await until_error(sender, "producing to")
-            await asyncio.to_thread(mortal.start)
+            await asyncio.to_thread(mortal_broker.start)
 
         await asyncio.gather(traffic(), kill())
         for sending in sendings:
             await acknowledged(sending)
         assert sender.error is None
-    found = await read(mortal.bootstrap, topic)
+    found = await read(mortal_broker.bootstrap, topic)
     for key in range(9):
         mine = [it.value.decode() for it in found if it.key == b"%d" % key]
         assert mine == [f"{number} {key}" for number in range(400)]
 
 
 @pytest.mark.services
-async def test_a_broker_that_hangs_is_an_error_and_the_end_is_within_a_bound(mortal: KafkaBroker) -> None:
+async def test_a_broker_that_hangs_is_an_error_and_the_end_is_within_a_bound(mortal_broker: KafkaBroker) -> None:
     topic = f"frozen_{time.time_ns()}"
-    async with topic_admin(mortal.bootstrap) as admin:
+    async with topic_admin(mortal_broker.bootstrap) as admin:
         await create_topic(admin, topic, 1)
     before = asyncio.all_tasks()
-    async with sender_to(mortal.bootstrap, topic) as sender:
+    async with sender_to(mortal_broker.bootstrap, topic) as sender:
         await acknowledged(sender.submit([record("a")]))
-        mortal.freeze()
+        mortal_broker.freeze()
         try:
             waits = sender.submit([record("b")])
             await until_error(sender, "no answer for 1 s")
             later = sender.submit([record("c")])
             assert later.withdraw() == [0]
         finally:
-            mortal.thaw()
+            mortal_broker.thaw()
         await acknowledged(waits)
         assert sender.error is None
-        mortal.freeze()
+        mortal_broker.freeze()
         lost = sender.submit([record("d")])
         try:
             await until_error(sender, "no answer for 1 s")
             async with asyncio.timeout(30):
                 await sender.stop(0.5)
         finally:
-            mortal.thaw()
+            mortal_broker.thaw()
         assert lost.withdraw() == [0]
     assert asyncio.all_tasks() == before
-    assert (await values(mortal.bootstrap, topic))[:2] == ["a", "b"]
+    assert (await values(mortal_broker.bootstrap, topic))[:2] == ["a", "b"]
 
 
 @pytest.mark.services
-async def test_a_frozen_request_is_given_up_after_the_request_timeout(mortal: KafkaBroker) -> None:
+async def test_a_frozen_request_is_given_up_after_the_request_timeout(mortal_broker: KafkaBroker) -> None:
     topic = f"slow_{time.time_ns()}"
-    async with topic_admin(mortal.bootstrap) as admin:
+    async with topic_admin(mortal_broker.bootstrap) as admin:
         await create_topic(admin, topic, 1)
-    config = KafkaConfig(bootstrap_servers=(mortal.bootstrap,), request_timeout=Seconds(2))
+    config = KafkaConfig(bootstrap_servers=(mortal_broker.bootstrap,), request_timeout=Seconds(2))
     sender = KafkaSender(config, topic)
     await sender.start()
     try:
         await acknowledged(sender.submit([record("a")]))
-        mortal.freeze()
+        mortal_broker.freeze()
         try:
             sending = sender.submit([record("b")])
             await until_error(sender, "RequestTimedOutError")
         finally:
-            mortal.thaw()
+            mortal_broker.thaw()
         await acknowledged(sending)
     finally:
         await sender.stop(5.0)
-    assert await values(mortal.bootstrap, topic) == ["a", "b"]
+    assert await values(mortal_broker.bootstrap, topic) == ["a", "b"]
 
 
 @pytest.mark.services
-async def test_nothing_of_a_sender_goes_on_after_its_end_while_the_broker_is_away(mortal: KafkaBroker) -> None:
+async def test_nothing_of_a_sender_goes_on_after_its_end_while_the_broker_is_away(mortal_broker: KafkaBroker) -> None:
     topic = f"ended_{time.time_ns()}"
-    async with topic_admin(mortal.bootstrap) as admin:
+    async with topic_admin(mortal_broker.bootstrap) as admin:
         await create_topic(admin, topic, 1)
     before = asyncio.all_tasks()
-    async with sender_to(mortal.bootstrap, topic) as sender:
+    async with sender_to(mortal_broker.bootstrap, topic) as sender:
         await acknowledged(sender.submit([record("a")]))
-        mortal.kill()
+        mortal_broker.kill()
         try:
             lost = sender.submit([record("b")])
             await until_error(sender, "producing to")
@@ -381,4 +374,4 @@ async def test_nothing_of_a_sender_goes_on_after_its_end_while_the_broker_is_awa
                 await lost.done
             assert asyncio.all_tasks() == before
         finally:
-            await asyncio.to_thread(mortal.start)
+            await asyncio.to_thread(mortal_broker.start)

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import pytest
 
-from ingestd.core.errors import ConfigError
+from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.records import TopicPartition
 from ingestd.sources.kinesis.port import KinesisRefused, KinesisUnavailable
+from ingestd.sources.kinesis.state import StreamState
+from tests.contract.source_contract import RecordingListener
 from tests.fakes.kinesis import HOUR_MS
 from tests.kinesis_world import World
 from tests.simulation.virtual_time import run
@@ -143,6 +146,29 @@ async def test_heartbeats_of_former_days_keep_no_shard() -> None:
 
 
 @virtual
+async def test_a_heartbeat_that_cannot_be_read_stops_nobody() -> None:
+    world = World(2)
+    for name, body in (("a", b"{"), ("b", b'{"at_ms": "x"}'), ("c", b"\xff")):
+        await world.state.replace(f"members/events/{name}", body)
+    daemon = world.daemon()
+    await asyncio.sleep(30)
+    assert len(daemon.owned) == 2
+    await world.stop()
+
+
+@virtual
+async def test_a_pinned_start_that_cannot_be_read_is_an_error_that_names_the_object() -> None:
+    world = World()
+    await world.state.replace(f"start/events/{world.service.created_ms}/shardId-000000000000", b"{}")
+    source, listener = world.source(), RecordingListener()
+    await source.start(listener)
+    await listener.wait_for({shard(0)})
+    with pytest.raises(SourceError, match=r"start/events/\d+/shardId-000000000000 in the sink is not ingestd's"):
+        await source.resolve_start(shard(0))
+    await source.stop()
+
+
+@virtual
 async def test_tells_records_that_retention_removed_before_they_were_read() -> None:
     world = World(retention_h=1)
     world.produce(10)
@@ -247,13 +273,16 @@ async def test_reads_nothing_of_another_stream_of_the_name_through_an_old_iterat
     world.produce(5)
     daemon = world.daemon()
     await world.settle()
+    world.service.fails = outage("ListShards")  # or else a look at the shards would find out
+    await asyncio.sleep(60)
     world.service.exists = False
     await asyncio.sleep(60)
     world.service.create()
     for _ in range(10):
         world.service.put(b"another", shard=0)
-    while not daemon.out_of_range:
-        await asyncio.sleep(1)
+    await asyncio.sleep(40)
+    assert daemon.out_of_range
+    assert daemon.lost == {shard(0)}  # a chain knows that by the stream's id, and halts
     assert world.is_complete()
     await world.stop()
 
@@ -302,12 +331,104 @@ async def test_a_source_that_only_reads_leaves_no_trace() -> None:
 @virtual
 async def test_reads_at_the_rate_that_aws_allows() -> None:
     world = World(2, page_bytes=100)
-    world.produce(400)
     world.daemon()
     await asyncio.sleep(5)
     world.service.throttled.clear()  # by a look at the log's beginning
+    world.produce(2000)
     await world.settle()
     assert not world.service.throttled
+    await world.stop()
+
+
+@virtual
+async def test_pauses_after_a_large_answer() -> None:
+    world, reads = World(), list[float]()
+    world.daemon()
+    await asyncio.sleep(5)
+    for _ in range(30):
+        world.service.put(bytes(1 << 20), shard=0)
+    world.service.fails = lambda operation, _: (
+        reads.append(asyncio.get_running_loop().time()) if operation == "GetRecords" else None
+    )
+    await asyncio.sleep(30)
+    assert len(world.chains.values()) == 30
+    assert [later - earlier >= 5 for earlier, later in pairwise(reads)].count(True) == 2
+    await world.stop()
+
+
+@virtual
+async def test_the_time_of_latest_is_that_of_all_shards() -> None:
+    world = World(2)
+    for member, number in (("one", 0), ("two", 1)):
+        source, listener = world.source(member, start="latest"), RecordingListener()
+        await source.start(listener)
+        await listener.wait_for({shard(0), shard(1)})
+        start = await source.resolve_start(shard(number))
+        await source.stop()
+        if not number:
+            await asyncio.sleep(10)
+            put = world.service.put(b"later", shard=1)
+            await asyncio.sleep(10)
+    assert start.offset == put.offset
+
+
+@virtual
+async def test_records_of_a_child_that_aged_out_before_it_was_read_are_lost() -> None:
+    world = World(retention_h=1)
+    world.produce(3)
+    daemon = world.daemon()
+    await world.settle()
+    await daemon.kill()
+    world.daemons.clear()
+    end = world.chains.end(shard(0))
+    assert end is not None
+    await StreamState(world.state, "events").mark_done(str(world.service.created_ms), 0, end, world.service.now_ms())
+    world.service.split(0)
+    world.produce(20)
+    await asyncio.sleep(1.2 * HOUR_S)
+    world.produce(20)
+    daemon = world.daemon("two")
+    await asyncio.sleep(30)
+    assert daemon.lost == {shard(1), shard(2)}
+    await world.stop()
+
+
+@pytest.mark.parametrize("skip_lost", [False, True])
+def test_a_closed_shard_that_retention_has_emptied_counts_as_a_loss(skip_lost: bool) -> None:
+    async def main() -> None:
+        world = World(retention_h=1)
+        world.produce(3)
+        daemon = world.daemon()
+        await world.settle()
+        await daemon.kill()
+        world.daemons.clear()
+        world.service.put(b"lost", shard=0)
+        await asyncio.sleep(0.5 * HOUR_S)
+        world.service.split(0)
+        await asyncio.sleep(0.6 * HOUR_S)
+        daemon = world.daemon("two", skip_lost=skip_lost)
+        await asyncio.sleep(60)
+        assert daemon.lost == (set() if skip_lost else {shard(0)})
+        assert daemon.owned == ({shard(1), shard(2)} if skip_lost else {shard(0)})
+        await world.stop()
+
+    run(main())
+
+
+@virtual
+async def test_tells_records_that_aged_out_while_no_answer_came() -> None:
+    world = World(retention_h=1)
+    world.produce(3)
+    daemon = world.daemon()
+    await world.settle()
+    world.service.fails = outage("GetRecords")
+    await asyncio.sleep(60)
+    world.service.put(b"lost", shard=0)
+    await asyncio.sleep(1.2 * HOUR_S)
+    world.service.fails = lambda _operation, _shard: None
+    world.produce(3)
+    await asyncio.sleep(60)
+    assert daemon.lost == {shard(0)}
     await world.stop()
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestd import wiring
+from ingestd import inspection
 from ingestd.config.load import Settings
 from ingestd.config.model import Config, HealthConfig, LogConfig, PageConfig, SinkConfig
 from ingestd.core.counters import Totals
@@ -621,7 +621,7 @@ async def test_a_verification_that_takes_too_long_fails(monkeypatch: pytest.Monk
     served = Served()
     served.demo.page_state.controls.actions["outage"]()
     found = await served.demo.verify(
-        partial(verify, SETTINGS, VerifyOptions(), served.demo.sink, wiring.open_inspector), after(COMPLETE)
+        partial(verify, SETTINGS, VerifyOptions(), served.demo.sink, inspection.open_inspector), after(COMPLETE)
     )
     assert found.problems == ["verification failed: it took longer than 0.2 s"]
 
@@ -632,7 +632,7 @@ async def test_a_verification_that_the_store_refuses_fails() -> None:
             raise SinkForbidden("no such bucket", code="NoSuchBucket")
 
     found = await verification.verify_run(
-        partial(verify, SETTINGS, VerifyOptions(), Refusing(), wiring.open_inspector), after(COMPLETE), None
+        partial(verify, SETTINGS, VerifyOptions(), Refusing(), inspection.open_inspector), after(COMPLETE), None
     )
     assert found.problems == ["verification failed: no such bucket"]
     assert "no such bucket" in found.text()

@@ -79,7 +79,8 @@ def test_a_manifest_is_read_back_and_tells_its_messages() -> None:
     manifest = Manifest(queue_arn="arn", data_key="k", message_ids=[f"m{number}" for number in range(1000)])
     assert Manifest.decode(manifest.encode()) == manifest
     ids = MessageIds(manifest.message_ids)
-    assert len(ids) == 1000
+    assert len(ids) == len(list(ids)) == 1000
+    assert list(ids) == sorted(ids)
     assert all(ids.has(message_id) for message_id in manifest.message_ids)
     assert not ids.has("m1000")
     assert not MessageIds([]).has("m0")

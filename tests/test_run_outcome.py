@@ -34,7 +34,8 @@ def test_the_exit_code(more: dict[str, object], code: int) -> None:
         ({"consumed": 0, "trouble": "x"}, "stopped without having read a record: x (nothing is lost)"),
         (
             {"undone": "objects of 1 partition not committed"},
-            "stopped with objects of 1 partition not committed (the next run continues after them)",
+            "stopped before the source was told of everything: objects of 1 partition not committed "
+            "(the next run continues after them)",
         ),
         ({"unprocessed": "2 left"}, "stopped before everything was loaded: 2 left (the next run loads them)"),
     ],

@@ -22,6 +22,7 @@ LOGGED = {"error", "warning", "exception"}
 ELSEWHERE = (
     "cli/", "requeue/", "preflight/", "sources/simulator/", "sources/kafka/inspector.py", "sources/kafka/producer.py",
     "sources/kafka/bootstrap_check.py", "sources/kafka/transactions.py",
+    "sources/kinesis/inspector.py", "sources/kinesis/sender.py", "sources/sqs/sender.py",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 from ingestd.core.errors import SourceError
 from ingestd.sources.sqs import source as source_module
 from ingestd.sources.sqs.source import SqsSource
-from tests.scripted_sqs import ARN, ATTRIBUTES, SECRET, Answer, ScriptedSqs, all_done, fault, message
+from tests.scripted_sqs import ATTRIBUTES, QUEUE_ARN, SECRET, Answer, ScriptedSqs, all_done, fault, message
 
 LIMIT = 30
 
@@ -57,7 +57,7 @@ async def until(holds: Callable[[], bool]) -> None:
 async def test_signs_what_it_sends_and_asks_for_what_the_pipeline_needs() -> None:
     async with ScriptedSqs(ReceiveMessage=[Answer({"Messages": [message()]})]) as server:
         async with started(server) as source:
-            assert source.source_id == ARN
+            assert source.source_id == QUEUE_ARN
             assert source.queue == "events"
             assert len(await source.receive() or ()) == 1
         [request] = server.requests["ReceiveMessage"]
@@ -146,19 +146,29 @@ async def test_an_error_is_seen_while_it_lasts() -> None:
         assert await request is None
 
 
-async def test_new_credentials_are_found_without_a_restart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", ["", f"[default]\naws_access_key_id = OLD\naws_secret_access_key = {SECRET}\n"])
+async def test_new_credentials_are_found_without_a_restart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str
+) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    async with ScriptedSqs() as server:
+    file = tmp_path / "credentials"
+    file.write_text(old)
+    server = ScriptedSqs()
+
+    def knows_the_new_ones(_: dict[str, Any]) -> Answer:
+        refused = "Credential=OLD/" in server.headers[-1]["authorization"]
+        return fault("InvalidClientTokenId") if refused else Answer(ATTRIBUTES)
+
+    server.steps["GetQueueAttributes"] = [knows_the_new_ones]
+    async with server, asyncio.timeout(LIMIT):
         source = SqsSource(server.config())
         start = asyncio.create_task(source.start())
-        async with asyncio.timeout(LIMIT):
-            await until(lambda: bool(error_of(source)))
-            assert "valid AWS credentials" in error_of(source)
-            text = f"[default]\naws_access_key_id = AKID\naws_secret_access_key = {SECRET}\n"
-            (tmp_path / "credentials").write_text(text)
-            await start
-            assert not error_of(source)
+        await until(lambda: bool(error_of(source)))
+        assert "valid AWS credentials" in error_of(source)
+        file.write_text(f"[default]\naws_access_key_id = AKID\naws_secret_access_key = {SECRET}\n")
+        await start
+        assert not error_of(source)
         await source.stop()
 
 

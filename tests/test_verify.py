@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.cli.verify import Options, run
 from ingestd.config.load import Flag, Settings, load
 from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SinkForbidden, SinkUnavailable, SourceError
@@ -38,7 +38,10 @@ def settings(**keys: str) -> Settings:
 
 
 async def look(
-    archive: Archive, options: VerifyOptions = ALONE, open_inspector: OpenInspector = wiring.open_inspector, **keys: str
+    archive: Archive,
+    options: VerifyOptions = ALONE,
+    open_inspector: OpenInspector = inspection.open_inspector,
+    **keys: str,
 ) -> VerifyReport:
     if not archive.layout.exactly_once:
         keys["sink__delivery"] = "at-least-once"

@@ -105,6 +105,11 @@ def machine() -> dict[str, str]:
     }
 
 
+def load() -> str:
+    """How many processes wanted a core while it was measured: more than there are cores make latencies long."""
+    return f"{os.getloadavg()[1]:.1f} in the last 5 minutes"
+
+
 def _processor() -> str:
     try:
         found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)

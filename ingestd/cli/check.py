@@ -4,19 +4,20 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import click
 import msgspec
 from msgspec.structs import replace
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.capacity import estimate
 from ingestd.cli.flags import INSPECTION, JSON, SETTINGS, CommandFlag, SettingFlag
 from ingestd.cli.output import say, say_json, say_line
 from ingestd.cli.prepare import one_shot
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
-from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, SourceError
+from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, JournalInUseError, SourceError
 from ingestd.core.events import load_model
 from ingestd.core.formatting import number, size
 from ingestd.core.records import GroupState
@@ -116,6 +117,8 @@ async def _check(config: Config, report: CheckReport, *, dry_run: bool) -> None:
             report.add(cluster.findings(facts, config, layout.commit_tag(sink.url), in_sink=place.holds_objects))
         elif config.source == "kinesis":
             await _stream(config, report, validator)
+        elif config.source == "sqs":
+            await _queue(config, report, validator, sample=dry_run)
         else:
             report.add([not_tried("kafka", f"source = {config.source}")])
         if config.collect.sources:
@@ -158,7 +161,7 @@ async def _stream(config: Config, report: CheckReport, validator: Validator | No
     """Asks Kinesis, and validates a sample of its records."""
     from ingestd.preflight import kinesis_probe, stream  # noqa: PLC0415  slow to import
 
-    async with wiring.open_kinesis(config) as client:
+    async with inspection.open_kinesis(config) as client:
         facts = await kinesis_probe.look(config.kinesis, client)
     report.add(stream.findings(facts, config.kinesis))
     if isinstance(facts.records, SourceError):
@@ -167,6 +170,24 @@ async def _stream(config: Config, report: CheckReport, validator: Validator | No
         report.add([not_tried("kinesis.read", "the stream or events.model cannot be used")])
     else:
         report.add(records.findings(records.take(facts.records, validator), config.breaker, "kinesis"))
+
+
+async def _queue(config: Config, report: CheckReport, validator: Validator | None, *, sample: bool) -> None:
+    """Asks SQS; with `sample`, receives and validates some messages, and shows them to others again."""
+    from ingestd.preflight import queue, sqs_probe  # noqa: PLC0415  slow to import
+
+    facts = await sqs_probe.look(config.sqs, sample=sample)
+    report.add(queue.findings(facts, config))
+    if not sample:
+        report.add([not_tried("sqs.read", "each receipt counts towards maxReceiveCount; --dry-run receives a sample")])
+    elif isinstance(facts.sample, SourceError):
+        report.add([queue.failure("sqs.read", facts.sample)])
+    elif facts.sample is None or validator is None:
+        report.add([not_tried("sqs.read", "the queue or events.model cannot be used")])
+    else:
+        name = config.sqs.queue_url or ""
+        found = queue.take(name.rpartition("/")[2], facts.sample, validator)
+        report.add(queue.sample_findings(found, config.breaker.max_share, shown=facts.shown))
 
 
 def _records(
@@ -199,8 +220,10 @@ def _why_not(
     config: Config, facts: cluster.Facts | None, place: sink_probe.SinkProbe, validator: Validator | None
 ) -> str:
     """Why a dry run is impossible; empty where it is possible."""
-    if config.source == "collector":
-        return "the journal has one reader, the daemon, and has no events before it runs"
+    if config.source == "collector" and not Path(config.collect.journal or wiring.DEFAULT_JOURNAL).exists():
+        return "the journal is made by the first run"
+    if config.source == "sqs":
+        return "messages that are received are hidden from others: a sample of them was validated instead"
     if validator is None:
         return "events.model cannot be used"
     if not place.readable:
@@ -218,8 +241,13 @@ async def _dry_run(config: Config, report: CheckReport, sink: Sink, validator: V
             say_line("would", _would(object_))
 
     if not report.json:
-        say("\nDry run: reads from the group's position; writes and commits nothing.\n\n")
-    summary = await DryRun(config, wiring.make_read_only_source(config, sink), sink, validator, tell).run()
+        say("\nDry run: reads from the committed position; writes and commits nothing.\n\n")
+    try:
+        async with inspection.open_read_only_source(config, sink) as source:
+            summary = await DryRun(config, source, sink, validator, tell).run()
+    except JournalInUseError as error:
+        report.add([not_tried("dry_run", f"{error.args[0]}: stop it for a dry run")])
+        return
     if report.json:
         say_json("summary", summary)
     report.add(_summary(summary))

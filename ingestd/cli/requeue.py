@@ -5,21 +5,22 @@ import logging
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag, check_range, one_of
 from ingestd.cli.output import say
+from ingestd.cli.requeue_report import RequeueReport
 from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.config.validate import TOPIC_MAX
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.events import load_model
-from ingestd.core.formatting import number
 from ingestd.core.records import TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.sink_url import parse_sink_url
@@ -32,6 +33,9 @@ from ingestd.sinks.listing import Listing
 from ingestd.sinks.names import MAX_KEY_BYTES
 from ingestd.sinks.retry import PATIENCE_S, SinkRetrier
 from ingestd.sources.kafka import find_topic, open_transactions
+
+if TYPE_CHECKING:
+    from ingestd.cli.requeue_unfenced import UnfencedRequeue
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +60,10 @@ FLAGS: list[click.Parameter] = [
         "--to", metavar="TOPIC", section="Target",
         help="produce to this topic instead of the topic that the records came from",
     ),
+    CommandFlag(
+        "--repeat-unclear", is_flag=True, section="Target",
+        help="also those of a run that died while it put them: some may be there already (source = kinesis or sqs)",
+    ),
     CommandFlag("--dry-run", is_flag=True, section="Target", help="print what would be produced, and produce nothing"),
     JSON,
     *SETTINGS,
@@ -69,6 +77,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
     reason: list[Reason] = []
     to: str | None = None
+    repeat_unclear: bool = False
     dry_run: bool = False
     json: bool = False
 
@@ -85,13 +94,34 @@ def run(settings: Settings, options: Options) -> int:
             hint="the quarantine has each event as it came, in the field `value` in base64: send those that are valid "
             "now to POST /v1/events of a source with kind = native",
         )
-    command = Requeue(settings.config, options)
+    command = _command(settings.config, options)
     try:
         wiring.run(command.run())
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-    say(command.as_json() if options.json else command.as_text())
+    report = RequeueReport(command.counts, command.targets, dry_run=options.dry_run)
+    say(report.as_json() if options.json else report.as_text())
     return 1 if command.counts.unreadable_objects or command.counts.refused else 0
+
+
+def _command(config: Config, options: Options) -> "Requeue | UnfencedRequeue":
+    if config.source not in {"kinesis", "sqs"}:
+        if options.repeat_unclear:
+            raise ConfigError(
+                "--repeat-unclear is for source = kinesis or sqs: Kafka's transactions leave nothing unclear",
+                hint="leave it out",
+            )
+        return Requeue(config, options)
+    from ingestd.cli.requeue_unfenced import UnfencedRequeue  # noqa: PLC0415  slow to import
+
+    selection = _selection(options)
+    return UnfencedRequeue(
+        config, selection, to=options.to, dry_run=options.dry_run, repeat_unclear=options.repeat_unclear
+    )
+
+
+def _selection(options: Options) -> Selection:
+    return Selection(since=options.since, until=options.until, reasons=frozenset(options.reason))
 
 
 def _check(options: Options) -> None:
@@ -113,6 +143,11 @@ class Requeue:
         self._layout = wiring.make_keys(config)
         self._validator = wiring.make_validator(config, load_model(config.events.model))
         self._last_progress = 0.0
+
+    @property
+    def targets(self) -> list[str]:
+        """The topics that records are produced to."""
+        return [self._options.to] if self._options.to is not None else list(self._config.kafka.topics)
 
     async def run(self) -> None:
         """Requeue to each target topic."""
@@ -152,7 +187,7 @@ class Requeue:
                 QuarantineReader(Listing(sink, retrier, PATIENCE_S), self._layout),
                 receipts,
                 self._validator,
-                Selection(since=options.since, until=options.until, reasons=frozenset(options.reason)),
+                _selection(options),
                 target=target,
                 partitions=partitions[topic],
                 counts=self.counts,
@@ -189,7 +224,7 @@ class Requeue:
         if known is not None:
             read_only = msgspec.structs.replace(kafka, topics=(topic,), group_id=known.id)
             place = TopicPartition(topic, 0)
-            async with wiring.open_inspector(msgspec.structs.replace(self._config, kafka=read_only)) as inspector:
+            async with inspection.open_inspector(msgspec.structs.replace(self._config, kafka=read_only)) as inspector:
                 if (last := (await inspector.committed([place]))[place]) is not None:
                     receipts.assume_produced(read_note(last.commit_tag))
         yield None
@@ -199,51 +234,3 @@ class Requeue:
         if now - self._last_progress >= _PROGRESS_S:
             self._last_progress = now
             log.info("%d records read, %d produced", self.counts.read, self.counts.produced)
-
-    # -- the report
-
-    def as_json(self) -> str:
-        """The report as JSON."""
-        document = {"dry_run": self._options.dry_run, "to": self._targets(), **msgspec.structs.asdict(self.counts)}
-        return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
-
-    def as_text(self) -> str:
-        """The report as text."""
-        counts, dry = self.counts, self._options.dry_run
-        failing = ", ".join(f"{reason} {count:,}" for reason, count in counts.failing.most_common())
-        facts = [
-            ("read", f"{number(counts.read, 'record')} in {number(counts.objects, 'quarantine object')}"),
-            ("matched", number(counts.matched, "record")),
-            ("before", f"{number(counts.already_requeued, 'record')} already requeued"),
-            ("valid now", number(counts.good, "record")),
-            ("produced", "nothing (dry run)" if dry else number(counts.produced, "record")),
-            ("rejected", f"{counts.failing.total():,}: {failing}" if failing else "none"),
-            *self._skipped(),
-            *(("would be", example) for example in counts.examples),
-        ]
-        lines = [f"requeue to {', '.join(self._targets())}", ""]
-        lines += [f"  {label:12}{fact}" for label, fact in facts]
-        return "\n".join(lines) + "\n"
-
-    def _skipped(self) -> Iterator[tuple[str, str]]:
-        counts = self.counts
-        if counts.unclear:
-            what = f"{number(counts.unclear, 'record')} not produced: another one with the offset was, and only one of"
-            yield "unclear", f"{what} the two has a leader epoch; compare them by hand"
-        if counts.superseded_objects:
-            what = f"{number(counts.superseded_records, 'record')} in {number(counts.superseded_objects, 'object')}"
-            yield "superseded", f"{what} of attempts that failed: they are in another object, or are rows"
-        if counts.unlanded_objects:
-            what = f"{number(counts.unlanded_records, 'record')} in {number(counts.unlanded_objects, 'object')}"
-            yield "not landed", f"{what} without a data object: not landed yet, or deleted"
-        if counts.unreadable_objects:
-            yield "unreadable", f"{counts.unreadable_objects:,}: see the log"
-        if counts.refused:
-            yield "refused", f"{number(counts.refused, 'record')} by the topic, left in the quarantine for another run"
-        for record in counts.refused_records:
-            yield "refused", str(record)
-        if (unnamed := counts.refused - len(counts.refused_records)) > 0:
-            yield "refused", f"{number(unnamed, 'more record')}: see the log"
-
-    def _targets(self) -> list[str]:
-        return [self._options.to] if self._options.to is not None else list(self._config.kafka.topics)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import click
 import msgspec
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag, check_range
 from ingestd.cli.output import say, say_document
 from ingestd.cli.prepare import one_shot
@@ -82,7 +82,7 @@ async def _verify(settings: Settings, options: Options) -> VerifyReport:
     )
     sink = wiring.make_sink(many_calls(config), connections=0)
     try:
-        return await verify(settings, scope, sink, wiring.open_log, lambda scanner: _progress_bar(scanner, config))
+        return await verify(settings, scope, sink, inspection.open_log, lambda scanner: _progress_bar(scanner, config))
     finally:
         await sink.close()
 

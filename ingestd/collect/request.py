@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -82,9 +83,10 @@ class RequestPath:
         observer: Observer,
         *,
         keys: Mapping[str, Keys],
-        clock: Callable[[], float],
-        monotonic: Callable[[], float],
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`endpoints` and `keys` go by the names in ``config.sources``; sources without a key file have no keys."""
         self._config = config
         self._endpoints = endpoints
         self._delivery = delivery

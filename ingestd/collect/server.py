@@ -6,8 +6,7 @@ the headers of a request, and for its body. Where there are too many connections
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, cast
 
@@ -15,8 +14,6 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from ingestd.collect.assets import Asset, load_assets
-from ingestd.collect.keys import Keys
-from ingestd.collect.messages import Delivery, Endpoint, Route
 from ingestd.collect.observer import Observer
 from ingestd.collect.request import Received, RequestPath
 from ingestd.config.model import CollectConfig
@@ -45,24 +42,10 @@ log = logging.getLogger(__name__)
 class CollectServer:
     """Takes requests and answers them once their events are safe. A client that goes away cancels nothing."""
 
-    def __init__(
-        self,
-        config: CollectConfig,
-        endpoints: Mapping[str, Endpoint],
-        routes: Sequence[Route],
-        delivery: Delivery,
-        observer: Observer,
-        *,
-        keys: Mapping[str, Keys],
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`endpoints` and `keys` go by the names in ``config.sources``; sources without a key file have no keys."""
+    def __init__(self, config: CollectConfig, path: RequestPath, observer: Observer) -> None:
         self._config = config
+        self._path = path
         self._observer = observer
-        self._path = RequestPath(
-            config, endpoints, routes, delivery, observer, keys=keys, clock=clock, monotonic=monotonic
-        )
         self._assets = load_assets()
         self._connections: dict[_Connection, None] = {}  # the longest idle first
         self._running: set[asyncio.Task[Any]] = set()  # requests, also those of clients that are gone

@@ -62,6 +62,7 @@ class QuarantinedMessage(msgspec.Struct, frozen=True, kw_only=True, omit_default
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Quarantined)
+_MESSAGE_DECODER = msgspec.json.Decoder(QuarantinedMessage)
 
 
 def encode(
@@ -86,6 +87,14 @@ def decode(line: bytes) -> Quarantined:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise QuarantineError(f"not a line of a quarantine object: {error}") from error
     return found if type(found.offset) is int else msgspec.structs.replace(found, offset=int(found.offset))
+
+
+def decode_message(line: bytes) -> QuarantinedMessage:
+    """Parse one line about a message of a queue. Raises ``QuarantineError``."""
+    try:
+        return _MESSAGE_DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise QuarantineError(f"not a line of a quarantine object: {error}") from error
 
 
 def _line(partition: TopicPartition, rejected: Rejected, leader_epoch: int | None, origin: RowOrigin) -> Quarantined:

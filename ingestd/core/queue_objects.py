@@ -99,10 +99,9 @@ class MessageIds(Sequence[bytes]):
         return len(self._digests) // _DIGEST_BYTES
 
     def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # no slices
-        digest = self._digests[index * _DIGEST_BYTES : (index + 1) * _DIGEST_BYTES]
-        if not digest:
-            raise IndexError(index)  # by it an iteration ends
-        return digest
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._digests[index * _DIGEST_BYTES : (index + 1) * _DIGEST_BYTES]
 
     def has(self, message_id: str) -> bool:
         """Whether the id is one of them; the chance that another one has its digest is 1 in 2**128."""

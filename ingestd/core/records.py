@@ -1,6 +1,6 @@
 """The types that every part shares: partitions, records, positions, log ranges."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -121,6 +121,13 @@ class LogRange(NamedTuple):
 
     start: int
     end: int
+
+
+class TopicAccess(NamedTuple):
+    """What our user may do with a topic, and how many replicas of each partition are in sync."""
+
+    may_write: bool
+    in_sync: Mapping[int, int]
 
 
 class GroupState(NamedTuple):

@@ -52,7 +52,10 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.trouble and not self.consumed:
             return DeadlineExceeded(f"stopped without having read a record{self.why}", hint="nothing is lost")
         if self.undone:
-            return DeadlineExceeded(f"stopped with {self.undone}{self.why}", hint="the next run continues after them")
+            return DeadlineExceeded(
+                f"stopped before the source was told of everything: {self.undone}{self.why}",
+                hint="the next run continues after them",
+            )
         if self.unprocessed:
             return DeadlineExceeded(
                 f"stopped before everything was loaded: {self.unprocessed}", hint="the next run loads them"

@@ -153,8 +153,11 @@ class PartitionWriter:
         self._end_stream(reason)
 
     def finish_and_restart(self, restart: Callable[[], None]) -> None:
-        """Land what is buffered, read no more, then call `restart`, unless the partition was given up meanwhile."""
-        if self.task is None:
+        """Land what is buffered, read no more, then call `restart`, unless the partition was given up meanwhile.
+
+        Not where it is being given up already: it would be started for somebody else.
+        """
+        if self.task is None or self._finishing:
             return
         self._restart = restart
         self._end_stream(FlushReason.GONE)

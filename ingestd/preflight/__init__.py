@@ -3,6 +3,7 @@
 Conclusions, which do no I/O:
 cluster       brokers, topics, the group
 stream        a Kinesis stream
+producing     the topic that the collector produces to
 records       a sample of the topics' records
 store         the sink
 values        settings that are valid and do not go together
@@ -11,8 +12,10 @@ volume        objects a day, and what they cost
 Probes, which do:
 kafka_probe   asks Kafka
 kinesis_probe  asks Kinesis
+sqs_probe     asks SQS
 sink_probe    tries the sink
 collector_probe  tries the collector's keys, mappings, port and journal
+produce_probe    asks Kafka whether the collector could produce
 dry_run       runs the daemon's own pipeline without writing
 """
 

@@ -1,9 +1,11 @@
-"""Tries what the collector needs: its keys and mappings, its port, its journal."""
+"""Tries what the collector needs: its keys and mappings, its port, its journal, its topic."""
 
 import asyncio
 import errno
 import os
+import shutil
 import socket
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from ingestd.core.errors import ConfigError, ConfigErrors, JournalInUseError, So
 from ingestd.core.events import load_model
 from ingestd.core.formatting import address, number, size
 from ingestd.core.validation import Validator
-from ingestd.preflight import CheckFinding, note, ok, wrong
+from ingestd.preflight import CheckFinding, note, ok, produce_probe, wrong
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -25,6 +27,9 @@ async def look(config: Config) -> list[CheckFinding]:
     found = [*_sources(config), await asyncio.to_thread(_port, config.collect), *_exposed(config.collect)]
     if config.collect.journal is not None or config.source == "collector":
         found.append(await _journal(config.collect))
+        found.append(await asyncio.to_thread(_space, config.collect))
+    if config.source == "kafka":
+        found += await produce_probe.look(config)
     return found
 
 
@@ -77,10 +82,8 @@ def _exposed(collect: CollectConfig) -> Iterator[CheckFinding]:
 
 async def _journal(collect: CollectConfig) -> CheckFinding:
     check, path = "collect.journal", Path(collect.journal or wiring.DEFAULT_JOURNAL)
-    if (folder := await asyncio.to_thread(_existing_parent, path)) is not None:
-        if not os.access(folder, os.W_OK | os.X_OK):
-            return wrong(check, f"{path} cannot be made: {folder} is not writable", "give another file")
-        return ok(check, f"{path} will be made")
+    if not await asyncio.to_thread(path.exists):
+        return await asyncio.to_thread(_folder, path)
     journal = wiring.make_journal(collect)
     try:
         await journal.open()
@@ -98,6 +101,37 @@ async def _journal(collect: CollectConfig) -> CheckFinding:
         await journal.close()
 
 
-def _existing_parent(path: Path) -> Path | None:
-    """The first folder above a file that exists; None where the file does."""
-    return None if path.exists() else next(it for it in path.absolute().parents if it.exists())
+def _folder(path: Path) -> CheckFinding:
+    """Whether the journal can be made; no file is left behind."""
+    check, folder = "collect.journal", _existing_folder(path)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"ingestd check")
+            os.fsync(file.fileno())
+    except OSError as error:
+        return wrong(
+            check, f"{path} cannot be made: cannot write in {folder}: {error.strerror or error}",
+            "correct the folder's owner and rights, or give another collect.journal",
+        )  # fmt: skip
+    return ok(check, f"{path} will be made, and no other process has it")
+
+
+def _space(collect: CollectConfig) -> CheckFinding:
+    """Whether the journal's disk has room for all that it may take."""
+    path = Path(collect.journal or wiring.DEFAULT_JOURNAL)
+    try:
+        free = shutil.disk_usage(_existing_folder(path)).free
+        taken = sum(it.stat().st_size for it in (path, path.with_name(f"{path.name}-wal")) if it.exists())
+    except OSError as error:
+        return wrong("collect.journal_space", f"{path}: {error.strerror or error}", "check its disk")
+    missing = int(collect.journal_bytes) - taken - free
+    seen = f"{size(free)} free on the disk of {path}"
+    if missing > 0:
+        seen += f", {size(missing)} less than collect.journal_bytes = {collect.journal_bytes}"
+        return wrong("collect.journal_space", seen, "make room, or lower it: on a full disk senders get 503")
+    return ok("collect.journal_space", f"{seen}, enough for collect.journal_bytes = {collect.journal_bytes}")
+
+
+def _existing_folder(path: Path) -> Path:
+    """The first folder above a file that exists."""
+    return next(it for it in path.absolute().parents if it.exists())

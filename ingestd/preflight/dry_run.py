@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -114,7 +114,7 @@ class DryRun:
         ends = {partition: log.end for partition, log in zip(partitions, logs, strict=True)}
         while loop.time() < until:
             self._trouble = self._current_error()
-            self._caught_up = all(self._is_at(pipeline, partition, end) for partition, end in ends.items())
+            self._caught_up = self._has_caught_up(pipeline, ends)
             if self._caught_up and self._config.duration is None:
                 break
             await asyncio.sleep(min(LOOK_S, max(0.0, until - loop.time())))
@@ -126,6 +126,16 @@ class DryRun:
     def _current_error(self) -> str:
         error = self._guard.error or self._source.error
         return str(error) if error is not None else ""
+
+    def _has_caught_up(self, pipeline: Pipeline, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether every record was read that the log had at the start, or has now, where the source tells no more."""
+        if self._source.capabilities.has_log_end:
+            return all(self._is_at(pipeline, partition, end) for partition, end in ends.items())
+        writers, behind_s = pipeline.writers.values(), self._source.behind_s
+        return bool(writers) and all(
+            writer.halt is not None or (writer.buffer.position is not None and behind_s(writer.partition) == 0)
+            for writer in writers
+        )
 
     def _is_at(self, pipeline: Pipeline, partition: TopicPartition, end: int) -> bool:
         """Whether every record up to `end` was read, or never will be."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from ingestd import wiring
+from ingestd import inspection, wiring
 from ingestd.capacity.estimate import DAY_S, Traffic
 from ingestd.config.model import Config
 from ingestd.core.errors import ConfigError, SourceError
@@ -46,7 +46,7 @@ async def look(config: Config) -> Facts:
     if existing:
         known = replace(config, kafka=replace(kafka, topics=existing))
         try:
-            async with wiring.open_inspector(known) as reader:
+            async with inspection.open_inspector(known) as reader:
                 await _ask(facts, known, reader)
         except SourceError as error:
             facts.trouble = error

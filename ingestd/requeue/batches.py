@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from ingestd.core.object_keys import QUARANTINE, REQUEUED, ObjectKeys
-from ingestd.core.quarantine import Quarantined
+from ingestd.core.quarantine import Quarantined, QuarantinedMessage
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
 
@@ -136,7 +136,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None
     reasons: Collection[Reason] = ()
 
-    def matches(self, line: Quarantined) -> bool:
+    def matches(self, line: Quarantined | QuarantinedMessage) -> bool:
         """Whether the record is selected."""
         return (
             (self.since is None or line.timestamp >= self.since)

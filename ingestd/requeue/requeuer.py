@@ -57,17 +57,22 @@ class Target(Protocol):
         ...
 
 
-class RefusedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that the target topic does not accept, the key of its quarantine object, and why."""
+class RefusedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A record that the target does not accept, the key of its quarantine object, and why.
+
+    A message of a queue has an id; every other record a partition and an offset, as text where it is beyond 64 bits.
+    """
 
     object: str
     topic: str
-    partition: int
-    offset: int
+    partition: int | None = None
+    offset: int | str | None = None
+    message_id: str | None = None
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.topic}[{self.partition}] at {self.offset} in {self.object}: {self.reason}"
+        place = f"[{self.partition}] at {self.offset}" if self.message_id is None else f" message {self.message_id}"
+        return f"{self.topic}{place} in {self.object}: {self.reason}"
 
 
 class RequeueCounts(msgspec.Struct, kw_only=True):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from heapq import merge
+from itertools import repeat
 from typing import TypeVar
 
 import msgspec
@@ -87,7 +88,7 @@ class LandedIds(msgspec.Struct, frozen=True):
 
 def repeated(objects: Sequence[LandedIds]) -> Iterator[tuple[LandedIds, LandedIds]]:
     """Two objects for each message that is in more than one, or twice in one."""
-    marked = [((digest, place) for digest in each.ids) for place, each in enumerate(objects)]
+    marked = [zip(each.ids, repeat(place), strict=False) for place, each in enumerate(objects)]
     last, place = b"", -1
     for digest, at in merge(*marked):
         if digest == last:

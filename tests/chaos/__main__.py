@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tests.chaos.all_faults import FAULTS
 from tests.chaos.aws_faults import AWS_FAULTS, about, run_aws
+from tests.chaos.collector_faults import COLLECTOR_FAULTS, CollectorFault, run_collector
+from tests.chaos.fault import Fault
 from tests.chaos.kills import Bulk, kill_in_bulk
 from tests.chaos.report import RESULTS, in_words, save, summary, table
 from tests.chaos.runner import Result, run
@@ -20,6 +22,7 @@ from tests.chaos.services import Services, cluster_services, services
 from tests.services.kafka_cluster import KafkaCluster
 from tests.services.process import ServiceError
 
+_ALL: dict[str, Fault | CollectorFault] = {**FAULTS, **COLLECTOR_FAULTS}
 _INTERRUPTED = 130  # exit code
 _SHOWN = 10.0  # seconds between two lines of progress
 
@@ -38,9 +41,9 @@ def main() -> None:
                 asyncio.run(_kill(both, directory, bulk))
         else:
             of_aws = [name for name in options.faults if name in AWS_FAULTS]
-            of_kafka = [name for name in options.faults if name in FAULTS]
+            of_kafka = [name for name in options.faults if name in _ALL]
             _inject_aws(directory, of_aws, options.seed, results)
-            for brokers, names in groupby(of_kafka, lambda name: FAULTS[name].brokers):
+            for brokers, names in groupby(of_kafka, lambda name: _ALL[name].brokers):
                 with _services(directory, brokers) as both:
                     _inject(both, directory, list(names), options.seed, results)
     except KeyboardInterrupt:
@@ -70,8 +73,8 @@ def _services(directory: Path, brokers: int) -> Iterator[Services]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=7)
-    possible = [*(name for name, fault in FAULTS.items() if fault.possible), *AWS_FAULTS]
-    known = ", ".join((*FAULTS, *AWS_FAULTS))
+    possible = [*(name for name, fault in _ALL.items() if fault.possible), *AWS_FAULTS]
+    known = ", ".join((*_ALL, *AWS_FAULTS))
     parser.add_argument("--faults", type=_names, default=possible, metavar="NAME,NAME", help=known)
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill daemons so many times instead")
     return parser.parse_args()
@@ -79,19 +82,21 @@ def _options() -> argparse.Namespace:
 
 def _names(text: str) -> list[str]:
     names = text.split(",")
-    if unknown := [name for name in names if name not in FAULTS | AWS_FAULTS]:
-        known = ", ".join((*FAULTS, *AWS_FAULTS))
+    if unknown := [name for name in names if name not in _ALL | AWS_FAULTS]:
+        known = ", ".join((*_ALL, *AWS_FAULTS))
         raise argparse.ArgumentTypeError(f"no such fault: {', '.join(unknown)}; there are {known}")
     return names
 
 
 def _inject(both: Services, directory: Path, names: Sequence[str], seed: int, results: list[Result]) -> None:
     for number, name in enumerate(names, 1):
-        fault = FAULTS[name]
-        print(f"[{number}/{len(names)}] {name}: {fault.about}", flush=True)
+        print(f"[{number}/{len(names)}] {name}: {_ALL[name].about}", flush=True)
         logs = directory / name
         logs.mkdir()
-        result = asyncio.run(run(both, fault, logs, seed=seed, long=True))
+        if (fault := FAULTS.get(name)) is not None:
+            result = asyncio.run(run(both, fault, logs, seed=seed, long=True))
+        else:
+            result = asyncio.run(run_collector(both, COLLECTOR_FAULTS[name], logs, seed=seed, long=True))
         results.append(result)
         print(f"    {summary(result)}", flush=True)
 

@@ -128,7 +128,8 @@ async def transactions_over_failover(rig: Rig, rng: Random) -> str:
     async with rig.writing:
         made = transactions_after(rig.load, rig.cluster.bootstrap, transactional_id=rig.topic)
         rig.load = writer = await rig.until_end.enter_async_context(made)
-    for number in range(2 * _ROUNDS if rig.long else 2):
+    # The coordinator of the transactions leads partitions, too, so the short form kills no other.
+    for number in range(2 * _ROUNDS if rig.long else 1):
         await _one_more_aborted(rig, writer)
         if number % 2:
             victim = await rig.cluster.leader(rig.topic, rng.randrange(6))

@@ -57,16 +57,16 @@ async def unclean_election(rig: Rig, _: Random) -> str:
     frozen.thaw()
     stopped.start()
     await _halted(victims)
+    await _stop_all(victims)
     for victim in victims.values():
-        assert await victim.stop() == 0
         victim.start()
     await _halted(victims)
     for topic in victims:
         await _write(rig.cluster, topic, OTHER, OTHERS)
     await _committed(rig, victims, {CUT: COMMITTED, OTHER: len(OTHERS)})
     await _counted(rig, victims, bucket, KEPT, LOST, OTHERS)
+    await _stop_all(victims)
     for victim in victims.values():
-        assert await victim.stop() == 0
         victim.fork()
     await _committed(rig, victims, {CUT: END, OTHER: len(OTHERS)})
     await _counted(rig, victims, bucket, KEPT, LOST, NEW, OTHERS)
@@ -90,6 +90,11 @@ class Victim(Daemon):
         """Start it so that it goes on where the log was cut."""
         self.configure({**self._settings, "kafka.on_truncation": "fork"})
         self.start()
+
+
+async def _stop_all(victims: Mapping[str, Daemon]) -> None:
+    codes = await asyncio.gather(*(victim.stop() for victim in victims.values()))
+    assert set(codes) == {0}, codes
 
 
 async def _halted(victims: Mapping[str, Daemon]) -> None:

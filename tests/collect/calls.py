@@ -137,6 +137,8 @@ def numbers(exchanges: Iterable[Exchange]) -> Iterator[tuple[int, str]]:
 
 
 def _number(message: dict[str, Any]) -> int | None:
+    properties = message.get("properties", {})
     if encoded := message.get("ue_px"):
-        return json.loads(base64.urlsafe_b64decode(encoded))["data"]["data"].get("n")
-    return message["properties"].get("n")
+        properties = json.loads(base64.urlsafe_b64decode(encoded))["data"]["data"]
+    found: int | None = properties.get("n")
+    return found

@@ -21,6 +21,7 @@ from ingestd.collect.messages import (
     Route,
 )
 from ingestd.collect.native import NativeEndpoint, find_key
+from ingestd.collect.request import RequestPath
 from ingestd.collect.sdk import segment
 from ingestd.collect.server import CollectServer
 from ingestd.collect.web import WebEndpoint
@@ -123,16 +124,11 @@ class World:
                 endpoints[name] = WebEndpoint(VALIDATOR) if source.kind == "web" else NativeEndpoint(VALIDATOR)
         kept = Route("POST", "/kept", ("segment",), key_in_query_or_body, cross_origin=True)
         times: dict[str, Any] = {"monotonic": clock} if clock else {}
-        self.server = CollectServer(
-            config,
-            endpoints,
-            (*web.ROUTES, *segment.ROUTES, *HOOK_ROUTES, kept),
-            self.delivery,
-            self.observer,
-            keys=keys,
-            clock=lambda: NOW,
-            **times,
+        routes = (*web.ROUTES, *segment.ROUTES, *HOOK_ROUTES, kept)
+        path = RequestPath(
+            config, endpoints, routes, self.delivery, self.observer, keys=keys, clock=lambda: NOW, **times
         )
+        self.server = CollectServer(config, path, self.observer)
         self.port = 0
         self.url = ""
         self.session: ClientSession

@@ -20,7 +20,7 @@ from ingestd.collect import assets, server
 from ingestd.collect import body as body_module
 from ingestd.collect.endpoints import ROUTES, make_endpoints
 from ingestd.collect.native import split
-from ingestd.collect.request import ENDPOINT_FAILED
+from ingestd.collect.request import ENDPOINT_FAILED, RequestPath
 from ingestd.collect.server import CollectServer
 from ingestd.config.model import CollectConfig, CollectSource
 from ingestd.config.types import Rate, Size
@@ -68,7 +68,8 @@ class Fuzzed:
         sources = {kind: self._source(folder, kind) for kind in KINDS}
         config = CollectConfig(port=0, public_url="https://e.example.com", sources=sources, max_body=Size(64 << 10))
         made = make_endpoints(config, VALIDATOR)
-        self.server = CollectServer(config, made.by_source, made.routes, self.delivery, self.observer, keys=made.keys)
+        path = RequestPath(config, made.by_source, made.routes, self.delivery, self.observer, keys=made.keys)
+        self.server = CollectServer(config, path, self.observer)
         self.port = self.runner.run(self.server.start())
 
     async def _made(self) -> tuple[FakeDelivery, RecordingObserver]:

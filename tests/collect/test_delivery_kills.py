@@ -5,13 +5,12 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.services.kafka import KafkaBroker, create_topic, topic_admin
+from tests.services.kafka import KafkaBroker
 from tests.test_kafka_sender import read
 
 pytestmark = pytest.mark.services
@@ -78,34 +77,22 @@ class Collector:
             self.kill()
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    with KafkaBroker(tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
-
-
-@pytest.fixture
-async def topic(broker: KafkaBroker) -> str:
-    name = f"killed_{time.time_ns()}"
-    async with topic_admin(broker.bootstrap) as admin:
-        await create_topic(admin, name, 3)
-    return name
-
-
 @pytest.fixture(params=["journal", "no journal"])
-def collector(request: pytest.FixtureRequest, broker: KafkaBroker, topic: str, tmp_path: Path) -> Iterator[Collector]:
-    collector = Collector(broker.bootstrap, topic, tmp_path if request.param == "journal" else None)
+def collector(
+    request: pytest.FixtureRequest, mortal_broker: KafkaBroker, mortal_topic: str, tmp_path: Path
+) -> Iterator[Collector]:
+    collector = Collector(mortal_broker.bootstrap, mortal_topic, tmp_path if request.param == "journal" else None)
     yield collector
     collector.remove()
 
 
 async def test_no_acknowledged_event_is_lost_or_overtaken(
-    broker: KafkaBroker, topic: str, collector: Collector, request: pytest.FixtureRequest
+    mortal_broker: KafkaBroker, mortal_topic: str, collector: Collector, request: pytest.FixtureRequest
 ) -> None:
     has_journal = "no journal" not in request.node.name
     collector.start()
     await collector.until("kafka", 300)
-    broker.kill()
+    mortal_broker.kill()
     if has_journal:
         await collector.until("journal", 200)
     else:
@@ -114,19 +101,19 @@ async def test_no_acknowledged_event_is_lost_or_overtaken(
     collector.start()
     if has_journal:
         await collector.until("journal", 500)
-    await asyncio.to_thread(broker.start)
+    await asyncio.to_thread(mortal_broker.start)
     await collector.until("kafka", 300)
     for _ in range(2):
         await asyncio.sleep(random.random())
         collector.kill()
         collector.start()
         await collector.until("kafka", 100)
-    broker.kill()
-    await asyncio.to_thread(broker.start)
+    mortal_broker.kill()
+    await asyncio.to_thread(mortal_broker.start)
     await collector.until("kafka", 100)
     collector.finish()
 
-    found = await read(broker.bootstrap, topic)
+    found = await read(mortal_broker.bootstrap, mortal_topic)
     arrived: dict[str, tuple[int, int]] = {}
     for record in found:
         arrived.setdefault(record.value.decode(), (record.partition, record.offset))

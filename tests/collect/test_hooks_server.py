@@ -11,6 +11,7 @@ from aiohttp import ClientSession
 
 from ingestd.collect.endpoints import make_endpoints
 from ingestd.collect.messages import UnavailableError
+from ingestd.collect.request import RequestPath
 from ingestd.collect.server import CollectServer
 from ingestd.config.model import CollectConfig, CollectSource
 from tests.collect.edge_world import VALIDATOR, FakeDelivery, RecordingObserver
@@ -48,9 +49,10 @@ async def serving(
     config = CollectConfig(port=0, public_url=PUBLIC_URL, sources={"crm": source})
     made = make_endpoints(config, VALIDATOR)
     delivery, observer = FakeDelivery(), RecordingObserver()
-    server = CollectServer(
+    path = RequestPath(
         config, made.by_source, made.routes, delivery, observer, keys=made.keys, clock=lambda: now_ms / 1000
     )
+    server = CollectServer(config, path, observer)
     world = HookServer(server, delivery, observer)
     world.url = f"http://127.0.0.1:{await server.start()}"
     async with ClientSession() as world.session:

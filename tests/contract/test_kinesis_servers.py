@@ -4,7 +4,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -36,20 +35,20 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 class Stream:
     """A stream of a test's own, with two shards."""
 
-    def __init__(self, server: Kinesalite | KinesisLocal, client: Any) -> None:
-        self.server = server
+    def __init__(self, client: Any, endpoint: str) -> None:
         self.client = client
+        self.endpoint = endpoint
         self.name = f"test-{uuid.uuid4().hex}"
         self.state = MemoryState()
         self.numbers = Numbers()
-        server.create_stream(self.name, 2)
+        self.create()
 
     def config(self, **settings: Any) -> KinesisConfig:
         return KinesisConfig(
             **{
                 "stream": self.name,
                 "region": self.client.meta.region_name,
-                "endpoint_url": self.server.endpoint,
+                "endpoint_url": self.endpoint,
                 "member_id": "one",
                 "poll_interval": Seconds(0.2),
                 "heartbeat_interval": Seconds(0.2),
@@ -79,8 +78,12 @@ class Stream:
     def _create_again(self) -> None:
         self.delete()
         time.sleep(DELETED_S)
-        self.server.create_stream(self.name, 2)
+        self.create()
         self.numbers.of.clear()
+
+    def create(self) -> None:
+        self.client.create_stream(StreamName=self.name, ShardCount=2)
+        await_active(self.client, self.name)
 
     def delete(self) -> None:
         self.client.delete_stream(StreamName=self.name, EnforceConsumerDeletion=True)
@@ -88,13 +91,23 @@ class Stream:
             time.sleep(POLL_S)
 
 
+@pytest.fixture(scope="module")
+def clients() -> Iterator[dict[str, Any]]:
+    """A client of each server: to make one takes longer than most tests."""
+    clients: dict[str, Any] = {}
+    yield clients
+    for client in clients.values():
+        client.close()
+
+
 @pytest.fixture(params=["kinesis_local", "kinesalite"])
-def stream(request: pytest.FixtureRequest) -> Iterator[Stream]:
+def stream(request: pytest.FixtureRequest, clients: dict[str, Any]) -> Iterator[Stream]:
     server: Kinesalite | KinesisLocal = request.getfixturevalue(request.param)
-    with closing(server.client()) as client:
-        stream = Stream(server, client)
-        yield stream
-        stream.delete()
+    client = clients.setdefault(server.endpoint, None) or server.client()
+    clients[server.endpoint] = client
+    stream = Stream(client, server.endpoint)
+    yield stream
+    stream.delete()
 
 
 class TestKinesisServers(KinesisContract):
@@ -174,5 +187,9 @@ def split(client: Any, name: str) -> None:
     hashes = client.list_shards(StreamName=name)["Shards"][0]["HashKeyRange"]
     middle = str((int(hashes["StartingHashKey"]) + int(hashes["EndingHashKey"])) // 2)
     client.split_shard(StreamName=name, ShardToSplit="shardId-000000000000", NewStartingHashKey=middle)
+    await_active(client, name)
+
+
+def await_active(client: Any, name: str) -> None:
     while client.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
         time.sleep(POLL_S)

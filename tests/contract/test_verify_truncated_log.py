@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from ingestd import wiring
+from ingestd import inspection
 from ingestd.config.load import Flag, load
 from ingestd.core.records import TopicPartition
 from ingestd.verify.findings import VerifyReport
@@ -52,7 +52,7 @@ class Written:
                 await producer.send_and_wait(self.partition.topic, b"", partition=0, timestamp_ms=now)
                 for _ in range(COUNT)
             ]
-        async with wiring.open_inspector(self._settings.config) as inspector:
+        async with inspection.open_inspector(self._settings.config) as inspector:
             cluster = inspector.cluster_id
             ends = await inspector.epoch_ends([(self.partition, epoch) for epoch in range(MAX_EPOCH)])
         epoch = max(end.epoch for end in ends.values() if end is not None)
@@ -62,7 +62,7 @@ class Written:
                 archive.add(self.partition, start, end, now, cluster=cluster, leader_epoch=known)
 
     async def verify(self, archive: Archive) -> VerifyReport:
-        return await verify(self._settings, VerifyOptions(), archive.sink, wiring.open_inspector)
+        return await verify(self._settings, VerifyOptions(), archive.sink, inspection.open_inspector)
 
 
 def found(report: VerifyReport) -> list[tuple[str, int | None, int | None]]:

@@ -13,7 +13,7 @@ class Panel(NamedTuple):
     description: str
     unit: str  # one of Grafana's
     queries: tuple[Query, ...]
-    elsewhere: bool = False  # there is data only with Snowflake or the collector, or after an accident
+    elsewhere: bool = False  # there is data only with Snowflake, or after an accident
 
 
 class Row(NamedTuple):
@@ -182,28 +182,26 @@ _SNOWFLAKE = (
 _COLLECTOR = (
     _one("Collected events by source and outcome",
          "Each outcome but delivered, dropped, unavailable and refused is a fault.", "eps",
-         _rate("collect_events_total", "source,outcome"), "{{source}} {{outcome}}", elsewhere=True),
+         _rate("collect_events_total", "source,outcome"), "{{source}} {{outcome}}"),
     _one("Requests by status", "503: the events were not safe in time, and the sender sends them again.", "reqps",
-         _rate("collect_requests_total", "status,reason"), "{{status}} {{reason}}", elsewhere=True),
+         _rate("collect_requests_total", "status,reason"), "{{status}} {{reason}}"),
     _quantiles("Delivery duration", "From a request's events to the acknowledgement of all of them.",
-               "collect_delivery_seconds", elsewhere=True),
+               "collect_delivery_seconds"),
     Panel(
         "Journal", "Its bytes, and their limit (collect.journal_bytes).", "bytes",
         (
             Query(_of("collect_journal_bytes"), "{{instance}}"),
             Query(_of("collect_journal_limit_bytes"), "{{instance}} limit"),
         ),
-        elsewhere=True,
     ),
     _one("Oldest event in the journal", "0 while it is empty.", "s", _of("collect_journal_oldest_seconds"),
-         "{{instance}}", elsewhere=True),
+         "{{instance}}"),
     Panel(
         "Where events can go", "1 while events can be made safe, and while Kafka acknowledges them.", "short",
         (
             Query(_of("collect_available"), "{{instance}} safe"),
             Query(_of("collect_kafka_available"), "{{instance}} Kafka"),
         ),
-        elsewhere=True,
     ),
 )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Renders the Helm chart, finds what is in it, and knows the API's types that are not Kubernetes' own."""
 
 import json
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -72,6 +73,17 @@ SQS: Values = {
     "source": "sqs",
     "sqs": {"queueUrl": "https://sqs.eu-central-1.amazonaws.com/123456789012/marketing_events"},
 }
+#: Without Kafka.
+ALONE: Values = {
+    "source": "collector",
+    "sink": LEAST["sink"],
+    "aws": PRODUCTION_VALUES["aws"],
+    "collect": {**COLLECT["collect"], "journal": {"storageClass": "fast"}},
+    "serviceMonitor": {"enabled": True},
+    "extraVolumes": EVERYTHING["extraVolumes"],
+    "extraVolumeMounts": EVERYTHING["extraVolumeMounts"],
+    "extraEnv": EVERYTHING["extraEnv"],
+}
 SCENARIOS = {"least": LEAST, "production": PRODUCTION_VALUES, "static": STATIC, "everything": EVERYTHING}
 OTHER_SOURCES = {"kinesis": KINESIS, "sqs": SQS}
 
@@ -81,8 +93,8 @@ def helm(values: Values, version: str = VERSIONS[-1]) -> subprocess.CompletedPro
 
 
 @cache
-def _helm(values: str, version: str) -> subprocess.CompletedProcess[str]:
-    command = [ensure_helm(), "template", "ingestd", CHART, "--namespace", "data", "--kube-version", version]
+def _helm(values: str, version: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
+    command = [ensure_helm(), "template", "ingestd", chart, "--namespace", "data", "--kube-version", version]
     return subprocess.run(
         [*map(str, command), "--values", "-"], input=values, capture_output=True, text=True, check=False
     )
@@ -92,6 +104,18 @@ def render(values: Values, version: str = VERSIONS[-1]) -> list[Manifest]:
     done = helm(values, version)
     assert done.returncode == 0, done.stderr
     return [each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each is not None]
+
+
+def notes(values: Values, folder: Path) -> str:
+    """What Helm prints after an installation, which `helm template` does not: as a manifest of a copy of the chart."""
+    chart = folder / "chart"
+    shutil.copytree(CHART, chart, dirs_exist_ok=True)
+    (chart / "templates" / "NOTES.txt").replace(chart / "notes.txt")
+    (chart / "templates" / "notes.yaml").write_text('kind: Notes\ntext: {{ tpl (.Files.Get "notes.txt") . | quote }}\n')
+    done = _helm(json.dumps(values), VERSIONS[-1], chart)
+    assert done.returncode == 0, done.stderr
+    found = of_kind([each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each is not None], "Notes")
+    return str(found["text"])
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> Manifest:
@@ -116,10 +140,11 @@ def container(manifests: list[Manifest]) -> Manifest:
 
 def effective(manifests: list[Manifest], tmp_path: Path) -> Config:
     """The configuration that a pod's daemon has, as the daemon itself reads it."""
-    environ, name = {}, workload(manifests)["metadata"]["name"]
+    environ: dict[str, str] = {}
+    name = workload(manifests)["metadata"]["name"]
     for each in container(manifests)["env"]:
         if "value" in each:
-            environ[each["name"]] = each["value"]
+            environ[each["name"]] = each["value"].replace("$(POD_NAME)", environ.get("POD_NAME", "$(POD_NAME)"))
         elif "fieldRef" in each["valueFrom"]:
             assert each["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
             environ[each["name"]] = "ingestd-0"

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +16,11 @@ import yaml
 from tests.conftest import MakeTopic
 from tests.deploy.board import BOARD
 from tests.deploy.picture import ask, draw
+from tests.e2e.collector import KafkaCollector
 from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import DEADLINE, Daemon
 from tests.e2e.events import load
+from tests.e2e.http_sender import Sender, until_ready
 from tests.e2e.ledger import read
 from tests.services.kafka import KafkaBroker
 from tests.services.ports import HOST
@@ -162,13 +164,24 @@ async def test_an_outage_of_the_store_alerts_somebody_and_its_end_says_so(
     read(s3, bucket, topic).check(writer.records, writer.ids)
 
 
-async def test_every_panel_of_the_dashboard_shows_a_daemon_under_load_and_faults(
-    services: Services, tmp_path: Path
+@pytest.fixture
+async def collector(kafka: KafkaBroker, make_topic: MakeTopic, tmp_path: Path) -> AsyncIterator[KafkaCollector]:
+    """One in front of a topic of its own, with a journal."""
+    it = KafkaCollector(tmp_path, kafka.bootstrap, await make_topic(2), journal=True)
+    it.start()
+    await until_ready(it)
+    yield it
+    it.kill()
+
+
+async def test_every_panel_of_the_dashboard_shows_a_daemon_and_a_collector_under_load_and_faults(
+    services: Services, collector: KafkaCollector, tmp_path: Path
 ) -> None:
     kafka, s3, _, topic, daemon = services
     began = time.monotonic()
-    with Prometheus(tmp_path / "prometheus", [daemon.address], RULES, None) as prometheus:
-        async with load(kafka.bootstrap, topic, 2) as writer:
+    targets = [daemon.address, collector.address]
+    with Prometheus(tmp_path / "prometheus", targets, RULES, None) as prometheus:
+        async with Sender(collector.port, "native").sending(), load(kafka.bootstrap, topic, 2) as writer:
             for fault in (lambda: None, s3.kill, s3.start, lambda: None):
                 await asyncio.to_thread(fault)
                 for _ in range(4):

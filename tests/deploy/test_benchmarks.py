@@ -10,7 +10,7 @@ from statistics import fmean
 import msgspec
 import pytest
 
-from benchmarks import endtoend, growth, journal, stages
+from benchmarks import collect, endtoend, growth, journal, stages
 from benchmarks.endtoend import FIRST, Kind, Run
 from benchmarks.latency import Freshness
 from benchmarks.rig import results
@@ -265,6 +265,15 @@ def test_growth_without_what_it_builds_on_says_what_to_run(text: str | None, tmp
 def test_every_stage_runs_and_counts_its_events() -> None:
     for measured in stages.measure(stages.stages(200), 1):
         assert len(measured.cpu_us) == 1, measured.label
+
+
+def test_a_request_of_many_events_costs_less_for_each() -> None:
+    runs = [
+        collect.Run(name, 100.0 * number, 50 if "50" in name else 1, 1.0) for name in collect.CASES for number in (1, 3)
+    ]
+    rows = collect.table(runs).rows
+    assert [row[0] for row in rows] == list(collect.CASES)
+    assert rows[-1] == ["batch of 50", "200.0 (100.0 to 300.0)", "4.0 (2.0 to 6.0)"]
 
 
 def test_the_journal_is_measured_until_it_is_empty_again(ram: Path) -> None:

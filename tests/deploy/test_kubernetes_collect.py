@@ -1,22 +1,24 @@
 """The collector in the Helm chart: beside the daemon, never in its way, and with a journal only where that stays."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
-import yaml
 
 from ingestd.config.keys import KEYS, variable
 from ingestd.config.model import CollectConfig
 from ingestd.config.types import Size
+from ingestd.config.validate import problems
 from ingestd.config.validate_collect import running_collector_problems
 from tests.deploy.chart import (
-    CHART,
+    ALONE,
     COLLECT,
     JOURNAL,
     LEAST,
+    PRODUCTION_VALUES,
     VERSIONS,
     Manifest,
     Values,
@@ -25,6 +27,7 @@ from tests.deploy.chart import (
     effective,
     helm,
     mounted,
+    notes,
     of_kind,
     pod,
     render,
@@ -32,6 +35,9 @@ from tests.deploy.chart import (
 )
 
 BOTH = {"collect": COLLECT, "journal": JOURNAL}
+ALL = {**BOTH, "alone": ALONE}
+#: Those with a journal.
+KEEPING = {"journal": JOURNAL, "alone": ALONE}
 
 
 def parts(values: Values, version: str = VERSIONS[-1]) -> tuple[list[Manifest], list[Manifest]]:
@@ -51,9 +57,9 @@ def services(manifests: list[Manifest]) -> dict[str, Manifest]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("scenario", BOTH)
+@pytest.mark.parametrize("scenario", ALL)
 def test_every_object_is_one_that_kubernetes_takes(scenario: str, version: str) -> None:
-    for each in parts(BOTH[scenario], version)[0]:
+    for each in render(ALL[scenario], version):
         if schema := added_types().get((each["apiVersion"], each["kind"])):
             jsonschema.validate(each, schema)
         else:
@@ -93,8 +99,9 @@ def test_keys_and_mappings_are_where_the_configuration_says(tmp_path: Path) -> N
     assert not [each for each in manifests if each["kind"] == "Secret"]
 
 
-def test_a_journal_is_on_a_volume_that_outlives_its_pod(tmp_path: Path) -> None:
-    manifests = collector(JOURNAL)
+@pytest.mark.parametrize("scenario", KEEPING)
+def test_a_journal_is_on_a_volume_that_outlives_its_pod(scenario: str, tmp_path: Path) -> None:
+    manifests = collector(KEEPING[scenario])
     config = effective(manifests, tmp_path)
     it = workload(manifests)
     assert config.collect.journal is not None
@@ -117,14 +124,27 @@ def test_without_a_volume_there_is_no_journal_even_where_the_file_names_one(tmp_
     assert workload(manifests)["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
-@pytest.mark.parametrize("scenario", BOTH)
+@pytest.mark.parametrize("scenario", ALL)
 def test_it_is_killed_later_than_it_ends_by_itself(scenario: str, tmp_path: Path) -> None:
-    manifests = collector(BOTH[scenario])
+    manifests = collector(ALL[scenario])
     before = container(manifests)["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = float(effective(manifests, tmp_path).grace)
     assert pod(manifests)["spec"]["terminationGracePeriodSeconds"] > before + grace
-    probes = {kind: container(manifests)[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")}
-    assert probes == {"liveness": {"path": "/livez", "port": "http"}, "readiness": {"path": "/readyz", "port": "http"}}
+
+
+@pytest.mark.parametrize("scenario", ALL)
+def test_only_a_dead_loop_is_killed(scenario: str) -> None:
+    it = container(collector(ALL[scenario]))
+    assert it["livenessProbe"]["httpGet"] == it["startupProbe"]["httpGet"] == {"path": "/livez", "port": "http"}
+
+
+def test_requests_come_while_they_can_be_answered() -> None:
+    """Without Kafka, /readyz fails while the store is away, and the journal takes events all the same."""
+    for values in BOTH.values():
+        assert container(collector(values))["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+    it = container(collector(ALONE))
+    assert it["readinessProbe"]["tcpSocket"] == {"port": "events"}
+    assert "httpGet" not in it["readinessProbe"]
 
 
 @pytest.mark.parametrize("scenario", BOTH)
@@ -139,8 +159,9 @@ def test_every_selector_finds_the_collectors_pods_and_none_of_the_daemons(scenar
     assert of_kind(ours, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == selected
 
 
-def test_a_request_from_outside_arrives_at_a_ready_pod() -> None:
-    manifests = collector(COLLECT)
+@pytest.mark.parametrize("scenario", ALL)
+def test_a_request_from_outside_arrives_at_a_ready_pod(scenario: str) -> None:
+    manifests = collector(ALL[scenario])
     ingress = of_kind(manifests, "Ingress")["spec"]
     (rule,) = ingress["rules"]
     (path,) = rule["http"]["paths"]
@@ -175,12 +196,16 @@ def test_pods_are_as_confined_as_the_daemons_and_without_its_role(scenario: str)
     assert not pod(ours)["spec"]["automountServiceAccountToken"]
 
 
-def test_a_change_of_its_files_starts_it_anew() -> None:
-    before = pod(collector(COLLECT))["metadata"]["annotations"]
+@pytest.mark.parametrize("scenario", ALL)
+def test_a_change_of_its_files_starts_it_anew(scenario: str) -> None:
+    values = ALL[scenario]
+    before = pod(collector(values))["metadata"]["annotations"]
     changes: tuple[Values, ...] = ({"config": ""}, {"files": {}})
     for changed in changes:
-        after = collector({**COLLECT, "collect": {**COLLECT["collect"], **changed}})
+        after = collector({**values, "collect": {**values["collect"], **changed}})
         assert pod(after)["metadata"]["annotations"] != before
+    in_daemons_file = pod(collector({**values, "config": ""}))["metadata"]["annotations"] != before
+    assert in_daemons_file == (scenario == "alone")
 
 
 @pytest.mark.parametrize(
@@ -199,5 +224,85 @@ def test_bad_values_are_refused_by_name(collect: dict[str, Any], complaint: str)
 
 
 def test_there_is_memory_for_what_is_in_flight(tmp_path: Path) -> None:
-    limit = yaml.safe_load((CHART / "values.yaml").read_text())["collect"]["resources"]["limits"]["memory"]
-    assert Size.parse(f"{limit}B") >= CollectConfig().body_memory + (256 << 20)
+    limit = Size.parse(f"{container(collector(COLLECT))['resources']['limits']['memory']}B")
+    assert limit >= CollectConfig().body_memory + (256 << 20)
+    config = effective(collector(ALONE), tmp_path)
+    assert container(collector(ALONE))["resources"]["limits"]["memory"] == f"{limit >> 20}Mi"
+    assert limit >= config.collect.body_memory + config.batch.memory + (128 << 20)
+
+
+# -- without Kafka
+
+
+def test_without_kafka_one_process_takes_events_and_writes_them_to_the_sink(tmp_path: Path) -> None:
+    ours, others = parts(ALONE)
+    config = effective(ours, tmp_path)
+    assert [each["kind"] for each in others] == ["ServiceAccount"], "the daemon for Kafka is not there"
+    assert container(ours)["args"] == ["run"]
+    assert list(problems(config)) == []
+    assert (config.source, config.sink.url, config.s3.region) == ("collector", "s3://bucket", "eu-central-1")
+    assert (config.collect.host, config.collect.port, config.health.host) == ("::", 8080, "::")
+    assert config.collect.sources.keys() == {"shop"}
+    assert float(config.batch.interval) == 60, "of `config`, which the daemons for Kafka have, too"
+    assert config.s3.encryption == "aws:kms"
+    known = {"INGESTD_CONFIG", "POD_NAME", *map(variable, KEYS)}
+    assert {each["name"] for each in container(ours)["env"]} <= known
+
+
+def test_without_kafka_each_pod_has_a_chain_of_its_own(tmp_path: Path) -> None:
+    env = [each["name"] for each in container(collector(ALONE))["env"]]
+    assert env.index("POD_NAME") < env.index("INGESTD__SINK__LINEAGE"), "or Kubernetes would not replace the name"
+    assert effective(collector(ALONE), tmp_path).sink.lineage == "ingestd-0"
+    again = {**ALONE, "sink": {**ALONE["sink"], "lineage": "2"}}
+    assert effective(collector(again), tmp_path).sink.lineage == "ingestd-0-2"
+
+
+def test_without_kafka_its_role_is_the_sinks_and_it_reaches_no_broker(tmp_path: Path) -> None:
+    values = {**ALONE, "kafka": PRODUCTION_VALUES["kafka"]}
+    ours, others = parts(values)
+    account = of_kind(others, "ServiceAccount")
+    assert not [each for each in ours if each["kind"] == "ServiceAccount"]
+    assert account["metadata"]["name"] == pod(ours)["spec"]["serviceAccountName"]
+    assert account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"] == ALONE["aws"]["roleArn"]
+    ports = [
+        (each["protocol"], each["port"])
+        for rule in of_kind(ours, "NetworkPolicy")["spec"]["egress"]
+        for each in rule["ports"]
+    ]
+    assert ports == [("UDP", 53), ("TCP", 53), ("TCP", 443)]
+    assert not [each for each in container(ours)["env"] if "KAFKA" in each["name"]]
+    assert {each["name"] for each in container(ours)["volumeMounts"]} == {"config", "model", "keys", "journal"}
+    assert {each["name"] for each in pod(ours)["spec"]["volumes"]} == {"config", "model", "keys"}
+    assert ours == parts(ALONE)[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"source": "kinesisis"}, "source"),
+        ({"sink": {}}, "sink"),
+        ({"keda": {"enabled": True}}, "keda.enabled needs source: kafka"),
+        ({"source": "kafka"}, "bootstrapServers"),
+    ],
+)
+def test_bad_values_without_kafka_are_refused_by_name(values: Values, complaint: str) -> None:
+    done = helm({**ALONE, **values})
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (ALONE, ("statefulset/ingestd-collect\n", "events/ingestd-collect-N/.")),
+        (COLLECT, ("deployment/ingestd\n", "deployment/ingestd-collect\n")),
+        (JOURNAL, ("deployment/ingestd\n", "statefulset/ingestd-collect\n")),
+        (LEAST, ("deployment/ingestd\n",)),
+    ],
+    ids=["alone", "collect", "journal", "least"],
+)
+def test_the_notes_name_what_is_there(values: Values, names: tuple[str, ...], tmp_path: Path) -> None:
+    text = notes(values, tmp_path)
+    workloads = {f"{each['kind']}/{each['metadata']['name']}\n".lower() for each in render(values)}
+    assert not [name for name in names if name not in text], text
+    assert {it + "\n" for it in re.findall(r"rollout status (\S+)", text)} <= workloads

@@ -3,8 +3,10 @@
 Leaves what it sent in .cache/recorded; tests/collect/recorded has a copy.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ BODY = """\
 NO_STORAGE = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', 'SecurityError') }})"
 GPC = "Object.defineProperty(Navigator.prototype, 'globalPrivacyControl', {get: () => true})"
 EMPTY = "!Object.keys(localStorage).some((name) => name.startsWith('ingestd.event'))"
+SENDING = "navigator.locks.query().then(({held}) => held.length)"
 STORED = "JSON.stringify({...localStorage})"
 
 
@@ -107,6 +110,51 @@ async def test_what_happens_while_the_page_is_left_arrives(website: Website) -> 
     ]  # fmt: skip
 
 
+async def test_what_waits_for_the_answer_to_another_request_goes_when_the_page_is_closed(website: Website) -> None:
+    # Without storage no later page sends it again.
+    async with held_answers(website), website.visit("/one", NO_STORAGE) as page:
+        await website.until(lambda: len(website.sent()) == 1)
+        await page.evaluate("ingestd.track('last')")
+        await page.close(run_before_unload=True)
+        await website.until(lambda: len(website.sent()) == 2)
+    await website.until_answered(2)
+    assert {row["event_type"] for row in await website.rows()} == {"web_visit", "last"}
+
+
+@asynccontextmanager
+async def held_answers(website: Website) -> AsyncIterator[None]:
+    """The answers to posts come when the context ends."""
+    over = asyncio.Event()
+
+    async def wait(_: int) -> None:
+        await over.wait()
+
+    website.recorder.before = wait
+    try:
+        yield
+    finally:
+        over.set()
+
+
+async def test_a_request_that_has_begun_outlives_its_page(website: Website) -> None:
+    pixel = f"fetch('{website.recorder.url}/i?n=' + n, {{mode: 'no-cors', credentials: 'omit'}})"
+    async with website.visit("/one", NO_STORAGE) as page:
+        await website.until_answered(1)
+        website.collector.freeze()
+        try:
+            # The browser has six connections to a host: one more request waits inside of it.
+            await page.evaluate(f"for (let n = 0; n < 6; n++) void {pixel}")
+            await website.until(lambda: [it.path for it in website.recorder.exchanges].count("/i") == 6)
+            await page.evaluate("ingestd.track('last')")
+            await page.wait_for_function(SENDING)
+            assert len(website.sent()) == 1
+            await page.close(run_before_unload=True)
+            await website.until(lambda: len(website.sent()) == 2)
+        finally:
+            website.collector.thaw()
+        await website.until_answered(2)
+
+
 async def test_events_outlive_a_dead_collector_and_a_reload_with_their_ids(website: Website) -> None:
     async with website.visit("/one") as page:
         await website.until_answered(1)
@@ -183,13 +231,30 @@ async def test_visitors_are_anonymous_until_they_consent_where_that_is_configure
     assert rows[1]["client_id"] != "anonymous"
 
 
-async def test_global_privacy_control_makes_visitors_anonymous(website: Website) -> None:
-    async with website.visit("/one", GPC, extra_http_headers={"Sec-GPC": "1"}) as page:
+async def test_a_browser_with_global_privacy_control_sends_no_identifiers_whatever_its_visitor_chose(
+    website: Website,
+) -> None:
+    async with website.visit("/one", GPC) as page:
+        await website.until_answered(1)
+        assert await stored(page) == {}
+        await page.evaluate("ingestd.consent(true)")
+        async with held_answers(website):
+            await page.click("#buy")
+            await website.until(lambda: len(website.sent()) == 2)
+            assert await stored(page) == {"ingestd.consent": "1"}
+        await website.until_answered(2)
+    assert_anonymous(await website.rows())
+
+
+async def test_the_header_of_global_privacy_control_makes_visitors_anonymous(website: Website) -> None:
+    async with website.visit("/one", extra_http_headers={"Sec-GPC": "1"}) as page:
         await website.until_answered(1)
         await page.click("#buy")
         await website.until_answered(2)
-        assert await stored(page) == {}
-    rows = await website.rows()
+    assert_anonymous(await website.rows())
+
+
+def assert_anonymous(rows: list[dict[str, Any]]) -> None:
     assert {row["client_id"] for row in rows} == {"anonymous"}
     assert not any("session_id" in row for row in rows)
 

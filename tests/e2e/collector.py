@@ -37,23 +37,31 @@ class Edge(Daemon):
     def __init__(
         self, name: str, directory: Path, keys: Mapping[str, str], program: Sequence[str] = ("-m", "ingestd")
     ) -> None:
-        port = free_port()
-        self.url = f"http://{HOST}:{port}"
-        super().__init__(name, directory, {**collect_settings(directory, port), **keys}, {}, program)
+        self.port = free_port()  # for events
+        self.url = f"http://{HOST}:{self.port}"
+        super().__init__(name, directory, {**collect_settings(directory, self.port), **keys}, {}, program)
 
 
 class Collector(Edge):
     """`ingestd --source collector`, into a directory."""
 
-    def __init__(self, directory: Path) -> None:
-        self._data = directory / "data"
-        keys = {"collect.journal": str(directory / "journal.sqlite"), **_into(self._data)}
+    def __init__(self, directory: Path, more: Mapping[str, str] | None = None) -> None:
+        self.data = directory / "data"
+        keys = {"collect.journal": str(directory / "journal.sqlite"), **_into(self.data), **(more or {})}
         super().__init__("collector", directory, {"source": "collector", **keys})
 
     async def landed(self) -> list[Row]:
         """Stop it. All that has landed, in the order of the log; nothing was quarantined."""
         assert await self.stop() == 0
-        return rows_in(self._data)
+        return rows_in(self.data)
+
+    def rows(self) -> list[Row]:
+        """What has landed until now, in the order of the log."""
+        return read_rows(self.data / "events")
+
+    def rejected(self) -> list[Row]:
+        """What was quarantined."""
+        return read_rows(self.data / "quarantine")
 
 
 class KafkaCollector(Edge):
@@ -99,10 +107,11 @@ def _into(data: Path) -> dict[str, str]:
 
 def rows_in(data: Path) -> list[Row]:
     """The rows of all objects, in the order of their names; nothing was quarantined."""
-    assert not _lines(data / "quarantine")
-    return _lines(data / "events")
+    assert not read_rows(data / "quarantine")
+    return read_rows(data / "events")
 
 
-def _lines(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> list[Row]:
+    """The lines of all objects, in the order of their names."""
     files = sorted(folder.rglob("*.jsonl.gz"))
     return [json.loads(line) for file in files for line in gzip.decompress(file.read_bytes()).splitlines()]

@@ -26,6 +26,7 @@ class Sender:
         self.accepted: set[str] = set()  # ids of events that must become rows
         self.acknowledged: Counter[str] = Counter()  # requests, by what has their events
         self.repeated = 0  # requests that were sent again
+        self.sent_again: set[str] = set()  # ids of their events
         self._url = f"http://{HOST}:{port}/v1/events?key={key}"
         self._grown = asyncio.Event()
         self._good_events = ((event_id(number), value) for number, _, value in events() if is_good(number))
@@ -36,9 +37,14 @@ class Sender:
         stop = asyncio.Event()
         async with aiohttp.ClientSession() as session:
             tasks = [asyncio.create_task(self._send(session, stop)) for _ in range(SENDERS)]
-            yield
-            stop.set()
-            await asyncio.wait_for(asyncio.gather(*tasks), DEADLINE)
+            try:
+                yield
+                stop.set()
+                await asyncio.wait_for(asyncio.gather(*tasks), DEADLINE)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
 
     async def until_accepted(self, more: int, deadline: float = DEADLINE) -> None:
         """Wait until so many more events are accepted."""
@@ -53,6 +59,7 @@ class Sender:
             batch = dict(islice(self._good_events, BATCH))
             while not await self._post(session, batch.values()):
                 self.repeated += 1
+                self.sent_again |= batch.keys()
                 await asyncio.sleep(_AGAIN_S)
             self.accepted |= batch.keys()
             self._grown.set()

@@ -10,6 +10,12 @@ from typing import NamedTuple
 import pytest
 from aiokafka.protocol.admin import CreateAclsRequest
 
+from ingestd.config.keys import variable
+from ingestd.config.load import load
+from ingestd.config.model import KafkaConfig
+from ingestd.core.records import TopicPartition
+from ingestd.preflight import Verdict, produce_probe
+from ingestd.sources.kafka import open_inspector
 from tests.e2e.daemon import Daemon
 from tests.e2e.events import fill
 from tests.e2e.group import caught_up, ends
@@ -27,6 +33,7 @@ class Kind(IntEnum):
 
 class Right(IntEnum):
     READ = 3
+    WRITE = 4
     DESCRIBE = 8
 
 
@@ -127,3 +134,26 @@ async def goes_on(broker: KafkaBroker, directory: Path, name: str, grants: set[G
         assert await daemon.stop() == 0
     finally:
         daemon.kill()
+
+
+async def test_check_knows_whether_the_collector_may_produce_and_writes_nothing(broker: KafkaBroker) -> None:
+    name = "produced"
+    async with topic_admin(broker.bootstrap) as admin:
+        await create_topic(admin, name, PARTITIONS)
+    keys = {**sasl(broker), "collect.topic": name}
+    environ = {PASSWORD: broker.password, **{variable(key): value for key, value in keys.items()}}
+    config = load(environ=environ).config
+
+    async def verdict() -> tuple[Verdict, str]:
+        found = {it.check: it for it in await produce_probe.look(config)}["collect.topic"]
+        return found.verdict, found.seen + found.todo
+
+    for grants, wanted in ((set(), "WRITE"), ({Grant(Kind.TOPIC, Right.DESCRIBE)}, "may not write to topic produced")):
+        await give(broker, name, grants)
+        seen, told = await verdict()
+        assert (seen, wanted in told) == (Verdict.WRONG, True), told
+    await give(broker, name, {Grant(Kind.TOPIC, Right.WRITE)})
+    assert (await verdict())[0] is Verdict.OK
+    async with open_inspector(KafkaConfig(bootstrap_servers=(broker.bootstrap,), topics=(name,))) as reader:
+        [log] = (await reader.log_ranges([TopicPartition(name, 0)])).values()
+    assert (log.start, log.end) == (0, 0), "nothing was written, not even the end of a transaction"

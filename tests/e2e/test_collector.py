@@ -14,7 +14,7 @@ import pytest
 from ingestd.core.errors import EXIT_PROBLEMS
 from tests.conftest import MakeTopic
 from tests.e2e.daemon import Daemon
-from tests.e2e.http_sender import BATCH, Sender, event_ids_in, until_ready
+from tests.e2e.http_sender import Sender, event_ids_in, until_ready
 from tests.e2e.ledger import read_directory
 from tests.services.kafka import KafkaAddress, KafkaBroker
 from tests.services.ports import free_port
@@ -106,28 +106,6 @@ async def daemon_has_landed_all(daemon: Daemon, make_collector: MakeCollector, k
     return partition.log_end
 
 
-@pytest.mark.services
-async def test_kill_minus_9_loses_nothing_that_was_answered_200(
-    tmp_path: Path, keys: dict[str, str], make_collector: MakeCollector
-) -> None:
-    daemon = make_collector(keys)
-    sender = Sender(int(keys["collect.port"]), "shop")
-    await daemon.start_ready()
-    async with sender.sending():
-        for _ in range(3):
-            await sender.until_accepted(500)
-            daemon.kill()
-            await daemon.start_ready()
-        await sender.until_accepted(500)
-    assert await daemon.stop() == 0
-    end = await daemon_has_landed_all(daemon, make_collector, keys)
-    ledger = read_directory(tmp_path / "sink", TOPIC)
-    ledger.check({0: range(end)})
-    assert set(ledger.event_ids) == sender.accepted, "each has a row, and no other has"
-    assert sender.repeated, "the kills came while events were sent"
-    assert_verified(tmp_path / "sink", tmp_path / "journal.sqlite")
-
-
 async def test_verify_finds_events_that_neither_the_journal_nor_an_object_has(
     tmp_path: Path, keys: dict[str, str], make_collector: MakeCollector
 ) -> None:
@@ -185,29 +163,3 @@ async def test_events_are_in_the_topic_when_they_are_answered(
 async def end(collector: Daemon) -> None:
     collector.signal(signal.SIGTERM)
     assert await collector.ended() == 0
-
-
-@pytest.mark.services
-async def test_a_kill_in_front_of_kafka_loses_nothing_that_was_answered_200(
-    tmp_path: Path, kafka: Broker, make_topic: MakeTopic, make_collector: MakeCollector
-) -> None:
-    topic, port = await make_topic(3), free_port()
-    keys = {"collect.port": str(port), "collect.topic": topic, "kafka.bootstrap_servers": kafka.bootstrap}
-    collector = make_collector({**keys, "collect.journal": str(tmp_path / "journal.sqlite")}, "collect")
-    collector.start()
-    await until_ready(collector)
-    sender = Sender(port, "shop")
-    async with sender.sending():
-        for _ in range(2):
-            await sender.until_accepted(500)
-            collector.kill()
-            collector.start()
-            await until_ready(collector)
-        await sender.until_accepted(500)
-    status = json.loads((await collector.get("/status"))[1])["collector"]
-    assert status["accepted"] <= status["safe"]
-    await end(collector)
-    found = await event_ids_in(kafka.bootstrap, topic)
-    assert set(found) >= sender.accepted
-    assert sender.repeated, "the kills came while events were sent"
-    assert len(found) - len(set(found)) <= BATCH * sender.repeated, "only what was sent again is there twice"

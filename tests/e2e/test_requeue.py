@@ -193,7 +193,7 @@ async def test_killed_at_random_moments_it_produces_none_twice(
     rng = random.Random(4)
     kills = 0
     while True:
-        goal = receipts(s3, bucket) + rng.randint(1, 8)
+        goal = receipts(s3, bucket) + rng.randint(1, 24)
         process = await scene.requeue.start()
 
         def far_enough(process: asyncio.subprocess.Process = process, goal: int = goal) -> bool:

@@ -301,7 +301,7 @@ async def test_a_daemon_under_load_raises_no_alarm(
     kafka: Broker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon
 ) -> None:
     topic = await make_topic(3)
-    daemon = make_daemon("a", topic, {"batch.interval": "100ms"})
+    daemon = make_daemon("a", topic, {"batch.interval": "200ms"})
     await daemon.start_ready()
     keys = settings(kafka.bootstrap, s3, bucket, topic)
     flags = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
@@ -310,12 +310,12 @@ async def test_a_daemon_under_load_raises_no_alarm(
 
         async def pour() -> None:
             while not enough.is_set():
-                await writer.write(300)
+                await writer.write(100)
                 await asyncio.sleep(0.05)  # some thousand a second, some objects
 
         writing = asyncio.create_task(pour())
         seen = 0
-        for _ in range(4):
+        for _ in range(3):
             await until_landed(daemon, seen)
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "ingestd", "verify", "--json", "--read", *flags),

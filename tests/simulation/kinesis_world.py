@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import msgspec
+import pytest
 
 from ingestd.config.model import BatchConfig, EventsConfig, KinesisConfig, SinkConfig
 from ingestd.config.types import Seconds, Size
@@ -24,6 +25,7 @@ from ingestd.core.chain_words import KINESIS
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
+from ingestd.core.records import TopicPartition
 from ingestd.core.row_origin import RowOrigin
 from ingestd.core.stored import Stored
 from ingestd.core.validation import Validator
@@ -32,6 +34,7 @@ from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sinks.state_store import SinkStateStore
+from ingestd.sources.kinesis import assignment, continuity
 from ingestd.sources.kinesis.aggregates import MAGIC
 from ingestd.sources.kinesis.port import IteratorExpired, KinesisUnavailable
 from ingestd.sources.kinesis.source import KinesisSource
@@ -104,9 +107,10 @@ class Daemon:
         )
         sink = PausedConnection(world.store, self.gate)
         error_s = rng.uniform(-1e5, 1e5)
+        self.state = SinkStateStore(sink, self._retrier(), KEYS, "kinesis")
         self.source = KinesisSource(
             config,
-            SinkStateStore(sink, self._retrier(), KEYS, "kinesis"),
+            self.state,
             None,
             connect=lambda: PausedClient(world.kinesis, rng, self.gate),
             wall_clock=lambda: world.kinesis.now_ms() / 1000 + error_s,
@@ -205,6 +209,12 @@ class ObservedKinesis(FakeKinesis):
         return {shard.number: shard for shard in self.shards.values()}
 
 
+def scale(patch: pytest.MonkeyPatch) -> None:
+    """Retention is a minute: what is counted in its proportion, too."""
+    patch.setattr(continuity, "CLOCK_ERROR_MS", 2_000)
+    patch.setattr(assignment, "LIST_INTERVAL_S", 5.0)
+
+
 class KinesisWorld:
     """Everything of one seed."""
 
@@ -224,6 +234,11 @@ class KinesisWorld:
         self.calm = False
         self.quiet_until = 0.0
         self._extra: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def clock_s() -> float:
+        """The service's clock."""
+        return ObservedKinesis.wall_s + asyncio.get_running_loop().time()
 
     async def run(self, seconds: float = 150) -> None:
         loop = asyncio.get_running_loop()
@@ -408,6 +423,10 @@ class KinesisWorld:
         for before, after in pairwise(chain):
             if before.end != after.start:
                 raise Violation(f"{'I1: overlap' if after.start < before.end else 'I3: gap'} in {shard}: {chain}")
+        for landed in chain:
+            key = KEYS.data_key(TopicPartition(STREAM, shard), landed.start, landed.first_timestamp, landed.end)
+            if key not in self.store.objects:
+                raise Violation(f"I4: {landed} is not at {key}")
         numbers = {number for each, number in self.positions if each == shard}
         firsts = {found[0] for (each, _), found in self.positions.items() if each == shard}
         for landed in chain:

@@ -2,25 +2,18 @@
 
 import pytest
 
-from ingestd.sources.kinesis import assignment, continuity
 from tests.simulation import virtual_time
-from tests.simulation.kinesis_world import KinesisWorld
+from tests.simulation.kinesis_world import KinesisWorld, scale
 
-COST = 4  # of a seed, compared with one of the simulation of Kafka
-
-
-@pytest.fixture(autouse=True)
-def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retention is a minute: what is counted in its proportion, too."""
-    monkeypatch.setattr(continuity, "CLOCK_ERROR_MS", 2_000)
-    monkeypatch.setattr(assignment, "LIST_INTERVAL_S", 5.0)
+COST = 8  # of a seed, compared with one of the simulation of Kafka
 
 
 async def world(seed: int) -> None:
     await KinesisWorld(seed).run()
 
 
-def test_nothing_is_lost_or_doubled_on_a_stream(seeds: range) -> None:
+def test_nothing_is_lost_or_doubled_on_a_stream(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    scale(monkeypatch)
     for seed in seeds:
         try:
             virtual_time.run(world(seed))

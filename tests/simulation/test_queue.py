@@ -18,7 +18,7 @@ from ingestd.sinks.create_only import create_or_find
 from ingestd.sources.sqs.port import Message
 from tests.fakes.memory_queue import MemoryQueueSource
 from tests.simulation import virtual_time
-from tests.simulation.queue_world import QueueWorld
+from tests.simulation.queue_world import VISIBILITY_S, QueueWorld
 from tests.simulation.worker import Violation
 
 COST = 4
@@ -89,13 +89,23 @@ def fence_taken_for_data(patch: pytest.MonkeyPatch) -> None:
 
 
 def fence_taken_for_the_own_object(patch: pytest.MonkeyPatch) -> None:
-    original = QueueWriter.write
+    """Shows where daemons stand still between the manifest and the data: here they often do."""
+    original, manifest = QueueWriter.write, QueueWriter._write_manifest
 
     async def write(self: QueueWriter, batch: Any, encoded: Any) -> Outcome:
         outcome = await original(self, batch, encoded)
         return Outcome.LANDED if outcome is Outcome.FENCED else outcome
 
+    async def write_manifest(self: QueueWriter, batch: Any, encoded: Any) -> bool:
+        written = await manifest(self, batch, encoded)
+        await asyncio.sleep(self._dependencies.random.choice([0.0, 2 * VISIBILITY_S]))
+        return written
+
+    async def extend_nothing(self: holding.Holding) -> None: ...
+
     patch.setattr(QueueWriter, "write", write)
+    patch.setattr(QueueWriter, "_write_manifest", write_manifest)
+    patch.setattr(holding.Holding, "extend_due", extend_nothing)
 
 
 def verdict_remembered(patch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ PARTITIONS = [TopicPartition("events", number) for number in range(3)]
 LIMITS = BatchConfig(interval=Seconds(3), records=15, bytes=Size(1 << 20), memory=Size(1 << 20))
 TIGHT = 8 << 10  # a budget of a few batches: the flow often waits for room
 NEVER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
+MODEL = load_model(None)  # once: making it takes a quarter of a seed's time
 
 
 class Violation(AssertionError):
@@ -61,7 +62,7 @@ class Worker:
         events = EventsConfig(unknown_types="reject" if strict else "accept")
         policy = ChainPolicy(layout, layout.commit_tag(sink.url), skip_lost=True, fork=forks)
         self.pipeline = Pipeline(
-            self.limits, dependencies, Validator(events, load_model(None)), Breaker(NEVER), policy, revoke_timeout=2.0
+            self.limits, dependencies, Validator(events, MODEL), Breaker(NEVER), policy, revoke_timeout=2.0
         )
         self.task = asyncio.create_task(self._run())
 

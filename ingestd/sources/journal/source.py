@@ -190,3 +190,18 @@ class JournalSource:
             else:
                 self._error = self._error_since = None
                 return
+
+
+class ReadOnlyJournalSource(JournalSource):
+    """Reads a journal from its committed position on, and keeps its own commits in memory: the file is unchanged."""
+
+    def __init__(self, journal: Journal, topic: str) -> None:
+        super().__init__(journal, topic)
+        self._commit_in_memory: Position | None = None
+
+    async def committed(self, partition: TopicPartition) -> Position | None:
+        return self._commit_in_memory or await super().committed(partition)
+
+    async def commit(self, partition: TopicPartition, position: Position) -> bool:  # noqa: ARG002 (there is one)
+        self._commit_in_memory = position
+        return True

@@ -11,10 +11,17 @@ from aiokafka import errors as kafka_errors
 
 from ingestd.config.model import KafkaConfig
 from ingestd.core.errors import SourceError
-from ingestd.core.records import EpochEnd, GroupState, LogRange, Pin, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, GroupState, LogRange, Pin, Position, Record, TopicAccess, TopicPartition
 from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka import requests
-from ingestd.sources.kafka._aiokafka import Consumer, DescribeConfigsRequest, DescribeGroupsRequest, HeartbeatRequest
+from ingestd.sources.kafka._aiokafka import (
+    Consumer,
+    DescribeConfigsRequest,
+    DescribeGroupsRequest,
+    HeartbeatRequest,
+    InitProducerIdRequest,
+    TopicAccessRequest,
+)
 from ingestd.sources.kafka.auth import client_options
 from ingestd.sources.kafka.bootstrap import Cluster, connect
 from ingestd.sources.kafka.coordinator_client import CoordinatorClient
@@ -168,16 +175,35 @@ class Inspector(CoordinatorClient):
     async def topic_settings(self, names: Sequence[str]) -> dict[str, Mapping[str, str]]:
         """The settings called `names` of each topic that we have the right to describe."""
         wanted = [(_TOPIC, topic, list(names)) for topic in self._cluster.partitions]
-        try:
-            async with _within(self._errors, "describing topics"):
-                answer = await self.ask_broker(self._client.get_random_node(), DescribeConfigsRequest(wanted))
-        except FAILURES as error:
-            raise permanent_error(error) or SourceError(f"describing topics failed: {describe(error)}") from error
+        answer = await self._ask_any("describing topics", DescribeConfigsRequest(wanted))
         return {
             topic: {name: value for name, value, *_ in entries if value is not None}
             for code, _, _, topic, entries in answer.resources
             if not code
         }
+
+    async def topic_access(self, topic: str) -> TopicAccess:
+        """Whether we have WRITE on a topic that exists, and its replicas. Writes nothing."""
+        answer = await self._ask_any(f"asking for our rights on topic {topic}", TopicAccessRequest(topic))
+        try:
+            return TopicAccessRequest.access(answer)
+        except FAILURES as error:
+            raise permanent_error(error) or SourceError(f"topic {topic}: {describe(error)}") from error
+
+    async def may_produce_idempotently(self) -> bool:
+        """Whether an idempotent producer may begin: asked with the request by which it does. Writes nothing."""
+        answer = await self._ask_any("asking for a producer id", InitProducerIdRequest(None, 1000))
+        return bool(answer.error_code != kafka_errors.ClusterAuthorizationFailedError.errno)
+
+    async def _ask_any(self, what: str, request: Any) -> Any:
+        """The answer of any broker."""
+        try:
+            async with _within(self._errors, what):
+                return await self.ask_broker(self._client.get_random_node(), request)
+        except NotImplementedError as error:  # what aiokafka raises where the broker has no such version
+            raise SourceError(f"{what} needs Kafka 2.8") from error
+        except FAILURES as error:
+            raise permanent_error(error) or SourceError(f"{what} failed: {describe(error)}") from error
 
     async def _retry_answer(self, what: str, request: Any, error_in: Callable[[Any], BaseException | None]) -> Any:
         """The coordinator's first answer without an error that may pass."""

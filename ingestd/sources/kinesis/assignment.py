@@ -46,6 +46,7 @@ class Assignment:
         self._created = ""
         self._done: set[int] = set()
         self._proofs: dict[int, CaughtUp] = {}
+        self._proofs_of = ""  # the id of the stream
         self._ended: set[int] = set()  # read to their ends and handed out
         self._sharing = Sharing()
         self._lock = asyncio.Lock()
@@ -73,7 +74,9 @@ class Assignment:
         self._listener_or_raise().on_out_of_range(TopicPartition(self._topic, number))
 
     def add_proofs(self, proofs: Mapping[int, CaughtUp]) -> None:
-        """What another daemon knows."""
+        """What another daemon knows of this stream."""
+        if self._proofs_of != self._connection.created:
+            self._proofs, self._proofs_of = {}, self._connection.created
         for number, proof in proofs.items():
             known = self._proofs.get(number)
             if known is None or known.at_ms < proof.at_ms:
@@ -132,7 +135,7 @@ class Assignment:
         stream = await self._connection.describe(max_age_s=1.0)
         created = str(stream.created_ms)
         if self._created not in {"", created}:
-            self._done, self._proofs, self._ended = set(), {}, set()
+            self._done, self._ended = set(), set()
             for reader in self.readers.values():
                 if reader.created != created:
                     reader.lose()

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from aiobotocore.config import AioConfig
+from botocore.loaders import Loader
 
 from ingestd.config.model import KinesisConfig
 from ingestd.ops.aws_session import new_session
@@ -38,6 +39,7 @@ class _Answer(msgspec.Struct, gc=False):
     behind_ms: int = msgspec.field(name="MillisBehindLatest", default=0)
 
 
+_loader = Loader()  # reading the description of the service is most of what a client costs, and it never changes
 _DECODER = msgspec.json.Decoder(_Answer, strict=False)  # numbers of sequences are text in JSON
 
 
@@ -172,9 +174,11 @@ class AwsKinesisClient:
             read_timeout=config.read_timeout,
             retries={"mode": "standard", "total_max_attempts": 1},  # the source repeats calls itself
         )
+        session = new_session()
+        session.register_component("data_loader", _loader)
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
-                new_session().create_client(
+                session.create_client(
                     "kinesis", region_name=config.region, endpoint_url=config.endpoint_url, config=options
                 )
             )

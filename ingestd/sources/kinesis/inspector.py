@@ -30,10 +30,13 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def open_kinesis_inspector(
-    config: KinesisConfig, store: StateStore, connect: Callable[[], KinesisClient] | None = None
+    config: KinesisConfig,
+    store: StateStore,
+    connect: Callable[[], KinesisClient] | None = None,
+    wall_clock: Callable[[], float] = time.time,
 ) -> AsyncIterator["KinesisInspector"]:
     """The stream and its state. ``SourceError`` where AWS does not answer for a minute, or has no such stream."""
-    inspector = KinesisInspector(config, store, connect or partial(AwsKinesisClient, config))
+    inspector = KinesisInspector(config, store, connect or partial(AwsKinesisClient, config), wall_clock)
     try:
         await inspector.start()
         yield inspector
@@ -44,10 +47,16 @@ async def open_kinesis_inspector(
 class KinesisInspector:
     """What an inspector of Kafka tells, of the shards of one stream. It writes nothing."""
 
-    def __init__(self, config: KinesisConfig, store: StateStore, connect: Callable[[], KinesisClient]) -> None:
+    def __init__(
+        self,
+        config: KinesisConfig,
+        store: StateStore,
+        connect: Callable[[], KinesisClient],
+        wall_clock: Callable[[], float],
+    ) -> None:
         self._stream = config.stream
         self._errors = ErrorState()
-        self._connection = Connection(connect, self._errors, time.time, random.Random(), lambda: None)
+        self._connection = Connection(connect, self._errors, wall_clock, random.Random(), lambda: None)
         self._store = store
         self._state = StreamState(ReadOnlyState(store), config.stream)
         self._logs = ShardLogs(self._connection, self._state, EARLIEST, skip_lost=False)

@@ -61,6 +61,7 @@ class ShardReader:
         self._pages: deque[tuple[EpochRecords, int, int]] = deque()  # with its bytes, and how far it is behind
         self._position = 0  # of the next record to be read
         self._verified = False  # nothing can be missing below the next record to be read
+        self._arrived_ms = 0  # of the last record that was read: those behind it arrived later
         self._task: asyncio.Task[None] | None = None
 
     def seek(self, position: int, place: Place, proof: CaughtUp | None) -> None:
@@ -68,6 +69,7 @@ class ShardReader:
         self.pause()
         self._position = position
         self.caught_up = proof
+        self._arrived_ms = 0
         self._verified = self._is_proven()
         self._task = asyncio.create_task(self._run(place), name=f"read {self.shard.id}")
 
@@ -96,9 +98,15 @@ class ShardReader:
 
     def proof(self) -> CaughtUp | None:
         """The last time at which the log was seen empty, where all before that has landed."""
-        if self.caught_up is not None and self.caught_up.position == self.landed:
+        is_current = self.created == self._connection.created
+        if is_current and self.caught_up is not None and self.caught_up.position == self.landed:
             return self.caught_up
         return None
+
+    def bind(self, created: str) -> None:
+        """Hand out records of this stream, by its id, from the next seek on."""
+        if created != self.created:
+            self.created, self.caught_up, self.open_ms = created, None, None
 
     def lose(self) -> None:
         """The stream was deleted: what was not handed out is void."""
@@ -122,6 +130,7 @@ class ShardReader:
         iterator: str | None = None
         first_position, expected = self._position, ANSWER_BYTES
         while True:
+            opens = iterator is None
             if iterator is None:
                 # Where a record was read, that is where to go on, and it has to come again.
                 again = Place(self._position - 1) if self._position > first_position else place
@@ -133,6 +142,14 @@ class ShardReader:
                 iterator = None
                 self._verified = self._is_proven()
                 await self._check_stream()
+                continue
+            if opens:
+                self._verified = self._is_proven()  # if at all, by a proof, which may have grown old meanwhile
+            elif self._verified and not self._is_fresh():
+                # Retention may have removed what comes after the last record: only where that comes again, it has not.
+                self._budget.change(-page.size)
+                iterator, self._verified = None, False
+                await asyncio.sleep(READ_SPACING_S)
                 continue
             self._add(page, began_ms)
             if page.next_iterator is None:
@@ -189,6 +206,7 @@ class ShardReader:
                     size = page.size + RECORD_BYTES * len(split.records)
                     self._pages.append((split, size, page.behind_ms))
                     self._position = records[-1].offset + 1
+                    self._arrived_ms = records[-1].timestamp
                     self._on_ready()
             finally:
                 self._budget.change(size - page.size)
@@ -227,6 +245,12 @@ class ShardReader:
                 self._position,
             )
         self.ended_at = self._position
+
+    def _is_fresh(self) -> bool:
+        """Whether retention cannot have reached what comes behind the last record that was read."""
+        connection = self._connection
+        last = CaughtUp(self._position, self._arrived_ms)
+        return self._is_proven() or last.proves(self._position, connection.now_ms(), connection.retention_ms)
 
     def _is_proven(self) -> bool:
         proof, connection = self.caught_up, self._connection

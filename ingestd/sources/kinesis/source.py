@@ -238,7 +238,7 @@ class KinesisSource:
         """When the stream was created, in milliseconds."""
         await self._connection.describe(max_age_s=STREAM_ID_AGE_S)
         if (reader := self._reader(partition)) is not None:
-            reader.created = self._connection.created
+            reader.bind(self._connection.created)
         return self._connection.created
 
     async def committed(self, partition: TopicPartition) -> Position | None:  # noqa: ARG002

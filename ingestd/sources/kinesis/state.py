@@ -7,6 +7,7 @@ members/STREAM/MEMBER          the heartbeat of one daemon
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -104,7 +105,10 @@ class StreamState:
         await self._store.replace(f"members/{self._stream}/{member}", msgspec.json.encode(body))
 
     async def heard(self, member: str) -> Heartbeat | None:
-        return await self._read(f"members/{self._stream}/{member}", Heartbeat)
+        """The last heartbeat; None where it cannot be read: that of another version must not stop this daemon."""
+        with suppress(SourceError):
+            return await self._read(f"members/{self._stream}/{member}", Heartbeat)
+        return None
 
     async def beats(self) -> dict[str, str]:
         """The members that ever were, each with a text that changes with every heartbeat."""

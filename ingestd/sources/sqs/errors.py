@@ -33,7 +33,7 @@ _QUEUE_HINT = (
     "create the queue, or correct sqs.queue_url, sqs.region or the AWS account; without rights on it AWS may say the "
     "same"
 )
-_RIGHTS_HINT = (
+RIGHTS_HINT = (
     "grant sqs:GetQueueAttributes, sqs:ReceiveMessage, sqs:ChangeMessageVisibility and sqs:DeleteMessage on the queue "
     "(deploy/iam/sqs-policy.json)"
 )
@@ -98,7 +98,7 @@ def _hint(code: str, said: str, action: str) -> str:
     if "AccessDenied" in code:
         if "kms:" in said:
             return KMS_HINT
-        return _SEND_HINT if action.startswith("send") else _RIGHTS_HINT
+        return _SEND_HINT if action.startswith("send") else RIGHTS_HINT
     return _HINTS.get(code, "look the code up in the documentation of SQS; the request is repeated meanwhile")
 
 

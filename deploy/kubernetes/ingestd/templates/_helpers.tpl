@@ -60,12 +60,9 @@ capabilities: {drop: [ALL]}
 {{- /* The environment goes before the file, so that what the chart itself rests on cannot be set otherwise in it. */ -}}
 {{- define "ingestd.environment" -}}
 {{ include "ingestd.processEnvironment" . }}
-- {name: INGESTD__SINK__URL, value: {{ .Values.sink.url | quote }}}
+{{ include "ingestd.sinkEnvironment" . }}
 {{- with .Values.sink.lineage }}
 - {name: INGESTD__SINK__LINEAGE, value: {{ . | quote }}}
-{{- end }}
-{{- with .Values.aws.region }}
-- {name: INGESTD__S3__REGION, value: {{ . | quote }}}
 {{- end }}
 - {name: INGESTD__SOURCE, value: {{ .Values.source }}}
 {{- if eq .Values.source "kinesis" }}
@@ -94,25 +91,50 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{- define "ingestd.sinkEnvironment" -}}
+- {name: INGESTD__SINK__URL, value: {{ .Values.sink.url | quote }}}
+{{- with .Values.aws.region }}
+- {name: INGESTD__S3__REGION, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.collect.config" -}}
+{{- /* One process has both parts; a table that is in both is refused by name when it starts. */ -}}
+{{- if eq .Values.source "collector" }}{{ printf "%s\n%s" .Values.config .Values.collect.config }}
+{{- else }}{{ .Values.collect.config }}{{ end }}
+{{- end }}
+
 {{- define "ingestd.collect.environment" -}}
 {{- $collect := .Values.collect -}}
+{{- $alone := eq .Values.source "collector" -}}
 {{ include "ingestd.processEnvironment" . }}
-- {name: INGESTD__SOURCE, value: kafka}
+- {name: INGESTD__SOURCE, value: {{ ternary "collector" "kafka" $alone }}}
+{{- if not $alone }}
 {{ include "ingestd.kafkaEnvironment" . }}
+{{- end }}
+{{- if $alone }}
+{{ include "ingestd.sinkEnvironment" . }}
+# Each journal has a chain of objects of its own.
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- {name: INGESTD__SINK__LINEAGE, value: "$(POD_NAME){{ with .Values.sink.lineage }}-{{ . }}{{ end }}"}
+{{- end }}
 - {name: INGESTD__COLLECT__HOST, value: "::"}
 - {name: INGESTD__COLLECT__PORT, value: "8080"}
 - {name: INGESTD__COLLECT__TOPIC, value: {{ $collect.topic | quote }}}
 {{- with $collect.publicUrl }}
 - {name: INGESTD__COLLECT__PUBLIC_URL, value: {{ . | quote }}}
 {{- end }}
-{{- if $collect.journal.enabled }}
+{{- if or $alone $collect.journal.enabled }}
 - {name: INGESTD__COLLECT__JOURNAL, value: /var/lib/ingestd/journal.sqlite}
 - {name: INGESTD__COLLECT__JOURNAL_BYTES, value: {{ $collect.journal.bytes | quote }}}
 {{- else }}
 - {name: INGESTD__COLLECT__JOURNAL, value: ""}
 {{- end }}
-{{- with $collect.extraEnv }}
+{{- range $extra := list (ternary .Values.extraEnv list $alone) $collect.extraEnv }}
+{{- with $extra }}
 {{ toYaml . }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -156,11 +178,13 @@ capabilities: {drop: [ALL]}
 {{- define "ingestd.ownMounts" -}}
 {{- $kafka := .Values.kafka -}}
 - {name: config, mountPath: /etc/ingestd, readOnly: true}
+{{- if eq .Values.source "kafka" }}
 {{- if $kafka.sasl.secret }}
 - {name: kafka, mountPath: /run/secrets/kafka, readOnly: true}
 {{- end }}
 {{- if and $kafka.tls.enabled $kafka.tls.caSecret }}
 - {name: kafka-ca, mountPath: /run/secrets/kafka-ca, readOnly: true}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -175,6 +199,7 @@ capabilities: {drop: [ALL]}
 
 {{- define "ingestd.kafkaVolumes" -}}
 {{- $kafka := .Values.kafka -}}
+{{- if eq .Values.source "kafka" }}
 {{- if $kafka.sasl.secret }}
 - name: kafka
   secret:
@@ -189,6 +214,7 @@ capabilities: {drop: [ALL]}
     items: [{key: {{ $kafka.tls.caKey | quote }}, path: ca.crt}]
 {{- end }}
 {{- end }}
+{{- end }}
 
 {{- define "ingestd.egress" -}}
 - ports:  # names
@@ -198,6 +224,7 @@ capabilities: {drop: [ALL]}
 {{- range .Values.kafka.bootstrapServers }}
 {{- $ports = append $ports (regexFind "[0-9]+$" .) }}
 {{- end }}
+{{- if eq .Values.source "collector" }}{{ $ports = list }}{{ end }}
 {{- with uniq $ports }}
 - ports:  # brokers: those that are asked first name the others, whose addresses are not known here
     {{- range . }}
@@ -214,6 +241,11 @@ capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "ingestd.probes" -}}
+{{ include "ingestd.liveness" . }}
+{{ include "ingestd.readiness" . }}
+{{- end }}
+
+{{- define "ingestd.liveness" -}}
 # A loop that hangs answers nothing, and a restart helps. A store or a broker that is away never fails this.
 livenessProbe:
   httpGet: {path: /livez, port: http}
@@ -225,6 +257,9 @@ startupProbe:
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 60
+{{- end }}
+
+{{- define "ingestd.readiness" -}}
 readinessProbe:
   httpGet: {path: /readyz, port: http}
   periodSeconds: 5

@@ -10,6 +10,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest, MetadataRequest_v5
 from aiokafka.protocol.offset import OffsetRequest_v2, OffsetRequest_v3, OffsetResponse_v4
+from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.protocol.types import (
     Array,
     Boolean,
@@ -23,7 +24,7 @@ from aiokafka.protocol.types import (
     String,
 )
 
-from ingestd.core.records import EpochEnd, TopicPartition
+from ingestd.core.records import EpochEnd, TopicAccess, TopicPartition
 from ingestd.sources.kafka._aiokafka.fields import Fields, TopicId, array
 
 __all__ = [
@@ -31,17 +32,20 @@ __all__ = [
     "DescribeGroupsRequest",
     "EpochEndRequest",
     "HeartbeatRequest",
+    "InitProducerIdRequest",
     "ListOffsetsRequest",
     "MetadataRequest",
     "OffsetCommitRequest",
     "OffsetFetchRequest",
     "StableOffsetRequest",
+    "TopicAccessRequest",
     "TopicIdsRequest",
 ]
 
 _UNSTABLE_OFFSET = 88  # a code that aiokafka does not know
 _CONSUMER = -1  # in the place of a broker's id
 _ANY_EPOCH = -1  # of the leader that is asked
+_WRITE = 1 << 4  # among the operations that our user may do with a topic
 
 
 # -- metadata
@@ -117,6 +121,27 @@ class TopicIdsRequest(Request[MetadataRequest_v5 | _MetadataRequest12]):  # type
             known = topic_id if answer.API_VERSION == _MetadataResponse12.API_VERSION else ""
             found[topic] = known if error is kafka_errors.NoError else error(topic)
         return found
+
+
+class TopicAccessRequest(Request[_MetadataRequest12]):  # type: ignore[misc]
+    """Asks what our user may do with a topic, and how many replicas it has. `access` reads the answer."""
+
+    API_KEY = 3
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def build(self, request_struct_class: type[Any]) -> Any:
+        return request_struct_class([("", self._topic)], False, True)
+
+    @staticmethod
+    def access(answer: Any) -> TopicAccess:
+        """Raises the topic's error."""
+        [(code, topic, _, _, partitions, operations)] = answer.topics
+        if code:
+            raise kafka_errors.for_code(code)(topic)
+        in_sync = {number: len(isr) for _, number, _, _, _, isr, _ in partitions}
+        return TopicAccess(bool(operations & _WRITE), in_sync)
 
 
 # -- offsets of the log
