@@ -163,7 +163,7 @@ async def kinesis_retention_overtakes(rig: AwsRig) -> tuple[str, Tally]:
 
 @aws_fault
 async def kinesis_stream_created_again(rig: AwsRig) -> tuple[str, Tally]:
-    """The stream is deleted and created again; its shards halt, and a new lineage begins."""
+    """The stream is deleted and created again: its shards halt, and what has landed stays."""
     with Kinesalite(rig.directory) as server:
         async with rig.stream(server, 2) as world:
             daemon = world.daemon("a")

@@ -56,7 +56,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 async def halted(daemon: Daemon, reason: str) -> None:
     """Wait until a shard has halted for this reason."""
     await daemon.until(lambda status: any(each.halted for each in status.partitions))
-    assert f'"reason": "{reason}"' in daemon.log_text()
+    await until(lambda: f'"reason": "{reason}"' in daemon.log_text(), f"halted for {reason}")
 
 
 def set_clock(server: Kinesalite, ahead_s: float) -> None:
