@@ -185,13 +185,13 @@ def test_reading_begins_at_the_record_before_where_the_log_has_it() -> None:
 
 
 def test_reading_begins_where_a_start_was_pinned() -> None:
-    assert place_of(100, 50, Start(100, 104, None, 0)) == Place(104)
-    assert place_of(0, 50, Start(0, None, 1234, 0)) == Place(None, 1234)
-    assert place_of(100, 50, Start(0, None, 1234, 0)) == Place(99)
+    assert place_of(100, 50, Start(100, 104, None, 0, 1)) == Place(104)
+    assert place_of(0, 50, Start(0, None, 1234, 0, 1)) == Place(None, 1234)
+    assert place_of(100, 50, Start(0, None, 1234, 0, 1)) == Place(99)
 
 
 def test_an_empty_log_proves_that_nothing_is_missing_until_retention_reaches_that_time() -> None:
-    retention, proof = 24 * 3_600_000, CaughtUp(100, 1_000_000)
+    retention, proof = 24 * 3_600_000, CaughtUp(100, 1_000_000, 24 * 3_600_000)
     last = proof.at_ms + retention - CLOCK_ERROR_MS - 1
     assert proof.proves(100, last, retention)
     assert proof.proves(101, last, retention)
@@ -199,9 +199,17 @@ def test_an_empty_log_proves_that_nothing_is_missing_until_retention_reaches_tha
     assert not proof.proves(99, last, retention)
 
 
+def test_a_retention_that_was_raised_afterwards_proves_nothing_more() -> None:
+    day = 24 * 3_600_000
+    proof = CaughtUp(100, 1_000_000, day)
+    assert proof.proves(100, proof.at_ms + day - CLOCK_ERROR_MS - 1, 7 * day)
+    assert not proof.proves(100, proof.at_ms + 2 * day, 7 * day), "records behind it were removed in the meantime"
+    assert not proof.proves(100, proof.at_ms + day // 2, day // 4), "nor where it was lowered"
+
+
 def test_a_start_at_a_record_proves_nothing_about_later_ones() -> None:
-    assert Start(100, 104, None, 5).caught_up is None
-    assert Start(0, None, None, 5).caught_up == CaughtUp(0, 5)
+    assert Start(100, 104, None, 5, 7).caught_up is None
+    assert Start(0, None, None, 5, 7).caught_up == CaughtUp(0, 5, 7)
 
 
 @pytest.mark.parametrize("start", ["yesterday", "2026-01-31", "2026-01-31T00:00:00", ""])

@@ -352,7 +352,8 @@ async def test_pauses_after_a_large_answer() -> None:
     )
     await asyncio.sleep(30)
     assert len(world.chains.values()) == 30
-    assert [later - earlier >= 5 for earlier, later in pairwise(reads)].count(True) == 2
+    # From request to request, whose latencies differ.
+    assert [later - earlier > 4.9 for earlier, later in pairwise(reads)].count(True) == 3
     await world.stop()
 
 

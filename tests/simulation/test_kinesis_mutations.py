@@ -114,7 +114,7 @@ def caught_up_however_far_behind(patch: pytest.MonkeyPatch) -> None:
 
     def add(self: ShardReader, page: Any, began_ms: int) -> None:
         original(self, page, began_ms)
-        self.caught_up = CaughtUp(self._position, began_ms)
+        self.caught_up = CaughtUp(self._position, began_ms, self._connection.retention_ms)
 
     patch.setattr(ShardReader, "_add", add)
 

@@ -11,14 +11,19 @@ CLOCK_ERROR_MS = 600_000  # of our idea of AWS' clock: retention is counted so m
 
 
 class CaughtUp(NamedTuple):
-    """No record at or after `position` was in the log at this time: such records have arrived later."""
+    """No record at or after `position` was in the log at this time: such records have arrived later.
+
+    `retention_ms` is the stream's at that time. Where it is raised afterwards, records of the time before may be gone.
+    """
 
     position: int
     at_ms: int
+    retention_ms: int
 
     def proves(self, position: int, now_ms: int, retention_ms: int) -> bool:
         """Whether retention cannot have removed a record at or after `position` yet."""
-        return self.position <= position and self.at_ms > now_ms - (retention_ms - CLOCK_ERROR_MS)
+        kept_ms = min(retention_ms, self.retention_ms) - CLOCK_ERROR_MS
+        return self.position <= position and self.at_ms > now_ms - kept_ms
 
 
 class Start(NamedTuple):
@@ -32,10 +37,11 @@ class Start(NamedTuple):
     number: int | None
     time_ms: int | None
     seen_ms: int
+    retention_ms: int  # of the stream, when it was pinned
 
     @property
     def caught_up(self) -> CaughtUp | None:
-        return CaughtUp(self.position, self.seen_ms) if self.number is None else None
+        return CaughtUp(self.position, self.seen_ms, self.retention_ms) if self.number is None else None
 
 
 class Place(NamedTuple):

@@ -102,14 +102,16 @@ class ShardLogs:
         opened = [await self._state.open_at(created, shard_number(parent)) for parent in shard.parents]
         if known := [at for at in opened if at is not None]:
             # A child of shards that we read: all its records count, also those that retention removes before us.
-            return Start(0, None, None, max(known)), None
+            return Start(0, None, None, max(known), self._connection.retention_ms), None
         time_ms = self._start_ms
         if self._start == LATEST:
             time_ms = await self._state.pin_policy(created, self._connection.now_ms())
         found = await self._look(shard, time_ms)
         if found.record is None or found.position is None:
-            return Start(0, None, time_ms, found.seen_ms), None
-        return Start(found.position, found.record.offset, time_ms, found.seen_ms), found.record.timestamp
+            return Start(0, None, time_ms, found.seen_ms, self._connection.retention_ms), None
+        first = found.record
+        start = Start(found.position, first.offset, time_ms, found.seen_ms, self._connection.retention_ms)
+        return start, first.timestamp
 
     async def _look_up(self, number: int, shard: Shard) -> Oldest:
         now = asyncio.get_running_loop().time()

@@ -211,7 +211,7 @@ class ShardReader:
             finally:
                 self._budget.change(size - page.size)
         elif not page.behind_ms and self._verified:
-            self.caught_up = CaughtUp(self._position, began_ms)
+            self.caught_up = CaughtUp(self._position, began_ms, self._connection.retention_ms)
         if not self._pages:
             self.behind_ms = page.behind_ms
 
@@ -249,7 +249,7 @@ class ShardReader:
     def _is_fresh(self) -> bool:
         """Whether retention cannot have reached what comes behind the last record that was read."""
         connection = self._connection
-        last = CaughtUp(self._position, self._arrived_ms)
+        last = CaughtUp(self._position, self._arrived_ms, connection.retention_ms)
         return self._is_proven() or last.proves(self._position, connection.now_ms(), connection.retention_ms)
 
     def _is_proven(self) -> bool:

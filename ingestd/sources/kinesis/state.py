@@ -23,6 +23,7 @@ T = TypeVar("T")
 class _StartBody(msgspec.Struct, frozen=True, omit_defaults=True):
     position: str  # text: longer than the integers of JSON's other readers
     seen_ms: int
+    retention_ms: int
     number: str | None = None
     time_ms: int | None = None
     arrival_ms: int | None = None  # of the first record, for people
@@ -43,17 +44,17 @@ class Heartbeat(msgspec.Struct, frozen=True):
     at_ms: int
     created: str  # the id of the stream
     left: bool = False
-    caught_up: dict[str, tuple[str, int]] = {}  # by shard: the position up to which all has landed, and when
+    # By shard: the position up to which all has landed, when, and the stream's retention then.
+    caught_up: dict[str, tuple[str, int, int]] = {}
 
     def proofs(self) -> dict[int, CaughtUp]:
-        return {int(shard): CaughtUp(int(position), at_ms) for shard, (position, at_ms) in self.caught_up.items()}
+        return {int(shard): CaughtUp(int(position), *when) for shard, (position, *when) in self.caught_up.items()}
 
 
 def heartbeat(at_ms: int, created: str, proofs: Mapping[int, CaughtUp], *, left: bool = False) -> Heartbeat:
     """The heartbeat that tells these proofs."""
-    return Heartbeat(
-        at_ms, created, left, {str(shard): (str(proof.position), proof.at_ms) for shard, proof in proofs.items()}
-    )
+    told = {str(shard): (str(it.position), it.at_ms, it.retention_ms) for shard, it in proofs.items()}
+    return Heartbeat(at_ms, created, left, told)
 
 
 class StreamState:
@@ -66,7 +67,7 @@ class StreamState:
     async def pin_start(self, created: str, shard: int, start: Start, arrival_ms: int | None) -> Start:
         """Where the shard begins: `start`, unless another daemon has pinned it before."""
         number = None if start.number is None else str(start.number)
-        body = _StartBody(str(start.position), start.seen_ms, number, start.time_ms, arrival_ms)
+        body = _StartBody(str(start.position), start.seen_ms, start.retention_ms, number, start.time_ms, arrival_ms)
         name = self._name("start", created, shard)
         return _start(await self._create(name, body))
 
@@ -154,7 +155,7 @@ class ReadOnlyState:
 
 def _start(body: _StartBody) -> Start:
     number = None if body.number is None else int(body.number)
-    return Start(int(body.position), number, body.time_ms, body.seen_ms)
+    return Start(int(body.position), number, body.time_ms, body.seen_ms, body.retention_ms)
 
 
 def _decode(name: str, body: bytes, kind: type[T]) -> T:
