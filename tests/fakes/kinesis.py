@@ -233,7 +233,7 @@ class FakeKinesisClient:
         await self._way()
         service = self.service
         arn = f"arn:aws:kinesis:eu-central-1:000000000000:stream/{service.name}"
-        return Stream(arn, service.created_ms, service.retention_h * HOUR_MS, service.now_ms())
+        return Stream(arn, service.created_ms, int(service.retention_h * HOUR_MS), service.now_ms())
 
     async def list_shards(self) -> Sequence[Shard]:
         await self._way()

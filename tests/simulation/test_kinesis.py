@@ -20,3 +20,11 @@ def test_nothing_is_lost_or_doubled_on_a_stream(seeds: range, monkeypatch: pytes
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
+
+
+def test_records_of_a_child_are_not_passed_over_where_its_parent_was_never_seen_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The seed at which retention emptied a closed parent, and then its child, before a daemon came to them."""
+    scale(monkeypatch)
+    virtual_time.run(world(57))

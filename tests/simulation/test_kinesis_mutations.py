@@ -144,7 +144,7 @@ def a_shard_is_done_once_it_is_read(patch: pytest.MonkeyPatch) -> None:
     async def finish_ended(self: Assignment) -> None:
         for number in self._ended:
             if (it := self.readers.get(number)) is not None:
-                await self._state.mark_done(it.created, number, it.ended_at or 0, it.open_ms)
+                await self._state.mark_done(it.created, number, it.ended_at or 0, it.last_ms)
         await original(self)
 
     patch.setattr(Assignment, "_finish_ended", finish_ended)

@@ -11,7 +11,7 @@ from ingestd.sources.kinesis.connection import Connection
 from ingestd.sources.kinesis.continuity import CaughtUp
 from ingestd.sources.kinesis.port import Shard
 from ingestd.sources.kinesis.reader import ShardReader
-from ingestd.sources.kinesis.shards import Sharing, by_number, readable
+from ingestd.sources.kinesis.shards import Sharing, by_number, readable, shard_number
 from ingestd.sources.kinesis.state import StreamState
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Assignment:
         self._proofs: dict[int, CaughtUp] = {}
         self._proofs_of = ""  # the id of the stream
         self._ended: set[int] = set()  # read to their ends and handed out
+        self._open_ms: dict[int, int] = {}  # the last time at which each shard was listed as open
         self._sharing = Sharing()
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -135,15 +136,18 @@ class Assignment:
         stream = await self._connection.describe(max_age_s=1.0)
         created = str(stream.created_ms)
         if self._created not in {"", created}:
-            self._done, self._ended = set(), set()
+            self._done, self._ended, self._open_ms = set(), set(), {}
             for reader in self.readers.values():
                 if reader.created != created:
                     reader.lose()
         self._created = created
+        listed_ms = self._connection.now_ms()
         self._shards = by_number(await self._connection.list_shards())
+        self._open_ms |= {number: listed_ms for number, shard in self._shards.items() if not shard.closed}
         self._list_at = asyncio.get_running_loop().time() + LIST_INTERVAL_S
         self._done &= self._shards.keys()
         self._proofs = {number: proof for number, proof in self._proofs.items() if number in self._shards}
+        self._open_ms = {number: at for number, at in self._open_ms.items() if number in self._shards}
 
     async def _finish_ended(self) -> None:
         """Land the rest of the shards that are read, and say so to all: then their children can be read."""
@@ -160,12 +164,21 @@ class Assignment:
                 reader.pause()
                 again.append(number)
                 continue
-            await self._state.mark_done(reader.created, number, end, reader.open_ms)
+            await self._state.mark_done(reader.created, number, end, await self._last_open_ms(number, reader))
             self._done.add(number)
             del self.readers[number]
             log.info("%s is closed, and has landed to its end", reader.shard.id)
         if again:  # the sink was down, or another daemon was ahead
             self._listener_or_raise().on_assigned(self._partitions(again))
+
+    async def _last_open_ms(self, number: int, reader: ShardReader) -> int | None:
+        """A time at which the shard was open, or not there yet: its children are younger. None where none is known.
+
+        An answer to a read tells nothing: AWS may hand out an iterator at the end of a shard that is closed already.
+        """
+        parents = [await self._state.open_at(reader.created, shard_number(it)) for it in reader.shard.parents]
+        known = [reader.last_ms, self._open_ms.get(number), *parents]
+        return max((at for at in known if at is not None), default=None)
 
     def _is_at_end(self, number: int) -> bool:
         reader = self.readers.get(number)

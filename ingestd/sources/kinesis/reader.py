@@ -50,7 +50,7 @@ class ShardReader:
         self.landed: int | None = None  # as last committed
         self.behind_ms: int | None = None  # of what was handed out
         self.caught_up: CaughtUp | None = None
-        self.open_ms: int | None = None  # a time at which the shard was certainly open
+        self.last_ms: int | None = None  # when the last record that was read had arrived
         self.ended_at: int | None = None  # the position at the end of the shard, once it was read
         self.is_gone = False  # the log does not continue what was read
         self.failure: SourceError | None = None
@@ -106,7 +106,7 @@ class ShardReader:
     def bind(self, created: str) -> None:
         """Hand out records of this stream, by its id, from the next seek on."""
         if created != self.created:
-            self.created, self.caught_up, self.open_ms = created, None, None
+            self.created, self.caught_up, self.last_ms = created, None, None
 
     def lose(self) -> None:
         """The stream was deleted: what was not handed out is void."""
@@ -193,11 +193,9 @@ class ShardReader:
 
     def _add(self, page: Page, began_ms: int) -> None:
         records = page.records
-        if page.next_iterator is not None:
-            self.open_ms = began_ms if not page.behind_ms else self.open_ms
         if records:
             last_ms = records[-1].timestamp
-            self.open_ms = last_ms if self.open_ms is None else max(self.open_ms, last_ms)
+            self.last_ms = last_ms if self.last_ms is None else max(self.last_ms, last_ms)
             size = 0
             try:
                 if records := self._wanted(records):

@@ -211,7 +211,8 @@ class KinesisSource:
         number = partition.partition
         start, proof = self._logs.starts.get(number), self._proof(number)
         if start is None and offset == 0:
-            proof = CaughtUp(0, self._connection.now_ms(), self._connection.retention_ms)  # nobody has said where to begin
+            # Nobody has said where to begin.
+            proof = CaughtUp(0, self._connection.now_ms(), self._connection.retention_ms)
         reader.seek(offset, place_of(offset, self._logs.oldest_position(number), start), proof)
 
     def pause(self, partition: TopicPartition) -> None:
