@@ -9,6 +9,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -231,6 +232,7 @@ class KinesisWorld:
         self.positions: dict[Identity, list[int]] = {}  # of each Kinesis record those of its events, by its number
         self.lost_upstream: set[Identity] = set()
         self.shards: dict[int, FakeShard] = {}  # that ever were
+        self.gone: dict[int, int] = {}  # of shards that are listed no more: how many objects had landed by then
         self.calm = False
         self.quiet_until = 0.0
         self._extra: set[asyncio.Task[None]] = set()
@@ -342,6 +344,8 @@ class KinesisWorld:
 
     def removed(self, shard: int, numbers: Sequence[int]) -> None:
         """Retention has removed these records: whoever has not landed them by now may never do so."""
+        if not any(it.number == shard for it in self.kinesis.shards.values()):
+            self.gone.setdefault(shard, len(self.store.landed))
         end = max((landed.end for each, landed in self.store.landed if each == shard), default=0)
         self.lost_upstream |= {
             (shard, position)
@@ -443,7 +447,7 @@ class KinesisWorld:
                     raise Violation(f"shard {shard} has lost {position} in silence: {landed}")
 
     def _check_order(self) -> None:
-        """A shard's records land before those of its children."""
+        """A shard's records land before those of its children, unless it was not listed any more when these began."""
         first: dict[int, int] = {}
         last: dict[int, int] = {}
         for at, (shard, _) in enumerate(self.store.landed):
@@ -452,7 +456,13 @@ class KinesisWorld:
         for child in self.shards.values():
             for parent in child.parents:
                 number = int(parent.rpartition("-")[2])
-                if number in last and child.number in first and last[number] > first[child.number]:
+                if (
+                    number not in last
+                    or child.number not in first
+                    or first[child.number] >= self.gone.get(number, math.inf)
+                ):
+                    continue
+                if last[number] > first[child.number]:
                     raise Violation(f"shard {child.number} landed before its parent {number} had")
 
     def _lines(self, prefix: str, offset: str, partition: str) -> Counter[Identity]:
