@@ -143,6 +143,20 @@ class Branches:
                 found.append(Lost(branch.epoch, Range(start, end), self.at(start)))
         return found
 
+    def forked_at(self, offset: int) -> int | None:
+        """The leader epoch that the chain forked to at an offset, where objects tell that it did; else None.
+
+        An epoch that begins in the middle of older objects is a fork: no chain ended there. One that begins where older
+        objects end may be of a writer that continued there and did not know of a truncation.
+        """
+        later = next((each.branch.epoch for each in self.segments() if each.start == offset), None)
+        if later is None:
+            return None
+        older = [branch for branch in self._branches.values() if branch.epoch < later]
+        around = {part for branch in older for part in branch.ranges.shared(offset - 1, offset + 1)}
+        ended = Range(offset - 1, offset) in around
+        return later if Range(offset - 1, offset + 1) in around and not ended else None
+
     def replaced(self, epoch: int, offset: int) -> bool:
         """Whether Kafka has lost the record of the epoch before an offset."""
         return any(lost.epoch == epoch and lost.offsets.start < offset for lost in self.lost())
