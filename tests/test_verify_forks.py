@@ -114,6 +114,25 @@ async def test_an_epoch_that_kafka_has_lost_in_full_is_no_gap(archive: Archive, 
     assert {note.code for note in report.notes} == {"forked"}
 
 
+async def test_a_fork_is_by_the_epoch_that_replaced_the_lost_one(archive: Archive) -> None:
+    """Neither by one that came where the chain had ended later, nor by an older one that Kafka went back to."""
+    archive.add(P0, 0, 300, leader_epoch=0)
+    archive.add(P0, 300, 400, leader_epoch=1)
+    archive.add(P0, 100, 300, named=100, leader_epoch=2)
+    archive.add(P0, 300, 900, named=300, leader_epoch=3)
+    archive.add(P0, 500, 700, named=500, leader_epoch=4)
+    archive.add(P0, 800, 900, named=800, leader_epoch=5)
+    report = await look(archive)
+    assert report.ok, report.problems
+    assert [note.message.split("; ")[0].split("]: ")[1] for note in report.notes] == [
+        "forked at 100, by leader epoch 2: Kafka lost offsets 100-300 (200) of leader epoch 0",
+        "forked at 100, by leader epoch 2: Kafka lost offsets 300-400 (100) of leader epoch 1",
+        "forked at 500, by leader epoch 4: Kafka lost offsets 800-900 (100) of leader epoch 3",
+        "forked at 800, by leader epoch 5: Kafka lost offsets 500-700 (200) of leader epoch 4",
+    ]
+    assert [fork.later_epoch for fork in report.partitions[0].forks] == [2, 2, 4, 5]
+
+
 async def test_a_chain_may_begin_with_a_fork(archive: Archive) -> None:
     """The chain had begun above."""
     archive.add(P0, 100, 200, leader_epoch=1)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ingestd.core.records import LogRange, Position
@@ -146,6 +146,7 @@ def test_every_object_that_is_there_twice_is_found(steps: list[tuple[str, int]],
 
 
 @given(STEPS, st.integers(1, 6), st.integers(1, 9))
+@example([("truncate", 2), ("append", 1), ("read", 1), ("truncate", 3)], 1, 1)
 def test_a_writer_that_goes_on_behind_a_truncation_is_found(steps: list[tuple[str, int]], back: int, more: int) -> None:
     history = play(steps)
     reached = history.position.offset

@@ -9,7 +9,7 @@ import pytest
 from ingestd.core.records import LogRange, Position
 from ingestd.verify import chains, log_reader
 from ingestd.verify.run import VerifyOptions
-from tests.archive import NOON, P0, Archive
+from tests.archive import DAY, NOON, P0, Archive
 from tests.fakes.inspector import FakeInspector
 from tests.verify_world import LOG, TAG, after_truncation, forked, found, look, notes, with_epochs
 
@@ -92,6 +92,32 @@ async def test_the_missing_first_object_of_a_fork_is_a_gap(archive: Archive) -> 
     assert "1000-1400 (400 offsets) in no object of leader epoch 3, whose first objects are missing" in (
         report.problems[0].message
     )
+
+
+@pytest.mark.parametrize("epochs", [(0, 1), (1, 1)])
+async def test_where_the_chain_had_ended_nothing_tells_that_it_forked(
+    archive: Archive, epochs: tuple[int, int]
+) -> None:
+    """It had forked before that: what older epochs have from there on says nothing about the one that continues."""
+    for start, end, epoch in zip((0, 300), (300, 400), epochs, strict=True):
+        archive.add(P0, start, end, leader_epoch=epoch)
+    archive.add(P0, 100, 300, NOON + DAY, named=100, leader_epoch=2)
+    archive.add(P0, 300, 900, NOON + DAY, named=300, leader_epoch=3)
+    kafka = with_epochs({epochs[0]: 0, 2: 100, 3: 200}, LogRange(0, 900))
+    report = await look(archive, VerifyOptions(), kafka)
+    assert found(report) == [("log_truncated", 200, 300)]
+    assert "the new records at 200-300 (100 offsets) are in no object" in report.problems[0].message
+
+
+async def test_the_missing_first_object_is_told_of_a_fork_back_to_an_older_epoch(archive: Archive) -> None:
+    """The chain had ended at 600, so nobody goes on at 800 without a fork."""
+    archive.add(P0, 0, 1000, leader_epoch=0)
+    archive.add(P0, 400, 600, NOON + DAY, named=400, leader_epoch=1)
+    archive.add(P0, 800, 900, NOON + DAY, named=800, leader_epoch=2)
+    kafka = with_epochs({0: 0, 2: 700}, LogRange(0, 900))
+    report = await look(archive, VerifyOptions(), kafka)
+    assert found(report) == [("gap", 700, 800)]
+    assert "in no object of leader epoch 2, whose first objects are missing" in report.problems[0].message
 
 
 async def test_a_log_that_knows_no_epoch_so_late_was_restored(

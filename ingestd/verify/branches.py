@@ -46,11 +46,12 @@ class Segment(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """What objects have of a leader epoch and Kafka has lost; the chain has epoch `later` from its start on."""
+    """What objects have of a leader epoch and Kafka has lost: the chain forked at `forked_at`, by epoch `later`."""
 
     epoch: int
     offsets: Range
     later: int
+    forked_at: int
 
 
 class Gap(NamedTuple):
@@ -135,13 +136,33 @@ class Branches:
 
     def lost(self) -> list[Lost]:
         """What Kafka has lost, the oldest epoch first."""
-        ends = {each.branch.epoch: each.end for each in self.segments()}
+        segments = self.segments()
+        ends = {each.branch.epoch: each.end for each in segments}
         found = []
         for branch in self._known():
             start, end = max(ends.get(branch.epoch, 0), branch.extent.start), branch.extent.end
             if start < end:
-                found.append(Lost(branch.epoch, Range(start, end), self.at(start)))
+                # The first epoch that replaced them. Without one, Kafka went back to a log without this epoch, and the
+                # chain to the next epoch of that log.
+                replacing = (each for each in self._known() if each.epoch > branch.epoch and each.start <= start)
+                after = (each.branch for each in segments if each.branch.epoch > branch.epoch)
+                later = next(replacing, None) or next(after)
+                found.append(Lost(branch.epoch, Range(start, end), later.epoch, later.start))
         return found
+
+    def forked_at(self, offset: int) -> int | None:
+        """The leader epoch that the chain forked to at an offset, where objects tell that it did; else None.
+
+        An epoch that begins in the middle of older objects is a fork: no chain ended there. One that begins where older
+        objects end may be of a writer that continued there and did not know of a truncation.
+        """
+        later = next((each.branch.epoch for each in self.segments() if each.start == offset), None)
+        if later is None:
+            return None
+        older = [branch for branch in self._branches.values() if branch.epoch < later]
+        around = {part for branch in older for part in branch.ranges.shared(offset - 1, offset + 1)}
+        ended = Range(offset - 1, offset) in around
+        return later if Range(offset - 1, offset + 1) in around and not ended else None
 
     def replaced(self, epoch: int, offset: int) -> bool:
         """Whether Kafka has lost the record of the epoch before an offset."""

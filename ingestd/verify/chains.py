@@ -274,10 +274,10 @@ class ChainVerifier:
     def note_lost(self) -> None:
         """Note and count what Kafka has lost of each chain, once all objects were added."""
         for partition, chain in sorted(self.partitions.items()):
-            for epoch, offsets, later in chain.branches.lost():
+            for epoch, offsets, later, forked_at in chain.branches.lost():
                 count = offsets.end - offsets.start
                 chain.counts.lost_offsets += count
-                text = f"{partition}: forked at {offsets.start}, by leader epoch {later}: Kafka lost offsets {offsets} "
+                text = f"{partition}: forked at {forked_at}, by leader epoch {later}: Kafka lost offsets {offsets} "
                 text += f"({count}) of leader epoch {epoch}; their rows are kept"
                 self.notes.add("forked", text, partition, offsets=offsets, leader_epoch=epoch)
             if chain.branches.merged != UNKNOWN:

@@ -209,7 +209,7 @@ class ChainCounts(msgspec.Struct, kw_only=True):
 
 
 class ForkReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Offsets ``[start, end)`` of a leader epoch that Kafka has lost; the chain goes on at `start` with a later one."""
+    """Offsets ``[start, end)`` of a leader epoch that Kafka has lost, and the later one that the chain forked to."""
 
     leader_epoch: int
     start: int

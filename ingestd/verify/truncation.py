@@ -106,10 +106,13 @@ def _by_timestamps(chain: PartitionChain, evidence: LogEvidence, log: LogRange) 
 
 
 def _truncation(chain: PartitionChain, lost: Range, why: str, log: LogRange) -> Truncation:
-    """What of the new history is in no object: the chain went on where the lost records ended."""
+    """What of the new history is in no object: the chain went on where the lost records ended.
+
+    Where it forked there, its writer knew of a truncation: the new records before that were in objects.
+    """
     missing = Range(max(lost.start, log.start), min(lost.end, log.end))
-    later = [each.later for each in chain.branches.lost() if each.offsets.start == lost.end]
-    return Truncation(lost, missing if missing.start < missing.end else None, why, *later[:1])
+    later = chain.branches.forked_at(lost.end)
+    return Truncation(lost, missing if missing.start < missing.end else None, why, later)
 
 
 def same_topic(chain: PartitionChain, offsets: Range, evidence: LogEvidence) -> bool | None:

@@ -13,10 +13,11 @@ from ingestd.config.load import Flag, load
 from ingestd.config.model import Config
 from ingestd.core.errors import SinkForbidden
 from ingestd.core.object_metadata import ObjectMetadata
-from ingestd.core.records import EpochEnd, LogRange, Position, Record, TopicPartition
+from ingestd.core.records import EpochEnd, LogRange, Pin, Position, Record, TopicPartition
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.verify import run as verify_run
 from ingestd.verify.findings import VerifyFinding, VerifyReport
+from ingestd.verify.log_reader import LogInspector
 from ingestd.verify.ranges import Range
 from ingestd.verify.run import VerifyOptions, verify
 from tests.simulation import virtual_time
@@ -44,6 +45,9 @@ class SimulatedInspector:
     async def log_ranges(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, LogRange]:
         await asyncio.sleep(self._broker.rng.expovariate(20))
         return {each: LogRange(self._broker.starts[each], self._broker.ends[each]) for each in partitions}
+
+    async def pins(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Pin]:
+        return {}
 
     async def topic_ids(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, str]:
         await asyncio.sleep(self._broker.rng.expovariate(20))
@@ -118,7 +122,7 @@ class VerifiedWorld(World):
         return await verify(SETTINGS, options, Connection(self.store), self.open_inspector)
 
     @asynccontextmanager
-    async def open_inspector(self, _: Config) -> AsyncIterator[Any]:
+    async def open_inspector(self, _: Config) -> AsyncIterator[LogInspector]:
         yield SimulatedInspector(self.broker)
 
 
@@ -134,10 +138,10 @@ def _is_replaced(reset_to: int, inside: Range, objects: Sequence[ObjectMetadata]
     return inside.start < reset_to < inside.end and bool(older and newer) and min(older) < max(newer)
 
 
-async def run_inline(function: Callable[..., Any], *arguments: object) -> Any:
+async def run_inline(function: Callable[..., Any], *arguments: object, **keywords: object) -> Any:
     """Replaces ``to_thread``: virtual time waits for no thread."""
     await asyncio.sleep(0)
-    return function(*arguments)
+    return function(*arguments, **keywords)
 
 
 def test_verifying_beside_failing_workers_gives_no_false_alarm(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
