@@ -15,7 +15,8 @@ from tests.e2e.group import committed, delete_group, ends, reset
 _SMALL = {"batch.records": "100"}  # chains of many objects
 
 
-@fault(settings=_SMALL)
+# Its short form takes as long as all others of the store together, and the simulation resets groups, too.
+@fault(settings=_SMALL, short=False)
 async def offsets_reset_to_boundary(rig: Rig, _: Random) -> str:
     """The group's offsets are reset to the start of earlier objects; while the daemon runs the broker refuses that."""
     (daemon,) = rig.daemons
