@@ -100,9 +100,9 @@ class ShardLogs:
     async def _policy(self, shard: Shard) -> tuple[Start, int | None]:
         created = self._connection.created
         parents = [shard_number(parent) for parent in shard.parents]
-        if any([await self._state.end(created, parent) is not None for parent in parents]):
-            # A child of shards that we read: all its records count, also those that retention removes before us. Where
-            # it is not known when its parents were open, nothing proves that none were removed yet.
+        if any([await self._state.start(created, parent) is not None for parent in parents]):
+            # A child of shards that we began to read: all its records count, also those that retention removes before
+            # us. Where it is not known when its parents were open, nothing proves that none were removed yet.
             opened = [await self._state.open_at(created, parent) for parent in parents]
             youngest = max((at for at in opened if at is not None), default=0)
             return Start(0, None, None, youngest, self._connection.retention_ms), None
