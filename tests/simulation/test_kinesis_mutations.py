@@ -26,7 +26,7 @@ SEEDS = 30
 FIRST_SEEDS = {
     "starts_are_not_pinned": 8,
     "closed_shards_are_not_read": 10,
-    "a_partition_that_is_given_up_is_restarted": 9,
+    "a_partition_that_is_given_up_is_restarted": 13,
 }
 
 
