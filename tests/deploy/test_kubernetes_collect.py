@@ -281,7 +281,7 @@ def test_without_kafka_its_role_is_the_sinks_and_it_reaches_no_broker(tmp_path: 
     [
         ({"source": "kinesisis"}, "source"),
         ({"sink": {}}, "sink"),
-        ({"keda": {"enabled": True}}, "keda.enabled needs source: kafka"),
+        ({"keda": {"enabled": True}}, "keda.enabled needs source: kafka, kinesis or sqs"),
         ({"source": "kafka"}, "bootstrapServers"),
     ],
 )

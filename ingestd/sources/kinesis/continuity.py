@@ -38,6 +38,7 @@ class Start(NamedTuple):
     time_ms: int | None
     seen_ms: int
     retention_ms: int  # of the stream, when it was pinned
+    closed: bool = False  # it was closed before this lineage began to read
 
     @property
     def caught_up(self) -> CaughtUp | None:

@@ -100,20 +100,22 @@ class ShardLogs:
     async def _policy(self, shard: Shard) -> tuple[Start, int | None]:
         created = self._connection.created
         parents = [shard_number(parent) for parent in shard.parents]
-        if any([await self._state.start(created, parent) is not None for parent in parents]):
-            # A child of shards that we began to read: all its records count, also those that retention removes before
-            # us. Where it is not known when its parents were open, nothing proves that none were removed yet.
-            opened = [await self._state.open_at(created, parent) for parent in parents]
-            youngest = max((at for at in opened if at is not None), default=0)
-            return Start(0, None, None, youngest, self._connection.retention_ms), None
+        starts = [await self._state.start(created, parent) for parent in parents]
+        opened = [await self._state.open_at(created, parent) for parent in parents]
+        known = [at for at in opened if at is not None]
+        if known or not all(start is None or start.closed for start in starts):
+            # A child of shards that we began to read while they were open: all its records count, also those that
+            # retention removes before us. Where no time is known at which its parents were open, nothing is proven.
+            return Start(0, None, None, max(known, default=0), self._connection.retention_ms), None
         time_ms = self._start_ms
         if self._start == LATEST:
             time_ms = await self._state.pin_policy(created, self._connection.now_ms())
         found = await self._look(shard, time_ms)
         if found.record is None or found.position is None:
-            return Start(0, None, time_ms, found.seen_ms, self._connection.retention_ms), None
+            return Start(0, None, time_ms, found.seen_ms, self._connection.retention_ms, shard.closed), None
         first = found.record
-        start = Start(found.position, first.offset, time_ms, found.seen_ms, self._connection.retention_ms)
+        retention_ms = self._connection.retention_ms
+        start = Start(found.position, first.offset, time_ms, found.seen_ms, retention_ms, shard.closed)
         return start, first.timestamp
 
     async def _look_up(self, number: int, shard: Shard) -> Oldest:

@@ -27,6 +27,7 @@ class _StartBody(msgspec.Struct, frozen=True, omit_defaults=True):
     number: str | None = None
     time_ms: int | None = None
     arrival_ms: int | None = None  # of the first record, for people
+    closed: bool = False
 
 
 class _PolicyBody(msgspec.Struct, frozen=True):
@@ -67,7 +68,9 @@ class StreamState:
     async def pin_start(self, created: str, shard: int, start: Start, arrival_ms: int | None) -> Start:
         """Where the shard begins: `start`, unless another daemon has pinned it before."""
         number = None if start.number is None else str(start.number)
-        body = _StartBody(str(start.position), start.seen_ms, start.retention_ms, number, start.time_ms, arrival_ms)
+        body = _StartBody(
+            str(start.position), start.seen_ms, start.retention_ms, number, start.time_ms, arrival_ms, start.closed
+        )
         name = self._name("start", created, shard)
         return _start(await self._create(name, body))
 
@@ -155,7 +158,7 @@ class ReadOnlyState:
 
 def _start(body: _StartBody) -> Start:
     number = None if body.number is None else int(body.number)
-    return Start(int(body.position), number, body.time_ms, body.seen_ms, body.retention_ms)
+    return Start(int(body.position), number, body.time_ms, body.seen_ms, body.retention_ms, body.closed)
 
 
 def _decode(name: str, body: bytes, kind: type[T]) -> T:

@@ -178,7 +178,7 @@ capabilities: {drop: [ALL]}
 {{- define "ingestd.ownMounts" -}}
 {{- $kafka := .Values.kafka -}}
 - {name: config, mountPath: /etc/ingestd, readOnly: true}
-{{- if eq .Values.source "kafka" }}
+{{- if ne .Values.source "collector" }}
 {{- if $kafka.sasl.secret }}
 - {name: kafka, mountPath: /run/secrets/kafka, readOnly: true}
 {{- end }}
@@ -199,7 +199,7 @@ capabilities: {drop: [ALL]}
 
 {{- define "ingestd.kafkaVolumes" -}}
 {{- $kafka := .Values.kafka -}}
-{{- if eq .Values.source "kafka" }}
+{{- if ne .Values.source "collector" }}
 {{- if $kafka.sasl.secret }}
 - name: kafka
   secret:
