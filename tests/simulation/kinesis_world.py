@@ -21,7 +21,7 @@ import pytest
 from ingestd.config.model import BatchConfig, EventsConfig, KinesisConfig, SinkConfig
 from ingestd.config.types import Seconds, Size
 from ingestd.core.breaker import Breaker
-from ingestd.core.chain import ChainPolicy
+from ingestd.core.chain import ChainPolicy, Halt
 from ingestd.core.chain_words import KINESIS
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
@@ -165,7 +165,7 @@ class Daemon:
         if totals.consumed != totals.landed + totals.quarantined + totals.released + in_flight:
             raise Violation(f"I9: {totals}, in flight {in_flight}")
         for partition, writer in self.pipeline.writers.items():
-            if writer.halt is not None and not self.world.may_halt(partition.partition, writer.halt.code):
+            if writer.halt is not None and not self.world.may_halt(partition.partition, writer.halt):
                 raise Violation(f"halted for no reason: {partition} {writer.halt.code}: {writer.halt}")
 
 
@@ -354,11 +354,17 @@ class KinesisWorld:
             if number >= end
         }
 
-    def may_halt(self, shard: int, code: str) -> bool:
-        """Only where retention has removed the last record that landed, or one that did not."""
+    def may_halt(self, shard: int, halt: Halt) -> bool:
+        """Only where retention has removed the last record that landed, or one that did not.
+
+        Where nothing had landed when it looked, loss cannot be told from quiet once the retention has passed; another
+        daemon may be about to land what it has read.
+        """
+        if "(sequence numbers 0-" in halt.message:
+            return halt.code == "lost_upstream"
         end = max((landed.end for each, landed in self.store.landed if each == shard), default=0)
         left = self.shards[shard].records if shard in self.shards else []
-        return code == "lost_upstream" and not any(record.offset == end - 1 for record in left)
+        return halt.code == "lost_upstream" and not any(record.offset == end - 1 for record in left)
 
     # -- what must hold
 
