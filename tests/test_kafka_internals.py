@@ -20,6 +20,7 @@ from ingestd.core.errors import SourceError
 from ingestd.sources.kafka._aiokafka import SUPPORTED_VERSION
 from ingestd.sources.kafka._aiokafka.check import ATTRIBUTES, SIGNATURES, check_internals, check_version
 from ingestd.sources.kafka._aiokafka.connection import UvloopClient
+from tests.syntax import parsed
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ingestd" / "sources" / "kafka"
@@ -118,7 +119,7 @@ def imported_modules(tree: ast.AST) -> Iterator[str]:
 
 @pytest.mark.parametrize("file", OTHER_FILES, ids=lambda file: file.name)
 def test_internals_are_used_in_one_package(file: Path) -> None:
-    tree = ast.parse(file.read_text())
+    tree = parsed(file.read_text())
     internal = {name for name in imported_modules(tree) if name.startswith("aiokafka")} - PUBLIC_MODULES
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert not internal, "import it from _aiokafka"

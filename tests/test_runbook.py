@@ -11,6 +11,7 @@ import pytest
 from ingestd.ops import readiness
 from ingestd.sinks import local, s3_errors
 from tests.chaos.all_faults import FAULTS
+from tests.syntax import parsed
 
 ROOT = Path(__file__).parent.parent
 RUNBOOK = (ROOT / "deploy" / "runbook.md").read_text()
@@ -47,7 +48,7 @@ def said() -> Iterator[tuple[str, str]]:
         name = file.relative_to(CODE).as_posix()
         if name.startswith(ELSEWHERE):
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(parsed(file.read_text())):
             if isinstance(node, ast.Call) and node.args and _speaks(node.func):
                 parts = ast.walk(node.args[0])
                 text = "".join(it.value for it in parts if isinstance(it, ast.Constant) and isinstance(it.value, str))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.syntax import parsed
+
 ROOT = Path(__file__).parent.parent / "ingestd"
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -99,7 +101,7 @@ def name(file: Path) -> str:
 
 
 def imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(parsed(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -109,7 +111,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def docstring(file: Path) -> str:
-    return ast.get_docstring(ast.parse(file.read_text())) or ""
+    return ast.get_docstring(parsed(file.read_text())) or ""
 
 
 def is_pure(file: Path) -> bool:
@@ -175,6 +177,6 @@ def test_a_file_says_what_it_is_in_its_first_line(file: Path) -> None:
 def test_files_and_functions_stay_small(file: Path) -> None:
     text = file.read_text()
     assert text.count("\n") <= 400
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno <= 60, f"{node.name} is long: what is it two of?"

@@ -105,6 +105,7 @@ async def test_two_daemons_share_shards_that_are_split_and_merged(
     await other.start_ready()
     await one.until(lambda status: status.ready and len(status.partitions) == 1)
 
+    await asyncio.to_thread(world.stream.write, 100)  # each shard has records before it is split
     async with world.writing(rate=400):
         for change in (world.stream.split, world.stream.merge):
             await asyncio.to_thread(change, 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.services import needs
+from tests.syntax import parsed
 
 ROOT = Path(__file__).parents[2]
 #: What only the groups `bench` and `deploy` bring.
@@ -167,7 +168,7 @@ def test_the_tests_of_deploy_are_refused_at_once_without_root(
 
 def imported(file: Path) -> Iterator[str]:
     """Modules that are imported with the file."""
-    for node in ast.parse(file.read_text()).body:
+    for node in parsed(file.read_text()).body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
