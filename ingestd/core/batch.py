@@ -51,7 +51,7 @@ class Batch:
     """Records ``[start, end)`` of one partition and leader epoch, as rows under compression and rejected records.
 
     `start` is the position where the batch opens, not the first surviving record; every record counts towards `end`,
-    accepted or not.
+    accepted, rejected or skipped.
     """
 
     #: Rows are compressed in chunks of at least this many bytes: small enough for a core's L2 cache, large enough that
@@ -73,6 +73,7 @@ class Batch:
         self.flush_reason = flush_reason
         self.rows = 0
         self.rejected = 0
+        self.skipped = 0
         self._gzip: GzipWriter | None = None  # from the first write on
         self._compresses = False  # it has had a chunk
         self._pending: list[bytes] = []
@@ -96,7 +97,7 @@ class Batch:
 
     @property
     def records(self) -> int:
-        return self.rows + self.rejected
+        return self.rows + self.rejected + self.skipped
 
     @property
     def size(self) -> int:
@@ -139,7 +140,8 @@ class Batch:
         self.end = last.offset + 1
         self.last_timestamp = last.timestamp
         self.rejected += len(validated.rejected)
-        self.rows += len(records) - len(validated.rejected)
+        self.skipped += validated.skipped
+        self.rows += len(records) - len(validated.rejected) - validated.skipped
         if row_bytes := validated.row_bytes:
             self._pending += validated.blocks
             self._pending_bytes += row_bytes
@@ -219,6 +221,7 @@ class Batch:
             end=self.end,
             rows=self.rows,
             rejected=self.rejected,
+            skipped=self.skipped or None,
             sha256=body.sha256,
             sha256_of="body",
             first_offset=first.offset,

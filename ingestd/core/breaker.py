@@ -37,7 +37,10 @@ class Breaker:
         self._reason: str | None = None
 
     def observe(self, partition: TopicPartition, total: int, rejected: Sequence[Rejected]) -> str | None:
-        """Count a chunk of `total` records with its rejected ones. Returns the reason once the breaker is open."""
+        """Count a chunk of `total` records with its rejected ones. Returns the reason once the breaker is open.
+
+        Skipped records are in neither: they say nothing of what is good.
+        """
         in_a_row = self._in_a_row.pop(partition, 0)
         next_position = 0
         for one in rejected:

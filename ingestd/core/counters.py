@@ -14,13 +14,15 @@ OTHER = "other"
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Records and objects since the start.
 
-    ``consumed == landed + quarantined + released + in_flight`` at every instant. Released records were given up to
-    another owner or to another daemon's object: that daemon lands them, or they are read again.
+    ``consumed == landed + quarantined + skipped + released + in_flight`` at every instant. Skipped records are
+    tombstones in the range of an object that landed. Released records were given up to another owner or to another
+    daemon's object: that daemon lands them, or they are read again.
     """
 
     consumed: int = 0
     landed: int = 0
     quarantined: int = 0
+    skipped: int = 0
     released: int = 0
     in_flight: int = 0
     objects: int = 0
@@ -37,6 +39,7 @@ class FlowCounters:
         self.consumed: Counter[str] = Counter()
         self.landed: Counter[str] = Counter()
         self.quarantined: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
         self.released: Counter[str] = Counter()
         self.in_flight: Counter[str] = Counter()
         self.objects: Counter[str] = Counter()
@@ -48,7 +51,8 @@ class FlowCounters:
     def add_topic(self, topic: str) -> None:
         """Its counters exist from now on, with 0."""
         for counter in (
-            self.consumed, self.landed, self.quarantined, self.released, self.in_flight, self.objects, self.adopted
+            self.consumed, self.landed, self.quarantined, self.skipped, self.released, self.in_flight, self.objects,
+            self.adopted,
         ):  # fmt: skip
             counter[topic] += 0
 
@@ -63,11 +67,12 @@ class FlowCounters:
         for reason, count in rejected.items():
             self.rejected_by_reason[bounded_label(self.rejected_by_reason, reason)] += count
 
-    def record_landed(self, topic: str, *, rows: int, rejected: int, body_bytes: int) -> None:
+    def record_landed(self, topic: str, *, rows: int, rejected: int, skipped: int, body_bytes: int) -> None:
         """A data object was written, and before it the quarantine object of its rejected records."""
         self.landed[topic] += rows
         self.quarantined[topic] += rejected
-        self.in_flight[topic] -= rows + rejected
+        self.skipped[topic] += skipped
+        self.in_flight[topic] -= rows + rejected + skipped
         self.objects[topic] += 1
         self.object_bytes += body_bytes
 
@@ -86,6 +91,7 @@ class FlowCounters:
             consumed=self.consumed.total(),
             landed=self.landed.total(),
             quarantined=self.quarantined.total(),
+            skipped=self.skipped.total(),
             released=self.released.total(),
             in_flight=self.in_flight.total(),
             objects=self.objects.total(),

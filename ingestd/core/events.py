@@ -12,7 +12,7 @@ Decimal.
 """
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union, cast, get_args, get_origin
@@ -134,22 +134,33 @@ class Model(msgspec.Struct, frozen=True):
     types: Mapping[str, type[Event]]
     timestamps: Mapping[type[Event], tuple[str, ...]]  # times, besides event_timestamp
     unbounded: Mapping[type[Event], tuple[str, ...]]  # values of any size or depth, besides properties
+    any_json: bool = False  # there are no types: every JSON object is a row
 
     @property
     def union(self) -> Any:
         """The type for a decoder."""
-        # msgspec demands a tag only in a union: with a second type `event_type` is always required.
-        union: Any = _NoEvent
-        for kind in self.types.values():
-            union |= kind
-        return union
+        return union_of(self.types.values())
+
+
+def union_of(kinds: Iterable[type[Event]]) -> Any:
+    """The type for a decoder of these types."""
+    # msgspec demands a tag only in a union: with a second type `event_type` is always required.
+    union: Any = _NoEvent
+    for kind in kinds:
+        union |= kind
+    return union
+
+
+ANY_JSON = Model({}, {}, {}, any_json=True)
 
 
 def load_model(path: str | None) -> Model:
-    """The model at `path` ("module:Name", an ``Event`` type or a union of such), or ingestd's own for None.
+    """The model at `path` ("module:Name", an ``Event`` type or a union of such), ingestd's own for None, or `ANY_JSON`.
 
     Raises ``ConfigError``, also for whatever importing the module raises.
     """
+    if path == "json":
+        return ANY_JSON
     if path is None:
         return make_model(WebVisit, EmailOpen, EmailClick, AdvisorCall)
     try:

@@ -4,7 +4,7 @@ import msgspec
 
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
-from ingestd.core.queue_keys import is_queue_data
+from ingestd.core.queue_keys import is_queue_data, is_queue_quarantine
 from ingestd.core.queue_objects import QueueObjectMetadata, is_fence
 from ingestd.core.stored import ObjectInfo
 
@@ -32,3 +32,8 @@ def read_landed(info: ObjectInfo) -> DataObject | None:
 def is_data_key(keys: ObjectKeys, key: str) -> bool:
     """Whether it is the name of a data object, of a chain or of a queue."""
     return keys.parse(key) is not None or is_queue_data(keys.events, key)
+
+
+def is_quarantine_key(keys: ObjectKeys, key: str) -> bool:
+    """Whether it is the name of a quarantine object, of a chain or of a queue."""
+    return keys.parse_quarantine(key) is not None or is_queue_quarantine(keys.quarantine, key)

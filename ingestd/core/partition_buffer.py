@@ -19,6 +19,7 @@ class PartitionBuffer:
         self.epoch = 0
         self.position: int | None = None  # the next offset to read; None while no record is wanted
         self.first: RecordRef | None = None  # the first record of this epoch
+        self.leader_epoch: int | None = None  # of the last record before `position`; None where it is not known
         self.open: Batch | None = None
         self.flushed: deque[Batch] = deque()  # oldest first
 
@@ -34,7 +35,7 @@ class PartitionBuffer:
         """Note that records from `first` up to offset `end` are in the open batch."""
         if self.first is None:
             self.first = first
-        self.position = end
+        self.position, self.leader_epoch = end, first.leader_epoch
 
     def flush(self, reason: FlushReason) -> Batch | None:
         """Close the open batch and queue it for upload. Returns None if it holds no records."""

@@ -133,6 +133,11 @@ def is_queue_data(events: str, key: str) -> bool:
     return key.startswith(events) and _DATA.fullmatch(key.removeprefix(events)) is not None
 
 
+def is_queue_quarantine(quarantine: str, key: str) -> bool:
+    """Whether `key` is the name of a quarantine object with a queue's messages below `quarantine`."""
+    return key.startswith(quarantine) and _QUARANTINED.fullmatch(key.removeprefix(quarantine)) is not None
+
+
 def receipt_hour(first_received_ms: int) -> int:
     """The number of the hour of a first receipt: messages of different hours are in different batches."""
     return min(max(first_received_ms, 0), _LAST_MS) // HOUR_MS

@@ -17,6 +17,7 @@ from enum import Enum
 import msgspec
 
 from ingestd.core.gzip import compress, decompress
+from ingestd.core.user_metadata import UserMetadata
 
 MANIFEST_MAX = 64 << 20  # bytes of JSON: more than the ids of all messages that a queue hands out
 FENCE = "fence"
@@ -55,7 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(text, type=cls)
 
 
-class QueueObjectMetadata(msgspec.Struct, frozen=True, kw_only=True):
+class QueueObjectMetadata(UserMetadata, frozen=True, kw_only=True):
     """The metadata of a data object with a queue's messages. Timestamps in milliseconds."""
 
     queue: str
@@ -69,19 +70,6 @@ class QueueObjectMetadata(msgspec.Struct, frozen=True, kw_only=True):
     queue_arn: str
     version: str
     quarantine: str | None = None  # digest in the name of the quarantine object with its rejects; None: there are none
-
-    def to_user_metadata(self) -> dict[str, str]:
-        """As an object's user metadata: lower-case names, text values."""
-        values = {name.replace("_", "-"): getattr(self, name) for name in self.__struct_fields__}
-        return {name: str(value) for name, value in values.items() if value is not None}
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[str, str]) -> "QueueObjectMetadata | None":
-        """None if the object is not one of a queue's messages."""
-        try:
-            return msgspec.convert({name.replace("-", "_"): text for name, text in metadata.items()}, cls, strict=False)
-        except msgspec.ValidationError:
-            return None
 
 
 def is_fence(metadata: Mapping[str, str]) -> bool:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import msgspec
+
+from ingestd.core.rejections import Reason
 
 
 class TopicPartition(NamedTuple):
@@ -33,6 +35,28 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class SourceRefusal(NamedTuple):
+    """Why a source refuses a record before its value is looked at: it goes to the quarantine as it was received."""
+
+    reason: Reason
+    message: str
+
+
+class RefusableRecord(Record, Protocol):
+    """A record of a source that refuses some by itself."""
+
+    @property
+    def refused(self) -> SourceRefusal | None: ...
+
+
+def refusals(records: Sequence[Record]) -> dict[int, SourceRefusal]:
+    """By index, why their source has refused some of these records, which are all of one type."""
+    if not records or not hasattr(records[0], "refused"):  # asked once: most sources refuse nothing
+        return {}
+    found = cast("Sequence[RefusableRecord]", records)
+    return {index: record.refused for index, record in enumerate(found) if record.refused is not None}
 
 
 class PlainRecord(msgspec.Struct, frozen=True, gc=False):

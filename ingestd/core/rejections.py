@@ -43,6 +43,8 @@ class Reason(StrEnum):
     NOT_AN_ENVELOPE = "not_an_envelope"  # sqs.envelope is "sns", and the message is no notification of SNS
     POINTER = "pointer"  # SQS's extended client has put the event into S3, and the message only names it
     OUTSIDE_OF_SHARD = "outside_of_shard"  # an aggregate of Kinesis holds an event whose key belongs to another shard
+    UNKNOWN_SCHEMA = "unknown_schema"  # the registry has no schema of the id that the record names
+    UNDECODABLE = "undecodable"  # the value is not of its schema or format, or the schema cannot be used
     INVALID = "invalid"  # anything else that the type rejects
 
 
@@ -112,6 +114,9 @@ def parse(value: bytes) -> dict[str, Any]:
     except msgspec.DecodeError as error:
         if _is_json_but_for_surrogates(value):
             raise RejectedRecord(Reason.LONE_SURROGATE, "$", MESSAGES[Reason.LONE_SURROGATE]) from error
+        if value[0] == 0:
+            message = "this looks like a schema registry's wire format; set kafka.value_format"
+            raise RejectedRecord(Reason.NOT_JSON, "$", message) from error
         reason = Reason.TRUNCATED if "truncated" in str(error) else Reason.NOT_JSON
         raise RejectedRecord(reason, "$", str(error)) from error
     if not isinstance(data, dict):

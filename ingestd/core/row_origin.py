@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from ingestd.core.events import Event
-from ingestd.core.records import Record
+from ingestd.core.records import Record, TopicPartition
 
 
 class RowOrigin(StrEnum):
@@ -23,9 +23,10 @@ class MessageRecord(Record, Protocol):
     def message_id(self) -> str: ...
 
 
-def is_outside_of_shard(record: Record) -> bool:
-    """Whether a record came in a shard that its key does not belong to; such as only Kinesis has."""
-    return getattr(record, "outside_of_shard", False)
+def record_id(partition: TopicPartition, record: Record) -> str:
+    """What tells the record from all others of its source."""
+    message_id: str | None = getattr(record, "message_id", None)
+    return f"{partition}@{record.offset}" if message_id is None else message_id
 
 
 #: Changes the origin that every event has, from the accepted records of a block.

@@ -10,15 +10,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
 from ingestd.core.decoding import ENCODER, EventDecoder, is_bounded
 from ingestd.core.events import Event, GenericEvent, Model
-from ingestd.core.records import Record, TopicPartition
+from ingestd.core.learned_types import model_type
+from ingestd.core.record_fields import RecordFields, check_fields
+from ingestd.core.records import Record, TopicPartition, refusals
 from ingestd.core.rejections import MESSAGES, Reason, RejectedRecord, check_limits
-from ingestd.core.row_origin import SET_ORIGIN, MessageRecord, RowOrigin, is_outside_of_shard
+from ingestd.core.row_origin import SET_ORIGIN, MessageRecord, RowOrigin
+from ingestd.core.values.base import ValueSource
 
 ROW_MAX = 16 << 20  # bytes; the default size of a Snowflake column
 FIRST_YEAR = 1582  # the first year of Snowflake's timestamps
@@ -30,12 +33,18 @@ _MILLISECONDS = [timedelta(milliseconds=number) for number in range(1000)]
 # has a cost of its own, which counts where events are small.
 _BLOCK_BYTES, _SMALLEST_BLOCK, _LARGEST_BLOCK = 40 << 10, 32, 128
 # A row can be almost four times as long as its event: 1e15 in a list of a user's floats is 1000000000000000.0 there.
-_LARGE = ROW_MAX // 4
-_ORIGIN_BYTES = 1024  # more than the longest origin, category and channel
+LARGE = ROW_MAX // 4
+ORIGIN_BYTES = 1024  # more than the longest origin, category and channel
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+Why = tuple[Any, ...]  # the arguments of `RejectedRecord`: the exception itself has its frames
 
 
 class Rejected(NamedTuple):
-    """A rejected record. `position` is its index in the chunk; `path` is the field's, as ``$.client_id``."""
+    """A rejected record. `path` is the field's, as ``$.client_id``.
+
+    `position` is its index in the chunk, in which skipped records do not count.
+    """
 
     position: int
     record: Record
@@ -50,6 +59,7 @@ class Validated(NamedTuple):
     blocks: Sequence[bytes]  # not joined: the copy would be as large as the chunk, and be copied again
     accepted: Mapping[str, int]
     rejected: list[Rejected]
+    skipped: int = 0  # tombstones, which are neither
 
     @property
     def rows(self) -> bytes:
@@ -71,73 +81,94 @@ class EventRules(Protocol):
     def naive_timestamps(self) -> str: ...
     @property
     def max_bytes(self) -> int: ...
+    @property
+    def include(self) -> Sequence[str]: ...
+    @property
+    def rename(self) -> Mapping[str, str]: ...
+    @property
+    def tombstones(self) -> str: ...
+
+
+class Validator(Protocol):
+    """Makes rows of records. What it remembers between chunks changes no row."""
+
+    @property
+    def origin(self) -> RowOrigin: ...
+
+    @property
+    def values(self) -> ValueSource | None:
+        """What makes JSON of values in other formats; None: they are JSON."""
+        ...
+
+    def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
+        """Validate consecutive records of `partition`. Never raises, whatever a producer sends."""
+        ...
 
 
 class _Undecoded(Event):
     """Stands for an event that no quick way could decode. It is before the first year, so that it is checked."""
 
-    why: Any = None  # the arguments of `RejectedRecord`, where they are known: the exception itself has its frames
+    why: Any = None  # a `Why`, where it is known
 
 
 _UNDECODED: dict[str, Any] = {"event_id": "", "client_id": "", "event_timestamp": datetime.min.replace(tzinfo=UTC)}
 
 
-#: In place of an event whose key belongs to another shard.
-_ELSEWHERE: Event = _Undecoded(
-    **_UNDECODED,
-    why=(Reason.OUTSIDE_OF_SHARD, "$", "the event is in an aggregate in another shard than that of its partition key"),
-)
+class EventValidator:
+    """Validates chunks of records against a model of event types. It learns which unknown fields are frequent."""
 
-
-class Validator:
-    """Validates chunks of records against one model. Holds no state between chunks."""
-
-    def __init__(self, rules: EventRules, model: Model, origin: RowOrigin = RowOrigin.OFFSET) -> None:
+    def __init__(
+        self,
+        rules: EventRules,
+        model: Model,
+        origin: RowOrigin = RowOrigin.OFFSET,
+        values: ValueSource | None = None,
+    ) -> None:
+        """`values` makes JSON of values in other formats; None: they are JSON."""
         self.origin = origin
+        self.values = values
         self._set_origin = SET_ORIGIN.get(origin)
         self._size_max = int(rules.max_bytes)  # comparing with a subclass takes twice as long
-        self._ordinary_max = min(self._size_max, _LARGE)
+        self._ordinary_max = min(self._size_max, LARGE)
         self._naive_is_utc = rules.naive_timestamps == "utc"
+        self._skips_tombstones = rules.tombstones == "skip"
         self._timestamps = model.timestamps
         self._unbounded = model.unbounded
         self._check_all = any((*model.timestamps.values(), *model.unbounded.values()))
         self._counted_as: dict[type[Event], str] = {kind: tag for tag, kind in model.types.items()}
         self._counted_as[GenericEvent] = GENERIC
-        self._decoder = EventDecoder(model, accept_unknown=rules.unknown_types == "accept")
+        check_fields(model, rules.include)
+        self._fields = RecordFields(rules.include) if rules.include else None
+        self._decoder = EventDecoder(model, accept_unknown=rules.unknown_types == "accept", rename=rules.rename)
 
     def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
         """Validate consecutive records of `partition`. Never raises, whatever a producer sends."""
         topic, number = partition
+        given, records = len(records), with_values(records) if self._skips_tombstones else records
         blocks: list[bytes] = []
         kinds: Counter[type[Event]] = Counter()
         rejected: list[Rejected] = []
         check_all = self._check_all  # a local name: it is read for each event
-        second = 0  # in milliseconds, and as a time: neighbouring records mostly share it
-        whole: datetime | None = _EPOCH
 
-        length = _block_length(records)
+        length = block_length(records)
         for begin in range(0, len(records), length):
             block = records[begin : begin + length]
             events: list[Event] = []
-            found = self._decoded(block)
-            if self.origin is RowOrigin.WIDE_OFFSET:
-                found = [
-                    _ELSEWHERE if is_outside_of_shard(it) else event for it, event in zip(block, found, strict=True)
-                ]
-            for record, decoded in zip(block, found, strict=True):
+            values, unreadable = json_values(self.values, block, self._size_max)
+            found = self._decoded(values)
+            for index, why in unreadable.items():
+                found[index] = _Undecoded(**_UNDECODED, why=why)
+            times = kafka_times(block)
+            for record, value, decoded, received_at in zip(block, values, found, times, strict=True):
                 event, time = decoded, decoded.event_timestamp
                 if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
                     try:
-                        event = self._checked(event, record.value)
-                    except RejectedRecord as refused:
+                        event = self._checked(event, value)
+                    except RejectedRecord as error:
                         position = kinds.total() + len(events) + len(rejected)
-                        rejected.append(Rejected(position, record, *refused.args))
+                        rejected.append(Rejected(position, record, *error.args))
                         continue
-                past = record.timestamp - second
-                if not 0 <= past < 1000:
-                    second, past = record.timestamp // 1000 * 1000, record.timestamp % 1000
-                    whole = _kafka_time(second)
-                event.received_at = whole + _MILLISECONDS[past] if whole is not None else None
+                event.received_at = received_at
                 if event.event_category is None:
                     event.event_category = event.default_category
                 if event.channel is None:
@@ -147,21 +178,18 @@ class Validator:
                 event.source_offset = record.offset
                 events.append(event)
             if self._set_origin is not None:
-                self._set_origin(events, _accepted(block, rejected))
-            if events:
-                blocks.append(ENCODER.encode_lines(events))
+                self._set_origin(events, accepted_of(block, rejected))
+            blocks += encoded_lines(self._fields, events, block, begin, rejected)
             kinds.update(map(type, events))
         accepted: Counter[str] = Counter()
         for kind, count in kinds.items():
-            accepted[self._counted_as[kind]] += count  # a user's tag may be "generic", too
-        return Validated(blocks, accepted, rejected)
+            accepted[self._counted_as[model_type(kind)]] += count  # a user's tag may be "generic", too
+        return Validated(blocks, accepted, rejected, given - len(records))
 
-    def _decoded(self, block: Sequence[Record]) -> list[Event]:
-        """Of each record its event, which is still to be checked, or `_Undecoded`."""
-        values = [record.value or b"" for record in block]
-        if max(map(len, values)) > self._ordinary_max:
-            values = [value if len(value) <= self._ordinary_max else b"" for value in values]
-        decode = self._decoder.typed
+    def _decoded(self, block: Sequence[bytes | None]) -> list[Event]:
+        """Of each value its event, which is still to be checked, or `_Undecoded`."""
+        values = ordinary_values(block, self._ordinary_max)
+        decode = self._decoder.quick
         found: list[Event] = []
         while (begin := len(found)) < len(values):
             with suppress(Exception):  # a user's type may raise anything; the exact way tells what it was
@@ -207,15 +235,16 @@ class Validator:
         if event.properties is not None:
             check_limits(event.properties, "$.properties", depth=2)
         self._check_fields(event)
-        if len(value) > _LARGE:
-            _check_row(event)  # the last, because it cannot encode everything
+        if len(value) > LARGE:
+            check_row(event)  # the last, because it cannot encode everything
         return event
 
     def _check_fields(self, event: Event) -> None:
-        for name in self._timestamps[type(event)]:
+        kind = model_type(type(event))
+        for name in self._timestamps[kind]:
             if (time := getattr(event, name)) is not None:
                 setattr(event, name, self._utc(time, name))
-        for name in self._unbounded[type(event)]:
+        for name in self._unbounded[kind]:
             try:
                 plain = msgspec.to_builtins(getattr(event, name), builtin_types=(Decimal,), str_keys=True)
             except RecursionError:
@@ -223,34 +252,114 @@ class Validator:
             check_limits(plain, f"$.{name}", depth=2)
 
     def _utc(self, time: datetime, name: str) -> datetime:
-        if time.tzinfo is None:
-            if not self._naive_is_utc:
-                raise RejectedRecord(Reason.NAIVE_TIMESTAMP, f"$.{name}", "the time has no offset from UTC")
-            time = datetime.combine(time, time.time(), UTC)  # as time.replace(tzinfo=UTC), in a sixth of its time
-        elif time.tzinfo is not UTC:
+        return in_utc(time, f"$.{name}", naive_is_utc=self._naive_is_utc)
+
+
+def in_utc(time: datetime, path: str, *, naive_is_utc: bool) -> datetime:
+    """The time in UTC. Raises ``RejectedRecord``."""
+    if time.tzinfo is None:
+        if not naive_is_utc:
+            raise RejectedRecord(Reason.NAIVE_TIMESTAMP, path, "the time has no offset from UTC")
+        time = datetime.combine(time, time.time(), UTC)  # as time.replace(tzinfo=UTC), in a sixth of its time
+    elif time.tzinfo is not UTC:
+        try:
+            time = time.astimezone(UTC)
+        except OverflowError:
+            message = "not within the years 1 to 9999 in UTC"
+            raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, path, message) from None
+    if time.year < FIRST_YEAR:
+        raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, path, f"before the year {FIRST_YEAR} in UTC")
+    return time
+
+
+def json_values(
+    source: ValueSource | None, block: Sequence[Record], size_max: int
+) -> tuple[list[bytes | None], dict[int, Why]]:
+    """Of each record its value as JSON, and by index why some have none: their source has refused them, or `source`."""
+    why: dict[int, Why] = {}
+    if source is None:
+        values = [record.value for record in block]
+    else:
+        values, decode = [], source.decode
+        for index, record in enumerate(block):
+            value = record.value
             try:
-                time = time.astimezone(UTC)
-            except OverflowError:
-                message = "not within the years 1 to 9999 in UTC"
-                raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", message) from None
-        if time.year < FIRST_YEAR:
-            raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, f"$.{name}", f"before the year {FIRST_YEAR} in UTC")
-        return time
+                values.append(decode(record) if value is not None and len(value) <= size_max else value)
+            except RejectedRecord as error:
+                values.append(b"")
+                why[index] = error.args
+    for index, refusal in refusals(block).items():
+        why[index] = (refusal.reason, "$", refusal.message)
+    return values, why
 
 
-def _block_length(records: Sequence[Record]) -> int:
+def ordinary_values(values: Sequence[bytes | None], size_max: int) -> list[bytes]:
+    """The values for a quick way of decoding: b"", which it refuses, for none and for more bytes than the maximum."""
+    found = [value or b"" for value in values]
+    if max(map(len, found)) > size_max:
+        return [value if len(value) <= size_max else b"" for value in found]
+    return found
+
+
+def with_values(records: Sequence[Record]) -> Sequence[Record]:
+    """The records that are no tombstones."""
+    return [record for record in records if record.value is not None]
+
+
+def block_length(records: Sequence[Record]) -> int:
     """The number of records in a block, as if all were like the first."""
     size = len(records[0].value or b"") if records else 0
     return min(max(_BLOCK_BYTES // max(size, 1), _SMALLEST_BLOCK), _LARGEST_BLOCK)
 
 
-def _accepted(block: Sequence[Record], rejected: Sequence[Rejected]) -> Sequence[MessageRecord]:
+def accepted_of(block: Sequence[Record], rejected: Sequence[Rejected]) -> Sequence[MessageRecord]:
     """The records of a block without those that were rejected last."""
     refused = {id(one.record) for one in rejected[-len(block) :]}
     return cast("Sequence[MessageRecord]", [record for record in block if id(record) not in refused])
 
 
-def _kafka_time(milliseconds: int) -> datetime | None:
+def encoded_lines(
+    fields: RecordFields | None, rows: list[Row], block: Sequence[Record], begin: int, rejected: list[Rejected]
+) -> list[bytes]:
+    """The lines of the rows, with the `fields` of their records. Rows that become too large move into `rejected`."""
+    if fields is None:
+        return [ENCODER.encode_lines(rows)] if rows else []
+    refused = {one.position for one in rejected[-len(block) :]}
+    positions = [position for position in range(begin, begin + len(block)) if position not in refused]
+    lines: list[bytes] = []
+    kept: list[Row] = []
+    for position, row in zip(positions, rows, strict=True):
+        record = block[position - begin]
+        line = fields.joined(ENCODER.encode(row), record)
+        if len(line) > ROW_MAX:
+            message = f"a row of {len(line)} bytes with its key and headers, above the {ROW_MAX} that a column holds"
+            rejected.append(Rejected(position, record, Reason.TOO_LARGE, "$", message))
+        else:
+            kept.append(row)
+            lines.append(line)
+    if len(kept) < len(rows):
+        rows[:] = kept
+        rejected.sort(key=lambda one: one.position)
+    return [b"\n".join((*lines, b""))] if lines else []
+
+
+def kafka_times(records: Sequence[Record]) -> list[datetime | None]:
+    """The timestamp of each record as a time."""
+    second = 0  # in milliseconds, and as a time: neighbouring records mostly share it
+    whole: datetime | None = _EPOCH
+    found: list[datetime | None] = []
+    milliseconds = _MILLISECONDS  # a local name: it is read for each record
+    for record in records:
+        timestamp = record.timestamp
+        past = timestamp - second
+        if not 0 <= past < 1000:
+            second, past = timestamp // 1000 * 1000, timestamp % 1000
+            whole = kafka_time(second)
+        found.append(whole + milliseconds[past] if whole is not None else None)
+    return found
+
+
+def kafka_time(milliseconds: int) -> datetime | None:
     """None if Kafka has no timestamp (-1), or none that is a valid date."""
     if milliseconds < 0:
         return None
@@ -260,6 +369,7 @@ def _kafka_time(milliseconds: int) -> datetime | None:
         return None
 
 
-def _check_row(event: Event) -> None:
-    if (size := len(ENCODER.encode(event)) + _ORIGIN_BYTES) > ROW_MAX:
+def check_row(event: msgspec.Struct) -> None:
+    """Raises ``RejectedRecord`` for a row that no column holds."""
+    if (size := len(ENCODER.encode(event)) + ORIGIN_BYTES) > ROW_MAX:
         raise RejectedRecord(Reason.TOO_LARGE, "$", f"a row of {size} bytes, above the {ROW_MAX} that a column holds")

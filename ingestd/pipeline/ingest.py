@@ -22,6 +22,7 @@ from ingestd.core.formatting import number
 from ingestd.core.quarantine import encode
 from ingestd.core.records import EpochRecords, Record, TopicPartition, value_bytes
 from ingestd.core.validation import Validated, Validator
+from ingestd.core.values.base import ValueSource
 from ingestd.ops.readiness import PartitionStatus
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.memory_budget import MemoryBudget
@@ -71,6 +72,7 @@ class Pipeline:
         self._revoke_timeout = revoke_timeout
         self._group: asyncio.TaskGroup | None = None
         self._finishing = False
+        self._held: set[tuple[PartitionWriter, int]] = set()  # partitions that wait for a schema, and in which epoch
 
     async def run(self) -> None:
         """Start the source. Return when the stream has ended and everything read from it is landed and committed."""
@@ -164,6 +166,8 @@ class Pipeline:
                 continue
             size = self._chunk_size(writer.buffer.open, records, cuts)
             chunk, records, cuts = records[:size], records[size:], _cuts_after(cuts, size)
+            if not await self._prepare(writer, epoch, chunk):
+                return
             validated = self._validator.chunk(writer.partition, chunk)
             quarantine = self._lines(writer.partition, validated, found.leader_epoch) if validated.rejected else b""
             await self.budget.wait_for(_incoming(writer.buffer.open, validated.row_bytes, quarantine))
@@ -175,11 +179,34 @@ class Pipeline:
             self._metrics.accepted(validated.accepted)
             if validated.rejected:
                 self._metrics.rejected(Counter(it.reason for it in validated.rejected))
-            if reason := self._breaker.observe(writer.partition, len(chunk), validated.rejected):
+            if reason := self._breaker.observe(writer.partition, len(chunk) - validated.skipped, validated.rejected):
                 raise BreakerOpen(reason, hint=_BREAKER_HINT)
             await writer.compress_and_flush()
             if records:
                 await asyncio.sleep(0)  # none of the waits above needs to be one
+
+    async def _prepare(self, writer: PartitionWriter, epoch: int, chunk: Sequence[Record]) -> bool:
+        """Whether the schemas of `chunk` are known, and it is not void. The partition waits where one is not."""
+        if (values := self._validator.values) is None:
+            return True
+        why = await values.try_prepare(chunk)
+        if why is not None and writer.accepts(epoch) and self._group is not None:
+            # One record of each schema: they are all read again, because what waits is not in the memory budget.
+            needed = {ref: record for record in chunk for ref in values.missing((record,))}
+            self._held.add((writer, epoch))
+            self._source.pause(writer.partition)
+            self._group.create_task(self._hold(values, writer, epoch, [*needed.values()]), name="wait for a schema")
+        return why is None and writer.accepts(epoch)
+
+    async def _hold(self, values: ValueSource, writer: PartitionWriter, epoch: int, needed: Sequence[Record]) -> None:
+        """Read the partition again when the schemas of these records are known; the others go on meanwhile."""
+        try:
+            ready = await values.prepare(needed, lambda: writer.accepts(epoch))
+        finally:
+            self._held.discard((writer, epoch))
+        if ready and writer.accepts(epoch) and (position := writer.buffer.position) is not None:
+            writer.note_progress(_now())
+            self._source.seek(writer.partition, position, writer.buffer.leader_epoch)
 
     def _chunk_size(self, batch: Batch | None, records: Sequence[Record], cuts: Sequence[int] | None) -> int:
         """How many of these records are validated at once: what the open batch still takes, up to the next cut."""
@@ -248,7 +275,12 @@ class Pipeline:
                     writer.note_progress(now)
 
     def _awaits_records(self, writer: PartitionWriter) -> bool:
-        """Whether the log has records that were not read, or the partition was lost and not revoked yet."""
+        """Whether the log has records that were not read, or the partition was lost and not revoked yet.
+
+        Not where they wait for a schema: nothing is wrong with the source then.
+        """
+        if (writer, writer.buffer.epoch) in self._held:
+            return False
         position, end = writer.buffer.position, self._source.end_offset(writer.partition)
         return (position is not None and end is not None and end > position) or writer.state is PartitionState.LOST
 

@@ -240,7 +240,8 @@ class PartitionWriter:
         self.state = PartitionState.PROBING
         self.buffer.position = resume_at = max(start, log_range.start)
         # Offsets that retention removed are behind the records of that epoch.
-        self._source.seek(self.partition, resume_at, self._leader_epoch if resume_at == start else None)
+        self.buffer.leader_epoch = self._leader_epoch if resume_at == start else None
+        self._source.seek(self.partition, resume_at, self.buffer.leader_epoch)
         first = await self._first_record()
         if fork is not None:
             self._rules.check_unread(fork, first)
@@ -352,6 +353,7 @@ class PartitionWriter:
             self.partition,
             rows=metadata.rows,
             rejected=metadata.rejected,
+            skipped=metadata.skipped or 0,
             body_bytes=len(encoded.data),
             row_bytes=encoded.row_bytes,
             freshness=max(0.0, self._dependencies.wall_clock() - metadata.last_timestamp / 1000),

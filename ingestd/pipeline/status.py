@@ -9,6 +9,7 @@ from ingestd import __version__
 from ingestd.config.model import Config
 from ingestd.config.secrets import REDACTION
 from ingestd.core.errors import SinkForbidden
+from ingestd.core.values.base import ValueSource
 from ingestd.ops.collector_status import CollectorStatus
 from ingestd.ops.metrics import Metrics
 from ingestd.ops.readiness import Loading, Status, with_reasons
@@ -18,7 +19,7 @@ from ingestd.sinks.retry import SinkRetrier
 _NAMES: dict[str, Callable[[Config], str]] = {
     "kafka": lambda config: "kafka " + ",".join(config.kafka.topics),
     "kinesis": lambda config: f"kinesis {config.kinesis.stream}",
-    "sqs": lambda config: "sqs " + (config.sqs.queue_url or "").rpartition("/")[2],
+    "sqs": lambda config: f"sqs {config.sqs.queue_name}",
 }
 
 
@@ -33,6 +34,7 @@ class StatusCollector:
         self.collector: Callable[[], CollectorStatus] | None = None
         self.pipeline: Flow | None = None
         self.loading: Callable[[], Loading] | None = None
+        self.values: ValueSource | None = None  # of values that are not JSON
         name = _NAMES.get(config.source)
         self.source_name = name(config) if name is not None else config.source
         self._config = config
@@ -52,7 +54,9 @@ class StatusCollector:
         sink_error, source_error = _clean(refused), _clean(self._source.error)
         unassigned_since = self.pipeline.unassigned_since if self.pipeline is not None else None
         source_error_since = self._source.error_since
-        self._last_error = sink_error or source_error or self._last_error
+        registry_error = _clean(self.values.error) if self.values is not None else None
+        registry_since = self.values.error_since if self.values is not None else None
+        self._last_error = sink_error or source_error or registry_error or self._last_error
         return with_reasons(
             Status(
                 version=__version__,
@@ -73,9 +77,12 @@ class StatusCollector:
                 sink_forbidden=isinstance(refused, SinkForbidden),
                 source_error=source_error,
                 source_error_age=now - source_error_since if source_error_since is not None else None,
+                registry_error=registry_error,
+                registry_error_age=now - registry_since if registry_since is not None else None,
                 last_error=self._last_error,
                 collector=self.collector() if self.collector is not None else None,
                 queue=self.pipeline.queue_status() if self.pipeline is not None else None,
+                registry=self.values.registry_status() if self.values is not None else None,
                 loading=self.loading() if self.loading is not None else None,
             ),
             self._config,

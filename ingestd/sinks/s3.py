@@ -5,7 +5,7 @@ import base64
 import re
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
@@ -16,9 +16,11 @@ from ingestd.config.model import S3Config
 from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.stored import ObjectInfo, Stored
-from ingestd.ops.aws_session import new_session
+from ingestd.ops.aws_client import AwsClient
+from ingestd.ops.aws_errors import http_status
+from ingestd.ops.aws_session import AwsSession
 from ingestd.sinks.names import check_folder, check_key, check_metadata
-from ingestd.sinks.s3_errors import classify, http_status, readable_settings
+from ingestd.sinks.s3_errors import classify, readable_settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -32,16 +34,6 @@ if TYPE_CHECKING:
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _TAKEN_STATUS = {304, 412}  # some stores answer a PUT with If-None-Match as if it were a GET
 _ATTEMPTS = 3  # of one call, inside botocore; the SinkRetrier repeats the call for ever
-
-
-class _Connection:
-    """A client, and how many calls are using it. The last of them closes a retired one."""
-
-    def __init__(self, client: "S3Client", stack: AsyncExitStack) -> None:
-        self.client = client
-        self.stack = stack
-        self.users = 0
-        self.retired = False
 
 
 class S3Sink:
@@ -61,9 +53,7 @@ class S3Sink:
         self._settings = settings
         self._connections = connections
         self._conditional = conditional
-        self._current: _Connection | None = None
-        self._opening = asyncio.Lock()
-        self._loader: object = None
+        self._client = AwsClient(self._open, SinkForbidden)
 
     @property
     def bucket(self) -> str:
@@ -79,9 +69,7 @@ class S3Sink:
             pass
 
     async def close(self) -> None:
-        if self._current is not None:
-            connection, self._current = self._current, None
-            await connection.stack.aclose()
+        await self._client.close()
 
     async def put_new(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Stored:
         return await self._put(key, body, metadata, conditional=self._conditional)
@@ -185,41 +173,13 @@ class S3Sink:
     def _name(self, full: str) -> str:
         return f"s3://{self._bucket}/{full}"
 
-    @asynccontextmanager
-    async def call(self, action: str) -> "AsyncIterator[S3Client]":
+    def call(self, action: str) -> "AbstractAsyncContextManager[S3Client]":
         """Give a client for one call, with a deadline, and turn its errors into a sink's."""
-        connection: _Connection | None = None
-        try:
-            with _mapped(action):
-                async with asyncio.timeout(self._settings.put_timeout):
-                    with readable_settings(action):
-                        connection = await self._connect()
-                    connection.users += 1
-                    yield connection.client
-        except SinkForbidden:
-            # A client keeps the credentials it found first, or none. A new client looks for them again.
-            if connection is not None and connection is self._current:
-                connection.retired, self._current = True, None
-            raise
-        finally:
-            if connection is not None:
-                connection.users -= 1
-                if connection.retired and not connection.users:
-                    await connection.stack.aclose()
+        timeout_s = self._settings.put_timeout
+        return self._client.lend(timeout_s, errors=_mapped(action), settings=readable_settings(action))
 
-    async def _connect(self) -> _Connection:
-        async with self._opening:
-            if self._current is None:
-                self._current = await self._open()
-            return self._current
-
-    async def _open(self) -> _Connection:
+    def _open(self, session: AwsSession) -> "AbstractAsyncContextManager[S3Client]":
         settings = self._settings
-        session = new_session()
-        # Reading the description of the service is most of what a client costs, and it never changes.
-        if self._loader is not None:
-            session.register_component("data_loader", self._loader)
-        self._loader = session.get_component("data_loader")
         options = AioConfig(
             warm_up_loader_caches=True,  # in a thread, not on the event loop
             max_pool_connections=self._connections,
@@ -229,13 +189,9 @@ class S3Sink:
             s3={"addressing_style": settings.addressing},
             request_checksum_calculation="when_required",
         )
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(
-                session.create_client(
-                    "s3", region_name=settings.region, endpoint_url=settings.endpoint_url, config=options
-                )
-            )
-            return _Connection(client, stack.pop_all())
+        return session.create_client(
+            "s3", region_name=settings.region, endpoint_url=settings.endpoint_url, config=options
+        )
 
 
 def _parse(url: str) -> tuple[str, str]:

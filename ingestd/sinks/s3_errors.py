@@ -8,9 +8,16 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from ingestd.core.errors import SinkError, SinkForbidden, SinkUnavailable
-
-_MESSAGE_CHARS = 300  # of the store's message are passed on
-_QUOTED = re.compile(r"((?:authorization|security-token|credential|signature)\W{0,4}[:=]|AWS4-HMAC).*", re.IGNORECASE)
+from ingestd.ops.aws_errors import (
+    CERTIFICATE_HINT,
+    CREDENTIAL_CODES,
+    NETWORK,
+    answer_message,
+    http_status,
+    is_of_a_file,
+    said_by,
+    short,
+)
 
 # Codes in the body of an answer below 500 that mean: try again.
 _TRANSIENT = {
@@ -43,12 +50,8 @@ _REDIRECT_HINT = (
     "the address of the store itself"
 )
 _FULL_HINT = "the store is full: make room"
-_CREDENTIAL_CODES = {
-    "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken", "InvalidClientTokenId",
-    "InvalidIdentityToken", "SignatureDoesNotMatch", "TokenRefreshRequired", "UnrecognizedClientException",
-}  # fmt: skip
 HINTS = {
-    **dict.fromkeys(_CREDENTIAL_CODES, _CREDENTIALS_HINT),
+    **dict.fromkeys(CREDENTIAL_CODES, _CREDENTIALS_HINT),
     **dict.fromkeys(("InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"), _FULL_HINT),
     **dict.fromkeys(
         ("AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"), _REGION_HINT
@@ -96,7 +99,7 @@ def readable_settings(action: str) -> Iterator[None]:
     except Exception as error:
         if classify(error, action) is not None:
             raise
-        said = f"AWS' settings cannot be used: {type(error).__name__}: {_short(str(error))}"
+        said = f"AWS' settings cannot be used: {type(error).__name__}: {short(str(error))}"
         raise SinkForbidden(f"cannot {action}: {said}", code=type(error).__name__, hint=_SETTINGS_HINT) from None
 
 
@@ -106,7 +109,7 @@ def _from_elsewhere(error: Exception, failed: str) -> SinkError | None:
     match error:
         case TimeoutError():
             return SinkUnavailable(f"{failed}: no answer before the deadline", code="Timeout")
-        case OSError() if _is_of_a_file(error):
+        case OSError() if is_of_a_file(error):
             return _unreadable(error, failed)
         case ResponseParserError():
             return SinkUnavailable(f"{failed}: the answer is not S3's", code=code)
@@ -116,7 +119,7 @@ def _from_elsewhere(error: Exception, failed: str) -> SinkError | None:
             )
     # aiobotocore reads the body of a refused GET outside its own mapping.
     if isinstance(error, OSError) or type(error).__module__.startswith("aiohttp"):
-        return SinkUnavailable(f"{failed}: {_short(str(error))}", code=code)
+        return SinkUnavailable(f"{failed}: {short(str(error))}", code=code)
     return None
 
 
@@ -125,8 +128,7 @@ def _from_answer(error: boto.ClientError, failed: str) -> SinkError:
     status = http_status(error)
     details = error.response.get("Error", {})
     code = details.get("Code") or str(status)
-    said = "" if code in _CREDENTIAL_CODES else _short(details.get("Message") or "")  # they may quote the credentials
-    message = f"{failed}: {code}: {said}" if said else f"{failed}: {code}"
+    message = answer_message(failed, code, details.get("Message") or "")
     missing = code in {"NoSuchKey", "404"} and error.operation_name == "GetObject"  # or not yet visible
     if missing or (code not in HINTS and _is_transient(code, status)):
         return SinkUnavailable(message, code=code)
@@ -138,7 +140,7 @@ def _is_transient(code: str, status: int) -> bool:
 
 
 def _hint(code: str, operation: str) -> str:
-    if operation in _BUCKET_OPERATIONS and code not in _CREDENTIAL_CODES:
+    if operation in _BUCKET_OPERATIONS and code not in CREDENTIAL_CODES:
         return _BUCKET_OPERATIONS[operation]
     if operation not in _S3_OPERATIONS:
         return f"{operation} was refused: {_CREDENTIALS_HINT}"
@@ -180,47 +182,22 @@ def _client_hint(error: boto.BotoCoreError) -> str:
 def _from_client(error: boto.BotoCoreError, failed: str) -> SinkError:
     """An error of the client: no answer, no usable answer, or nothing was sent."""
     code = type(error).__name__
-    said = _short(str(error))
+    said = said_by(error)
     match error:
         case boto.HTTPClientError() if hint := _local_hint(error.__context__):
             return SinkForbidden(f"{failed}: {said}", code=code, hint=hint)
         case boto.SSLError():
-            hint = "make the certificate trusted (AWS_CA_BUNDLE names a file of authorities)"
-            return SinkForbidden(f"{failed}: {said}", code=code, hint=hint)
-        case boto.HTTPClientError() if isinstance(error.__context__, OSError) and _is_of_a_file(error.__context__):
+            return SinkForbidden(f"{failed}: {said}", code=code, hint=CERTIFICATE_HINT)
+        case boto.HTTPClientError() if isinstance(error.__context__, OSError) and is_of_a_file(error.__context__):
             return _unreadable(error.__context__, failed)
-        case (
-            boto.HTTPClientError()
-            | boto.ConnectionError()
-            | boto.IncompleteReadError()
-            | boto.ChecksumError()
-            | boto.FlexibleChecksumError()
-        ):
+        case _ if isinstance(error, NETWORK):
             return SinkUnavailable(f"{failed}: {said}", code=code)
         case boto.CredentialRetrievalError():
-            # Its text can be what a credential process printed.
-            provider = error.kwargs.get("provider")
-            return SinkForbidden(f"{failed}: no credentials from {provider}", code=code, hint=_CREDENTIALS_HINT)
+            return SinkForbidden(f"{failed}: {said}", code=code, hint=_CREDENTIALS_HINT)
     return SinkForbidden(f"{failed}: {said}", code=code, hint=_client_hint(error))
-
-
-def _is_of_a_file(error: OSError) -> bool:
-    """Whether a file on this machine failed, not the network."""
-    return isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "filename", None) is not None
 
 
 def _unreadable(error: OSError, failed: str) -> SinkError:
     """A token, a certificate or a profile on this machine that cannot be read."""
     what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return SinkForbidden(f"{failed}: {what}", code=type(error).__name__, hint=_FILE_HINT)
-
-
-def _short(text: str) -> str:
-    """The text as one line, cut where it quotes what a request was signed with."""
-    line = _QUOTED.sub(r"\1<redacted>", " ".join(text.split()))
-    return line if len(line) <= _MESSAGE_CHARS else f"{line[:_MESSAGE_CHARS]}…"
-
-
-def http_status(error: boto.ClientError) -> int:
-    """The status of an answer; 0 where there is none."""
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

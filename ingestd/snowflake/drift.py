@@ -58,6 +58,10 @@ def of_table(
             text = kind.startswith("VARCHAR") and column.type.startswith("VARCHAR")
             remedy = alter if text else f"a {kind} cannot become {column.type}: rename the column, then run this again"
             yield Drift(f"{name}: {column.name} is {kind}, but the rows have {column.type}", remedy)
+    record = next((it for it in columns if it.name == "record" and not it.required), None)
+    if record is not None and str(present.get("record", {}).get("null?", "Y")).upper() == "N":
+        alter = f"ALTER TABLE {name} ALTER COLUMN record DROP NOT NULL"
+        yield Drift(f"{name}: record is NOT NULL, so rows of tombstones may not be loaded", alter)
     if "event_id" in present and str(present["event_id"].get("null?", "N")).upper() == "Y":
         alter = f"ALTER TABLE {name} ALTER COLUMN event_id SET NOT NULL"
         yield Drift(f"{name}: event_id allows NULL, so rows that match no column would be loaded", alter)

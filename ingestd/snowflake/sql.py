@@ -9,7 +9,7 @@ from ingestd.snowflake import bucket, ddl
 from ingestd.snowflake.pipe import Style
 from ingestd.snowflake.stage_location import StageLocation, stage_location
 from ingestd.snowflake.statements import Document, SetupPart
-from ingestd.snowflake.table import columns, object_name, qualified
+from ingestd.snowflake.table import columns_of, object_name, qualified
 
 _KEY = (
     "Create the daemon's user yourself: CREATE USER ... TYPE = SERVICE DEFAULT_ROLE = {loader} RSA_PUBLIC_KEY = '...', "
@@ -31,9 +31,9 @@ def setup(config: Config, model: Model, style: Style) -> tuple[SetupPart, ...]:
     """All steps of the set-up. Raises ``ConfigError`` if the configuration is incomplete."""
     location = stage_location(config)
     _check(config, location)
-    snowflake, rows = config.snowflake, columns(model, config.row_origin)
-    common = {column.name for column in columns(make_model(), config.row_origin)}
-    own = [column for column in rows if column.name not in common]
+    snowflake, rows = config.snowflake, columns_of(config, model)
+    common = {column.name for column in columns_of(config, make_model())}
+    own = [] if model.any_json else [column for column in rows if column.name not in common]
     loader = object_name(snowflake.loader_role)
     parts = [
         SetupPart("1-roles.sql", "Roles.", _KEY.format(loader=loader), [*ddl.roles(snowflake)]),
@@ -54,13 +54,16 @@ def setup(config: Config, model: Model, style: Style) -> tuple[SetupPart, ...]:
             [*ddl.pipe(snowflake, rows, style)],
             _notification(config, location),
         ),
-        SetupPart(
-            "6-views.sql",
-            "The views for readers.",
-            f"{_CLOCK}\n{'' if snowflake.compute else _LEFT_OUT}",
-            [*ddl.views(snowflake, rows), *ddl.predictions(snowflake, rows)],
-        ),
     ]
+    if not model.any_json:  # which has neither the id of an event nor that of a client
+        parts.append(
+            SetupPart(
+                "6-views.sql",
+                "The views for readers.",
+                f"{_CLOCK}\n{'' if snowflake.compute else _LEFT_OUT}",
+                [*ddl.views(snowflake, rows), *ddl.predictions(snowflake, rows)],
+            )
+        )
     return tuple(part for part in parts if part.statements)
 
 

@@ -1,19 +1,21 @@
 """The events table: its columns are derived from the event model. Pure; the SQL is Snowflake's dialect."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from msgspec import inspect
 
-from ingestd.config.model import SnowflakeConfig
+from ingestd.config.model import Config, SnowflakeConfig
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import ORIGIN_FIELDS, Event, Model
+from ingestd.core.record_fields import INCLUDED, check_fields
 from ingestd.core.row_origin import RowOrigin
 
 FILE_NAME, FILE_ROW_NUMBER, LOADED_AT = "file_name", "file_row_number", "loaded_at"
 TEXT_MAX = 16 << 20  # characters: the minimum that a VARCHAR without a length can store
 
+_RECORD = "record"
 _ID, _INTEGER, _TIME, _VARIANT = "VARCHAR(256)", "NUMBER(38,0)", "TIMESTAMP_NTZ(6)", "VARIANT"
 
 _INTEGER_MAX = 10**38 - 1
@@ -52,6 +54,11 @@ _ORIGINS = {
         "received_at": (_TIME, "When the message was sent to the queue, UTC"),
     },
 }
+_INCLUDED = {
+    "source_key": ("VARCHAR", "Key of the record, where it is text"),
+    "source_key_base64": ("VARCHAR", "Key of the record in base64, where it is no text"),
+    "source_headers": (_VARIANT, "Headers of the record, in order: name, and value or value_base64"),
+}
 _LOAD = {
     FILE_NAME: ("VARCHAR(1024)", "Object that the row was loaded from"),
     FILE_ROW_NUMBER: (_INTEGER, "Row in that object, from 1"),
@@ -82,11 +89,30 @@ class Column(NamedTuple):
     comment: str
 
 
-def columns(model: Model, origin: RowOrigin = RowOrigin.OFFSET) -> tuple[Column, ...]:
+#: Of rows of any JSON object.
+_JSON = (
+    Column("event_timestamp", _TIME, "event_timestamp", False, "When it happened, UTC, by events.timestamp_field"),
+    Column(_RECORD, _VARIANT, _RECORD, True, "The record as it is"),
+)
+
+
+def columns_of(config: Config, model: Model) -> tuple[Column, ...]:
+    """The columns for rows of `model` as the configuration wants them. Raises ``ConfigError`` as `columns`."""
+    found = columns(model, config.row_origin, config.events.include)
+    if not model.any_json or config.events.tombstones != "row":
+        return found
+    # JSON's null is a value in a VARIANT, but not for each way to load it.
+    return tuple(it._replace(required=False) if it.name == _RECORD else it for it in found)
+
+
+def columns(model: Model, origin: RowOrigin = RowOrigin.OFFSET, include: Collection[str] = ()) -> tuple[Column, ...]:
     """The columns for rows of `model`, in order: Event's fields, the model's own fields, the origin, the load.
 
-    Raises ``ConfigError`` if two keys would share a column.
+    `include` is ``events.include``. Raises ``ConfigError`` if two keys would share a column.
     """
+    if model.any_json:
+        return (*_JSON, *_origin_and_load(origin, include))
+    check_fields(model, include)
     own = {field.encode_name: field for field in _fields(Event)}
     types: dict[str, str] = {key: _column_type(own[key].type) for key in _EVENT_FIELDS if key != "event_type"}
     for kind in model.types.values():
@@ -100,10 +126,16 @@ def columns(model: Model, origin: RowOrigin = RowOrigin.OFFSET) -> tuple[Column,
     # No other column is required: rows that were loaded by hand may have no other values.
     required = {"event_type", *(key for key, field in own.items() if field.required)}
     found = [Column(key.lower(), types[key], key, key in required, _COMMENTS.get(key, "")) for key in keys]
-    found += [Column(name, kind, name, False, comment) for name, (kind, comment) in _ORIGINS[origin].items()]
-    found += [Column(name, kind, "", False, comment) for name, (kind, comment) in _LOAD.items()]
+    found += _origin_and_load(origin, include)
     _check(found)
     return tuple(found)
+
+
+def _origin_and_load(origin: RowOrigin, include: Collection[str]) -> list[Column]:
+    names = [name for part, parts in INCLUDED.items() if part in include for name in parts]
+    found = [Column(name, kind, name, False, comment) for name, (kind, comment) in _ORIGINS[origin].items()]
+    found += [Column(name, _INCLUDED[name][0], name, False, _INCLUDED[name][1]) for name in names]
+    return found + [Column(name, kind, "", False, comment) for name, (kind, comment) in _LOAD.items()]
 
 
 def record_columns(columns: Iterable[Column]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from ingestd.core.quarantine import encode_messages
 from ingestd.core.queue_batch import EncodedQueueBatch, QueueBatch, QueueChunk
 from ingestd.core.queue_keys import receipt_hour
 from ingestd.core.records import TopicPartition
-from ingestd.core.validation import Rejected, Validated, Validator
+from ingestd.core.validation import Validated, Validator
 from ingestd.core.visibility import HeldMessage, flush_before
 from ingestd.ops.gc_tuning import HeapTrimmer
 from ingestd.ops.queue_status import QueueStatus
@@ -157,7 +157,7 @@ class QueuePipeline:
     async def _add(self, hour: int, taken: Sequence[Taken]) -> None:
         """Add messages of one answer to the batch of their hour."""
         async with self._adding:
-            validated = self._validated([message for message, _ in taken])
+            validated = self._validator.chunk(self.partition, [message for message, _ in taken])
             quarantine = encode_messages(self.partition.topic, validated.rejected) if validated.rejected else b""
             await self.budget.wait_for(self._needs(self._open.get(hour), validated, quarantine, len(taken)))
             # A batch could not land with a message that others may have received during the waits.
@@ -177,19 +177,6 @@ class QueuePipeline:
             if reason := self._breaker.observe(self.partition, len(taken), validated.rejected):
                 raise BreakerOpen(reason, hint=_BREAKER_HINT)
             await self._compress_and_flush(hour, batch)
-
-    def _validated(self, messages: Sequence[Message]) -> Validated:
-        """Validate messages; the source has refused some already."""
-        events = [message for message in messages if message.refused is None]
-        validated = self._validator.chunk(self.partition, events)
-        if len(events) == len(messages):
-            return validated
-        places = {id(message): place for place, message in enumerate(messages)}
-        rejected = [one._replace(position=places[id(one.record)]) for one in validated.rejected]
-        for place, message in enumerate(messages):
-            if message.refused is not None:
-                rejected.append(Rejected(place, message, message.refused.reason, "$", message.refused.message))
-        return validated._replace(rejected=sorted(rejected, key=lambda one: one.position))
 
     def _needs(self, batch: QueueBatch | None, validated: Validated, quarantine: bytes, messages: int) -> int:
         """The most that what is held grows by these: after a wait for memory they may begin another batch."""

@@ -60,6 +60,11 @@ def _ssl_context(config: KafkaConfig) -> ssl.SSLContext:
 
 
 def _sasl(config: KafkaConfig) -> dict[str, Any]:
+    if config.sasl_mechanism == "AWS_MSK_IAM":
+        from ingestd.sources.kafka.msk_iam import MskTokenProvider, region_of  # noqa: PLC0415  it loads botocore
+
+        region = region_of(config.bootstrap_servers, config.iam_region)
+        return {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": MskTokenProvider(region)}
     if config.sasl_mechanism == "OAUTHBEARER":
         url = _required("kafka.oauth_token_url", config.oauth_token_url)
         client = _required("kafka.oauth_client_id", config.oauth_client_id)

@@ -49,7 +49,8 @@ def permanent_error(error: BaseException) -> SourceError | None:
     """The error to raise where retrying cannot help; None where the failure may pass."""
     if isinstance(error, _CREDENTIALS):
         return SourceError(
-            f"Kafka refuses our credentials: {describe(error)}", hint="check kafka.sasl_* and kafka.oauth_*"
+            f"Kafka refuses our credentials: {describe(error)}",
+            hint="check kafka.sasl_* and kafka.oauth_*; for AWS_MSK_IAM rights, region and this machine's clock",
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         hint = "kafka.ssl_ca_file must hold the authority that signed the broker's certificate"

@@ -9,14 +9,13 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
-import msgspec
 from aiokafka import errors as kafka_errors
 
-from ingestd.core.errors import ConfigError
+from ingestd.core import start_time
 from ingestd.core.records import EpochEnd, LogRange, Position, TopicPartition
+from ingestd.core.start_time import start_time_ms
 from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kafka._aiokafka import EpochEndRequest, ListOffsetsRequest, OffsetFetchRequest, TopicIdsRequest
 from ingestd.sources.kafka.coordinator_client import BrokerClient
@@ -31,7 +30,6 @@ _METADATA = re.compile(
     r"(?:(?:^| )of (?P<topic_id>[A-Za-z0-9_-]{22}))?"
     r"(?:(?:^| )in epoch (?P<epoch>[0-9]{1,10}))?"
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -211,16 +209,9 @@ async def added_later(
 
 def time_of(start: str) -> int:
     """``kafka.start`` as a time in milliseconds since the epoch, or as EARLIEST or LATEST."""
-    if start in {"earliest", "latest"}:
-        return EARLIEST if start == "earliest" else LATEST
-    try:
-        when = msgspec.convert(start, datetime)
-    except msgspec.ValidationError:
-        when = None
-    if when is None or when.tzinfo is None:
-        hint = "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
-        raise ConfigError(f"kafka.start = {start} is neither earliest, latest nor a time with its zone", hint=hint)
-    return max(0, (when - _EPOCH) // timedelta(milliseconds=1))
+    if (time_ms := start_time_ms("kafka.start", start)) is not None:
+        return time_ms
+    return EARLIEST if start == start_time.EARLIEST else LATEST
 
 
 async def offsets_at(brokers: BrokerClient, times: Mapping[TopicPartition, int], isolation: int) -> Answers[Position]:

@@ -48,6 +48,16 @@ _ANY_EPOCH = -1  # of the leader that is asked
 _WRITE = 1 << 4  # among the operations that our user may do with a topic
 
 
+def _topics(*fields: tuple[str, Any]) -> tuple[str, Array]:
+    """Topics by name, each with its partitions."""
+    return "topics", Array(("topic", String()), ("partitions", Array(*fields)))
+
+
+def _compact_topics(*fields: tuple[str, Any]) -> tuple[str, CompactArray]:
+    """The same in a flexible version."""
+    return "topics", array(("topic", CompactString()), ("partitions", array(*fields)))
+
+
 # -- metadata
 
 
@@ -156,16 +166,7 @@ class _ListOffsetsRequest4(RequestStruct):  # type: ignore[misc]
     SCHEMA = Schema(
         ("replica_id", Int32),
         ("isolation_level", Int8),
-        (
-            "topics",
-            Array(
-                ("topic", String()),
-                (
-                    "partitions",
-                    Array(("partition", Int32), ("current_leader_epoch", Int32), ("timestamp", Int64)),
-                ),
-            ),
-        ),
+        _topics(("partition", Int32), ("current_leader_epoch", Int32), ("timestamp", Int64)),
     )
 
 
@@ -196,69 +197,27 @@ class ListOffsetsRequest(Request[OffsetRequest_v2 | OffsetRequest_v3 | _ListOffs
         return found
 
 
+_EPOCHS = ("partition", Int32), ("current_leader_epoch", Int32), ("leader_epoch", Int32)
+_EPOCH_ENDS = ("error_code", Int16), ("partition", Int32), ("leader_epoch", Int32), ("end_offset", Int64)
+
+
 class _EpochEndResponse3(Response):  # type: ignore[misc]
     API_KEY = 23
     API_VERSION = 3
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "topics",
-            Array(
-                ("topic", String()),
-                (
-                    "partitions",
-                    Array(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader_epoch", Int32),
-                        ("end_offset", Int64),
-                    ),
-                ),
-            ),
-        ),
-    )
+    SCHEMA = Schema(("throttle_time_ms", Int32), _topics(*_EPOCH_ENDS))
 
 
 class _EpochEndRequest3(RequestStruct):  # type: ignore[misc]
     API_KEY = 23
     API_VERSION = 3
     RESPONSE_TYPE = _EpochEndResponse3
-    SCHEMA = Schema(
-        ("replica_id", Int32),
-        (
-            "topics",
-            Array(
-                ("topic", String()),
-                (
-                    "partitions",
-                    Array(("partition", Int32), ("current_leader_epoch", Int32), ("leader_epoch", Int32)),
-                ),
-            ),
-        ),
-    )
+    SCHEMA = Schema(("replica_id", Int32), _topics(*_EPOCHS))
 
 
 class _EpochEndResponse4(Response):  # type: ignore[misc]
     API_KEY = 23
     API_VERSION = 4
-    SCHEMA = Fields(
-        ("throttle_time_ms", Int32),
-        (
-            "topics",
-            array(
-                ("topic", CompactString()),
-                (
-                    "partitions",
-                    array(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader_epoch", Int32),
-                        ("end_offset", Int64),
-                    ),
-                ),
-            ),
-        ),
-    )
+    SCHEMA = Fields(("throttle_time_ms", Int32), _compact_topics(*_EPOCH_ENDS))
 
 
 class _EpochEndRequest4(RequestStruct):  # type: ignore[misc]
@@ -266,19 +225,7 @@ class _EpochEndRequest4(RequestStruct):  # type: ignore[misc]
     API_VERSION = 4
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = _EpochEndResponse4
-    SCHEMA = Fields(
-        ("replica_id", Int32),
-        (
-            "topics",
-            array(
-                ("topic", CompactString()),
-                (
-                    "partitions",
-                    array(("partition", Int32), ("current_leader_epoch", Int32), ("leader_epoch", Int32)),
-                ),
-            ),
-        ),
-    )
+    SCHEMA = Fields(("replica_id", Int32), _compact_topics(*_EPOCHS))
 
 
 class EpochEndRequest(Request[_EpochEndRequest3 | _EpochEndRequest4]):  # type: ignore[misc]
@@ -316,21 +263,12 @@ class _OffsetFetchResponse7(Response):  # type: ignore[misc]
     API_VERSION = 7
     SCHEMA = Fields(
         ("throttle_time_ms", Int32),
-        (
-            "topics",
-            array(
-                ("topic", CompactString()),
-                (
-                    "partitions",
-                    array(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", CompactString()),
-                        ("error_code", Int16),
-                    ),
-                ),
-            ),
+        _compact_topics(
+            ("partition", Int32),
+            ("offset", Int64),
+            ("leader_epoch", Int32),
+            ("metadata", CompactString()),
+            ("error_code", Int16),
         ),
         ("error_code", Int16),
     )
