@@ -1,20 +1,20 @@
-"""Sends requests of AWS' JSON protocol, signed by botocore, without one of botocore's clients.
+"""Sends requests of AWS' JSON protocol without one of botocore's clients.
 
 A client builds, serializes and parses by the description of its service: for a queue that is three times the CPU of
 signing, sending and decoding with msgspec. Credentials, certificates, proxies and time-outs are those of a client.
 """
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from aiobotocore.httpsession import AIOHTTPSession
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import NoCredentialsError, NoRegionError
 from botocore.utils import get_environ_proxies
 
 from ingestd.ops.aws_session import AwsSession, DirectHTTPSession, new_session
+from ingestd.ops.aws_signature import AwsKeys, Signer
 
 _CONTENT_TYPE = "application/x-amz-json-1.0"
 
@@ -50,9 +50,9 @@ class JsonService:
         connections: int,
         max_bytes: int,
     ) -> None:
-        self._service = service
         self._target = target
         self._url = f"{endpoint_url.rstrip('/')}/"
+        self._signer = Signer(service, self._url)
         self._region = region
         self._timeouts = connect_timeout, read_timeout
         self._limit = connections
@@ -81,15 +81,12 @@ class JsonService:
             frozen = await session.frozen_credentials()
             if frozen is None:
                 raise NoCredentialsError
-            request = AWSRequest(
-                method="POST",
-                url=self._url,
-                headers={"X-Amz-Target": f"{self._target}.{operation}", "Content-Type": _CONTENT_TYPE},
-                data=body,
-                stream_output=True,
-            )
-            sign(request, frozen, self._service, self._region or session.get_config_variable("region"))
-            prepared: Any = request.prepare()  # the types ask for one of aiobotocore's own, which botocore's is sent as
+            headers = {"X-Amz-Target": f"{self._target}.{operation}", "Content-Type": _CONTENT_TYPE}
+            region = self._region or session.get_config_variable("region")
+            # The types ask for botocore's headers and for aiobotocore's request: any of the same shape is sent.
+            keys = AwsKeys(str(frozen.access_key), str(frozen.secret_key), frozen.token)
+            signed: Any = self._signer.sign(headers, body, keys, region, datetime.now(UTC))
+            prepared: Any = AWSPreparedRequest("POST", self._url, signed, body, stream_output=True)
             answer: Any = await http.send(prepared)
             return JsonAnswer(answer.status_code, dict(answer.headers), await self._read(answer.raw))
 
@@ -120,9 +117,3 @@ class JsonService:
                 )
                 await http.__aenter__()
             return session, http
-
-
-def sign(request: AWSRequest, frozen: ReadOnlyCredentials, service: str, region: str) -> None:
-    """Sign a request now, as a client of botocore does."""
-    credentials = Credentials(str(frozen.access_key), str(frozen.secret_key), frozen.token)
-    SigV4Auth(credentials, service, region).add_auth(request)

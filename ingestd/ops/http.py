@@ -105,7 +105,7 @@ async def send_events(
 
 
 class HttpServer:
-    """Serves `routes`. A handler is cancelled when its client disconnects. Request bodies are never read."""
+    """Serves `routes`. A handler is cancelled when its client disconnects. Only the shop reads request bodies."""
 
     def __init__(self, host: str, port: int, routes: Sequence[web.RouteDef]) -> None:
         self._host = host

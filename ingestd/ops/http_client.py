@@ -1,4 +1,4 @@
-"""One request to a server outside, with bounds on time and size: OAuth, Snowflake's REST, Amazon SNS."""
+"""One request to a server outside, with bounds on time and size: OAuth, Snowflake's REST, Amazon SNS, schemas."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -6,10 +6,13 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from aiohttp import ClientTimeout, StreamReader
 
 STEP_TIMEOUT_S = 10.0  # to connect, and without a byte, unless the caller grants more
 MAX_ANSWER_BYTES = 1 << 20
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class HttpAnswer(NamedTuple):
@@ -45,10 +48,16 @@ async def post(
 
 
 async def get(
-    url: str, *, timeout_s: float, step_timeout_s: float = STEP_TIMEOUT_S, max_bytes: int = MAX_ANSWER_BYTES
+    url: str,
+    *,
+    timeout_s: float,
+    step_timeout_s: float = STEP_TIMEOUT_S,
+    max_bytes: int = MAX_ANSWER_BYTES,
+    headers: Mapping[str, str] = NO_HEADERS,
+    tls: "SSLContext | None" = None,
 ) -> HttpAnswer:
     """GET `url`. Raises ``HttpFailure``. Redirects are not followed: who answers matters."""
-    return await _request("GET", url, {}, _timeout(timeout_s, step_timeout_s), max_bytes=max_bytes)
+    return await _request("GET", url, headers, _timeout(timeout_s, step_timeout_s), max_bytes=max_bytes, tls=tls)
 
 
 def _timeout(total_s: float, step_s: float) -> "ClientTimeout":
@@ -65,6 +74,7 @@ async def _request(
     *,
     max_bytes: int,
     data: bytes | Mapping[str, str] | None = None,
+    tls: "SSLContext | None" = None,
 ) -> HttpAnswer:
     import aiohttp  # noqa: PLC0415  as above
 
@@ -73,7 +83,9 @@ async def _request(
     try:
         async with (
             aiohttp.ClientSession(auto_decompress=False, timeout=timeout) as session,
-            session.request(method, url, data=data, headers=headers, proxy=proxy, allow_redirects=False) as answer,
+            session.request(
+                method, url, data=data, headers=headers, proxy=proxy, allow_redirects=False, ssl=tls or True
+            ) as answer,
         ):
             return HttpAnswer(answer.status, await _read(answer.content, max_bytes))
     except (OSError, TimeoutError, aiohttp.ClientError) as error:

@@ -24,6 +24,7 @@ from ingestd.ops.metric_store import (
 from ingestd.ops.process_metrics import P, ProcessMetrics
 from ingestd.ops.queue_metrics import Q, QueueMetrics
 from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
+from ingestd.ops.registry_metrics import R, registry_families
 
 _AGE_BOUNDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 _RECORD_BOUNDS = (0.0, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6, 1e7)
@@ -34,10 +35,13 @@ _BYTE_BOUNDS = tuple(float(1 << power) for power in range(10, 31, 2))  # 1 KiB .
 class M(Enum):
     """All metrics, in the order of the exposition."""
 
-    # consumed = landed + quarantined + released + in flight, at every scrape
+    # consumed = landed + quarantined + skipped + released + in flight, at every scrape
     CONSUMED = counter("records_consumed", "Records read from the source.", "topic")
     LANDED = counter("records_landed", "Records written as rows of data objects by this process.", "topic")
     QUARANTINED = counter("records_quarantined", "Rejected records written to quarantine objects.", "topic")
+    SKIPPED = counter(
+        "records_skipped", "Tombstones without a row in the ranges of objects (events.tombstones = skip).", "topic"
+    )
     RELEASED = counter(
         "records_released", "Records dropped on a change of owner: landed by the new one, or read again.", "topic"
     )
@@ -114,7 +118,8 @@ class M(Enum):
 def table() -> list[tuple[str, str, tuple[str, ...], str]]:
     """All metrics: name, type, labels, help. The usual ``process_`` metrics are exported as well."""
     return [
-        (row.name, row.type, row.labels, row.help) for row in (member.value for enum in (M, C, Q, P) for member in enum)
+        (row.name, row.type, row.labels, row.help)
+        for row in (member.value for enum in (M, C, Q, R, P) for member in enum)
     ]
 
 
@@ -127,6 +132,7 @@ class Metrics:
             M.CONSUMED: self.counters.consumed,
             M.LANDED: self.counters.landed,
             M.QUARANTINED: self.counters.quarantined,
+            M.SKIPPED: self.counters.skipped,
             M.RELEASED: self.counters.released,
             M.IN_FLIGHT: self.counters.in_flight,
             M.ACCEPTED: self.counters.accepted_by_type,
@@ -204,13 +210,14 @@ class Metrics:
         body_bytes: int,
         row_bytes: int,
         freshness: float,
+        skipped: int = 0,
     ) -> None:
         """A data object was written, and before it the quarantine object of its rejected records.
 
         `body_bytes` is compressed, `row_bytes` is not; `freshness` is now minus the last record's Kafka timestamp (s).
         """
         topic = partition.topic
-        self.counters.record_landed(topic, rows=rows, rejected=rejected, body_bytes=body_bytes)
+        self.counters.record_landed(topic, rows=rows, rejected=rejected, skipped=skipped, body_bytes=body_bytes)
         self._store.add(M.ROW_BYTES, row_bytes, topic)
         self._store.observe(M.OBJECT_BYTES, body_bytes)
         self._store.observe(M.FRESHNESS, freshness)
@@ -264,6 +271,8 @@ class Metrics:
             yield from self.collect.families()
         if status is None or status.queue is not None:
             yield from self.queue.families(status.queue if status is not None else None)
+        if status is None or status.registry is not None:
+            yield from registry_families(status.registry if status is not None else None)
         active = {reason.code for reason in status.reasons} if status is not None else set()
         yield from self.process.families(status.started_at if status is not None else None, active)
 

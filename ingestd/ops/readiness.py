@@ -10,6 +10,7 @@ import msgspec
 
 from ingestd.config.model import Config
 from ingestd.core.counters import Totals
+from ingestd.core.values.base import RegistryStatus
 from ingestd.ops.collector_status import (
     COLLECTOR_REASONS,
     CollectorStatus,
@@ -32,6 +33,9 @@ REASONS: dict[str, str] = {
     "source_unavailable": "The source has failed for longer than `health.source_unavailable`, or for 5 s without a "
     "partition. The daemon continues by "
     "itself; check the brokers and the network.",
+    "registry_unavailable": "The schema registry has not given a schema that records need for longer than "
+    "`health.source_unavailable`. Records are held, none is rejected, and the daemon continues by itself; check "
+    "`[registry]`, the registry and the network.",
     "partition_halted": "Continuing could lose or duplicate records of this partition, so it is paused; the others "
     "continue. Do what the message says, then restart.",
     "waiting_for_transaction": "A transaction has been open for longer than `batch.interval` + `health.stall`, and "
@@ -111,10 +115,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     sink_forbidden: bool = False  # an operator must act
     source_error: str | None = None
     source_error_age: float | None = None
+    registry_error: str | None = None  # while records are held because schemas cannot be fetched
+    registry_error_age: float | None = None
     last_error: str | None = None
     loading: Loading | None = None  # None where loading is not monitored
     collector: CollectorStatus | None = None  # None where the source is another
     queue: QueueStatus | None = None  # None where the source is another
+    registry: RegistryStatus | None = None  # None where values need no schema registry
     reasons: list[NotReadyReason] = msgspec.field(default_factory=lambda: [_NOT_EVALUATED])
     warnings: list[NotReadyReason] = []  # what an operator should know although it is ready
 
@@ -166,6 +173,10 @@ def _external(status: Status, config: Config) -> list[NotReadyReason]:
     if status.source_error is not None and (status.source_error_age or 0.0) > limit:
         found.append(
             NotReadyReason("source_unavailable", f"for {status.source_error_age:.0f} s: {status.source_error}")
+        )
+    if status.registry_error is not None and (status.registry_error_age or 0.0) > config.health.source_unavailable:
+        found.append(
+            NotReadyReason("registry_unavailable", f"for {status.registry_error_age:.0f} s: {status.registry_error}")
         )
     return found
 

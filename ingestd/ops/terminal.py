@@ -101,6 +101,8 @@ class LiveView:
         table.add_row("accepted", Text(_kinds(totals.accepted_by_type).replace(NO_BREAK_SPACE, " ") or "none yet"))
         table.add_row("rejected", Text(_rejected(status).replace(NO_BREAK_SPACE, " ")))
         table.add_row("landed", f"{number(totals.landed, 'record')} in {_objects(status)}")
+        if totals.skipped:
+            table.add_row("skipped", f"{number(totals.skipped, 'tombstone')}, without a row")
         for label, line in self._filling(status):
             table.add_row(label, Text(line, no_wrap=True, overflow="ellipsis"))
         lag = [it.lag for it in status.partitions if it.lag is not None]
@@ -214,6 +216,7 @@ def summary(status: Status, config: Config, sink_url: str) -> str:
     terms = [
         (totals.landed, "landed", True),
         (totals.quarantined, "quarantined", True),
+        (totals.skipped, "skipped", False),
         (totals.released, "released", False),
         (totals.in_flight, "in flight", False),
     ]
@@ -241,6 +244,8 @@ def summary(status: Status, config: Config, sink_url: str) -> str:
 def _notes(status: Status) -> Iterator[tuple[str, str]]:
     """Facts that not every run has."""
     totals = status.totals
+    if totals.skipped:
+        yield "skipped", f"{number(totals.skipped, 'tombstone')}, without a row (events.tombstones)"
     if totals.adopted:
         yield "adopted", f"{number(totals.adopted, 'object')} that another daemon had written first"
     if totals.released:

@@ -13,22 +13,15 @@ the name is free, so of two runs at once one notices the other before it puts a 
 import re
 import secrets
 from collections.abc import Sequence
-from typing import TypeVar
 
 import msgspec
 
 from ingestd.core.errors import IngestdError
-from ingestd.core.gzip import compress, decompress
 from ingestd.core.object_keys import QUARANTINE, REQUEUED
 from ingestd.core.stored import Stored
-from ingestd.sinks.base import Sink
-from ingestd.sinks.listing import Listing
-from ingestd.sinks.retry import SinkRetrier
+from ingestd.requeue.documents import Documents
 
 _NAME = re.compile(r"(?P<number>\d{6})-(?P<kind>intent|outcome)\.json\.gz", re.ASCII)
-_METADATA = {"purpose": "requeue"}
-
-T = TypeVar("T")
 
 
 class Intent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,13 +41,11 @@ class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Attempts:
     """The attempts on one quarantine object: read by `load`, then added to by one run."""
 
-    def __init__(self, sink: Sink, retrier: SinkRetrier, listing: Listing, folder: str) -> None:
+    def __init__(self, documents: Documents, folder: str) -> None:
         """`folder` is that of the quarantine object's attempts."""
         self.produced: set[int] = set()
         self.unclear: set[int] = set()  # put by an attempt whose outcome is not known
-        self._sink = sink
-        self._retrier = retrier
-        self._listing = listing
+        self._documents = documents
         self._folder = folder
         self._number = 0
         self._run = secrets.token_hex(8)
@@ -63,14 +54,14 @@ class Attempts:
         """Read what earlier runs have left. Errors: ``IngestdError`` where an object is damaged."""
         intents: dict[int, Intent] = {}
         outcomes: dict[int, Outcome] = {}
-        async for key in self._listing.keys(self._folder):
+        async for key in self._documents.listing.keys(self._folder):
             if (match := _NAME.fullmatch(key.removeprefix(self._folder))) is None:
                 continue
             number = int(match["number"])
             if match["kind"] == "intent":
-                intents[number] = await self._read(key, Intent)
+                intents[number] = await self._documents.read(key, Intent)
             else:
-                outcomes[number] = await self._read(key, Outcome)
+                outcomes[number] = await self._documents.read(key, Outcome)
         self._number = max(intents, default=0)
         for number, intent in intents.items():
             if (outcome := outcomes.get(number)) is None:
@@ -83,10 +74,9 @@ class Attempts:
         """Write an intent; its number. Errors: ``IngestdError`` where another run has written one meanwhile."""
         number = self._number + 1
         key, intent = f"{self._folder}{number:06d}-intent.json.gz", Intent(tuple(lines), self._run)
-        body = compress(msgspec.json.encode(intent) + b"\n").data
-        exists = await self._retrier.call_briefly(self._sink.put_new, key, body, _METADATA) is Stored.EXISTS
+        exists = await self._documents.create(key, intent) is Stored.EXISTS
         # A repeated PUT may meet what its first attempt, whose answer was lost, has written.
-        if exists and await self._read(key, Intent) != intent:
+        if exists and await self._documents.read(key, Intent) != intent:
             raise IngestdError(
                 f"another requeue works on the same objects: {key} exists",
                 hint="wait until it has ended and run it again: what it has put is not put twice",
@@ -96,20 +86,8 @@ class Attempts:
 
     async def end(self, number: int, outcome: Outcome) -> None:
         """Write what became of the records of an intent."""
-        key = f"{self._folder}{number:06d}-outcome.json.gz"
-        body = compress(msgspec.json.encode(outcome) + b"\n").data
-        await self._retrier.call_briefly(self._sink.put_new, key, body, _METADATA)
+        await self._documents.create(f"{self._folder}{number:06d}-outcome.json.gz", outcome)
         self.produced |= {*outcome.produced}
-
-    async def _read(self, key: str, kind: type[T]) -> T:
-        body = await self._listing.get(key)
-        try:
-            return msgspec.json.decode(b"".join(decompress(body)), type=kind)
-        except (msgspec.DecodeError, ValueError) as error:
-            raise IngestdError(
-                f"{key} in the sink cannot be read: {error}",
-                hint="restore it: it says which records were put, and without it some would be put twice",
-            ) from error
 
 
 def attempts_folder(quarantine_root: str, target: str, quarantine_key: str) -> str:

@@ -1,7 +1,8 @@
 """Batches of quarantined records to produce, and the notes and receipts that say which were produced. Pure.
 
-Records are produced in transactions. Each transaction says which records it produced: in a note, the metadata of the
-offset that it commits for a group of its own, and after it in a receipt, an object in the sink that stays:
+Records are produced in transactions. Each transaction says which records it produced: in a note that is part of it (in
+Kafka the metadata of the offset that it commits for a group of its own), and after it in a receipt, an object in the
+sink that stays:
 
     requeued/[lineage/]to={target}/identity.json.gz
     requeued/[lineage/]to={target}/{topic}+{partition:05d}+{span:014d}/{first:020d}+{last:020d}[+{epoch:010d}].json.gz
@@ -15,7 +16,7 @@ versions wrote do not know it, and nothing tells whether one that does is of the
 import base64
 import re
 from collections.abc import Collection, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -37,7 +38,7 @@ _RECEIPT = re.compile(r"(?P<first>\d{20})\+(?P<last>\d{20})(?:\+\d{10})?\.json\.
 
 
 class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The transactional id and the Kafka cluster with which a target's records are produced."""
+    """The transactional id, and the Kafka cluster or the journal, with which a target's records are produced."""
 
     id: str
     cluster: str
@@ -153,7 +154,8 @@ def to_validate(line: Quarantined) -> PlainRecord:
 def to_produce(line: Quarantined, now: int) -> PlainRecord:
     """The record to produce: the original one with its origin in headers. A record that has an origin keeps it.
 
-    Its timestamp is `now`: with the original one, retention could remove it before it is read.
+    Its timestamp is `now`: with the original one, Kafka's retention could remove it before it is read, and its row
+    would count as late.
     """
     headers = list(line.headers)
     if not any(name == f"{ORIGIN}topic" for name, _ in headers):
@@ -170,12 +172,20 @@ def to_produce(line: Quarantined, now: int) -> PlainRecord:
     return PlainRecord(line.offset, now, line.value, line.key, tuple(headers))  # type: ignore[arg-type]
 
 
+class BatchLimits(NamedTuple):
+    """How many records, and how many bytes of keys, values and headers, one transaction has at most."""
+
+    records: int
+    size: int
+
+
 class RequeueBatch:
     """The records of one transaction: of one partition, leader epoch and span, their offsets ascending."""
 
-    def __init__(self, partition: TopicPartition, leader_epoch: int | None) -> None:
+    def __init__(self, partition: TopicPartition, leader_epoch: int | None, limits: BatchLimits | None = None) -> None:
         self.partition = partition
         self.leader_epoch = leader_epoch
+        self._limits = limits or BatchLimits(_MAX_RECORDS, _MAX_BYTES)
         self.lines: list[Quarantined] = []
         self.objects: list[str] = []  # for each line, the key of its quarantine object
         self._bytes = 0
@@ -189,8 +199,8 @@ class RequeueBatch:
     def fits(self, line: Quarantined) -> bool:
         """Whether a record of the partition and leader epoch may be added."""
         return not self.lines or (
-            len(self.lines) < _MAX_RECORDS
-            and self._bytes + _size(line) <= _MAX_BYTES
+            len(self.lines) < self._limits.records
+            and self._bytes + _size(line) <= self._limits.size
             and self._gaps_bytes + len(_varint(line.offset - self.last)) <= _MAX_GAPS_BYTES
             and self.last // SPAN == line.offset // SPAN
         )
@@ -206,7 +216,7 @@ class RequeueBatch:
     def halves(self) -> "tuple[RequeueBatch, RequeueBatch]":
         """Two batches with these records in the same order, of which there are at least two."""
         middle = len(self.lines) // 2
-        first, second = (RequeueBatch(self.partition, self.leader_epoch) for _ in range(2))
+        first, second = (RequeueBatch(self.partition, self.leader_epoch, self._limits) for _ in range(2))
         for number, (line, key) in enumerate(zip(self.lines, self.objects, strict=True)):
             (first if number < middle else second).add(line, key)
         return first, second

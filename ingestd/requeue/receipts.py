@@ -1,25 +1,18 @@
 """Records in the sink which records were requeued: one receipt for each transaction, written after it.
 
-Receipts outlive the note that a transaction leaves in Kafka. They belong to one lineage: in another lineage the same
-offsets may be other records.
+Receipts outlive the note that a transaction leaves in Kafka or in the journal. They belong to one lineage: in another
+one the same offsets may be other records.
 """
 
 import secrets
 from enum import Enum
-from typing import TypeVar
 
-import msgspec
-
-from ingestd.core.errors import ConfigError, IngestdError
-from ingestd.core.gzip import compress, decompress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
 from ingestd.requeue.batches import SPAN, Identity, ProducedRecords, ReceiptKeys, ReceiptName
+from ingestd.requeue.documents import Documents
 from ingestd.sinks.base import Sink
-from ingestd.sinks.listing import Listing
-from ingestd.sinks.retry import PATIENCE_S, SinkRetrier
-
-T = TypeVar("T")
+from ingestd.sinks.retry import SinkRetrier
 
 
 class Standing(Enum):
@@ -34,22 +27,25 @@ class Receipts:
     """The receipts of one target topic. ``SinkError`` where the sink does not answer for two minutes."""
 
     def __init__(self, sink: Sink, retrier: SinkRetrier, layout: ObjectKeys, target: str) -> None:
-        self._sink = sink
-        self._retrier = retrier
-        self._listing = Listing(sink, retrier, PATIENCE_S)
+        self._documents = Documents(sink, retrier)
         self._keys = ReceiptKeys(layout, target)
         self._target = target
         self._span: _Span | None = None
         self._assumed: ProducedRecords | None = None
 
+    @property
+    def identity_key(self) -> str:
+        """The object that the identity is in."""
+        return self._keys.identity
+
     async def known_identity(self) -> Identity | None:
         """The identity that is stored for the target; None where nothing was ever requeued to it."""
-        if await self._listing.head(self._keys.identity) is None:
+        if await self._documents.listing.head(self._keys.identity) is None:
             return None
-        return await self._read(self._keys.identity, Identity)
+        return await self._documents.read(self._keys.identity, Identity)
 
     async def identity(self, group_id: str, cluster: str) -> Identity:
-        """The stored identity, created where there is none. ``ConfigError`` where it belongs to another cluster.
+        """The stored identity, created where there is none: nothing may be produced with that of another cluster.
 
         It is stored beside the receipts, and not derived from the configuration: two configurations with one sink and
         different groups must not both produce, and two sinks with one group must not overwrite each other's notes. Only
@@ -57,24 +53,17 @@ class Receipts:
         """
         if await self.known_identity() is None:
             created = Identity(f"{group_id}.requeue.{self._target}.{secrets.token_hex(4)}", cluster)
-            await self._put(self._keys.identity, created)
-        found = await self._read(self._keys.identity, Identity)
-        if found.cluster != cluster:
-            raise ConfigError(
-                f"records were requeued to topic {self._target} of another Kafka cluster, {found.cluster}; "
-                f"kafka.bootstrap_servers leads to {cluster}",
-                hint="configure the brokers of that cluster, or choose a topic of another name with --to",
-            )
-        return found
+            await self._documents.create(self._keys.identity, created)
+        return await self._documents.read(self._keys.identity, Identity)
 
     async def record(self, produced: ProducedRecords) -> None:
         """Write a receipt, unless another process already wrote it for us."""
         key = self._keys.receipt(produced)
         # Not every store refuses to overwrite.
-        taken = produced.leader_epoch is not None and await self._listing.head(key) is not None
-        if taken and await self._read(key, ProducedRecords) != produced:
+        taken = produced.leader_epoch is not None and await self._documents.listing.head(key) is not None
+        if taken and await self._documents.read(key, ProducedRecords) != produced:
             key = self._keys.receipt(produced, with_epoch=True)
-        await self._put(key, produced)
+        await self._documents.create(key, produced)
         if self._span is not None:
             self._span.add(produced)
 
@@ -88,30 +77,16 @@ class Receipts:
         if span is None or (span.partition, span.number) != (partition, offset // SPAN):
             span = self._span = await self._load_span(partition, offset // SPAN)
         for receipt in span.take_unread(offset, end):
-            span.add(await self._read(receipt.key, ProducedRecords))
+            span.add(await self._documents.read(receipt.key, ProducedRecords))
         return span.find(offset, leader_epoch)
 
     async def _load_span(self, partition: TopicPartition, number: int) -> "_Span":
         prefix = self._keys.span(partition, number)
-        found = [self._keys.parse(key) async for key in self._listing.keys(prefix)]
+        found = [self._keys.parse(key) async for key in self._documents.listing.keys(prefix)]
         span = _Span(partition, number, [each for each in found if each is not None])
         if self._assumed is not None:
             span.add(self._assumed)
         return span
-
-    async def _put(self, key: str, content: Identity | ProducedRecords) -> None:
-        body = compress(msgspec.json.encode(content) + b"\n").data
-        await self._retrier.call_briefly(self._sink.put_new, key, body, {"purpose": "requeue"})
-
-    async def _read(self, key: str, kind: type[T]) -> T:
-        body = await self._listing.get(key)
-        try:
-            return msgspec.json.decode(b"".join(decompress(body)), type=kind)
-        except (msgspec.DecodeError, ValueError) as error:
-            raise IngestdError(
-                f"{key} in the sink cannot be read: {error}",
-                hint="restore it: it says which records were produced, and without it some would be produced twice",
-            ) from error
 
 
 class _Span:

@@ -12,10 +12,11 @@ quarantine. After each refusal the run fences off all others again: it goes on o
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -25,7 +26,7 @@ from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import Quarantined, QuarantineError
 from ingestd.core.records import PlainRecord
 from ingestd.core.validation import Validator
-from ingestd.requeue.batches import ProducedRecords, RequeueBatch, Selection, to_produce, to_validate
+from ingestd.requeue.batches import BatchLimits, ProducedRecords, RequeueBatch, Selection, to_produce, to_validate
 from ingestd.requeue.quarantine_reader import ObjectStatus, QuarantineObject, QuarantineReader, lines
 from ingestd.requeue.receipts import Receipts, Standing
 
@@ -38,7 +39,7 @@ _YIELD_RECORDS = 1000  # records between two chances for other tasks on the even
 
 
 class Target(Protocol):
-    """The topic that records are produced to. Errors are ``SourceError``."""
+    """The topic, or the journal, that records are produced to. Errors are ``SourceError``."""
 
     async def note(self) -> str | None:
         """The note of the last committed transaction; None where there is none."""
@@ -55,6 +56,15 @@ class Target(Protocol):
     async def restart(self) -> None:
         """Fence off all other runs, as at the start."""
         ...
+
+
+class Destination(NamedTuple):
+    """Where records are produced to, and how. In a dry run `target` is None: records are only counted."""
+
+    target: Target | None
+    partitions: int = 1
+    clock: Callable[[], float] = time.time  # the wall clock: records get its time
+    limits: BatchLimits | None = None
 
 
 class RefusedRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -92,12 +102,13 @@ class RequeueCounts(msgspec.Struct, kw_only=True):
     produced: int = 0
     refused: int = 0  # by the target topic
     refused_records: list[RefusedRecord] = msgspec.field(default_factory=list)
+    skipped: int = 0  # not produced: tombstones, of which the daemon makes no row
     failing: Counter[str] = msgspec.field(default_factory=Counter)  # by the reason that validation gives now
     examples: list[str] = msgspec.field(default_factory=list)
 
 
 class Requeuer:
-    """Requeues records to one target; in a dry run (`target` is None) only counts them."""
+    """Requeues records to one destination."""
 
     def __init__(
         self,
@@ -105,22 +116,18 @@ class Requeuer:
         receipts: Receipts,
         validator: Validator,
         selection: Selection,
+        destination: Destination,
         *,
-        target: Target | None,
-        partitions: int,
         counts: RequeueCounts,
-        clock: Callable[[], float],
         progress: Callable[[], None] = lambda: None,
     ) -> None:
-        """`partitions` counts the target's, `clock` is the wall clock, and `progress` is called now and then."""
+        """`progress` is called now and then."""
         self._reader = reader
         self._receipts = receipts
         self._validator = validator
         self._selection = selection
-        self._target = target
-        self._partitions = partitions
+        self._target, self._partitions, self._clock, self._limits = destination
         self._counts = counts
-        self._clock = clock
         self._progress = progress
         self._batch: RequeueBatch | None = None
         self._last_note: str | None = None
@@ -189,9 +196,15 @@ class Requeuer:
         if standing is Standing.UNCLEAR:
             self._counts.unclear += 1
             return
-        rejected = self._validator.chunk(partition, [to_validate(line)]).rejected
-        if rejected:
-            self._counts.failing[rejected[0].reason] += 1
+        record = to_validate(line)
+        if (values := self._validator.values) is not None:
+            await values.prepare([record], lambda: True)
+        validated = self._validator.chunk(partition, [record])
+        if validated.rejected:
+            self._counts.failing[validated.rejected[0].reason] += 1
+            return
+        if validated.skipped:
+            self._counts.skipped += 1
             return
         self._counts.good += 1
         if self._target is None:
@@ -200,7 +213,7 @@ class Requeuer:
         if self._batch is not None and not self._batch.fits(line):
             await self._flush()
         if self._batch is None:
-            self._batch = RequeueBatch(partition, epoch)
+            self._batch = RequeueBatch(partition, epoch, self._limits)
         self._batch.add(line, name.key)
 
     async def _flush(self) -> None:

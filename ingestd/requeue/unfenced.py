@@ -38,6 +38,7 @@ class Put(NamedTuple):
     value: bytes
     key: bytes | None
     unique_id: str  # the same whenever the record is put
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class UnfencedTarget(Protocol):
@@ -145,7 +146,8 @@ class UnfencedRequeuer:
     ) -> None:
         number = await attempts.begin([line for line, _ in batch])
         name = found.key.rpartition("/")[2]
-        answers = await target.put([Put(line.value or b"", line.key, f"{name}:{each}") for each, line in batch])
+        puts = [Put(line.value or b"", line.key, f"{name}:{each}", line.headers) for each, line in batch]
+        answers = await target.put(puts)
         produced, refused = [], []
         for (each, line), why in zip(batch, answers, strict=True):
             if why is None:

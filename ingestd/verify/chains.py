@@ -122,7 +122,7 @@ class PartitionChain:
         """
         sample = Sample(offsets, metadata.first_offset, metadata.first_timestamp)
         if self._wide:
-            if not metadata.rows and not metadata.rejected:
+            if not metadata.records:
                 return None
             sample = Sample(offsets, metadata.end - 1, metadata.last_timestamp)
         assert self.log is not None, "there is a log to compare with"
@@ -159,9 +159,10 @@ class PartitionChain:
         counts.bytes += size
         counts.rows += metadata.rows
         counts.rejected += metadata.rejected
+        counts.skipped += metadata.skipped or 0
         counts.add_timestamp(metadata.first_timestamp)
         counts.add_timestamp(metadata.last_timestamp)
-        if not metadata.rows and not metadata.rejected:
+        if not metadata.records:
             counts.holes += 1
             counts.hole_offsets += 0 if self._wide else metadata.end - metadata.start  # wide ones count nothing
         cluster = metadata.cluster or ""
@@ -328,9 +329,10 @@ class ChainVerifier:
         if wrong := _invalid_place(name, metadata, self.layout.last_position):
             return wrong
         offsets = Range(metadata.start, metadata.end)
-        records = metadata.rows + metadata.rejected
-        if min(metadata.rows, metadata.rejected) < 0 or records > metadata.end - metadata.start:
-            return f"{metadata.rows} rows and {metadata.rejected} rejected records do not fit into {offsets}"
+        records, skipped = metadata.records, metadata.skipped or 0
+        if min(metadata.rows, metadata.rejected, skipped) < 0 or records > metadata.end - metadata.start:
+            others = f"{metadata.rejected} rejected" + (f" and {skipped} skipped" if skipped else "")
+            return f"{metadata.rows} rows and {others} records do not fit into {offsets}"
         # An object may begin with offsets that retention had removed: then its first record comes after them.
         if records and not metadata.start <= metadata.first_offset < metadata.end:
             return f"its first record, {metadata.first_offset}, is not in {offsets}"

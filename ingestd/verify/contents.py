@@ -126,13 +126,20 @@ class _RowChecker:
         self.count += 1
 
     def check_ends(self) -> None:
-        """Check the offsets of the first and the last record, where there are records."""
+        """Check the offsets of the first and the last record, where there are records that are rows or rejected.
+
+        Where the range has skipped records, too, each end without a row or a rejected record takes one of them.
+        """
         offsets = [*self._rejected[:1], *self._rejected[-1:]]
         if self._first is not None:
             offsets += [self._first, self._last]
         metadata = self._metadata
-        if offsets and (min(offsets), max(offsets) + 1) != (metadata.first_offset, metadata.end):
-            found = f"{min(offsets)}-{max(offsets) + 1}"
+        if not offsets:
+            return
+        start, end = min(offsets), max(offsets) + 1
+        open_ends = (start != metadata.first_offset) + (end != metadata.end)
+        if start < metadata.first_offset or open_ends > (metadata.skipped or 0):
+            found = f"{start}-{end}"
             raise ContentError(f"its records are {found}, its metadata says {metadata.first_offset}-{metadata.end}")
 
 

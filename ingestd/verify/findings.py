@@ -182,6 +182,7 @@ class ChainCounts(msgspec.Struct, kw_only=True):
     bytes: int = 0  # of data objects, compressed
     rows: int = 0
     rejected: int = 0  # records
+    skipped: int = 0  # tombstones that are neither, as the objects' metadata say
     quarantine_objects: int = 0  # that data objects name
     superseded: int = 0  # quarantine objects that no data object names
     holes: int = 0  # empty objects, for records that retention removed before they were read

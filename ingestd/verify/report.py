@@ -15,6 +15,7 @@ from ingestd.verify.findings import (
     NOTES,
     PROBLEMS,
     ChainCounts,
+    Findings,
     ForkReport,
     PartitionReport,
     VerifyFinding,
@@ -39,7 +40,31 @@ class ReportHeader(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None
     read: bool
     days: int
-    source: str = "kafka"
+    source: str
+    cluster: str | None  # Kafka's, where Kafka was asked
+    since: int | None
+    until: int | None
+
+
+def assemble(
+    header: ReportHeader,
+    problems: Findings,
+    notes: Findings,
+    totals: ChainCounts,
+    partitions: list[PartitionReport],
+) -> VerifyReport:
+    """The report of what was found."""
+    return VerifyReport(
+        version=__version__,
+        ok=not problems.counts,
+        totals=totals,
+        problem_counts=dict(problems.counts),
+        problems=problems.kept,
+        note_counts=dict(notes.counts),
+        notes=notes.kept,
+        partitions=partitions,
+        **msgspec.structs.asdict(header),
+    )
 
 
 def make_report(chains: ChainVerifier, state: LogState | None, header: ReportHeader) -> VerifyReport:
@@ -71,26 +96,7 @@ def make_report(chains: ChainVerifier, state: LogState | None, header: ReportHea
             )
         )
     _note_totals(chains, totals)
-    return VerifyReport(
-        version=__version__,
-        sink=header.sink,
-        lineage=header.lineage,
-        delivery=header.delivery,
-        since=chains.scope.since,
-        until=chains.scope.until,
-        read=header.read,
-        source=header.source,
-        cluster=state.cluster if state is not None else None,
-        group=header.group,
-        days=header.days,
-        ok=not chains.problems.counts,
-        totals=totals,
-        problem_counts=dict(chains.problems.counts),
-        problems=chains.problems.kept,
-        note_counts=dict(chains.notes.counts),
-        notes=chains.notes.kept,
-        partitions=partitions,
-    )
+    return assemble(header, chains.problems, chains.notes, totals, partitions)
 
 
 def _forks(chain: PartitionChain) -> list[ForkReport]:
@@ -193,6 +199,10 @@ def _totals(report: VerifyReport) -> list[str]:
         ("rows", f"{totals.rows:,}" + (", all read" if report.read else "")),
         ("rejected", f"{totals.rejected:,}{quarantined}"),
     ]
+    if totals.skipped:
+        records = totals.rows + totals.rejected + totals.skipped
+        equation = f"{number(records, 'record')} = {totals.rows:,} landed + {totals.rejected:,} quarantined"
+        facts.append(("skipped", f"{number(totals.skipped, 'tombstone')}: {equation} + {totals.skipped:,} skipped"))
     if totals.first_timestamp is not None and totals.last_timestamp is not None:
         facts.append(("records", f"from {_time(totals.first_timestamp)} to {_time(totals.last_timestamp)}"))
     if totals.lost_offsets:
@@ -210,7 +220,8 @@ def _partitions(report: VerifyReport) -> list[str]:
         return []
     compared = report.group is not None
     forked = any(each.forks for each in partitions)
-    rows = [["partition", "objects", "rows", "rejected", *(["epoch"] if forked else []), "from", "to"]]
+    skipped = ["skipped"] if report.totals.skipped else []
+    rows = [["partition", "objects", "rows", "rejected", *skipped, *(["epoch"] if forked else []), "from", "to"]]
     rows[0] += [*(["committed", "lag"] if compared else []), "problems"]
     for each in sorted(shown, key=lambda each: (each.topic, each.partition)):
         counts = each.counts
@@ -219,6 +230,7 @@ def _partitions(report: VerifyReport) -> list[str]:
             offsets.insert(0, each.leader_epoch)
         name = each.topic if report.source == "sqs" else f"{each.topic}[{each.partition}]"
         row = [name, f"{counts.objects:,}", f"{counts.rows:,}", f"{counts.rejected:,}"]
+        row += [f"{counts.skipped:,}"] if skipped else []
         rows.append([*row, *("-" if it is None else str(it) for it in offsets), f"{each.problems or '-'}"])
     rest = len(partitions) - len(shown)
     more = [f"and {number(rest, 'more partition')}, without problems"] if rest else []

@@ -101,7 +101,10 @@ async def verify(
         sink=sink.url,
         lineage=config.sink.lineage,
         delivery=config.sink.delivery,
+        cluster=state.cluster if state is not None else None,
         group=None if state is None else config.kafka.group_id if config.source == "kafka" else "",
+        since=options.since,
+        until=options.until,
         read=options.read,
         source=config.source,
         days=scanner.progress.all_days,
@@ -117,13 +120,12 @@ async def _verify_queue(
     retrier = SinkRetrier(many_calls(config).sink, effect="retrying")
     keys = QueueKeys(config.sink.lineage)
     await _require_access(sink, retrier, keys.events)
-    name = config.sqs.queue_url.rstrip("/").rpartition("/")[2] if config.sqs.queue_url is not None else None
     scope = QueueScope(
-        queue=name,
+        queue=config.sqs.queue_name,
         since=options.since,
         until=options.until,
         read=options.read,
-        fenced=config.sqs.delivery == "fenced" and config.sink.delivery == "exactly-once",
+        fenced=config.fenced,
         now_ms=int(time.time() * 1000),
     )
     verifier = QueueVerifier(Listing(sink, retrier, PATIENCE_S), keys, scope)
@@ -133,7 +135,10 @@ async def _verify_queue(
         sink=sink.url,
         lineage=config.sink.lineage,
         delivery=config.sqs.delivery,
+        cluster=None,
         group=None,
+        since=options.since,
+        until=options.until,
         read=options.read,
         source=config.source,
         days=verifier.progress.all_days,

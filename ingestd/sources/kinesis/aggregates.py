@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from ingestd.core.errors import SourceError
-from ingestd.core.records import EpochRecords
+from ingestd.core.records import EpochRecords, SourceRefusal
+from ingestd.core.rejections import Reason
 from ingestd.sources.kinesis.port import KinesisRecord, Shard
 
 MAGIC = b"\xf3\x89\x9a\xc2"
+#: Its producer knew other shards: the event was put, or will be, into the shard of its key, too.
+OUTSIDE_OF_SHARD = SourceRefusal(
+    Reason.OUTSIDE_OF_SHARD, "the event is in an aggregate in another shard than that of its partition key"
+)
 _DIGEST_BYTES = 16
 _MAX_VARINT_BYTES = 10
 _MAX_FIELDS = 250_000  # of a message: more take too much memory, and no producer writes so many
@@ -44,7 +49,11 @@ def split_record(record: KinesisRecord, shard: Shard) -> Sequence[KinesisRecord]
     first = record.offset - (len(parts) - 1)
     return [
         KinesisRecord(
-            first + index, value, record.arrival, key, outside_of_shard=not shard.hash_start <= at <= shard.hash_end
+            first + index,
+            value,
+            record.arrival,
+            key,
+            refused=None if shard.hash_start <= at <= shard.hash_end else OUTSIDE_OF_SHARD,
         )
         for index, (key, at, value) in enumerate(parts)
     ]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from ingestd.core.records import TopicPartition
 from ingestd.sources.base import Listener
 from ingestd.sources.kinesis.connection import Connection
-from ingestd.sources.kinesis.continuity import CaughtUp
+from ingestd.sources.kinesis.continuity import CaughtUp, WasOpen
 from ingestd.sources.kinesis.port import Shard
 from ingestd.sources.kinesis.reader import ShardReader
 from ingestd.sources.kinesis.shards import Sharing, by_number, readable, shard_number
@@ -80,12 +80,16 @@ class Assignment:
             self._proofs, self._proofs_of = {}, self._connection.created
         for number, proof in proofs.items():
             known = self._proofs.get(number)
-            if known is None or known.at_ms < proof.at_ms:
+            # Of two of one time, that counts which knows of a shorter retention.
+            if known is None or (known.at_ms, -known.retention_ms) < (proof.at_ms, -proof.retention_ms):
                 self._proofs[number] = proof
 
     def proofs(self) -> dict[int, CaughtUp]:
         """When the log of each shard was last seen empty behind what has landed."""
         self.add_proofs({number: proof for number, it in self.readers.items() if (proof := it.proof()) is not None})
+        for number, proof in self._proofs.items():
+            shortest_ms = min(proof.retention_ms, self._connection.retention.since(proof.at_ms))
+            self._proofs[number] = proof._replace(retention_ms=shortest_ms)
         return self._proofs
 
     # -- the loop
@@ -164,21 +168,26 @@ class Assignment:
                 reader.pause()
                 again.append(number)
                 continue
-            await self._state.mark_done(reader.created, number, end, await self._last_open_ms(number, reader))
+            await self._state.mark_done(reader.created, number, end, await self._was_open(number, reader))
             self._done.add(number)
             del self.readers[number]
             log.info("%s is closed, and has landed to its end", reader.shard.id)
         if again:  # the sink was down, or another daemon was ahead
             self._listener_or_raise().on_assigned(self._partitions(again))
 
-    async def _last_open_ms(self, number: int, reader: ShardReader) -> int | None:
-        """A time at which the shard was open, or not there yet: its children are younger. None where none is known.
+    async def _was_open(self, number: int, reader: ShardReader) -> WasOpen | None:
+        """When the shard was open, or not there yet: its children are younger. None where no such time is known.
 
         An answer to a read tells nothing: AWS may hand out an iterator at the end of a shard that is closed already.
         """
-        parents = [await self._state.open_at(reader.created, shard_number(it)) for it in reader.shard.parents]
-        known = [reader.last_ms, self._open_ms.get(number), *parents]
-        return max((at for at in known if at is not None), default=None)
+        retention = self._connection.retention
+        parents = [await self._state.was_open(reader.created, shard_number(it)) for it in reader.shard.parents]
+        known = [WasOpen(it.at_ms, min(it.retention_ms, retention.since(it.at_ms))) for it in parents if it is not None]
+        if (open_ms := self._open_ms.get(number)) is not None:
+            known.append(WasOpen(open_ms, retention.since(open_ms)))
+        if reader.last_ms is not None:
+            known.append(WasOpen(reader.last_ms, retention.since(reader.read_ms)))
+        return max(known, key=sum, default=None)
 
     def _is_at_end(self, number: int) -> bool:
         reader = self.readers.get(number)

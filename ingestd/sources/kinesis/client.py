@@ -3,20 +3,19 @@
 botocore's parser takes 44-67 us for each record, so the body of a read is taken away before it, and decoded here.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 from aiobotocore.config import AioConfig
-from botocore.loaders import Loader
 
 from ingestd.config.model import KinesisConfig
-from ingestd.ops.aws_session import new_session
-from ingestd.sources.kinesis.errors import classify, unusable_settings
+from ingestd.ops.aws_client import AwsClient
+from ingestd.ops.aws_session import AwsSession
+from ingestd.sources.kinesis.errors import classify, readable_settings
 from ingestd.sources.kinesis.port import (
     KinesisError,
     KinesisRecord,
@@ -39,7 +38,6 @@ class _Answer(msgspec.Struct, gc=False):
     behind_ms: int = msgspec.field(name="MillisBehindLatest", default=0)
 
 
-_loader = Loader()  # reading the description of the service is most of what a client costs, and it never changes
 _DECODER = msgspec.json.Decoder(_Answer, strict=False)  # numbers of sequences are text in JSON
 
 
@@ -55,16 +53,6 @@ def decode_page(body: bytes) -> Page:
     return Page(records, answer.next_iterator, answer.behind_ms, sum([len(record.value) for record in records]))
 
 
-class _Connection:
-    """A client, and how many calls are using it. The last of them closes a retired one."""
-
-    def __init__(self, client: Any, stack: AsyncExitStack) -> None:
-        self.client = client
-        self.stack = stack
-        self.users = 0
-        self.retired = False
-
-
 class AwsKinesisClient:
     """A client of one stream. Its connections are opened by the first call.
 
@@ -74,13 +62,10 @@ class AwsKinesisClient:
     def __init__(self, config: KinesisConfig) -> None:
         self._config = config
         self._stream = {"StreamName": config.stream}
-        self._current: _Connection | None = None
-        self._opening = asyncio.Lock()
+        self._client = AwsClient(self._open, KinesisRefused)
 
     async def close(self) -> None:
-        if self._current is not None:
-            connection, self._current = self._current, None
-            await connection.stack.aclose()
+        await self._client.close()
 
     async def describe(self) -> Stream:
         async with self._call("describe") as client:
@@ -132,40 +117,14 @@ class AwsKinesisClient:
             answer = await client.put_records(**self._stream, Records=records)
             return [record.get("ErrorCode") for record in answer["Records"]]
 
-    @asynccontextmanager
-    async def _call(self, action: str) -> AsyncIterator[Any]:
+    def _call(self, action: str) -> AbstractAsyncContextManager[Any]:
         """Give the client for one call, with a deadline, and turn its errors into those of the port."""
         action = f"{action} stream {self._config.stream}"
-        connection: _Connection | None = None
-        try:
-            with _mapped(action):
-                async with asyncio.timeout(self._config.connect_timeout + self._config.read_timeout):
-                    connection = await self._connect(action)
-                    connection.users += 1
-                    yield connection.client
-        except KinesisRefused:
-            # A client keeps the credentials it found first, or none. A new client looks for them again.
-            if connection is not None and connection is self._current:
-                connection.retired, self._current = True, None
-            raise
-        finally:
-            if connection is not None:
-                connection.users -= 1
-                if connection.retired and not connection.users:
-                    await connection.stack.aclose()
+        timeout_s = self._config.connect_timeout + self._config.read_timeout
+        return self._client.lend(timeout_s, errors=_mapped(action), settings=readable_settings(action))
 
-    async def _connect(self, action: str) -> _Connection:
-        async with self._opening:
-            if self._current is None:
-                try:
-                    self._current = await self._open()
-                except Exception as error:
-                    if classify(error, action) is not None:
-                        raise
-                    raise unusable_settings(error, action) from None
-            return self._current
-
-    async def _open(self) -> _Connection:
+    @asynccontextmanager
+    async def _open(self, session: AwsSession) -> AsyncIterator[Any]:
         config = self._config
         options = AioConfig(
             warm_up_loader_caches=True,  # in a thread, not on the event loop
@@ -174,16 +133,11 @@ class AwsKinesisClient:
             read_timeout=config.read_timeout,
             retries={"mode": "standard", "total_max_attempts": 1},  # the source repeats calls itself
         )
-        session = new_session()
-        session.register_component("data_loader", _loader)
-        async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(
-                session.create_client(
-                    "kinesis", region_name=config.region, endpoint_url=config.endpoint_url, config=options
-                )
-            )
+        async with session.create_client(
+            "kinesis", region_name=config.region, endpoint_url=config.endpoint_url, config=options
+        ) as client:
             client.meta.events.register("before-parse.kinesis.GetRecords", _take_body)
-            return _Connection(client, stack.pop_all())
+            yield client
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from ingestd.sources.error_state import ErrorState
+from ingestd.sources.kinesis.continuity import CaughtUp, Retention
 from ingestd.sources.kinesis.port import KinesisClient, KinesisError, Page, Shard, Stream
 from ingestd.sources.kinesis.retry import Retrier
 
@@ -33,6 +34,7 @@ class Connection:
         self._describing = asyncio.Lock()
         self._described_at = 0.0
         self.stream: Stream | None = None  # as it was last described
+        self.retention = Retention()
         self.times_gone = 0  # answers that a shard or the stream is not there
 
     @property
@@ -45,10 +47,6 @@ class Connection:
         return self.stream.arn if self.stream is not None else ""
 
     @property
-    def retention_ms(self) -> int:
-        return self._known.retention_ms
-
-    @property
     def _known(self) -> Stream:
         if self.stream is None:
             raise RuntimeError("start() comes first")
@@ -57,6 +55,10 @@ class Connection:
     def now_ms(self) -> int:
         """AWS' clock."""
         return round(self._wall_clock() * 1000) - self._clock_error_ms
+
+    def holds(self, proof: CaughtUp, position: int) -> bool:
+        """Whether retention cannot have removed a record at or after `position` yet."""
+        return proof.proves(position, self.now_ms(), self.retention.since(proof.at_ms))
 
     async def close(self) -> None:
         await self._client.close()
@@ -84,6 +86,9 @@ class Connection:
             began = loop.time()
             stream = await self._retrier.call("describing the stream", self._describe, on_refused=refused)
             self._clock_error_ms = round(self._wall_clock() * 1000) - stream.now_ms
+            if self.stream is not None and self.stream.created_ms != stream.created_ms:
+                self.retention = Retention()
+            self.retention.see(stream.now_ms, stream.retention_ms)
             self.stream, self._described_at = stream, began
             return stream
 

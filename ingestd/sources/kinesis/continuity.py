@@ -8,12 +8,44 @@ from enum import Enum
 from typing import NamedTuple
 
 CLOCK_ERROR_MS = 600_000  # of our idea of AWS' clock: retention is counted so much shorter
+MIN_RETENTION_MS = 24 * 3_600_000  # of a stream: AWS allows no shorter one
+
+
+class Retention:
+    """The retention of a stream as it was seen over time. A longer one brings back no record that is gone.
+
+    What is kept ascends in both fields, so there are at most as many entries as AWS allows retentions: 8,760 hours.
+    """
+
+    def __init__(self) -> None:
+        self._shortest: list[tuple[int, int]] = []  # from a time on, up to now
+
+    def see(self, at_ms: int, retention_ms: int) -> None:
+        """The stream has this retention at a time, which is later than those before."""
+        while self._shortest and self._shortest[-1][1] >= retention_ms:
+            at_ms = self._shortest.pop()[0]
+        self._shortest.append((at_ms, retention_ms))
+
+    def since(self, at_ms: int) -> int:
+        """The shortest one that may have held since a time; since the first one was seen where that was later."""
+        # What was seen before that time may have held until the next look.
+        return next((kept for seen_ms, kept in reversed(self._shortest) if seen_ms <= at_ms), self._shortest[0][1])
+
+
+class WasOpen(NamedTuple):
+    """A shard was open at this time: all records of its children have arrived later.
+
+    `retention_ms` is the shortest of the stream since then.
+    """
+
+    at_ms: int
+    retention_ms: int = MIN_RETENTION_MS  # where nobody knows
 
 
 class CaughtUp(NamedTuple):
     """No record at or after `position` was in the log at this time: such records have arrived later.
 
-    `retention_ms` is the stream's at that time. Where it is raised afterwards, records of the time before may be gone.
+    `retention_ms` is the shortest of the stream since then, as far as it was seen.
     """
 
     position: int
@@ -37,7 +69,7 @@ class Start(NamedTuple):
     number: int | None
     time_ms: int | None
     seen_ms: int
-    retention_ms: int  # of the stream, when it was pinned
+    retention_ms: int  # the shortest of the stream from `seen_ms` until it was pinned
     closed: bool = False  # it was closed before this lineage began to read
 
     @property

@@ -11,11 +11,12 @@ from typing import TypeVar
 from ingestd.config.model import KinesisConfig
 from ingestd.core.errors import SourceError
 from ingestd.core.records import EpochEnd, LogRange, Pin, PlainRecord, Position, TopicPartition
+from ingestd.core.start_time import EARLIEST
 from ingestd.sources.error_state import ErrorState
 from ingestd.sources.kinesis.client import AwsKinesisClient
 from ingestd.sources.kinesis.connection import READ_SPACING_S, Connection
 from ingestd.sources.kinesis.continuity import CaughtUp
-from ingestd.sources.kinesis.log import EARLIEST, ShardLogs
+from ingestd.sources.kinesis.log import ShardLogs
 from ingestd.sources.kinesis.port import KinesisClient, NumberUnknown, Shard
 from ingestd.sources.kinesis.shards import by_number
 from ingestd.sources.kinesis.state import ReadOnlyState, StreamState

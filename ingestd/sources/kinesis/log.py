@@ -1,24 +1,21 @@
 """Where the log of a shard begins: the oldest record that retention has left, and the start policy."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-
-import msgspec
 
 from ingestd.core.errors import ConfigError
 from ingestd.core.records import LogRange
+from ingestd.core.start_time import LATEST, start_time_ms
 from ingestd.sources.kinesis.aggregates import split_record
-from ingestd.sources.kinesis.connection import READ_SPACING_S, Connection
-from ingestd.sources.kinesis.continuity import CaughtUp, Start
-from ingestd.sources.kinesis.port import IteratorExpired, KinesisRecord, Shard
+from ingestd.sources.kinesis.connection import Connection
+from ingestd.sources.kinesis.continuity import CaughtUp, Place, Start, WasOpen
+from ingestd.sources.kinesis.look import look
+from ingestd.sources.kinesis.port import KinesisRecord, Shard
 from ingestd.sources.kinesis.shards import shard_number
 from ingestd.sources.kinesis.state import StreamState
 
 END_OF_POSITIONS = 10**60 - 1
 FRESH_S = 5.0  # how long the oldest record counts as the oldest
-EARLIEST, LATEST = "earliest", "latest"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Oldest(NamedTuple):
@@ -30,20 +27,6 @@ class Oldest(NamedTuple):
     seen_ms: int  # before the look
 
 
-def start_time_ms(start: str) -> int | None:
-    """``kinesis.start`` as a time in milliseconds since the epoch; None for the two words."""
-    if start in {EARLIEST, LATEST}:
-        return None
-    try:
-        when = msgspec.convert(start, datetime)
-    except msgspec.ValidationError:
-        when = None
-    if when is None or when.tzinfo is None:
-        hint = "give earliest, latest, or a time such as 2026-01-31T00:00:00Z"
-        raise ConfigError(f"kinesis.start = {start} is neither earliest, latest nor a time with its zone", hint=hint)
-    return max(0, (when - _EPOCH) // timedelta(milliseconds=1))
-
-
 class ShardLogs:
     """Looks at the logs of shards beside their readers. What is found counts for some seconds."""
 
@@ -52,7 +35,7 @@ class ShardLogs:
         self._state = state
         self._start = start
         self._skip_lost = skip_lost
-        self._start_ms = start_time_ms(start)
+        self._start_ms = start_time_ms("kinesis.start", start)
         self._oldest: dict[int, tuple[float, Oldest]] = {}
         self.starts: dict[int, Start] = {}  # of the shards that were asked for
 
@@ -76,14 +59,13 @@ class ShardLogs:
         `proof` is the last time at which it was seen empty from a position on: then nothing behind it is missing yet.
         """
         found = await self._look_up(number, shard)
-        connection = self._connection
         if found.position is not None:
             start = found.position
         elif found.ended and landed is not None and not self._skip_lost:
             start = max(landed, shard.ending or 0) + 1  # whether there were records behind `landed` is not known
         else:
             start = 0
-        if proof is not None and proof.proves(proof.position, connection.now_ms(), connection.retention_ms):
+        if proof is not None and self._connection.holds(proof, proof.position):
             start = min(start, proof.position)
         return LogRange(start, END_OF_POSITIONS)
 
@@ -98,23 +80,24 @@ class ShardLogs:
         return pinned
 
     async def _policy(self, shard: Shard) -> tuple[Start, int | None]:
-        created = self._connection.created
+        created, retention = self._connection.created, self._connection.retention
         parents = [shard_number(parent) for parent in shard.parents]
         starts = [await self._state.start(created, parent) for parent in parents]
-        opened = [await self._state.open_at(created, parent) for parent in parents]
-        known = [at for at in opened if at is not None]
+        opened = [await self._state.was_open(created, parent) for parent in parents]
+        known = [it for it in opened if it is not None]
         if known or not all(start is None or start.closed for start in starts):
             # A child of shards that we began to read while they were open: all its records count, also those that
             # retention removes before us. Where no time is known at which its parents were open, nothing is proven.
-            return Start(0, None, None, max(known, default=0), self._connection.retention_ms), None
+            last = max(known, key=sum, default=WasOpen(0))
+            return Start(0, None, None, last.at_ms, min(last.retention_ms, retention.since(last.at_ms))), None
         time_ms = self._start_ms
         if self._start == LATEST:
             time_ms = await self._state.pin_policy(created, self._connection.now_ms())
         found = await self._look(shard, time_ms)
+        retention_ms = retention.since(found.seen_ms)
         if found.record is None or found.position is None:
-            return Start(0, None, time_ms, found.seen_ms, self._connection.retention_ms, shard.closed), None
+            return Start(0, None, time_ms, found.seen_ms, retention_ms, shard.closed), None
         first = found.record
-        retention_ms = self._connection.retention_ms
         start = Start(found.position, first.offset, time_ms, found.seen_ms, retention_ms, shard.closed)
         return start, first.timestamp
 
@@ -128,20 +111,7 @@ class ShardLogs:
         return found
 
     async def _look(self, shard: Shard, at_ms: int | None) -> Oldest:
-        """The first record from a time on, or of all: pages without records may come before it."""
-        while True:
-            seen_ms = self._connection.now_ms()
-            try:
-                iterator: str | None = await self._connection.iterator(shard.id, None, at_ms)
-                while iterator is not None:
-                    page = await self._connection.get_records(iterator, 1)
-                    if page.records:
-                        first = page.records[0]
-                        return Oldest(first, split_record(first, shard)[0].offset, False, seen_ms)
-                    if not page.behind_ms and page.next_iterator is not None:
-                        return Oldest(None, None, False, seen_ms)
-                    iterator = page.next_iterator
-                    await asyncio.sleep(READ_SPACING_S)
-                return Oldest(None, None, True, seen_ms)
-            except IteratorExpired:
-                await asyncio.sleep(READ_SPACING_S)
+        """The first record from a time on, or of all."""
+        record, ended, seen_ms = await look(self._connection, shard.id, Place(at_ms=at_ms))
+        position = None if record is None else split_record(record, shard)[0].offset
+        return Oldest(record, position, ended, seen_ms)

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from ingestd.core.errors import SourceError
+from ingestd.core.records import SourceRefusal
 
 
 class KinesisError(SourceError):
@@ -42,8 +43,7 @@ class KinesisRecord(msgspec.Struct, gc=False):
     value: bytes = msgspec.field(name="Data")
     arrival: float = msgspec.field(name="ApproximateArrivalTimestamp", default=0.0)  # seconds since the epoch
     partition_key: str | None = msgspec.field(name="PartitionKey", default=None)
-    # Of an aggregate whose producer knew other shards: it belongs to another shard, where it was, or will be, put too.
-    outside_of_shard: bool = msgspec.field(name="-", default=False)
+    refused: SourceRefusal | None = msgspec.field(name="-", default=None)
 
     @property
     def timestamp(self) -> int:

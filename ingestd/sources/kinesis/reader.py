@@ -11,7 +11,8 @@ from ingestd.core.records import EpochRecords
 from ingestd.sources.kinesis.aggregates import check_room, split_page, split_record
 from ingestd.sources.kinesis.budget import PrefetchBudget
 from ingestd.sources.kinesis.connection import READ_SPACING_S, Connection
-from ingestd.sources.kinesis.continuity import CaughtUp, Place, Verdict, judge
+from ingestd.sources.kinesis.continuity import MIN_RETENTION_MS, CaughtUp, Place, Verdict, judge
+from ingestd.sources.kinesis.look import look
 from ingestd.sources.kinesis.port import IteratorExpired, KinesisRecord, NumberUnknown, Page, Shard
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class ShardReader:
         self.behind_ms: int | None = None  # of what was handed out
         self.caught_up: CaughtUp | None = None
         self.last_ms: int | None = None  # when the last record that was read had arrived
+        self.read_ms = 0  # at this time the log still had it, or one before it
         self.ended_at: int | None = None  # the position at the end of the shard, once it was read
         self.is_gone = False  # the log does not continue what was read
         self.failure: SourceError | None = None
@@ -61,7 +63,7 @@ class ShardReader:
         self._pages: deque[tuple[EpochRecords, int, int]] = deque()  # with its bytes, and how far it is behind
         self._position = 0  # of the next record to be read
         self._verified = False  # nothing can be missing below the next record to be read
-        self._arrived_ms = 0  # of the last record that was read: those behind it arrived later
+        self._arrived_ms = 0  # of the last record before that one: those behind it arrived later; 0 without one
         self._task: asyncio.Task[None] | None = None
 
     def seek(self, position: int, place: Place, proof: CaughtUp | None) -> None:
@@ -145,11 +147,8 @@ class ShardReader:
                 continue
             if opens:
                 self._verified = self._is_proven()  # if at all, by a proof, which may have grown old meanwhile
-            elif self._verified and not self._is_fresh():
-                # Retention may have removed what comes after the last record: only where that comes again, it has not.
-                self._budget.change(-page.size)
+            elif self._verified and not self._is_fresh() and not await self._continues(page):
                 iterator, self._verified = None, False
-                await asyncio.sleep(READ_SPACING_S)
                 continue
             self._add(page, began_ms)
             if page.next_iterator is None:
@@ -196,6 +195,7 @@ class ShardReader:
         if records:
             last_ms = records[-1].timestamp
             self.last_ms = last_ms if self.last_ms is None else max(self.last_ms, last_ms)
+            self.read_ms = began_ms
             size = 0
             try:
                 if records := self._wanted(records):
@@ -209,7 +209,7 @@ class ShardReader:
             finally:
                 self._budget.change(size - page.size)
         elif not page.behind_ms and self._verified:
-            self.caught_up = CaughtUp(self._position, began_ms, self._connection.retention_ms)
+            self.caught_up = CaughtUp(self._position, began_ms, self._connection.retention.since(began_ms))
         if not self._pages:
             self.behind_ms = page.behind_ms
 
@@ -220,6 +220,8 @@ class ShardReader:
             verdict = judge(self._position, record.offset, first)
             if verdict in {Verdict.PREVIOUS, Verdict.NEXT}:
                 self._verified = True
+            if verdict is Verdict.PREVIOUS:  # a page may have this record alone
+                self._arrived_ms = record.timestamp
             if verdict is Verdict.LATER and not self._verified:
                 raise _Gone
             if record.offset >= self._position:
@@ -246,13 +248,40 @@ class ShardReader:
 
     def _is_fresh(self) -> bool:
         """Whether retention cannot have reached what comes behind the last record that was read."""
-        connection = self._connection
-        last = CaughtUp(self._position, self._arrived_ms, connection.retention_ms)
-        return self._is_proven() or last.proves(self._position, connection.now_ms(), connection.retention_ms)
+        # When it was read the log still had it, and all behind it: a shorter retention of former days does not count.
+        # It may have been shortened since the stream was described.
+        shortest_ms = min(self._connection.retention.since(self.read_ms), MIN_RETENTION_MS)
+        last = CaughtUp(self._position, self._arrived_ms, shortest_ms)
+        return self._is_proven() or last.proves(self._position, self._connection.now_ms(), shortest_ms)
 
     def _is_proven(self) -> bool:
-        proof, connection = self.caught_up, self._connection
-        return proof is not None and proof.proves(self._position, connection.now_ms(), connection.retention_ms)
+        return self.caught_up is not None and self._connection.holds(self.caught_up, self._position)
+
+    async def _continues(self, page: Page) -> bool:
+        """Whether retention has removed nothing between the last record that was read and a page that came later.
+
+        Else the page is given up. This costs a read for each page, but is the only way on where each has one record.
+        """
+        continues = False
+        try:
+            await asyncio.sleep(READ_SPACING_S)
+            has_last = await self._has_last_record()
+            await asyncio.sleep(READ_SPACING_S)
+            continues = has_last
+        finally:
+            if not continues:
+                self._budget.change(-page.size)
+        return continues
+
+    async def _has_last_record(self) -> bool:
+        """Whether the log still has the last record that was read: then it has all that come after it, too."""
+        if not self._arrived_ms:
+            return False
+        try:
+            found = await look(self._connection, self.shard.id, Place(self._position - 1))
+        except NumberUnknown:
+            return False  # opened anew, it tells why
+        return found.record is not None and found.record.offset == self._position - 1
 
 
 def _expected_size(page: Page, pause: float) -> int:

@@ -27,14 +27,18 @@ class KinesisSender:
         self._client = client
         self._random = random or Random()
 
-    async def put(self, records: Sequence[tuple[bytes, bytes | None, str]]) -> list[str | None]:
+    async def put(
+        self, records: Sequence[tuple[bytes, bytes | None, str, Sequence[tuple[str, bytes | None]]]]
+    ) -> list[str | None]:
         """Put values, each with its key, if it has one, and a unique id. Of each: None, or why it is refused.
+
+        Records of a stream have no headers, which come last.
 
         Raises ``SourceError`` where the stream takes nothing for a while or an answer is lost: it may have taken some.
         """
         answers: list[str | None] = [None] * len(records)
         entries = []
-        for number, (value, key, unique_id) in enumerate(records):
+        for number, (value, key, unique_id, _) in enumerate(records):
             entry = PutEntry(_partition_key(key, unique_id), value)
             if (size := _size(entry)) > MAX_RECORD:
                 answers[number] = f"{size:,} bytes with its partition key, more than the {MAX_RECORD:,} of a record"

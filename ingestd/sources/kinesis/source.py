@@ -212,7 +212,8 @@ class KinesisSource:
         start, proof = self._logs.starts.get(number), self._proof(number)
         if start is None and offset == 0:
             # Nobody has said where to begin.
-            proof = CaughtUp(0, self._connection.now_ms(), self._connection.retention_ms)
+            now_ms = self._connection.now_ms()
+            proof = CaughtUp(0, now_ms, self._connection.retention.since(now_ms))
         reader.seek(offset, place_of(offset, self._logs.oldest_position(number), start), proof)
 
     def pause(self, partition: TopicPartition) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from ingestd.core.errors import SourceError
-from ingestd.sources.kinesis.continuity import CaughtUp, Start
+from ingestd.sources.kinesis.continuity import MIN_RETENTION_MS, CaughtUp, Start, WasOpen
 from ingestd.sources.kinesis.shards import shard_id
 from ingestd.sources.state_store import StateStore
 
@@ -37,6 +37,7 @@ class _PolicyBody(msgspec.Struct, frozen=True):
 class _DoneBody(msgspec.Struct, frozen=True, omit_defaults=True):
     end: str
     open_ms: int | None = None  # the shard was open then: its children were made later; None where that is not known
+    retention_ms: int = MIN_RETENTION_MS  # the shortest since then; former versions did not write it
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ class Heartbeat(msgspec.Struct, frozen=True):
     at_ms: int
     created: str  # the id of the stream
     left: bool = False
-    # By shard: the position up to which all has landed, when, and the stream's retention then.
+    # By shard: the position up to which all has landed, when, and the stream's shortest retention since then.
     caught_up: dict[str, tuple[str, int, int]] = {}
 
     def proofs(self) -> dict[int, CaughtUp]:
@@ -83,9 +84,10 @@ class StreamState:
         """The time from which shards are read; `time_ms`, unless another daemon has pinned it before."""
         return (await self._create(f"start/{self._stream}/{created}/policy", _PolicyBody(time_ms))).time_ms
 
-    async def mark_done(self, created: str, shard: int, end: int, open_ms: int | None) -> None:
-        """The shard has landed up to `end`, its last position. It was still open at `open_ms`."""
-        await self._create(self._name("done", created, shard), _DoneBody(str(end), open_ms))
+    async def mark_done(self, created: str, shard: int, end: int, was_open: WasOpen | None) -> None:
+        """The shard has landed up to `end`, its last position. `was_open` is None where no such time is known."""
+        body = _DoneBody(str(end)) if was_open is None else _DoneBody(str(end), *was_open)
+        await self._create(self._name("done", created, shard), body)
 
     async def done(self, created: str) -> set[int]:
         """The shards that have landed to their ends."""
@@ -93,10 +95,10 @@ class StreamState:
         names = [name.removeprefix(prefix) for name in await self._store.versions(prefix)]
         return {int(name.removeprefix("shardId-")) for name in names}
 
-    async def open_at(self, created: str, shard: int) -> int | None:
-        """A time at which a shard that is done was still open; None where it is not done, or that is not known."""
+    async def was_open(self, created: str, shard: int) -> WasOpen | None:
+        """When a shard that is done was still open; None where it is not done, or that is not known."""
         body = await self._read(self._name("done", created, shard), _DoneBody)
-        return None if body is None else body.open_ms
+        return None if body is None or body.open_ms is None else WasOpen(body.open_ms, body.retention_ms)
 
     async def end(self, created: str, shard: int) -> int | None:
         """The end to which a shard has landed; None where it is not done."""

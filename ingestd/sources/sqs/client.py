@@ -43,21 +43,21 @@ class SqsClient:
     def __init__(self, config: SqsConfig, address: QueueAddress) -> None:
         self.address = address
         self._timeout_s = config.connect_timeout + config.read_timeout
-        self._wait_s = min(20, math.ceil(config.wait))
+        self.wait_s = min(20, math.ceil(config.wait))
         self._service = JsonService(
             "sqs",
             "AmazonSQS",
             address.endpoint_url,
             address.region,
             connect_timeout=config.connect_timeout,
-            read_timeout=config.read_timeout + self._wait_s,
+            read_timeout=config.read_timeout + self.wait_s,
             connections=config.receivers + BATCHES_AT_ONCE + 2,
             max_bytes=_MAX_ANSWER_BYTES,
         )
         self._receive_request = {
             "QueueUrl": address.url,
             "MaxNumberOfMessages": PER_BATCH,
-            "WaitTimeSeconds": self._wait_s,
+            "WaitTimeSeconds": self.wait_s,
             "VisibilityTimeout": math.ceil(config.visibility),
             "MessageSystemAttributeNames": _SYSTEM_ATTRIBUTES,
             "AttributeNames": _SYSTEM_ATTRIBUTES,  # the name in older services of others
@@ -71,7 +71,7 @@ class SqsClient:
     async def receive(self) -> list[ReceivedMessage]:
         """At most ten messages; none where none came within the wait."""
         return await self._call(
-            "ReceiveMessage", "receive messages", self._receive_request, answers.received, self._wait_s
+            "ReceiveMessage", "receive messages", self._receive_request, answers.received, self.wait_s
         )
 
     async def extend(self, receipts: Sequence[str], seconds: int) -> BatchAnswer:
@@ -130,7 +130,7 @@ def _queue_attributes(body: bytes) -> QueueAttributes:
     found = answers.queue_attributes(body)
 
     def number(name: str) -> int | None:
-        return int(text) if (text := found.get(name, "")).isdigit() else None
+        return int(text) if (text := found.get(name, "")).isdecimal() else None
 
     visible, in_flight = number("ApproximateNumberOfMessages"), number("ApproximateNumberOfMessagesNotVisible")
     if not (arn := found.get("QueueArn", "")) or visible is None or in_flight is None:

@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from ingestd.core.records import SourceRefusal
 from ingestd.core.rejections import Reason
 from ingestd.sources.sqs.answers import Attribute
-from ingestd.sources.sqs.port import Refused
 
 Envelope = Literal["none", "sns", "auto"]
 
@@ -44,7 +44,7 @@ class Content(NamedTuple):
 
     value: bytes
     headers: Sequence[tuple[str, bytes]]
-    refused: Refused | None = None
+    refused: SourceRefusal | None = None
 
 
 def unwrap(value: bytes, headers: Sequence[tuple[str, bytes]], envelope: Envelope) -> Content:
@@ -57,7 +57,7 @@ def unwrap(value: bytes, headers: Sequence[tuple[str, bytes]], envelope: Envelop
     return content
 
 
-_POINTER_REFUSED = Refused(
+_POINTER_REFUSED = SourceRefusal(
     Reason.POINTER,
     "the event is in an object of S3, where SQS's or SNS's extended client has put it, and is not read from there: "
     "let the sender send events of up to 1 MiB themselves",
@@ -91,4 +91,4 @@ def _bytes(attribute: _SnsAttribute) -> bytes:
 
 
 def _not_an_envelope(content: Content, message: str) -> Content:
-    return content._replace(refused=Refused(Reason.NOT_AN_ENVELOPE, message))
+    return content._replace(refused=SourceRefusal(Reason.NOT_AN_ENVELOPE, message))

@@ -1,16 +1,13 @@
 """What the failure of a request to SQS means: try again, or an operator must act, and how."""
 
-import re
 from collections.abc import Mapping
 
 from botocore import exceptions as boto
 
 from ingestd.core.errors import SourceError
+from ingestd.ops.aws_errors import CERTIFICATE_HINT, CREDENTIAL_CODES, NETWORK, answer_message, is_of_a_file, said_by
 from ingestd.ops.aws_json import AnswerTooLarge, JsonAnswer
 from ingestd.sources.sqs import answers
-
-_MESSAGE_CHARS = 300
-_QUOTED = re.compile(r"((?:authorization|security-token|credential|signature)\W{0,4}[:=]|AWS4-HMAC).*", re.IGNORECASE)
 
 _TRANSIENT = {
     "InternalError", "InternalFailure", "KmsThrottled", "RequestThrottled", "RequestTimeout", "ServiceUnavailable",
@@ -19,11 +16,6 @@ _TRANSIENT = {
 _TRANSIENT_STATUS = {408, 425, 429}
 OVER_LIMIT = "OverLimit"
 NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue", "AWS.SimpleQueueService.NonExistentQueue"})
-_CREDENTIAL_CODES = {
-    "ExpiredToken", "ExpiredTokenException", "IncompleteSignature", "InvalidAccessKeyId", "InvalidClientTokenId",
-    "InvalidIdentityToken", "InvalidSignatureException", "InvalidToken", "MissingAuthenticationToken",
-    "MissingAuthenticationTokenException", "SignatureDoesNotMatch", "UnrecognizedClientException",
-}  # fmt: skip
 
 CREDENTIALS_HINT = (
     "give this process valid AWS credentials; new ones in a file or from a role are picked up without a restart"
@@ -50,7 +42,7 @@ _OVER_LIMIT_HINT = (
 _NOT_SQS_HINT = "what answers is not SQS: correct sqs.queue_url or sqs.endpoint_url"
 _SETTINGS_HINT = "correct sqs.endpoint_url, this process's AWS_* variables, or AWS' configuration file"
 _HINTS: Mapping[str, str] = {
-    **dict.fromkeys(_CREDENTIAL_CODES, CREDENTIALS_HINT),
+    **dict.fromkeys(CREDENTIAL_CODES, CREDENTIALS_HINT),
     **dict.fromkeys(NO_QUEUE, _QUEUE_HINT),
     "InvalidAddress": _QUEUE_HINT,
     OVER_LIMIT: _OVER_LIMIT_HINT,
@@ -78,9 +70,7 @@ def from_answer(answer: JsonAnswer, action: str) -> SqsError:
         if answer.status in _TRANSIENT_STATUS or answer.status >= 500:
             return _transient(f"cannot {action}: status {answer.status}", str(answer.status))
         return _refused(f"cannot {action}: status {answer.status}, and no error of SQS", "NotSqs", _NOT_SQS_HINT)
-    # Of credentials, the text may quote what was signed.
-    quoted = code in _CREDENTIAL_CODES
-    message = f"cannot {action}: {code}" + (f": {short(said)}" if said and not quoted else "")
+    message = answer_message(f"cannot {action}", code, said)
     if code == OVER_LIMIT:
         return SqsError(message, code=code, transient=True, hint=_OVER_LIMIT_HINT)
     if code in _TRANSIENT or "Throttl" in code or answer.status >= 500 or answer.status in _TRANSIENT_STATUS:
@@ -104,21 +94,20 @@ def _hint(code: str, said: str, action: str) -> str:
 
 def quotes_a_skewed_clock(code: str, said: str) -> bool:
     """Whether AWS refuses a signature for its time."""
-    return code in _CREDENTIAL_CODES and ("Signature expired" in said or "Signature not yet current" in said)
+    return code in CREDENTIAL_CODES and ("Signature expired" in said or "Signature not yet current" in said)
 
 
 _SETUP_HINTS: tuple[tuple[tuple[type[boto.BotoCoreError], ...], str], ...] = (
-    ((boto.SSLError,), "make the certificate trusted (AWS_CA_BUNDLE names a file of authorities)"),
+    ((boto.SSLError,), CERTIFICATE_HINT),
     ((boto.CredentialRetrievalError, boto.NoCredentialsError, boto.PartialCredentialsError), CREDENTIALS_HINT),
     ((boto.NoRegionError, boto.InvalidRegionError), _REGION_HINT),
     ((boto.InvalidProxiesConfigError, boto.ProxyConnectionError), "correct HTTPS_PROXY or HTTP_PROXY, or set NO_PROXY"),
 )
-_NETWORK = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.ChecksumError)
 
 
 def from_exception(error: Exception, action: str) -> SqsError | None:
     """The error for what was raised instead of an answer; None if it came from neither AWS nor the network."""
-    code, said, hint = type(error).__name__, short(str(error)), ""
+    code, said, hint = type(error).__name__, said_by(error), ""
     match error:
         case TimeoutError():
             said = "no answer before the deadline"
@@ -128,8 +117,8 @@ def from_exception(error: Exception, action: str) -> SqsError | None:
             code = str(error.response.get("Error", {}).get("Code", "")) or code
             said, hint = f"{error.operation_name} was refused: {code}", CREDENTIALS_HINT
         case boto.BotoCoreError():
-            said, hint = _from_botocore(error, said)
-        case OSError() if error.filename is not None or isinstance(error, FileNotFoundError | PermissionError):
+            hint = _setup_hint(error)
+        case OSError() if is_of_a_file(error):
             said, hint = f"{error.strerror}: {error.filename}", "correct the path, or the rights to the file"
         case RuntimeError() if "refreshed credentials are still expired" in said:
             said, hint = "refreshed credentials are expired", CREDENTIALS_HINT
@@ -139,12 +128,10 @@ def from_exception(error: Exception, action: str) -> SqsError | None:
     return _refused(message, code, hint) if hint else _transient(message, code)
 
 
-def _from_botocore(error: boto.BotoCoreError, said: str) -> tuple[str, str]:
-    """No answer, or nothing was sent: what to say, and a hint unless the network is the cause."""
-    if isinstance(error, boto.CredentialRetrievalError):
-        said = f"no credentials from {error.kwargs.get('provider')}"  # its text can be what a process printed
+def _setup_hint(error: boto.BotoCoreError) -> str:
+    """What to do where nothing was sent; empty where the network is the cause."""
     hint = next((hint for kinds, hint in _SETUP_HINTS if isinstance(error, kinds)), "")
-    return said, hint or ("" if isinstance(error, _NETWORK) else _SETTINGS_HINT)
+    return hint or ("" if isinstance(error, NETWORK) else _SETTINGS_HINT)
 
 
 def _transient(message: str, code: str) -> SqsError:
@@ -153,9 +140,3 @@ def _transient(message: str, code: str) -> SqsError:
 
 def _refused(message: str, code: str, hint: str) -> SqsError:
     return SqsError(message, code=code, transient=False, hint=hint)
-
-
-def short(text: str) -> str:
-    """The text as one line, cut where it quotes what a request was signed with."""
-    line = _QUOTED.sub(r"\1<redacted>", " ".join(text.split()))
-    return line if len(line) <= _MESSAGE_CHARS else f"{line[:_MESSAGE_CHARS]}…"

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import msgspec
 
-from ingestd.core.rejections import Reason
+from ingestd.core.records import SourceRefusal
 
 MAX_VISIBILITY_S = 12 * 3600  # SQS hides a message for at most so long from its receipt, with all extensions
 MAX_IN_FLIGHT = 120_000  # messages that SQS hands out before one is deleted
@@ -28,13 +28,6 @@ def _clock() -> Callable[[], float]:
 clock = _clock()
 
 
-class Refused(NamedTuple):
-    """Why a message holds no event that could be validated: it goes to the quarantine as it was received."""
-
-    reason: Reason
-    message: str
-
-
 class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One receipt of a message. It is a ``Record`` without a position."""
 
@@ -50,7 +43,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     key: bytes | None = None  # MessageGroupId
     headers: Sequence[tuple[str, bytes]] = ()  # the message's attributes
     group: str | None = None  # MessageGroupId of a FIFO queue, whose messages come in order
-    refused: Refused | None = None
+    refused: SourceRefusal | None = None
 
 
 class Depth(NamedTuple):
@@ -93,7 +86,10 @@ class QueueSource(Protocol):
         ...
 
     def finish(self) -> None:
-        """End the stream: each `receive` returns None soon, and from then on. `extend` and `delete` go on."""
+        """End the stream: no request begins from now on, and `receive` returns None. `extend` and `delete` go on.
+
+        Requests that are under way are answered, and bring messages, within their wait.
+        """
         ...
 
     async def receive(self) -> Sequence[Message] | None:

@@ -1,6 +1,7 @@
 """Sends messages to an SQS queue, for `ingestd requeue`."""
 
 import asyncio
+import base64
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -40,8 +41,10 @@ class SqsSender:
         """Close the connections."""
         await self._client.close()
 
-    async def put(self, records: Sequence[tuple[bytes, bytes | None, str]]) -> list[str | None]:
-        """Send bodies, each with its group, if it has one, and a unique id. Of each: None, or why it is refused.
+    async def put(
+        self, records: Sequence[tuple[bytes, bytes | None, str, Sequence[tuple[str, bytes | None]]]]
+    ) -> list[str | None]:
+        """Send bodies, each with its group, if it has one, a unique id and attributes. Of each: None, or the refusal.
 
         Raises ``SourceError`` where the queue takes nothing for a while or an answer is lost: it may have taken some.
         """
@@ -57,20 +60,30 @@ class SqsSender:
                 answers[number] = why
         return answers
 
-    def _entry(self, number: int, value: bytes, key: bytes | None, unique_id: str) -> dict[str, Any]:
-        """ValueError where SQS would not take the body."""
+    def _entry(
+        self, number: int, value: bytes, key: bytes | None, unique_id: str, headers: Sequence[tuple[str, bytes | None]]
+    ) -> dict[str, Any]:
+        """ValueError where SQS would not take the message."""
         body = value.decode()  # a UnicodeDecodeError is a ValueError
+        attributes = [(name, *_attribute(data)) for name, data in headers if data]  # SQS has no empty ones
+        entry: dict[str, Any] = {"Id": str(number)}
         if self._wraps:
             wrapped = {"Type": "Notification", "MessageId": unique_id, "TopicArn": "ingestd:requeue", "Message": body}
-            body = msgspec.json.encode(wrapped).decode()
+            inner = {name: {"Type": kind, "Value": text} for name, kind, text in attributes}
+            body = msgspec.json.encode({**wrapped, "MessageAttributes": inner}).decode()
+        elif attributes:
+            entry["MessageAttributes"] = {
+                name: {"DataType": kind, f"{kind}Value": text} for name, kind, text in attributes
+            }
+        entry["MessageBody"] = body
         if found := _FORBIDDEN.search(body):
             raise ValueError(f"SQS takes no message with the character U+{ord(found[0]):04X}")
-        if (size := len(body.encode())) > MAX_BYTES:
+        if (size := _size(entry)) > MAX_BYTES:
             raise ValueError(f"{size:,} bytes, more than the {MAX_BYTES:,} of a message")
-        entry: dict[str, Any] = {"Id": str(number), "MessageBody": body}
-        if self._address.fifo:
-            group = (key or b"").decode(errors="replace")
+        group = (key or b"").decode(errors="replace")
+        if self._address.fifo or (key and _GROUP.fullmatch(group)):
             entry["MessageGroupId"] = group if _GROUP.fullmatch(group) else "ingestd-requeue"
+        if self._address.fifo:
             # Within five minutes SQS drops what is sent again, as after a lost answer.
             entry["MessageDeduplicationId"] = hashlib.sha256(unique_id.encode()).hexdigest()
         return entry
@@ -101,12 +114,30 @@ class SqsSender:
         return refused
 
 
+def _attribute(data: bytes) -> tuple[str, str]:
+    """The type and the text of an attribute of these bytes."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or _FORBIDDEN.search(text):
+        return "Binary", base64.b64encode(data).decode()
+    return "String", text
+
+
+def _size(entry: dict[str, Any]) -> int:
+    """The bytes that SQS counts, or somewhat more: those of binary attributes are counted in base64."""
+    attributes = entry.get("MessageAttributes", {})
+    texts = [entry["MessageBody"], *attributes, *(text for one in attributes.values() for text in one.values())]
+    return sum(len(text.encode()) for text in texts)
+
+
 def _requests(entries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """The entries in groups that fit a request each."""
     group: list[dict[str, Any]] = []
     size = 0
     for entry in entries:
-        length = len(entry["MessageBody"].encode())
+        length = _size(entry)
         if group and (len(group) == PER_BATCH or size + length > MAX_BYTES):
             yield group
             group, size = [], 0

@@ -1,7 +1,9 @@
 """The SQS source: receives messages of one queue, extends and deletes them.
 
-An answer that is on its way when the stream ends is waited for for a moment: its messages would be hidden, from other
-processes too, until their visibility ends.
+A receive request that is cancelled goes on at SQS for as long as it waits: a message that it is answered with is hidden
+for the whole visibility, has used up a receipt, and nobody knows it. So the end of the stream cancels none: what the
+last requests bring is received like the rest. Handed back it would be received once more, by the next request that
+still waits.
 """
 
 import asyncio
@@ -31,7 +33,7 @@ T = TypeVar("T")
 
 _RETRY_INITIAL_S, _RETRY_MAX_S = 0.2, 10.0
 _SILENT_ATTEMPTS = 2  # transient failures in a row that are nothing to tell of, as in AWS's own clients
-_LAST_ANSWER_S = 0.5
+_LAST_ANSWER_S = 2.0  # for an answer at the end of the stream, beside the wait; later, the connection is dead
 _LOOK_UP, _RECEIVE, _MD5 = "look up", "receive", "MD5"
 
 
@@ -93,7 +95,8 @@ class SqsSource:
     def finish(self) -> None:
         if not self._finished.is_set():
             self._finished.set()
-            asyncio.get_running_loop().call_later(_LAST_ANSWER_S, self._cancel_requests)
+            answered_in = self._client.wait_s + _LAST_ANSWER_S
+            asyncio.get_running_loop().call_later(answered_in, self._cancel_requests)
 
     def _cancel_requests(self) -> None:
         for request in self._requests:
@@ -118,7 +121,7 @@ class SqsSource:
         return None
 
     async def _request(self, call: Coroutine[object, object, list[ReceivedMessage]]) -> list[ReceivedMessage] | None:
-        """The answer; None where the stream ended before it came."""
+        """The answer; None where it did not come in time after the end of the stream."""
         request = asyncio.create_task(call)
         self._requests.add(request)
         try:
