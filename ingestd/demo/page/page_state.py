@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -38,6 +38,22 @@ class RateSample(msgspec.Struct, frozen=True):
     rows: int  # in the table
 
 
+class Audience(msgspec.Struct, frozen=True, kw_only=True):
+    """What the shop's visitors have done. `url` is for their phones; None where those cannot reach it."""
+
+    url: str | None
+    count: int  # of accepted events
+    visitors: int
+    events: list[RecentEvent]
+
+
+class Shop(Protocol):
+    """The part of the shop that the page shows."""
+
+    @property
+    def url(self) -> str | None: ...
+
+
 class PageSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """All that the page shows. Times are seconds."""
 
@@ -51,6 +67,7 @@ class PageSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     events: list[RecentEvent]
     rejects: list[RecentReject]
     objects: list[LandedObject]
+    audience: Audience | None
     controls: ControlsState
     loader: "LoaderState | None"
     query: QueryReply | None
@@ -69,6 +86,7 @@ class PageState:
         self.controls = controls
         self._loader: Callable[[], LoaderState] | None = None
         self.queries: PageQueries | None = None
+        self.shop: Shop | None = None
         self._samples: deque[RateSample] = deque(maxlen=MAX_SAMPLES)
         self._counted: Counter[str] = Counter()
         self._reply: QueryReply | None = None
@@ -164,6 +182,7 @@ class PageState:
             events=self._activity.events,
             rejects=self._activity.rejects,
             objects=self._activity.objects,
+            audience=self._audience(),
             controls=self.controls.state(),
             loader=self._loader_state(),
             query=self._reply,
@@ -171,6 +190,12 @@ class PageState:
             verification=self._verification,
             ended=self._ended,
         )
+
+    def _audience(self) -> Audience | None:
+        if self.shop is None:
+            return None
+        seen = self._activity.audience
+        return Audience(url=self.shop.url, count=seen.count, visitors=len(seen.visitors), events=seen.events)
 
     def _sample(self, status: Status) -> None:
         """Adds a column to the chart, if a second has passed since the last one."""

@@ -7,24 +7,25 @@ from typing import Any
 
 import msgspec
 
-from ingestd.config.model import EventsConfig
 from ingestd.core.errors import SinkUnavailable
-from ingestd.core.events import Model
 from ingestd.core.landed_objects import read_landed
 from ingestd.core.object_keys import ObjectKeys
+from ingestd.core.queue_objects import is_fence
 from ingestd.core.records import Record, TopicPartition
-from ingestd.core.row_origin import RowOrigin
+from ingestd.core.row_origin import RowOrigin, record_id
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.core.validation import Rejected, Validated, Validator
+from ingestd.core.values.base import ValueSource
 from ingestd.sinks.base import Sink
 
 MAX_EVENTS = 16
 MAX_REJECTS = 6
+MAX_AUDIENCE = 8  # events of the shop's visitors
+MAX_VISITORS = 10_000  # that are counted
 MAX_OBJECTS = 8
 MAX_ROW_BYTES = 16 << 10  # longer rows are not shown
 EXCERPT_BYTES = 120  # of a rejected value
 OUTAGE_S = 20.0
-LARGEST_EXACT = 2**53  # of the integers that JavaScript can tell apart
 
 
 class RecentEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class RecentEvent(msgspec.Struct, frozen=True, kw_only=True):
     page_url: Any = None  # a custom event model may give these three other types
     campaign_id: Any = None
     duration_s: Any = None
+    source_topic: str | None = None
     source_partition: int | None = None
     source_offset: int | str | None = None
     source_message_id: str | None = None
@@ -47,8 +49,7 @@ class RecentReject(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     message: str
     excerpt: str
-    partition: int
-    offset: int | str  # text where it is longer than the page's numbers
+    record: str  # which one it is
 
 
 class LandedObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +60,34 @@ class LandedObject(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
 
 
-class RecentActivity:
-    """Keeps the last events, rejected records and objects."""
+class RecentAudience:
+    """Keeps the last events of the shop's visitors, and counts them."""
 
     def __init__(self) -> None:
+        self._rows: deque[RecentEvent] = deque(maxlen=MAX_AUDIENCE)
+        self.visitors: set[str] = set()  # at most MAX_VISITORS
+        self.count = 0
+
+    def record_rows(self, rows: Sequence[RecentEvent]) -> None:
+        """Records rows, the oldest first."""
+        self._rows.extend(rows)
+        self.count += len(rows)
+        for row in rows:
+            if len(self.visitors) < MAX_VISITORS:
+                self.visitors.add(row.client_id)
+
+    @property
+    def events(self) -> list[RecentEvent]:
+        """Newest first."""
+        return list(reversed(self._rows))
+
+
+class RecentActivity:
+    """Keeps the last events, rejected records and objects. Visitors' events are those of the topic `shop`."""
+
+    def __init__(self, shop: str | None = None) -> None:
+        self._shop = shop
+        self.audience = RecentAudience()
         self._rows: deque[bytes] = deque(maxlen=MAX_EVENTS)
         self._rejects: deque[RecentReject] = deque(maxlen=MAX_REJECTS)
         self._objects: deque[LandedObject] = deque(maxlen=MAX_OBJECTS)
@@ -73,9 +98,13 @@ class RecentActivity:
         rows = validated.rows.rsplit(b"\n", MAX_EVENTS + 1)[-MAX_EVENTS - 1 : -1]
         self._rows.extend(row for row in rows if len(row) <= MAX_ROW_BYTES)
         self._rejects.extend(_reject(partition, one) for one in validated.rejected[-MAX_REJECTS:])
+        if partition.topic == self._shop:
+            self.audience.record_rows([self._decoder.decode(row) for row in validated.rows.splitlines()])
 
     def record_object(self, key: str, metadata: Mapping[str, str], quarantine: bool) -> None:
-        """Records an object that was created."""
+        """Records an object that was created; not a fence, which has no records."""
+        if is_fence(metadata):
+            return
         landed = read_landed(ObjectInfo(key, 0, metadata))
         rows = 0 if landed is None else landed.rejected if quarantine else landed.rows
         self._objects.append(LandedObject(key=key, quarantine=quarantine, rows=rows))
@@ -96,15 +125,23 @@ class RecentActivity:
         return list(reversed(self._objects))
 
 
-class ObservedValidator(Validator):
-    """A validator that records its results."""
+class ObservedValidator:
+    """A validator that records the results of another."""
 
-    def __init__(self, config: EventsConfig, model: Model, activity: RecentActivity, origin: RowOrigin) -> None:
-        super().__init__(config, model, origin)
+    def __init__(self, validator: Validator, activity: RecentActivity) -> None:
+        self._validator = validator
         self._activity = activity
 
+    @property
+    def origin(self) -> RowOrigin:
+        return self._validator.origin
+
+    @property
+    def values(self) -> ValueSource | None:
+        return self._validator.values
+
     def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
-        validated = super().chunk(partition, records)
+        validated = self._validator.chunk(partition, records)
         self._activity.record_chunk(partition, validated)
         return validated
 
@@ -183,16 +220,11 @@ class ObservedSink:
             yield found
 
 
-def _shown(offset: int) -> int | str:
-    return offset if offset <= LARGEST_EXACT else str(offset)
-
-
 def _reject(partition: TopicPartition, rejected: Rejected) -> RecentReject:
     value = rejected.record.value or b""
     return RecentReject(
         reason=rejected.reason,
         message=rejected.message,
         excerpt=value[:EXCERPT_BYTES].decode(errors="replace"),
-        partition=partition.partition,
-        offset=_shown(rejected.record.offset),
+        record=record_id(partition, rejected.record),
     )

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ingestd.core.errors import SinkError
 from ingestd.core.gzip import decompress
+from ingestd.core.landed_objects import is_data_key, is_quarantine_key
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.demo.page.page_state import PageState
 from ingestd.demo.page.queries import Lane
@@ -78,7 +79,7 @@ class Page:
 
     async def _object(self, request: web.Request) -> web.Response:
         key = request.query.get("key", "")
-        if self._layout.parse(key) is None and self._layout.parse_quarantine(key) is None:
+        if not is_data_key(self._layout, key) and not is_quarantine_key(self._layout, key):
             return _refusal(404, "not the key of an object")
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S), self._viewers[_is_presenter(request)]:

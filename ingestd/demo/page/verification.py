@@ -50,14 +50,15 @@ def conclude(report: VerifyReport, status: Status, table: tuple[int, int] | None
     facts, problems = [], _obstacles(status)
     problems += [f"{it.code}: {it.message}" for it in report.problems[:MAX_PROBLEMS]]
     totals = status.totals
-    done = totals.landed + totals.quarantined
+    done = totals.landed + totals.quarantined + totals.skipped
     consumed = number(totals.consumed, "record")
     if not totals.consumed:
         problems.insert(0, "nothing was read, so there is nothing to verify")
     elif totals.consumed == done:
-        facts.append(f"{consumed} consumed = {totals.landed:,} landed + {totals.quarantined:,} quarantined")
+        skipped = f" + {totals.skipped:,} skipped" if totals.skipped else ""
+        facts.append(f"{consumed} consumed = {totals.landed:,} landed + {totals.quarantined:,} quarantined{skipped}")
     else:
-        problems.append(f"{consumed} consumed, but {done:,} landed or quarantined")
+        problems.append(f"{consumed} consumed, but {done:,} landed, quarantined or skipped")
     rows, objects = report.totals.rows, report.totals.objects
     if report.ok:
         facts.append(f"{number(rows, 'row')} in {number(objects, 'object')}: no gap, no overlap, each record once")

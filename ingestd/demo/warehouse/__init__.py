@@ -11,11 +11,11 @@ from ingestd.core.errors import ConfigError
 
 @contextmanager
 def needed_by(feature: str) -> Iterator[None]:
-    """Turns a failed import of duckdb or sqlglot into a ConfigError. Wrap the first import of this package's files."""
+    """Turns a failed import of the extra `demo` into a ConfigError. Wrap the first import of what needs it."""
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in {"duckdb", "sqlglot"}:
+        if error.name not in {"duckdb", "sqlglot", "segno"}:
             raise
-        hint = "pip install duckdb sqlglot, or in a clone of ingestd: pip install '.[demo]'"
+        hint = "pip install duckdb sqlglot segno, or in a clone of ingestd: pip install '.[demo]'"
         raise ConfigError(f"{feature} needs {error.name}, which is not installed", hint=hint) from error

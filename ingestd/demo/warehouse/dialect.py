@@ -12,6 +12,7 @@ from ingestd.snowflake.features import NOW
 
 MAX_SQL = 64 << 10  # characters
 
+_JSON_OR_LIST = (exp.Column, exp.JSONExtract)
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Like, exp.ILike, exp.In)
 
 
@@ -115,13 +116,18 @@ def _json_for_variant(kind: exp.DataType) -> exp.DataType:
 
 
 def _value_at(node: exp.JSONExtract | exp.Bracket) -> exp.Expr:
-    """Translates a path into a JSON value, written as value:path or value['key']."""
+    """Translates a path into a JSON value, written as value:path, value['key'] or value[0]."""
     match node:
         case exp.JSONExtract():
             return _unquote(node, node.parent)
         case exp.Bracket(expressions=[exp.Literal(is_string=True) as key]):
             path = exp.JSONPath(expressions=[exp.JSONPathRoot(), exp.JSONPathKey(this=key.name)])
             return _unquote(exp.JSONExtract(this=node.this, expression=path), node.parent)
+        # DuckDB counts from 1 in a list, and from 0 in JSON; a column may be either.
+        case exp.Bracket(expressions=[exp.Literal(is_int=True) as at]) if isinstance(node.this, _JSON_OR_LIST):
+            path = exp.JSONPath(expressions=[exp.JSONPathRoot(), exp.JSONPathSubscript(this=int(at.name))])
+            value = exp.Anonymous(this="to_json", expressions=[node.this])
+            return _unquote(exp.JSONExtract(this=value, expression=path), node.parent)
     return node
 
 

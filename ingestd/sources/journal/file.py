@@ -18,12 +18,13 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ingestd.core.errors import JournalError, JournalFullError
 from ingestd.core.records import PlainRecord, Position, UnsentRecord
+from ingestd.sources.journal.directories import make_directory, sync_directory
 from ingestd.sources.journal.errors import corrupt, mapped
 
 APPLICATION_ID = 0x696E6A6C  # "injl", in the header of the file
@@ -67,6 +68,8 @@ _OPTIONS = (
     "PRAGMA secure_delete = OFF",  # some builds overwrite freed pages, which doubles what is written
     "PRAGMA cell_size_check = ON",
 )
+#: Made for the first note. It changes nothing for those that do not know it, so the file keeps its version.
+_NOTES = "CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, note TEXT NOT NULL)"
 #: The segments that do not begin where the one before ends.
 _COUNT_GAPS = """
 SELECT count(*) FROM (
@@ -104,6 +107,13 @@ class JournalState(msgspec.Struct, frozen=True):
     committed: Position | None
 
 
+class Note(NamedTuple):
+    """A text that replaces the one of the same name."""
+
+    name: str
+    text: str
+
+
 class JournalFile:
     """Used by one thread. A call that raises has changed nothing, and the next one may succeed."""
 
@@ -111,7 +121,7 @@ class JournalFile:
         """Create the file where there is none. ``JournalError`` where it cannot be used as it is."""
         self._path = path
         self._wal = Path(f"{path}-wal")
-        self._wal_limit, self.group_bytes = _wal_room(max_bytes)
+        self._wal_limit, self.group_bytes = wal_room(max_bytes)
         self._is_short = False  # of free space on the disk
         with mapped(path):
             if not path.exists():
@@ -134,10 +144,12 @@ class JournalFile:
 
     # -- writing
 
-    def write(self, appends: Sequence[EncodedRecords], position: Position | None = None) -> None:
-        """Append records and commit a position, in one transaction that is on the disk when this returns.
+    def write(
+        self, appends: Sequence[EncodedRecords], position: Position | None = None, note: Note | None = None
+    ) -> None:
+        """Append records, commit a position, keep a note, in one transaction that is on the disk when this returns.
 
-        With neither, it tells whether the disk takes writes.
+        With nothing to write, it tells whether the disk takes writes.
         """
         with mapped(self._path):
             self._check_in_place()
@@ -159,6 +171,10 @@ class JournalFile:
                     self._db.execute(
                         "UPDATE journal SET committed = ?, commit_tag = ?, topic_id = ?, leader_epoch = ?", position
                     )
+                if note is not None:
+                    self._db.execute(_NOTES)
+                    self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
+                    self._written += len(note.text) + 4 * PAGE_BYTES
 
     def discard(self, below: int) -> bool:
         """Remove records below an offset. False where some are left for another call, so that others get their turn."""
@@ -281,6 +297,14 @@ class JournalFile:
                     records.append(PlainRecord(number, timestamp, value, key, headers))
         return records
 
+    def note(self, name: str) -> str | None:
+        """The note of this name that was written last."""
+        with mapped(self._path):
+            if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'notes'").fetchone() is None:
+                return None
+            row = self._db.execute("SELECT note FROM notes WHERE name = ?", (name,)).fetchone()
+        return row[0] if row is not None else None
+
     # -- opening
 
     def _create(self) -> None:
@@ -290,7 +314,7 @@ class JournalFile:
                 f"the journal {self._path} is missing, but its write-ahead log {self._wal.name} is there",
                 hint="put the file back beside it, or move that away to begin a new journal",
             )
-        _make_directory(self._path.parent)
+        make_directory(self._path.parent)
         fresh = self._path.with_name(f"{self._path.name}.new-{uuid.uuid4().hex}")
         descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
@@ -300,7 +324,7 @@ class JournalFile:
             os.fsync(descriptor)
             with suppress(FileExistsError):  # another process was first
                 self._path.hardlink_to(fresh)
-            _sync_directory(self._path.parent)
+            sync_directory(self._path.parent)
         finally:
             os.close(descriptor)
             for path in (fresh, Path(f"{fresh}-wal"), Path(f"{fresh}-journal")):
@@ -353,26 +377,10 @@ class JournalFile:
         return self._db.execute(f"PRAGMA {what}").fetchone()[0]
 
 
-def _wal_room(max_bytes: int) -> tuple[int, int]:
+def wal_room(max_bytes: int) -> tuple[int, int]:
     """The bytes of a WAL before its checkpoint, and of one more group: small where the journal is."""
     return min(WAL_BYTES, max_bytes // 8), min(GROUP_BYTES, max_bytes // 8)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
-
-
-def _make_directory(folder: Path) -> None:
-    """Only for us: events have personal data."""
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
-        _sync_directory(each.parent)
-
-
-def _sync_directory(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, TypeVarTuple
 
 from ingestd.core.errors import JournalError, JournalFullError
 from ingestd.core.records import PlainRecord, Position, UnsentRecord
-from ingestd.sources.journal.file import EncodedRecords, JournalFile, JournalState, encode
+from ingestd.sources.journal.file import EncodedRecords, JournalFile, JournalState, Note, encode, wal_room
 
 GROUP_RECORDS = 5_000  # committed together
 PENDING_BYTES = 64 << 20  # of records that wait for the disk
@@ -134,6 +134,11 @@ class Journal:
         return self._opened.size_bytes
 
     @property
+    def group_bytes(self) -> int:
+        """What is appended at once should not have more: beyond it the files may exceed `max_bytes` for a moment."""
+        return wal_room(self.max_bytes)[1]
+
+    @property
     def oldest_timestamp(self) -> int | None:
         """Of the oldest record, in milliseconds; may be that of a record just before, committed together with it."""
         return self._opened.oldest_timestamp
@@ -184,6 +189,18 @@ class Journal:
         if self._waiting_since is None:
             self._waiting_since = asyncio.get_running_loop().time()
         return await self._ask(lambda answer: _Append(answer, encoded))
+
+    async def append_noted(self, records: Sequence[UnsentRecord], note: Note) -> None:
+        """Append at least one record and keep the note, all or nothing; both are on the disk when this returns.
+
+        ``JournalFullError`` where there is no room.
+        """
+        encoded = encode(records)
+        await self._call(lambda file: file.write([encoded], note=note))
+
+    async def note(self, name: str) -> str | None:
+        """The last note of this name."""
+        return await self._call(lambda file: file.note(name))
 
     async def read(self, offset: int, max_records: int, max_bytes: int) -> list[PlainRecord]:
         """Records from an offset on, at least one if there is one; `max_bytes` of values.

@@ -90,13 +90,34 @@ export function isS3() {
   return state.status.sink.startsWith("s3:");
 }
 
-/** The partition and first offset in an object's key. */
+const SOURCES = { kafka: "Kafka", kinesis: "Kinesis", sqs: "SQS", collector: "the collector" };
+
+export function sourceName() {
+  return SOURCES[state.status.source] || state.status.source;
+}
+
+/** A short name; the partitions of the shop have its name before theirs. */
+export function partitionName(topic, number) {
+  return `${topic === "shop" ? "shop " : ""}P${number}`;
+}
+
+/** Leaves the middle out of a value that is too long for its place. */
+export function shorten(text) {
+  return text.length > 20 ? `${text.slice(0, 8)}…${text.slice(-8)}` : text;
+}
+
+const CHAIN_NAME = /^([^+]*)\+0*(\d+)\+0*(\d+)[+.].*$/;
+const QUEUE_NAME = /^([^+]*)\+\d{8}T(\d\d)(\d\d)(\d\d)\d{3}-\d{7}-([0-9a-f]{6}).*$/;
+
+/** The partition and first offset in an object's key; of a queue, when its first message was received, and digits of its batch. */
 export function shortName(key) {
-  return key.split("/").pop().replace(/^[^+]*\+0*(\d+)\+0*(\d+).*$/, "P$1 from $2");
+  return key.split("/").pop()
+    .replace(CHAIN_NAME, (_, topic, number, from) => `${partitionName(topic, number)} from ${shorten(from)}`)
+    .replace(QUEUE_NAME, (_, queue, hours, minutes, seconds, digits) => `${queue} ${hours}:${minutes}:${seconds} ${digits}`);
 }
 
 export function eventId(event) {
-  return `${event.source_partition}+${event.source_offset}`;
+  return event.source_message_id ?? `${event.source_topic}+${event.source_partition}+${event.source_offset}`;
 }
 
 export function fillList(list, entries, fill) {

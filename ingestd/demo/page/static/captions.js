@@ -1,6 +1,6 @@
 // The line above the pipeline: what happens at the moment, or else a talking point; and the verification at the end.
 
-import { $, createElement, plural, setText, state } from "./base.js";
+import { $, createElement, plural, setText, sourceName, state } from "./base.js";
 
 const CAPTION_SECONDS = 14;
 
@@ -24,7 +24,7 @@ function currentEvent() {
 function talkingPoints() {
   const minutes = state.duration ? Math.max(1, Math.round(state.duration / 60)) : 0;
   return [
-    state.status.source === "simulator" ? "These are simulated marketing events, in the same shape as your real ones." : "These events come from Kafka, as in production.",
+    state.status.source === "simulator" ? "These are simulated marketing events, in the same shape as your real ones." : `These events come from ${sourceName()}, as in production.`,
     `${minutes ? `${plural(minutes, "minute")} of live` : "Live"} streaming, from the event to the row in the table.`,
     "In production the same daemon runs around the clock, unattended.",
     "Snowpipe loads each file as it arrives, and handles millions of events a day.",

@@ -6,7 +6,10 @@ const WINDOWS = ["5m", "1h", "24h", "30d"];
 const FEATURES = { events: "events", web_visits: "web visits", email_opens: "emails opened", email_clicks: "emails clicked",
   click_through: "click-through", distinct_pages: "distinct pages", sessions: "sessions", advisor_calls: "advisor calls" };
 
-let client = { id: null, seen: new Map(), scores: [], cells: {}, isLoading: false };
+// The shop links to its visitor: /?client=ID
+const asked = new URLSearchParams(location.search).get("client");
+
+let client = { id: asked, seen: new Map(), scores: [], cells: {}, isLoading: false };
 
 export function followClient(id) {
   client = { ...client, id, scores: [], cells: {} };

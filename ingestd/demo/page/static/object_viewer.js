@@ -1,8 +1,8 @@
 // The dialog that shows an object: its metadata and its first lines.
 
-import { $, createElement, formatBytes, setText, state } from "./base.js";
+import { $, createElement, formatBytes, setText, shorten, state } from "./base.js";
 
-const METADATA = ["rows", "rejected", "start", "end", "first-offset", "sha256"];
+const METADATA = ["queue", "messages", "rows", "rejected", "start", "end", "first-offset", "sha256"]; // a queue has no offsets
 
 export async function openObject(key) {
   setText("object-key", key);
@@ -19,10 +19,12 @@ export async function openObject(key) {
 }
 
 function showObject({ size, metadata, lines }) {
-  const entries = [["size", formatBytes(size)], ...METADATA.filter((it) => metadata[it]).map((it) => [it, metadata[it].slice(0, 20)])];
+  const entries = [["size", formatBytes(size)], ...METADATA.filter((it) => metadata[it]).map((it) => [it, metadata[it]])];
   $("object-metadata").replaceChildren(...entries.map(([name, value]) => {
     const box = createElement("div");
-    box.append(createElement("dt", name), createElement("dd", value));
+    const shown = createElement("dd", shorten(value));
+    shown.title = value;
+    box.append(createElement("dt", name), shown);
     return box;
   }));
   $("object-lines").replaceChildren(...lines.map((line) => createElement("pre", spacedJson(line))));

@@ -1,6 +1,7 @@
 // Connects to the daemon and shows each state that it sends.
 
 import { $, previous, setState, setText, state } from "./base.js";
+import { showAudience } from "./audience.js";
 import { showCaption, showVerification } from "./captions.js";
 import { showChart } from "./charts.js";
 import { followAnotherClient, refreshClient } from "./client.js";
@@ -19,6 +20,7 @@ function show(next) {
   showTotals();
   showChart();
   showEvents();
+  showAudience();
   showRejects();
   showQuery();
   showControls();

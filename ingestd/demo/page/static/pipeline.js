@@ -1,6 +1,6 @@
 // The pipeline as a row of steps, with dots that move between them.
 
-import { $, colourOf, countUp, createElement, fillKeyedList, fillList, formatBytes, formatClock, formatSeconds, isS3, numberFormat, plural, previous, setText, shortName, showNameAndValue, state, sumOf, topEntries } from "./base.js";
+import { $, colourOf, countUp, createElement, fillKeyedList, fillList, formatBytes, formatClock, formatSeconds, isS3, numberFormat, partitionName, plural, previous, setText, shortName, showNameAndValue, sourceName, state, sumOf, topEntries } from "./base.js";
 import { openObject } from "./object_viewer.js";
 
 export function showHeader() {
@@ -25,7 +25,7 @@ export function showHeader() {
 export function showPipeline() {
   const { status, controls } = state;
   const { totals } = status;
-  setText("source-name", status.source === "simulator" ? "Simulated events" : "Kafka");
+  setText("source-name", status.source === "simulator" ? "Simulated events" : sourceName());
   const rate = state.rate;
   setText("rate", rate >= 100 ? numberFormat.format(Math.round(rate)) : rate.toFixed(1));
   fillList($("types"), topEntries(totals.accepted_by_type, 5), (item, [type, n]) => showNameAndValue(item, type, numberFormat.format(n), colourOf(type)));
@@ -63,8 +63,8 @@ function showBatches(status) {
     }
     const waiting = it.sealed_batches > 0;
     item.classList.toggle("waiting", waiting);
-    setText(item.firstChild.firstChild, it.halted ? `P${it.partition}, halted` : waiting ? `P${it.partition}, ${it.sealed_batches} waiting` : `P${it.partition}`);
-    setText(item.firstChild.lastChild, many ? numberFormat.format(it.batch_records) : plural(it.batch_records, "record"));
+    setText(item.firstChild.firstChild, `${status.queue ? it.topic : partitionName(it.topic, it.partition)}${it.halted ? ", halted" : waiting ? `, ${it.sealed_batches} waiting` : ""}`);
+    setText(item.firstChild.lastChild, many ? numberFormat.format(it.batch_records) : plural(it.batch_records, status.queue ? "message" : "record"));
     item.lastChild.firstChild.style.width = `${Math.min(100, (100 * (it.batch_age || 0)) / state.interval)}%`;
   });
   const more = state.partitions - status.partitions.length;
@@ -143,6 +143,8 @@ export function showTotals() {
   countUp("total-landed", totals.landed);
   countUp("total-quarantined", totals.quarantined);
   countUp("total-buffered", totals.in_flight);
+  countUp("total-skipped", totals.skipped);
+  $("total-skipped-box").hidden = !totals.skipped;
   countUp("total-released", totals.released);
   $("total-released-box").hidden = !totals.released;
   for (const [id, n] of [["bar-landed", totals.landed], ["bar-quarantined", totals.quarantined], ["bar-buffered", totals.in_flight]]) {
