@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
-from ingestd import __version__, inspection, wiring
+from ingestd import __version__, collector_wiring, inspection, wiring
 from ingestd.collect.service import CollectorService
 from ingestd.config.load import Settings
 from ingestd.core.errors import SourceError
@@ -64,15 +64,16 @@ class Daemon:
         model = load_model(config.events.model)
         self._validator = wiring.make_validator(config, model)
         self._metrics = Metrics()
-        self._journal = wiring.make_journal(config.collect) if config.source == "collector" else None
+        self._journal = collector_wiring.make_source_journal(config)
         journal, self._sink = self._journal, wiring.make_sink(config)
         self._source, self._make_flow = wiring.make_stream(config, journal, self._sink)
-        self._demo = wiring.make_demo(config, self._source, self._sink)
+        self._demo = wiring.make_demo(config, self._source, self._sink, self._validator)
         if self._demo is not None:
             self._sink, self._validator = self._demo.sink, self._demo.validator
         self._retrier = SinkRetrier(config.sink, self._metrics.upload_retried)
         self._notifier = Notifier.from_environment(os.environ)
         self._status = StatusCollector(config, self._source, self._sink.url, self._retrier, self._metrics)
+        self._status.values = self._validator.values
         self._metrics.bind(self._status.take)
         self._loop_lag = LoopLag(self._notifier, self._metrics.process.loop_lag)
         self._status.loop_lag = lambda: self._loop_lag.worst
@@ -88,10 +89,14 @@ class Daemon:
         self._trouble = ""  # what the store or the source failed with when the end came
 
     def _make_collector(self, model: Model) -> CollectorService | None:
-        """The HTTP edge in front of the journal; None where the source is another."""
+        """The HTTP edge in front of the journal; None where there is none. The shop's is served by the page."""
         if self._journal is None:
             return None
-        collector = wiring.make_collector(self._config, model, self._metrics.collect, self._journal)
+        if self._demo is not None and self._config.has_shop:
+            shop, collector = collector_wiring.make_shop(self._config, model, self._metrics.collect, self._journal)
+            self._demo.attach_shop(shop)
+        else:
+            collector = collector_wiring.make_collector(self._config, model, self._metrics.collect, self._journal)
         self._status.collector = collector.status
         return collector
 
@@ -159,7 +164,8 @@ class Daemon:
         if collector is not None:
             stack.push_async_callback(self._deadline.close, collector.stop)
             await collector.start()
-            self._status.source_name = f"collector at http://{collector.address}"
+            if self._config.source == "collector":
+                self._status.source_name = f"collector at http://{collector.address}"
 
     async def _start_health(self, stack: AsyncExitStack) -> None:
         config, demo = self._config, self._demo
@@ -169,7 +175,7 @@ class Daemon:
         stack.push_async_callback(self._deadline.close, health.stop)
         log.info("health and metrics at http://%s", address(config.health.host, port))
         if demo is not None:
-            log.info("live page at http://%s/", address(config.health.host, port))
+            demo.listens_at(config.health.host, port)
 
     def _outcome(self, *, drained: bool, verified: bool | None) -> RunOutcome:
         """What was delivered and proven."""
@@ -264,6 +270,8 @@ class Daemon:
             self._status.phase = "draining"
             self._notifier.stopping()
             self._deadline.begin_grace()
+            if (values := self._validator.values) is not None:
+                values.finish()
             if self._collector is None:
                 self._source.finish()
             else:
@@ -279,7 +287,7 @@ class Daemon:
     def _note_trouble(self) -> None:
         """Remember what fails now: calls that are cancelled fail no more."""
         status = self._status.take()
-        self._trouble = status.sink_error or status.source_error or self._trouble
+        self._trouble = status.sink_error or status.source_error or status.registry_error or self._trouble
 
     # -- background tasks
 
@@ -335,6 +343,7 @@ def _totals_fields(status: Status) -> dict[str, object]:
         "consumed": totals.consumed,
         "landed": totals.landed,
         "quarantined": totals.quarantined,
+        "skipped": totals.skipped,
         "released": totals.released,
         "in_flight": totals.in_flight,
         "objects": totals.objects,

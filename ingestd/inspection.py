@@ -5,14 +5,12 @@ Clients are imported where they are used, because each takes its time to load.
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from ingestd import wiring
+from ingestd import collector_wiring, wiring
 from ingestd.config.model import Config
-from ingestd.core.errors import ConfigError
 from ingestd.sinks.base import Sink
 from ingestd.sources.base import Source
 
@@ -29,7 +27,7 @@ async def open_read_only_source(config: Config, sink: Sink) -> AsyncIterator[Sou
     if config.source == "collector":
         from ingestd.sources.journal.source import ReadOnlyJournalSource  # noqa: PLC0415
 
-        journal = wiring.make_journal(config.collect)
+        journal = collector_wiring.make_journal(config.collect)
         try:
             await journal.open()
             yield ReadOnlyJournalSource(journal, config.collect.topic)
@@ -37,11 +35,6 @@ async def open_read_only_source(config: Config, sink: Sink) -> AsyncIterator[Sou
             await journal.close()
     elif config.source == "kafka":
         yield wiring.make_kafka_onlooker(config)
-    elif config.source == "sqs":
-        raise ConfigError(
-            "source = sqs: messages cannot be read without being received, which hides them from others",
-            hint="try a run on a queue of its own, with another sink.url",
-        )
     elif config.source == "kinesis":
         yield wiring.make_kinesis_source(config, sink, read_only=True)
     else:
@@ -97,9 +90,7 @@ def open_log(config: Config) -> "AbstractAsyncContextManager[LogInspector]":
     from ingestd.sources.journal.inspector import open_journal_inspector  # noqa: PLC0415
 
     collect = config.collect
-    return open_journal_inspector(
-        Path(collect.journal or wiring.DEFAULT_JOURNAL), int(collect.journal_bytes), collect.topic
-    )
+    return open_journal_inspector(collector_wiring.journal_path(collect), int(collect.journal_bytes), collect.topic)
 
 
 @asynccontextmanager

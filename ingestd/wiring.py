@@ -12,7 +12,8 @@ from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ingestd.config.model import BreakerConfig, CollectConfig, Config
+from ingestd.config.model import BreakerConfig, Config
+from ingestd.core import json_validation
 from ingestd.core.breaker import Breaker
 from ingestd.core.chain import ChainPolicy
 from ingestd.core.chain_words import KAFKA, KINESIS
@@ -21,8 +22,8 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.queue_keys import QueueKeys
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.validation import Validator
+from ingestd.core.values.base import ValueSource
 from ingestd.ops import loop_errors
-from ingestd.ops.collect_metrics import CollectMetrics
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.flow import Flow, FlowSource
@@ -33,7 +34,6 @@ from ingestd.sinks.state_store import SinkStateStore
 from ingestd.sources.base import Source
 
 if TYPE_CHECKING:
-    from ingestd.collect.service import CollectorService
     from ingestd.demo.page.demo import Demo
     from ingestd.demo.warehouse.local_loader import LocalLoader
     from ingestd.snowflake.load_monitor import LoadMonitor
@@ -42,11 +42,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT_JOURNAL = "./data/journal.sqlite"  # of source = collector
 #: Of the collector's source: everybody could stop the daemon who knows a key, such as that in a web page.
 NO_BREAKER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
-REFUSED_SHARE = 16  # of the journal's bytes, for events that the topic refuses
-MIN_JOURNAL_BYTES = 1 << 20
 
 # Reads of the load monitor: as many at once as the sink has connections besides the uploads.
 MONITOR_CONCURRENCY = 2
@@ -130,9 +127,24 @@ def make_stream(config: Config, journal: "Journal | None", sink: Sink) -> Stream
     """What the daemon runs. What a source keeps about itself is in `sink`; the collector's source needs its journal."""
     if config.source == "sqs":
         queue = make_queue_source(config)
-        return Stream(queue, partial(_make_queue_flow, config, queue))
-    source = make_journal_source(config, journal) if journal is not None else make_source(config, sink)
+        return Stream(queue, partial(make_queue_flow, config, queue))
+    if journal is None:
+        source = make_source(config, sink)
+    elif config.has_shop:
+        source = _make_audience_source(config, journal, sink)
+    else:
+        source = make_journal_source(config, journal)
     return Stream(source, partial(_make_chain_flow, config, source))
+
+
+def _make_audience_source(config: Config, journal: "Journal", sink: Sink) -> Source:
+    """Simulated events, and beside them those of the shop's visitors."""
+    from ingestd.demo.shop import TOPIC  # noqa: PLC0415
+    from ingestd.sources.joint import JointSource  # noqa: PLC0415
+    from ingestd.sources.journal.source import JournalSource  # noqa: PLC0415
+
+    simulator = make_source(config, sink)
+    return JointSource(simulator.source_id, simulator.capabilities, [simulator, JournalSource(journal, TOPIC)])
 
 
 def make_queue_source(config: Config) -> "QueueSource":
@@ -155,7 +167,8 @@ def _make_chain_flow(config: Config, source: Source, parts: FlowParts) -> Flow:
     return make_pipeline(config, dependencies, parts.validator)
 
 
-def _make_queue_flow(config: Config, source: "QueueSource", parts: FlowParts) -> Flow:
+def make_queue_flow(config: Config, source: "QueueSource", parts: FlowParts) -> Flow:
+    """The flow from a queue."""
     from ingestd.pipeline.queue.dependencies import QueueDependencies  # noqa: PLC0415
     from ingestd.pipeline.queue.flow import QueuePipeline  # noqa: PLC0415
     from ingestd.sources.sqs.port import clock  # noqa: PLC0415
@@ -170,7 +183,7 @@ def _make_queue_flow(config: Config, source: "QueueSource", parts: FlowParts) ->
         clock=clock,
         wall_clock=time.time,
         visibility=config.sqs.visibility,
-        fenced=config.sqs.delivery == "fenced" and config.sink.delivery == "exactly-once",
+        fenced=config.fenced,
         random=SystemRandom(),
         landed=parts.landed,
     )
@@ -180,14 +193,16 @@ def _make_queue_flow(config: Config, source: "QueueSource", parts: FlowParts) ->
 
 def make_validator(config: Config, model: Model) -> Validator:
     """The validator of events from the source."""
-    return Validator(config.events, model, config.row_origin)
+    return json_validation.make_validator(config.events, model, config.row_origin, make_values(config))
 
 
-def make_journal(collect: CollectConfig) -> "Journal":
-    """The journal of the collector, not open yet."""
-    from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
+def make_values(config: Config) -> ValueSource | None:
+    """What decodes values that are not JSON; None where all are."""
+    if config.source != "kafka" or config.kafka.value_format == "json":
+        return None
+    from ingestd.sources import registry  # noqa: PLC0415
 
-    return Journal(Path(collect.journal or DEFAULT_JOURNAL), int(collect.journal_bytes))
+    return registry.make_values(config)
 
 
 def make_journal_source(config: Config, journal: "Journal") -> Source:
@@ -195,41 +210,6 @@ def make_journal_source(config: Config, journal: "Journal") -> Source:
     from ingestd.sources.journal.source import JournalSource  # noqa: PLC0415
 
     return JournalSource(journal, config.collect.topic)
-
-
-def make_collector(
-    config: Config, model: Model, metrics: CollectMetrics, journal: "Journal | None" = None
-) -> "CollectorService":
-    """The collector: it delivers to `journal`, or to Kafka where there is none. ConfigError where a key is missing."""
-    from ingestd.collect.delivery import JournalDelivery, KafkaDelivery, Spool  # noqa: PLC0415
-    from ingestd.collect.endpoints import make_endpoints  # noqa: PLC0415
-    from ingestd.collect.request import RequestPath  # noqa: PLC0415
-    from ingestd.collect.server import CollectServer  # noqa: PLC0415
-    from ingestd.collect.service import CollectorService, CountedDelivery  # noqa: PLC0415
-    from ingestd.sources.journal.journal import Journal  # noqa: PLC0415
-
-    collect, refused, kafka = config.collect, None, None
-    endpoints = make_endpoints(collect, Validator(config.events, model))
-    delivery: JournalDelivery | KafkaDelivery
-    if journal is not None:
-        delivery = JournalDelivery(journal, collect.ack_timeout)
-    else:
-        from ingestd.sources.kafka.sender import KafkaSender  # noqa: PLC0415
-
-        spool = None
-        if collect.journal is not None:
-            journal, path = make_journal(collect), Path(collect.journal)
-            bound = max(MIN_JOURNAL_BYTES, int(collect.journal_bytes) // REFUSED_SHARE)
-            refused = Journal(path.with_name(f"{path.stem}-refused{path.suffix}"), bound)
-            spool = Spool(journal, refused)
-        delivery = kafka = KafkaDelivery(KafkaSender(config.kafka, collect.topic), collect.ack_timeout, spool)
-    counted = CountedDelivery(delivery, metrics)
-    requests = RequestPath(collect, endpoints.by_source, endpoints.routes, counted, metrics, keys=endpoints.keys)
-    server = CollectServer(collect, requests, metrics)
-    return CollectorService(
-        server, collect.host, delivery, counted, metrics,
-        ack_timeout=collect.ack_timeout, journal=journal, refused=refused, kafka=kafka,
-    )  # fmt: skip
 
 
 def make_keys(config: Config) -> ObjectKeys:
@@ -294,12 +274,12 @@ def make_local_loader(config: Config, model: Model, sink: Sink) -> "LocalLoader 
         from ingestd.demo.warehouse.location import warehouse_file  # noqa: PLC0415
         from ingestd.demo.warehouse.process import WarehouseProcess  # noqa: PLC0415
         from ingestd.demo.warehouse.sqs_events import SqsEvents  # noqa: PLC0415
-    from ingestd.snowflake.table import columns  # noqa: PLC0415
+    from ingestd.snowflake.table import columns_of  # noqa: PLC0415
 
     settings = config.warehouse
     warehouse = WarehouseProcess(warehouse_file(config), config.snowflake)
     events = SqsEvents(settings.queue_url, sink.url, config.s3.region) if settings.queue_url is not None else None
-    return LocalLoader(settings, warehouse, columns(model, config.row_origin), sink, events)
+    return LocalLoader(settings, warehouse, columns_of(config, model), sink, events)
 
 
 def make_load_monitor(config: Config, sink: Sink, metrics: Metrics) -> "LoadMonitor | None":
@@ -326,13 +306,15 @@ def make_load_monitor(config: Config, sink: Sink, metrics: Metrics) -> "LoadMoni
     )
 
 
-def make_demo(config: Config, source: FlowSource, sink: Sink) -> "Demo | None":
-    """The live page around the flow; None if it is off."""
+def make_demo(config: Config, source: FlowSource, sink: Sink, validator: Validator) -> "Demo | None":
+    """The live page around the flow, which watches `validator`; None if it is off."""
     if not config.page.enabled:
         return None
     from ingestd.demo.page.demo import Demo  # noqa: PLC0415
+    from ingestd.sources.joint import JointSource  # noqa: PLC0415
     from ingestd.sources.simulator.source import SimulatorSource  # noqa: PLC0415
 
     is_live = config.simulator.history is None
-    director = source.controls if isinstance(source, SimulatorSource) and is_live else None
-    return Demo(config, sink, make_keys(config), director)
+    simulated = source.parts[0] if isinstance(source, JointSource) else source
+    director = simulated.controls if isinstance(simulated, SimulatorSource) and is_live else None
+    return Demo(config, sink, make_keys(config), director, validator)

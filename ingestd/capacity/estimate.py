@@ -31,6 +31,7 @@ class Sample(msgspec.Struct, frozen=True):
     records: int
     rows: Sequence[bytes]  # JSON lines
     reasons: Mapping[str, int]
+    skipped: int = 0
     last: tuple[TopicPartition, Record] | None = None  # the youngest
     rejected: tuple[TopicPartition, Rejected] | None = None  # one of them
 
@@ -79,7 +80,8 @@ def estimate(traffic: Mapping[TopicPartition, Traffic], sample: Sample, limits: 
     row_bytes = records * share * sample.row_bytes
     size = RecordSize(share * sample.row_bytes, share * sample.packed_bytes(len(sample.rows)) / len(sample.rows))
     objects = objects_per_day([it.records_per_day for it in traffic.values()], size, limits)
-    quarantined = objects * (1 - share ** (records / objects))
+    not_rejected = 1 - sum(sample.reasons.values()) / sample.records
+    quarantined = objects * (1 - not_rejected ** (records / objects))
     return Estimate(
         records=records,
         objects=round(objects),

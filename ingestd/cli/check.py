@@ -3,14 +3,14 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import msgspec
 from msgspec.structs import replace
 
-from ingestd import inspection, wiring
+from ingestd import collector_wiring, inspection, wiring
 from ingestd.capacity import estimate
 from ingestd.cli.flags import INSPECTION, JSON, SETTINGS, CommandFlag, SettingFlag
 from ingestd.cli.output import say, say_json, say_line
@@ -19,8 +19,8 @@ from ingestd.config.load import Settings
 from ingestd.config.model import Config
 from ingestd.core.errors import EXIT_PROBLEMS, ConfigError, JournalInUseError, SourceError
 from ingestd.core.events import load_model
-from ingestd.core.formatting import number, size
-from ingestd.core.records import GroupState
+from ingestd.core.records import GroupState, Record
+from ingestd.core.renaming import check_targets
 from ingestd.core.validation import Validator
 from ingestd.ops import logs
 from ingestd.preflight import (
@@ -29,17 +29,23 @@ from ingestd.preflight import (
     cluster,
     failed,
     not_tried,
-    note,
     ok,
     records,
+    renames,
     sink_probe,
     store,
+    value_formats,
     values,
     volume,
     wrong,
 )
-from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
+from ingestd.preflight.dry_run import DryRun, findings, would
 from ingestd.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from ingestd.preflight.queue import QueueFacts
+
+T = TypeVar("T")
 
 _LABELS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "-"}
 _COUNT_LABELS = {Verdict.OK: "ok", Verdict.NOTE: "to note", Verdict.WRONG: "WRONG", Verdict.NOT_TRIED: "not tried"}
@@ -113,26 +119,31 @@ async def _check(config: Config, report: CheckReport, *, dry_run: bool) -> None:
     place = sink_probe.SinkProbe(config, sink, layout)
     try:
         facts, _ = await asyncio.gather(_kafka(config), place.look())
+        queue_facts: QueueFacts | None = None
         if facts is not None:
             report.add(cluster.findings(facts, config, layout.commit_tag(sink.url), in_sink=place.holds_objects))
         elif config.source == "kinesis":
             await _stream(config, report, validator)
         elif config.source == "sqs":
-            await _queue(config, report, validator, sample=dry_run)
+            queue_facts = await _queue(config, report)
         else:
             report.add([not_tried("kafka", f"source = {config.source}")])
         if config.collect.sources:
             from ingestd.preflight import collector_probe  # noqa: PLC0415  slow to import
 
             report.add(await collector_probe.look(config))
-        found = _records(config, report, facts, validator)
+        found = await _records(config, report, facts, validator)
         report.add(place.findings)
         if (free := await asyncio.to_thread(sink_probe.free_space, config)) is not None:
             report.add([store.space(free, config, found)])
         if dry_run:
             why_not = _why_not(config, facts, place, validator)
+            if queue_facts is not None:
+                why_not = why_not or queue_facts.why_no_dry_run
             if validator is None or why_not:
                 report.add([not_tried("dry_run", why_not)])
+            elif queue_facts is not None:
+                await _queue_dry_run(config, report, sink, validator, queue_facts.max_receive_count)
             else:
                 await _dry_run(config, report, sink, validator)
     finally:
@@ -145,8 +156,18 @@ def _validator(config: Config, report: CheckReport) -> Validator | None:
     except ConfigError as error:
         report.add([wrong("events.model", error.args[0], error.hint)])
         return None
-    report.add([ok("events.model", f"{config.events.model or 'marketing events'}: {', '.join(sorted(model.types))}")])
-    return wiring.make_validator(config, model)
+    try:
+        check_targets(model, config.events.rename)
+    except ConfigError as error:
+        report.add([wrong("events.rename", error.args[0], error.hint)])
+        return None
+    types = "any JSON object is a row" if model.any_json else ", ".join(sorted(model.types))
+    report.add([ok("events.model", f"{config.events.model or 'marketing events'}: {types}")])
+    try:
+        return wiring.make_validator(config, model)
+    except ConfigError as error:
+        report.add([wrong("kafka.value_format", error.args[0], error.hint)])
+        return None
 
 
 async def _kafka(config: Config) -> cluster.Facts | None:
@@ -170,27 +191,19 @@ async def _stream(config: Config, report: CheckReport, validator: Validator | No
         report.add([not_tried("kinesis.read", "the stream or events.model cannot be used")])
     else:
         report.add(records.findings(records.take(facts.records, validator), config.breaker, "kinesis"))
+        report.add(_renames(config, validator, facts.records.values()))
 
 
-async def _queue(config: Config, report: CheckReport, validator: Validator | None, *, sample: bool) -> None:
-    """Asks SQS; with `sample`, receives and validates some messages, and shows them to others again."""
+async def _queue(config: Config, report: CheckReport) -> "QueueFacts":
+    """Asks SQS; receives nothing."""
     from ingestd.preflight import queue, sqs_probe  # noqa: PLC0415  slow to import
 
-    facts = await sqs_probe.look(config.sqs, sample=sample)
+    facts = await sqs_probe.look(config.sqs)
     report.add(queue.findings(facts, config))
-    if not sample:
-        report.add([not_tried("sqs.read", "each receipt counts towards maxReceiveCount; --dry-run receives a sample")])
-    elif isinstance(facts.sample, SourceError):
-        report.add([queue.failure("sqs.read", facts.sample)])
-    elif facts.sample is None or validator is None:
-        report.add([not_tried("sqs.read", "the queue or events.model cannot be used")])
-    else:
-        name = config.sqs.queue_url or ""
-        found = queue.take(name.rpartition("/")[2], facts.sample, validator)
-        report.add(queue.sample_findings(found, config.breaker.max_share, shown=facts.shown))
+    return facts
 
 
-def _records(
+async def _records(
     config: Config, report: CheckReport, facts: cluster.Facts | None, validator: Validator | None
 ) -> estimate.Estimate | None:
     """Validates a sample of records, and estimates memory and objects from their number and size."""
@@ -203,8 +216,10 @@ def _records(
     elif isinstance(facts.records, SourceError):
         report.add([failed("kafka.read", facts.records)])
     else:
+        report.add(await value_formats.findings(config, facts.records, validator.values))
         sample = records.take(facts.records, validator)
         report.add(records.findings(sample, config.breaker))
+        report.add(_renames(config, validator, facts.records.values()))
     if not isinstance(facts.traffic, Mapping):
         return None
     found = estimate.estimate(facts.traffic, sample, config.batch) if sample is not None else None
@@ -216,14 +231,17 @@ def _records(
     return found
 
 
+def _renames(config: Config, validator: Validator, sample: Iterable[Sequence[Record]]) -> Iterator[CheckFinding]:
+    every = [record for records_of_one in sample for record in records_of_one]
+    return renames.findings(config.events, load_model(config.events.model), every, validator.values)
+
+
 def _why_not(
     config: Config, facts: cluster.Facts | None, place: sink_probe.SinkProbe, validator: Validator | None
 ) -> str:
     """Why a dry run is impossible; empty where it is possible."""
-    if config.source == "collector" and not Path(config.collect.journal or wiring.DEFAULT_JOURNAL).exists():
+    if config.source == "collector" and not collector_wiring.journal_path(config.collect).exists():
         return "the journal is made by the first run"
-    if config.source == "sqs":
-        return "messages that are received are hidden from others: a sample of them was validated instead"
     if validator is None:
         return "events.model cannot be used"
     if not place.readable:
@@ -234,44 +252,43 @@ def _why_not(
 
 
 async def _dry_run(config: Config, report: CheckReport, sink: Sink, validator: Validator) -> None:
-    def tell(object_: WouldBe) -> None:
-        if report.json:
-            say_json("object", object_)
-        else:
-            say_line("would", _would(object_))
-
     if not report.json:
         say("\nDry run: reads from the committed position; writes and commits nothing.\n\n")
     try:
         async with inspection.open_read_only_source(config, sink) as source:
-            summary = await DryRun(config, source, sink, validator, tell).run()
+            summary = await DryRun(config, source, sink, validator, _teller(report, would)).run()
     except JournalInUseError as error:
         report.add([not_tried("dry_run", f"{error.args[0]}: stop it for a dry run")])
         return
     if report.json:
         say_json("summary", summary)
-    report.add(_summary(summary))
+    report.add(findings(summary))
 
 
-def _would(it: WouldBe) -> str:
-    if it.quarantine:
-        return f"write {it.key}: {number(it.rejected, 'record')} rejected, {size(it.bytes)}"
-    rejected = f" ({it.rejected:,} rejected)" if it.rejected else ""
-    return f"write {it.key}: {number(it.rows, 'row')}{rejected}, offsets {it.start}-{it.end}, {size(it.bytes)}"
+async def _queue_dry_run(
+    config: Config, report: CheckReport, sink: Sink, validator: Validator, most: int | None
+) -> None:
+    from ingestd.preflight import queue_dry_run  # noqa: PLC0415  slow to import
+
+    if not report.json:
+        say("\nDry run: receives messages, and gives them back; writes and deletes nothing. Each receipt counts.\n\n")
+    config = queue_dry_run.settings(config)
+    source = queue_dry_run.BorrowedQueue(wiring.make_queue_source(config), most)
+    tell = _teller(report, queue_dry_run.would)
+    summary = await queue_dry_run.QueueDryRun(config, source, sink, validator, tell).run()
+    if report.json:
+        say_json("summary", summary)
+    report.add(queue_dry_run.findings(summary, config.breaker.max_share, most))
+    report.add(_renames(config, validator, [[it for it in source.sample if it.refused is None]]))
 
 
-def _summary(summary: Summary) -> Iterator[CheckFinding]:
-    check = "dry_run"
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.rejected_by_reason.items()))
-    seen = f"{number(summary.records, 'record')} in {summary.seconds:g} s: {number(summary.rows, 'row')}, "
-    seen += f"{summary.rejected:,} rejected" + (f" ({reasons})" if reasons else "")
-    seen += f"; {number(summary.objects, 'object')} of {size(summary.object_bytes)}"
-    seen += "; reached the end of the log" if summary.caught_up else "; did not reach the end of the log"
-    yield ok(check, seen)
-    if summary.adopted:
-        seen = f"{number(summary.adopted, 'object')} exist already: another daemon has written them"
-        yield note(check, seen)
-    for partition, why in summary.halted.items():
-        yield wrong("dry_run.halted", f"a run would halt {partition}: {why}", "")
-    if summary.problem is not None:
-        yield wrong("dry_run.end", summary.problem, "")
+def _teller(report: CheckReport, words: Callable[[T], str]) -> Callable[[T], None]:
+    """Prints objects that a run would write."""
+
+    def tell(object_: T) -> None:
+        if report.json:
+            say_json("object", object_)
+        else:
+            say_line("would", words(object_))
+
+    return tell

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from ingestd import __version__, wiring
+from ingestd import __version__, collector_wiring, wiring
 from ingestd.cli.flags import SETTINGS, SettingFlag
 from ingestd.config.load import Settings
 from ingestd.config.problem import refusal
@@ -72,7 +72,9 @@ class Edge:
     def __init__(self, settings: Settings) -> None:
         self._config = config = settings.config
         self._metrics = EdgeMetrics()
-        self._collector = wiring.make_collector(config, load_model(config.events.model), self._metrics.collect)
+        self._collector = collector_wiring.make_collector(
+            config, load_model(config.events.model), self._metrics.collect
+        )
         self._notifier = Notifier.from_environment(os.environ)
         self._lag = LoopLag(self._notifier, self._metrics.process.loop_lag)
         self._deadline = Deadline(config.grace)

@@ -6,8 +6,9 @@ import msgspec
 from ingestd.cli import run as run_command
 from ingestd.cli.flags import JSON, CommandFlag, one_of
 from ingestd.cli.output import say
+from ingestd.config.effective import as_json, as_toml
 from ingestd.config.examples import NAMES, REFERENCE, example
-from ingestd.config.load import Settings, as_json, as_toml
+from ingestd.config.load import Settings
 
 EXAMPLES = """\
 examples:

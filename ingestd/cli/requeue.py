@@ -1,18 +1,18 @@
-"""`ingestd requeue`: produces quarantined records that are valid now to a topic, each of them once."""
+"""`ingestd requeue`: produces quarantined records that are valid now to a topic, or a journal, each of them once."""
 
 import asyncio
 import logging
 import re
 import signal
-import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from ingestd import inspection, wiring
+from ingestd import collector_wiring, inspection, wiring
+from ingestd.cli import requeue_journal
 from ingestd.cli.flags import INSPECTION, JSON, RANGE, SETTINGS, CommandFlag, check_range, one_of
 from ingestd.cli.output import say
 from ingestd.cli.requeue_report import RequeueReport
@@ -27,7 +27,7 @@ from ingestd.core.sink_url import parse_sink_url
 from ingestd.requeue.batches import ProducedRecords, ReceiptKeys, Selection
 from ingestd.requeue.quarantine_reader import QuarantineReader
 from ingestd.requeue.receipts import Receipts
-from ingestd.requeue.requeuer import RequeueCounts, Requeuer, Target, read_note
+from ingestd.requeue.requeuer import Destination, RequeueCounts, Requeuer, read_note
 from ingestd.sinks.base import Sink
 from ingestd.sinks.listing import Listing
 from ingestd.sinks.names import MAX_KEY_BYTES
@@ -58,7 +58,7 @@ FLAGS: list[click.Parameter] = [
     ),
     CommandFlag(
         "--to", metavar="TOPIC", section="Target",
-        help="produce to this topic instead of the topic that the records came from",
+        help="produce to this topic instead of the topic that the records came from (not where source = collector)",
     ),
     CommandFlag(
         "--repeat-unclear", is_flag=True, section="Target",
@@ -89,11 +89,7 @@ def run(settings: Settings, options: Options) -> int:
     """
     _check(options)
     if settings.config.source == "collector":
-        raise ConfigError(
-            "source = collector: requeue produces to Kafka, and the journal has no topic to produce to",
-            hint="the quarantine has each event as it came, in the field `value` in base64: send those that are valid "
-            "now to POST /v1/events of a source with kind = native",
-        )
+        requeue_journal.check(options.to, settings)
     command = _command(settings.config, options)
     try:
         wiring.run(command.run())
@@ -108,7 +104,7 @@ def _command(config: Config, options: Options) -> "Requeue | UnfencedRequeue":
     if config.source not in {"kinesis", "sqs"}:
         if options.repeat_unclear:
             raise ConfigError(
-                "--repeat-unclear is for source = kinesis or sqs: Kafka's transactions leave nothing unclear",
+                "--repeat-unclear is for source = kinesis or sqs: transactions leave nothing unclear",
                 hint="leave it out",
             )
         return Requeue(config, options)
@@ -146,18 +142,15 @@ class Requeue:
 
     @property
     def targets(self) -> list[str]:
-        """The topics that records are produced to."""
+        """The topics, or the journal, that records are produced to."""
+        if self._config.source == "collector":
+            return [f"journal {collector_wiring.journal_path(self._config.collect)}"]
         return [self._options.to] if self._options.to is not None else list(self._config.kafka.topics)
 
     async def run(self) -> None:
-        """Requeue to each target topic."""
+        """Requeue to each target topic, or to the journal."""
         config, to = self._config, self._options.to
-        if config.source in {"kinesis", "sqs"}:
-            raise ConfigError(
-                f"source = {config.source}: requeue reads the quarantine of Kafka topics",
-                hint="send quarantined records with a tool of AWS: a line of the quarantine has the whole record",
-            )
-        topics = config.kafka.topics
+        topics = (config.collect.topic,) if config.source == "collector" else config.kafka.topics
         if (task := asyncio.current_task()) is not None:
             # Like Ctrl-C, so that an open transaction is aborted at once: until then, readers of the topic wait.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -175,29 +168,25 @@ class Requeue:
     async def _requeue_to(self, topic: str, origins: Sequence[str], sink: Sink, retrier: SinkRetrier) -> None:
         self._check_key_lengths(topic, origins, sink.url)
         receipts = Receipts(sink, retrier, self._layout, topic)
-        options = self._options
-        try:
-            cluster, partitions = await find_topic(self._config.kafka, topic)
-        except SourceError as error:
-            if options.to is None or "kafka.topics" not in error.hint:
-                raise
-            raise SourceError(error.args[0], hint="create it, or correct --to") from error
-        async with self._target(topic, cluster, receipts) as target:
+        async with self._open(topic, receipts) as destination:
             requeuer = Requeuer(
                 QuarantineReader(Listing(sink, retrier, PATIENCE_S), self._layout),
                 receipts,
                 self._validator,
-                _selection(options),
-                target=target,
-                partitions=partitions[topic],
+                _selection(self._options),
+                destination,
                 counts=self.counts,
-                clock=time.time,
                 progress=self._log_progress,
             )
-            if target is not None:
+            if destination.target is not None:
                 await requeuer.recover()
             for origin in origins:
                 await requeuer.run(origin)
+
+    def _open(self, topic: str, receipts: Receipts) -> AbstractAsyncContextManager[Destination]:
+        if self._config.source == "collector":
+            return requeue_journal.open_journal(self._config.collect, receipts, dry_run=self._options.dry_run)
+        return self._open_topic(topic, receipts)
 
     def _check_key_lengths(self, topic: str, origins: Sequence[str], url: str) -> None:
         """Raise ``ConfigError`` where the sink could not store a receipt: it would be too late after producing."""
@@ -208,17 +197,31 @@ class Requeue:
                 raise ConfigError(
                     f"receipts for topic {topic} in {url} would have keys of {length} characters, "
                     f"more than {MAX_KEY_BYTES}",
-                    hint="choose a topic with a shorter name with --to",
+                    hint="choose a topic with a shorter name with --to"
+                    if self._config.source != "collector"
+                    else requeue_journal.BY_HAND,
                 )
 
     @asynccontextmanager
-    async def _target(self, topic: str, cluster: str, receipts: Receipts) -> AsyncIterator[Target | None]:
-        """The target to produce to; None in a dry run, which only reads the note of the last transaction."""
-        kafka = self._config.kafka
-        if not self._options.dry_run:
+    async def _open_topic(self, topic: str, receipts: Receipts) -> AsyncIterator[Destination]:
+        """A topic of Kafka. A dry run only reads the note of the last transaction."""
+        kafka, options = self._config.kafka, self._options
+        try:
+            cluster, partitions = await find_topic(kafka, topic)
+        except SourceError as error:
+            if options.to is None or "kafka.topics" not in error.hint:
+                raise
+            raise SourceError(error.args[0], hint="create it, or correct --to") from error
+        if not options.dry_run:
             identity = await receipts.identity(kafka.group_id, cluster)
+            if identity.cluster != cluster:
+                raise ConfigError(
+                    f"records were requeued to topic {topic} of another Kafka cluster, {identity.cluster}; "
+                    f"kafka.bootstrap_servers leads to {cluster}",
+                    hint="configure the brokers of that cluster, or choose a topic of another name with --to",
+                )
             async with open_transactions(kafka, topic, identity.id) as target:
-                yield target
+                yield Destination(target, partitions[topic])
             return
         known = await receipts.known_identity()
         if known is not None:
@@ -227,7 +230,7 @@ class Requeue:
             async with inspection.open_inspector(msgspec.structs.replace(self._config, kafka=read_only)) as inspector:
                 if (last := (await inspector.committed([place]))[place]) is not None:
                     receipts.assume_produced(read_note(last.commit_tag))
-        yield None
+        yield Destination(None, partitions[topic])
 
     def _log_progress(self) -> None:
         now = asyncio.get_running_loop().time()

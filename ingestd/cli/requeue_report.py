@@ -41,6 +41,9 @@ class RequeueReport:
 
     def _skipped(self) -> Iterator[tuple[str, str]]:
         counts = self._counts
+        if counts.skipped:
+            what = number(counts.skipped, "tombstone")
+            yield "skipped", f"{what} not produced: with events.tombstones = skip they make no row"
         if counts.unclear:
             what = f"{number(counts.unclear, 'record')} not produced: another one with the offset was, and only one of"
             yield "unclear", f"{what} the two has a leader epoch; compare them by hand"

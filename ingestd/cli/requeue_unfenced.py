@@ -14,17 +14,18 @@ from ingestd.config.model import Config
 from ingestd.core import quarantine
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import load_model
+from ingestd.core.json_validation import make_validator
 from ingestd.core.quarantine import Quarantined, QuarantinedMessage
 from ingestd.core.queue_keys import QueueKeys
-from ingestd.core.validation import Validator
 from ingestd.requeue.attempts import Attempts, attempts_folder
 from ingestd.requeue.batches import Selection, to_validate
+from ingestd.requeue.documents import Documents
 from ingestd.requeue.quarantine_reader import ObjectStatus, QuarantineReader
 from ingestd.requeue.queue_quarantine import QueueQuarantine
 from ingestd.requeue.requeuer import RequeueCounts
 from ingestd.requeue.unfenced import LandedObject, Line, LineFormat, UnfencedRequeuer
 from ingestd.sinks.listing import Listing
-from ingestd.sinks.retry import PATIENCE_S, SinkRetrier
+from ingestd.sinks.retry import SinkRetrier
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +69,14 @@ class UnfencedRequeue:
             if not self._dry_run:
                 await retrier.call_briefly(sink.start)
             self._last_progress = asyncio.get_running_loop().time()
-            listing = Listing(sink, retrier, PATIENCE_S)
-            place = self._quarantine(listing)
+            documents = Documents(sink, retrier)
+            place = self._quarantine(documents.listing)
             sender = inspection.open_sender(config, self._to)
             requeuer = UnfencedRequeuer(
-                listing.get,
-                lambda key: Attempts(sink, retrier, listing, attempts_folder(place.root, target, key)),
+                documents.listing.get,
+                lambda key: Attempts(documents, attempts_folder(place.root, target, key)),
                 place.lines,
-                validator=Validator(config.events, load_model(config.events.model), config.row_origin),
+                validator=make_validator(config.events, load_model(config.events.model), config.row_origin),
                 selection=self._selection,
                 counts=self.counts,
                 target=None if self._dry_run else await stack.enter_async_context(sender),

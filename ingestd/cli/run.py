@@ -32,7 +32,11 @@ FLAGS: list[click.Parameter] = [
     DemoFlag(
         "--demo",
         "serve a page that shows the daemon at work, with controls, and load written objects into a local table",
-        {"page.enabled": "true", "page.controls": "true", "warehouse.kind": "local"},
+        {"page.enabled": "true", "page.controls": "true", "page.shop": "true", "warehouse.kind": "local"},
+        section="Daemon",
+    ),
+    SettingFlag(
+        "--host", "ADDRESS", "health.host", "where page and metrics listen; with 0.0.0.0 phones can open the shop",
         section="Daemon",
     ),
     *SETTINGS,

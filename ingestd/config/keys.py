@@ -29,6 +29,11 @@ class Key(NamedTuple):
         return isinstance(self.type, inspect.VarTupleType)
 
     @property
+    def is_table(self) -> bool:
+        """Whether the value is a table, whose names are not keys."""
+        return isinstance(self.type, inspect.DictType)
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The accepted words; empty if the values are not listed."""
         return tuple(map(str, self.type.values)) if isinstance(self.type, inspect.LiteralType) else ()
@@ -94,6 +99,8 @@ def _walk(kind: inspect.Type, name: str = "") -> Iterator[tuple[str, Key]]:
 KEYS: Mapping[str, Key] = dict(_walk(inspect.type_info(Config)))
 """Every key by its dotted name, in the order of `model.py`. The keys of the collector's sources follow `SOURCES`."""
 
+_VALUE_TABLES = [name for name, key in KEYS.items() if key.is_table]
+
 SOURCES = "collect.sources"
 """The table that has a table for each source of the collector: `collect.sources.NAME.KEY`."""
 
@@ -120,6 +127,11 @@ def source_key(key: str) -> SourceKey | None:
         return None
     name, _, inner = rest.partition(".")
     return SourceKey(name, inner)
+
+
+def table_entry(key: str) -> tuple[str, str] | None:
+    """The key of a table and a name in it, of ``events.rename.NAME``; None for any other key."""
+    return next(((it, key.removeprefix(f"{it}.")) for it in _VALUE_TABLES if key.startswith(f"{it}.")), None)
 
 
 def names_of_source(name: str) -> list[str]:
@@ -171,6 +183,8 @@ def shown(value: object) -> str:
             return str(value).lower()
         case tuple() | list():
             text = ",".join(map(str, value))
+        case dict():
+            text = ",".join(f"{name}={inner}" for name, inner in value.items())
         case _:
             text = str(value)
     # To the last "@": a password may have one, or a "/".

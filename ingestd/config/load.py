@@ -26,15 +26,15 @@ from ingestd.config.keys import (
     key_of,
     keys_of,
     names_of_source,
-    shown,
     source_key,
     source_variable,
+    table_entry,
     value_of,
     variable,
 )
 from ingestd.config.model import CollectSource, Config
 from ingestd.config.problem import Problem, refusal
-from ingestd.config.toml_lines import key_lines, syntax_problem
+from ingestd.config.toml_lines import DEEPEST, key_lines, syntax_problem
 from ingestd.config.types import Rate, Seconds, Secret, Size
 from ingestd.config.validate import problems, ranges
 from ingestd.core.aws_region import region_variable
@@ -127,10 +127,22 @@ class _Reader:
                 if (place := source_key(key)) is not None:
                     self._sources.setdefault(place.name, self._file)
                 self._take_table(value, f"{key}.")
-            elif find_key(key) and "." not in name:
+            elif (known := find_key(key)) is not None and known.is_table and isinstance(value, dict):
+                self._take_entries(key, value)
+            elif known is not None and "." not in name:
                 self.take(key, value.isoformat() if isinstance(value, datetime | date | time) else value, self._file)
             else:
                 self._errors.append(_unknown(key, self._where(key, self._file)))
+
+    def _take_entries(self, key: str, table: Mapping[str, object]) -> None:
+        """Take a table of values. In an inner table, names follow that of the table: user.id = "client_id"."""
+        entries: dict[str, object] = {}
+        for name, value in _leaves(table):
+            if name in entries:
+                message = f"{key} from {self._where(key, self._file)} has {name} twice"
+                self._errors.append(ConfigError(message, hint="remove one of them"))
+            entries[name] = value
+        self.take(key, entries, self._file)
 
     def read_environment(self, environ: Mapping[str, str]) -> None:
         known, moved = {variable(key): key for key in KEYS}, {variable(key): key for key in MOVED_KEYS}
@@ -146,6 +158,9 @@ class _Reader:
     def read_flags(self, flags: Iterable[Flag]) -> None:
         for option, key, text in flags:
             with self._collecting():
+                if (entry := table_entry(key)) is not None:
+                    self._add_entry(*entry, _utf8(option, text), option)
+                    continue
                 if (known := find_key(key)) is None:
                     raise _unknown(key, option)
                 if known.is_secret:
@@ -154,6 +169,12 @@ class _Reader:
                         hint=f"use {variable(key)}" + (f" or {key}_file" if f"{key}_file" in KEYS else ""),
                     )
                 self.take(key, _utf8(option, text), option)
+
+    def _add_entry(self, key: str, name: str, text: str, option: str) -> None:
+        """Add to the table that was given before; one that is not accepted stays as it is, and is refused later."""
+        table = _plain(key_of(key), self.given[key].value) if key in self.given else {}
+        if isinstance(table, dict):
+            self.take(key, {**table, name: text}, option)
 
     def convert(self) -> Config:
         """Convert the merged values. One that is not accepted is an error, and its default is used to find others."""
@@ -312,10 +333,25 @@ def _tree(given: Mapping[str, _Given], prefix: str) -> dict[str, Any]:
     return tree
 
 
+def _leaves(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The values of a table by their dotted names; None for a table that is too deep."""
+    for name, value in table.items():
+        if not isinstance(value, dict):
+            yield prefix + name, value
+        elif prefix.count(".") < DEEPEST:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, None
+
+
 def _plain(key: Key, value: object) -> object:
     """`value` with text read by its key's type: "" is None, commas separate a list, words match in any case."""
     if not isinstance(value, str):
         return value
+    if key.is_table:
+        entries = [item.rpartition("=") for item in value.split(",") if item.strip()]
+        table = {name.strip(): inner.strip() for name, _, inner in entries}
+        return table if len(table) == len(entries) and all(equals for _, equals, _ in entries) else value
     if key.is_list:
         return [item.strip() for item in value.split(",") if item.strip()]
     words = {word.casefold(): word for word in key.choices}
@@ -334,38 +370,3 @@ def _decode(kind: type, value: object) -> object:
     if not isinstance(value, str):
         raise TypeError("not text")
     return Secret(value)
-
-
-def as_toml(settings: Settings) -> str:
-    """The effective configuration as a TOML file: each value with its origin as a comment, secrets redacted."""
-    lines: list[str] = []
-    current = ""
-    for key, origin in settings.origins.items():
-        table, _, name = key.rpartition(".")
-        if table != current:
-            lines += ["", f"[{table}]"]
-            current = table
-        value = _text_form(value_of(settings.config, key))
-        text = f"# {name} is not set" if value is None else f"{name} = {_toml(value)}"
-        lines.append(f"{text}  # {shown(origin)}")
-    return "\n".join(lines) + "\n"
-
-
-def as_json(settings: Settings) -> str:
-    """``{"config": the effective tree, "origins": {dotted key: who set it}}``, indented, secrets redacted."""
-    document = msgspec.json.encode({"config": _text_form(settings.config), "origins": settings.origins})
-    return msgspec.json.format(document, indent=2).decode() + "\n"
-
-
-def _text_form(value: object) -> object:
-    """Plain values; durations, sizes and secrets in their text form."""
-    return msgspec.to_builtins(value, enc_hook=str)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str):
-        # JSON's string is TOML's, except for one control character that JSON does not escape.
-        return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
-    return msgspec.json.encode(value).decode()

@@ -13,7 +13,13 @@ from ingestd.config.model import Config
 from ingestd.config.types import Secret
 from ingestd.core.errors import ConfigError
 
-_PUBLIC_FILES = {"kafka.ssl_ca_file", "kafka.ssl_cert_file"}
+_PUBLIC_FILES = {
+    "kafka.ssl_ca_file",
+    "kafka.ssl_cert_file",
+    "kafka.schema_file",
+    "registry.ssl_ca_file",
+    "registry.ssl_cert_file",
+}
 MAX_HIDDEN = 64
 MAX_SECRET_BYTES = 64 << 10
 _FILE_HINT = "give a readable file with one secret: UTF-8 text of at most 64KiB"

@@ -9,6 +9,7 @@ from ingestd.config.keys import KEYS, SOURCE_KEYS
 from ingestd.core.formatting import clean
 
 _MAX_STATEMENT_LINES = 200  # each line of a statement parses it again; the keys after a longer one get no line
+DEEPEST = 100  # dots in a name: TOML's tables can be deeper than the stack
 _MAX_WIDTH = 100  # characters of a line that are shown
 
 _PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)\Z")
@@ -112,6 +113,8 @@ def _statements(text: str) -> Iterator[_Statement]:
 def _names(table: Mapping[str, object], prefix: str) -> Iterator[str]:
     for name, value in table.items():
         yield prefix + name
+        if prefix.count(".") >= DEEPEST:
+            continue
         match value:
             case dict():
                 yield from _names(value, f"{prefix}{name}.")

@@ -13,6 +13,7 @@ from ingestd.config.model import Config, KafkaConfig, SnowflakeConfig
 from ingestd.config.problem import Problem
 from ingestd.config.types import Rate, Seconds, Size
 from ingestd.config.validate_collect import collect_problems, running_collector_problems
+from ingestd.config.validate_values import rename_problems, values_problems
 from ingestd.core.sink_url import parse_sink_url, path_fault
 
 # Object keys contain them: a file system takes at most 255 bytes per name, S3 1024 bytes per key.
@@ -29,11 +30,15 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _start("kafka.start", config.kafka.start)
     yield from _start("kinesis.start", config.kinesis.start)
     yield from _kinesis(config)
+    yield from _sqs(config)
     yield from _topics(config)
     yield from _servers(config.kafka)
     yield from _ports(config)
     yield from _tls(config.kafka)
     yield from _sasl(config.kafka)
+    yield from _json(config)
+    yield from values_problems(config)
+    yield from rename_problems(config.events)
     yield from _sizes(config)
     yield from _sink(config)
     yield from _snowflake(config)
@@ -105,6 +110,17 @@ def _kinesis(config: Config) -> Iterator[Problem]:
         )
 
 
+def _sqs(config: Config) -> Iterator[Problem]:
+    half = Seconds(config.grace / 2)
+    if config.source == "sqs" and config.sqs.wait > half:
+        yield Problem(
+            "sqs.wait",
+            f"is more than half of grace = {config.grace}: a stop waits for the last requests, and has to land what "
+            "they bring",
+            f"give {half} or less, or a longer grace",
+        )
+
+
 def _topics(config: Config) -> Iterator[Problem]:
     if twice := [name for name, count in Counter(config.kafka.topics).items() if count > 1]:
         yield Problem("kafka.topics", f"names {twice[0]} more than once", "name each topic once")
@@ -148,6 +164,11 @@ def _sasl(kafka: KafkaConfig) -> Iterator[Problem]:
     if not kafka.security_protocol.startswith("SASL_"):
         return
     user = f"kafka.security_protocol = {kafka.security_protocol} with {kafka.sasl_mechanism}"
+    if kafka.sasl_mechanism == "AWS_MSK_IAM":
+        if kafka.security_protocol != "SASL_SSL":
+            why = "would send a token that signs in as this process in plain text; MSK's port for IAM has TLS"
+            yield Problem("kafka.security_protocol", why, "set kafka.security_protocol = SASL_SSL")
+        return
     if kafka.sasl_mechanism == "OAUTHBEARER":
         required = {"kafka.oauth_token_url": kafka.oauth_token_url, "kafka.oauth_client_id": kafka.oauth_client_id}
         password, given = "kafka.oauth_client_secret", (kafka.oauth_client_secret, kafka.oauth_client_secret_file)
@@ -159,6 +180,24 @@ def _sasl(kafka: KafkaConfig) -> Iterator[Problem]:
             yield _missing(key, user)
     if given == (None, None):
         yield Problem(password, f"is not set, but {user} needs it", f"set {variable(password)} or {password}_file")
+
+
+def _json(config: Config) -> Iterator[Problem]:
+    """Rows of any JSON have no event types and no clients."""
+    if config.source == "kinesis" and "headers" in config.events.include:
+        yield Problem("events.include", "names headers, which records of Kinesis do not have", 'give "key" only')
+    if config.events.model != "json":
+        if config.events.tombstones == "row":
+            why = "is for events.model = json only: a tombstone has no event_id, client_id and event_timestamp"
+            yield Problem("events.tombstones", why, "give quarantine or skip, or set the model")
+        if config.events.timestamp_field is not None:
+            yield Problem("events.timestamp_field", "is for events.model = json only", "remove it, or set the model")
+        return
+    needs = "shows and predicts by event_type and client_id, which events.model = json does not have"
+    if config.page.enabled:
+        yield Problem("page.enabled", needs, "run without the page, or with a model of events")
+    if config.warehouse.kind != "none":
+        yield Problem("warehouse.kind", needs, "set warehouse.kind = none, or a model of events")
 
 
 def _missing(key: str, user: str) -> Problem:
@@ -221,6 +260,8 @@ def _page(config: Config) -> Iterator[Problem]:
         yield Problem("page.enabled", why, "set health.enabled = true")
     if config.page.controls and not config.page.enabled:
         yield Problem("page.controls", "needs page.enabled = true", "set page.enabled = true")
+    if config.page.shop and not config.page.enabled:
+        yield Problem("page.shop", "needs page.enabled = true", "set page.enabled = true")
 
 
 def _snowflake(config: Config) -> Iterator[Problem]:

@@ -3,8 +3,10 @@
 Conclusions, which do no I/O:
 cluster       brokers, topics, the group
 stream        a Kinesis stream
+queue         an SQS queue
 producing     the topic that the collector produces to
 records       a sample of the topics' records
+renames       names of fields that a sample suggests
 store         the sink
 values        settings that are valid and do not go together
 volume        objects a day, and what they cost
@@ -17,6 +19,7 @@ sink_probe    tries the sink
 collector_probe  tries the collector's keys, mappings, port and journal
 produce_probe    asks Kafka whether the collector could produce
 dry_run       runs the daemon's own pipeline without writing
+queue_dry_run  the same of a queue, whose messages are given back
 """
 
 from collections.abc import Sequence

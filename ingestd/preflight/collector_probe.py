@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ingestd import wiring
+from ingestd import collector_wiring
 from ingestd.collect.endpoints import make_endpoints
 from ingestd.config.model import CollectConfig, Config
 from ingestd.core.errors import ConfigError, ConfigErrors, JournalInUseError, SourceError
 from ingestd.core.events import load_model
 from ingestd.core.formatting import address, number, size
-from ingestd.core.validation import Validator
+from ingestd.core.json_validation import make_validator
 from ingestd.preflight import CheckFinding, note, ok, produce_probe, wrong
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -36,7 +36,7 @@ async def look(config: Config) -> list[CheckFinding]:
 def _sources(config: Config) -> Iterator[CheckFinding]:
     check, collect = "collect.sources", config.collect
     try:
-        make_endpoints(collect, Validator(config.events, load_model(config.events.model)))
+        make_endpoints(collect, make_validator(config.events, load_model(config.events.model)))
     except ConfigErrors as several:
         for error in several.errors:
             yield wrong(check, error.args[0], error.hint)
@@ -81,10 +81,10 @@ def _exposed(collect: CollectConfig) -> Iterator[CheckFinding]:
 
 
 async def _journal(collect: CollectConfig) -> CheckFinding:
-    check, path = "collect.journal", Path(collect.journal or wiring.DEFAULT_JOURNAL)
+    check, path = "collect.journal", collector_wiring.journal_path(collect)
     if not await asyncio.to_thread(path.exists):
         return await asyncio.to_thread(_folder, path)
-    journal = wiring.make_journal(collect)
+    journal = collector_wiring.make_journal(collect)
     try:
         await journal.open()
     except JournalInUseError as error:
@@ -118,7 +118,7 @@ def _folder(path: Path) -> CheckFinding:
 
 def _space(collect: CollectConfig) -> CheckFinding:
     """Whether the journal's disk has room for all that it may take."""
-    path = Path(collect.journal or wiring.DEFAULT_JOURNAL)
+    path = collector_wiring.journal_path(collect)
     try:
         free = shutil.disk_usage(_existing_folder(path)).free
         taken = sum(it.stat().st_size for it in (path, path.with_name(f"{path.name}-wal")) if it.exists())

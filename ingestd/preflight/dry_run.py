@@ -1,8 +1,6 @@
 """`ingestd check --dry-run`: runs the daemon's pipeline from the group's offsets; writes and commits nothing."""
 
 import asyncio
-import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +9,7 @@ import msgspec
 
 from ingestd import wiring
 from ingestd.config.model import Config
-from ingestd.core.errors import BreakerOpen, SourceError
+from ingestd.core.formatting import number, size
 from ingestd.core.object_keys import QUARANTINE
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import TopicPartition
@@ -20,13 +18,12 @@ from ingestd.core.validation import Validator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
+from ingestd.preflight import CheckFinding, note, ok, wrong
+from ingestd.preflight.bounded_run import LONGEST_S, LOOK_S, run_bounded
 from ingestd.sinks.base import Sink
 from ingestd.sinks.dry_run import DrySink
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.base import Source
-
-LONGEST_S = 60.0  # if no duration is given
-LOOK_S = 0.1  # between two looks at its progress
 
 
 class WouldBe(msgspec.Struct, frozen=True):
@@ -41,6 +38,7 @@ class WouldBe(msgspec.Struct, frozen=True):
     end: int
     rows: int
     rejected: int
+    skipped: int
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -52,6 +50,7 @@ class Summary(msgspec.Struct, frozen=True):
     rows: int
     rejected: int
     rejected_by_reason: dict[str, int]
+    skipped: int
     objects: int
     object_bytes: int
     adopted: int  # objects that existed already
@@ -81,33 +80,25 @@ class DryRun:
         """Run for ``duration``, else until it has caught up or `LONGEST_S`; then up to ``grace`` for open batches."""
         loop = asyncio.get_running_loop()
         began, duration = loop.time(), self._config.duration or LONGEST_S
-        problem: str | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="compress") as executor:
             pipeline = wiring.make_pipeline(self._config, self._tools(executor), self._validator)
             try:
-                async with asyncio.timeout(duration + self._config.grace):
-                    await self._flow(pipeline, duration)
-                if not self._caught_up and self._trouble:
-                    problem = f"it did not reach the log's end: {self._trouble}"
-            except TimeoutError:
-                problem = f"it did not end in time: {self._trouble or 'no error of the sink or the source'}"
-            except BaseExceptionGroup as errors:
-                problem = _expected(errors)
+                problem = await run_bounded(
+                    pipeline.run,
+                    lambda: self._end(pipeline, began + duration),
+                    self._finish,
+                    duration + self._config.grace,
+                    lambda: self._trouble or "no error of the sink or the source",
+                )
             finally:
                 await self._source.stop()
+        if problem is None and not self._caught_up and self._trouble:
+            problem = f"it did not reach the log's end: {self._trouble}"
         return self._summary(pipeline, loop.time() - began, problem)
 
-    async def _flow(self, pipeline: Pipeline, duration: float) -> None:
-        with self._signals():
-            async with asyncio.TaskGroup() as group:
-                ending = group.create_task(self._end(pipeline, duration))
-                await pipeline.run()
-                ending.cancel()
-
-    async def _end(self, pipeline: Pipeline, duration: float) -> None:
+    async def _end(self, pipeline: Pipeline, until: float) -> None:
         """End the stream when it has run for long enough; note the last error of sink and source until cancelled."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + duration
         await pipeline.started.wait()
         partitions = list(pipeline.writers)
         logs = await asyncio.gather(*(self._source.log_range(partition) for partition in partitions))
@@ -118,13 +109,19 @@ class DryRun:
             if self._caught_up and self._config.duration is None:
                 break
             await asyncio.sleep(min(LOOK_S, max(0.0, until - loop.time())))
-        self._source.finish()
+        self._finish()
         while True:
             self._trouble = self._current_error() or self._trouble  # the end cancels the calls that fail
             await asyncio.sleep(LOOK_S)
 
+    def _finish(self) -> None:
+        if self._validator.values is not None:
+            self._validator.values.finish()
+        self._source.finish()
+
     def _current_error(self) -> str:
-        error = self._guard.error or self._source.error
+        values = self._validator.values
+        error = self._guard.error or self._source.error or (values.error if values is not None else None)
         return str(error) if error is not None else ""
 
     def _has_caught_up(self, pipeline: Pipeline, ends: Mapping[TopicPartition, int]) -> bool:
@@ -173,6 +170,7 @@ class DryRun:
                 end=landed.end,
                 rows=0 if quarantine else landed.rows,
                 rejected=landed.rejected,
+                skipped=0 if quarantine else landed.skipped or 0,
             )
         )
 
@@ -185,6 +183,7 @@ class DryRun:
             rows=sum(totals.accepted_by_type.values()),
             rejected=sum(totals.rejected_by_reason.values()),
             rejected_by_reason=totals.rejected_by_reason,
+            skipped=totals.skipped,
             objects=self._objects,
             object_bytes=self._object_bytes,
             adopted=totals.adopted,
@@ -193,30 +192,30 @@ class DryRun:
             problem=problem,
         )
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """The first signal ends the stream, a second one the process."""
-        loop = asyncio.get_running_loop()
 
-        def stop(number: signal.Signals) -> None:
-            loop.remove_signal_handler(number)
-            self._source.finish()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop, number)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+def would(it: WouldBe) -> str:
+    """What a run would write, for people."""
+    if it.quarantine:
+        return f"write {it.key}: {number(it.rejected, 'record')} rejected, {size(it.bytes)}"
+    others = [f"{count:,} {word}" for count, word in ((it.rejected, "rejected"), (it.skipped, "skipped")) if count]
+    without = f" ({', '.join(others)})" if others else ""
+    return f"write {it.key}: {number(it.rows, 'row')}{without}, offsets {it.start}-{it.end}, {size(it.bytes)}"
 
 
-def _expected(errors: BaseExceptionGroup[BaseException]) -> str:
-    """The message of an error that ends a run on purpose; any other error is raised."""
-    known, rest = errors.split((BreakerOpen, SourceError))
-    if known is None or rest is not None:
-        raise errors
-    first: BaseException = known
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return str(first)
+def findings(summary: Summary) -> Iterator[CheckFinding]:
+    """What the report says of a dry run."""
+    check = "dry_run"
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(summary.rejected_by_reason.items()))
+    seen = f"{number(summary.records, 'record')} in {summary.seconds:g} s: {number(summary.rows, 'row')}, "
+    seen += f"{summary.rejected:,} rejected" + (f" ({reasons})" if reasons else "")
+    seen += f", {number(summary.skipped, 'tombstone')} skipped" if summary.skipped else ""
+    seen += f"; {number(summary.objects, 'object')} of {size(summary.object_bytes)}"
+    seen += "; reached the end of the log" if summary.caught_up else "; did not reach the end of the log"
+    yield ok(check, seen)
+    if summary.adopted:
+        seen = f"{number(summary.adopted, 'object')} exist already: another daemon has written them"
+        yield note(check, seen)
+    for partition, why in summary.halted.items():
+        yield wrong("dry_run.halted", f"a run would halt {partition}: {why}", "")
+    if summary.problem is not None:
+        yield wrong("dry_run.end", summary.problem, "")

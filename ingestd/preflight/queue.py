@@ -1,23 +1,20 @@
-"""What `ingestd check` says of an SQS queue and of a sample of its messages. Pure."""
+"""What `ingestd check` says of an SQS queue. Pure."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
-from ingestd.capacity.estimate import Sample
 from ingestd.config.model import Config
 from ingestd.config.types import Seconds, Size
 from ingestd.core.errors import SourceError
-from ingestd.core.formatting import number, size
-from ingestd.core.records import TopicPartition
-from ingestd.core.validation import Rejected, Validator
+from ingestd.core.formatting import number
 from ingestd.preflight import CheckFinding, not_tried, note, ok, wrong
 from ingestd.sources.sqs.client import PER_BATCH, QueueAttributes
-from ingestd.sources.sqs.port import MAX_IN_FLIGHT, MAX_VISIBILITY_S, Message
+from ingestd.sources.sqs.port import MAX_IN_FLIGHT, MAX_VISIBILITY_S
 
 OUTAGE_S = Seconds(3 * 86400)  # a weekend without staff: a queue should bridge it
 FEW_RECEIVES = 5  # AWS advises no fewer before a message is a dead letter
+SPARE_RECEIPTS = 2  # that a dry run leaves to a message
 
 
 class QueueFacts(msgspec.Struct):
@@ -26,12 +23,27 @@ class QueueFacts(msgspec.Struct):
     attributes: QueueAttributes | SourceError | None = None
     extend: SourceError | None = None
     delete: SourceError | None = None
-    sample: Sequence[Message] | SourceError | None = None
-    shown: bool = True  # whether all messages of the sample can be received again
+
+    @property
+    def max_receive_count(self) -> int | None:
+        """How often a message is received before it is a dead letter; None: it never is one."""
+        return max_receive_count(self.attributes) if isinstance(self.attributes, QueueAttributes) else None
+
+    @property
+    def why_no_dry_run(self) -> str:
+        """Why messages must not be received for a dry run; empty where they may be."""
+        if not isinstance(self.attributes, QueueAttributes):
+            return "the queue cannot be used"
+        if self.extend is not None:
+            return "messages could not be given back: this process may not change their visibility"
+        most = self.max_receive_count
+        if most is not None and most <= SPARE_RECEIPTS:
+            return f"maxReceiveCount is {most}: a dry run's receipts would bring messages to the dead letters; raise it"
+        return ""
 
 
 def findings(facts: QueueFacts, config: Config) -> Iterator[CheckFinding]:
-    """The report on the queue, without the sample."""
+    """The report on the queue."""
     found = facts.attributes
     if not isinstance(found, QueueAttributes):
         yield failure("sqs.queue", found) if found is not None else not_tried("sqs.queue", "nothing was asked")
@@ -72,9 +84,7 @@ def _rights(facts: QueueFacts) -> CheckFinding:
         if error is not None:
             return failure("sqs.rights", error)
     seen = "this process may get attributes, change the visibility and delete"
-    if facts.sample is None:
-        return ok("sqs.rights", f"{seen}; whether it may receive, --dry-run tries")
-    return ok("sqs.rights", seen)
+    return ok("sqs.rights", f"{seen}; whether it may receive, --dry-run tries")
 
 
 def _retention(found: QueueAttributes) -> CheckFinding:
@@ -136,51 +146,3 @@ def _groups(config: Config) -> CheckFinding:
         f"with batch.interval = {config.batch.interval}"
     )
     return note("sqs.groups", seen, "where groups are few, give a shorter batch.interval")
-
-
-def take(queue: str, messages: Sequence[Message], validator: Validator) -> Sample:
-    """Validate a sample as a run does."""
-    place = TopicPartition(queue, 0)
-    events = [message for message in messages if message.refused is None]
-    validated = validator.chunk(place, events)
-    rejected = [
-        *validated.rejected,
-        *(
-            Rejected(0, message, message.refused.reason, "$", message.refused.message)
-            for message in messages
-            if message.refused is not None
-        ),
-    ]
-    return Sample(
-        records=len(messages),
-        rows=validated.rows.splitlines(keepends=True),
-        reasons=Counter(str(it.reason) for it in rejected),
-        last=(place, max(messages, key=lambda it: it.timestamp)) if messages else None,
-        rejected=(place, rejected[-1]) if rejected else None,
-    )
-
-
-def sample_findings(sample: Sample, max_share: float, *, shown: bool) -> Iterator[CheckFinding]:
-    """What the report says of a sample."""
-    if not sample.records:
-        yield note("sqs.read", "there is no message to receive")
-        return
-    seen = f"{number(sample.records, 'message')} received; their receive counts are one higher now"
-    if shown:
-        yield ok("sqs.read", f"{seen}, and others can receive them again")
-    else:
-        yield note("sqs.read", f"{seen}; some are hidden until their visibility ends", "")
-    if sample.rejected is None:
-        yield ok("events.sample", f"all of them make rows, of {size(sample.row_bytes)} on average")
-        return
-    one = sample.rejected[1]
-    count = sum(sample.reasons.values())
-    reasons = ", ".join(f"{reason} {times}" for reason, times in sorted(sample.reasons.items()))
-    seen = f"{count} of {number(sample.records, 'message')} would be rejected ({reasons}), such as "
-    seen += f"{getattr(one.record, 'message_id', '')}: {one.reason} at {one.path}: {one.message}"
-    if count / sample.records > max_share:
-        todo = f"more than breaker.max_share = {max_share:g}, which stops the daemon: correct sender or model"
-        yield wrong("events.sample", seen, todo)
-    else:
-        todo = "they go to the quarantine; correct the sender or events.model if that is not intended"
-        yield note("events.sample", seen, todo)

@@ -19,10 +19,12 @@ def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validato
     rows: list[bytes] = []
     reasons: Counter[str] = Counter()
     rejected: tuple[TopicPartition, Rejected] | None = None
+    skipped = 0
     for partition, some in records.items():
         validated = validator.chunk(partition, some)
         rows += validated.rows.splitlines(keepends=True)
         reasons.update(it.reason for it in validated.rejected)
+        skipped += validated.skipped
         if validated.rejected:
             rejected = partition, validated.rejected[-1]
     ends = [(partition, some[-1]) for partition, some in records.items() if some]
@@ -30,6 +32,7 @@ def take(records: Mapping[TopicPartition, Sequence[Record]], validator: Validato
         records=sum(map(len, records.values())),
         rows=rows,
         reasons=reasons,
+        skipped=skipped,
         last=max(ends, key=lambda it: it[1].timestamp, default=None),
         rejected=rejected,
     )
@@ -46,15 +49,21 @@ def findings(sample: Sample, breaker: BreakerConfig, source: str = "kafka") -> I
         f"{source}.read",
         f"{number(sample.records, 'record')} read; the youngest is {partition} offset {last.offset}{age}",
     )
+    if sample.skipped:
+        seen = f"{sample.skipped} of {number(sample.records, 'record')} are tombstones, which make no row"
+        yield note("events.sample", seen, "set events.tombstones if they should")
+    judged = sample.records - sample.skipped
     if sample.rejected is None:
-        yield ok("events.sample", f"all of them make rows, of {size(sample.row_bytes)} on average")
+        if judged:
+            those = "all others" if sample.skipped else "all of them"
+            yield ok("events.sample", f"{those} make rows, of {size(sample.row_bytes)} on average")
         return
     partition, one = sample.rejected
     count = sum(sample.reasons.values())
     reasons = ", ".join(f"{reason} {times}" for reason, times in sorted(sample.reasons.items()))
     seen = f"{count} of {number(sample.records, 'record')} would be rejected ({reasons}), such as {partition} offset "
     seen += f"{one.record.offset}: {one.reason} at {one.path}: {one.message}"
-    if count / sample.records > breaker.max_share:
+    if count / judged > breaker.max_share:
         todo = f"more than breaker.max_share = {breaker.max_share:g}, which stops the daemon: correct producer or model"
         yield wrong("events.sample", seen, todo)
     else:

@@ -72,6 +72,9 @@ def _risks(config: Config) -> Iterator[CheckFinding]:
     if config.kafka.skip_lost:
         seen = "kafka.skip_lost = true: records that retention removes are skipped with a log line and a count"
         yield note("settings.skip_lost", seen, "unset it once the gap that it is for is recorded")
+    if config.events.tombstones == "row" and "key" not in config.events.include:
+        seen = "events.tombstones = row without the key: a tombstone's row does not say what was deleted"
+        yield note("settings.tombstones", seen, 'add "key" to events.include')
     if config.breaker.max_share >= 1:
         yield note(
             "settings.breaker", "breaker.max_share = 1: a topic of nothing but bad events drains into quarantine"

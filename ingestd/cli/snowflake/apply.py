@@ -25,7 +25,7 @@ from ingestd.snowflake.pipe import Style
 from ingestd.snowflake.sql import setup, trust
 from ingestd.snowflake.stage_location import SUFFIX, stage_location
 from ingestd.snowflake.statements import SetupPart, Statement, text
-from ingestd.snowflake.table import Column, columns
+from ingestd.snowflake.table import Column, columns_of
 
 EXAMPLES = """\
 examples:
@@ -70,7 +70,7 @@ def run(settings: Settings, options: Options) -> int:
         return 0
     # Each statement names its role; the configured role may not exist yet.
     with open_connection(replace(config.snowflake, role=None)) as connection:
-        application = Application(config, columns(model, config.row_origin), options.style, connection)
+        application = Application(config, columns_of(config, model), options.style, connection)
         application.run(parts)
     if options.notify:
         application.notify()

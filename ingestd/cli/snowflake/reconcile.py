@@ -25,7 +25,7 @@ from ingestd.snowflake.objects import AT_ONCE, DAY_MS, EPOCH, Objects
 from ingestd.snowflake.pipe import copy
 from ingestd.snowflake.reconcile import ReconcileReport, Reconciliation, StageScope
 from ingestd.snowflake.stage_location import stage_location
-from ingestd.snowflake.table import FILE_NAME, columns, literal, qualified
+from ingestd.snowflake.table import FILE_NAME, columns_of, literal, qualified
 
 DEFAULT_RANGE = timedelta(days=13)  # Snowflake keeps the load history for 14 days
 RETRY_MAX_S = 5.0  # between two attempts: the command gives up after a minute
@@ -106,7 +106,7 @@ def stage_of(config: Config) -> StageScope:
         pipe=qualified(snowflake, snowflake.pipe),
         root=location.root,
         events=location.events.removeprefix(location.root),
-        copy=copy(snowflake, columns(load_model(config.events.model), config.row_origin), "select"),
+        copy=copy(snowflake, columns_of(config, load_model(config.events.model)), "select"),
     )
 
 
