@@ -12,25 +12,49 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from hypothesis import settings
 
+from tests.scheduling import ByService
 from tests.services import leftovers, process
 from tests.services.elasticmq import ElasticMQ
-from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
+from tests.services.kafka import KafkaAddress, KafkaBroker, SecuredKafka, create_topic, topic_admin
 from tests.services.kafka_cluster import KafkaCluster
 from tests.services.kinesis import Kinesalite, KinesisLocal
 from tests.services.ministack import Ministack, Queue
+from tests.services.registry import SchemaRegistry
 from tests.services.seaweed import S3Store, SeaweedFS
+from tests.services.shared_broker import Door, SharedBroker, ask
 from tests.services.snowflake import Snowflake
 
-DEPLOY = Path(__file__).parent / "deploy"
+_TESTS = Path(__file__).parent
+#: `make test-faults`: what breaks real services, or takes rules away to see that it is noticed. These take the longest.
+FAULTS = [
+    _TESTS / name
+    for name in (
+        "chaos",
+        "services",
+        "e2e/test_budget.py",
+        "e2e/test_outages.py",
+        "e2e/test_sdks_kafka.py",
+        "collect/test_delivery_kills.py",
+        "contract/test_kafka_leader_epochs.py",
+        "simulation/test_mutations.py",
+        "simulation/test_kinesis_mutations.py",
+    )
+]
+#: What has a target of its own, and runs where it is named. The tests of deploy/ need tools that the others do not.
+APART = {_TESTS / "deploy", *FAULTS}
 SERVICE_FIXTURES = {
     "broker", "kafka", "kafka_tls", "kafka_cluster", "mortal_broker", "s3", "ministack", "snowflake",
-    "kinesis_local", "kinesalite", "elasticmq",
+    "kinesis_local", "kinesalite", "elasticmq", "registry",
 }  # fmt: skip
+
+
+_SHARED = pytest.StashKey[SharedBroker]()
+_BROKER = "broker"  # among what a worker is told
 
 
 class MakeTopic(Protocol):
@@ -46,10 +70,24 @@ settings.load_profile("ingestd")
 
 def pytest_configure(config: pytest.Config) -> None:
     leftovers.mark_run()
+    process.end_in_order()
     # A shell's background job ignores SIGINT, and what nohup starts SIGHUP; so would what the tests start.
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Workers share a broker, which we start when one of them asks for it."""
+    if _SHARED not in node.config.stash:
+        node.config.stash[_SHARED] = SharedBroker()
+    node.workerinput[_BROKER] = tuple(node.config.stash[_SHARED].door)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByService:
+    return ByService(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,15 +95,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The tests of deploy/ need tools that the others do not: they run where they are named."""
+    """The tests of `APART` run where they are named, or a folder with them that is not all of the tests."""
+    if collection_path not in APART:
+        return None
     named = [Path(config.invocation_params.dir, argument.split("::")[0]).resolve() for argument in config.args]
-    return True if collection_path == DEPLOY and not any(it.is_relative_to(DEPLOY) for it in named) else None
+    wanted = any(
+        it.is_relative_to(collection_path) or (collection_path.is_relative_to(it) and not _TESTS.is_relative_to(it))
+        for it in named
+    )
+    return None if wanted else True
 
 
 # Last: by then the workers have ended.
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workerinput") or sys.platform != "linux":
+    if hasattr(session.config, "workerinput"):
+        return
+    if (shared := session.config.stash.get(_SHARED, None)) is not None:
+        shared.close()
+    if sys.platform != "linux":
         return
     if left := leftovers.end_leftovers():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -114,19 +162,36 @@ def ram(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def kafka_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    """The session's broker; it listens with TLS and SCRAM as well as in plaintext."""
+def kafka_tls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """The run's broker, which nobody kills; it listens with TLS and SCRAM as well as in plaintext."""
+    worker: Mapping[str, Door] | None = getattr(request.config, "workerinput", None)
+    if worker is not None:
+        yield ask(Door(*worker[_BROKER]))
+        return
     with KafkaBroker(tmp_path_factory.mktemp("kafka"), tls=True) as broker:
-        yield broker
+        yield broker.secured
 
 
 @pytest.fixture(scope="session")
-def kafka(request: pytest.FixtureRequest) -> KafkaAddress | KafkaBroker:
-    """The session's broker, or the one named in INGESTD_TEST_KAFKA."""
+def kafka(request: pytest.FixtureRequest) -> KafkaAddress:
+    """The run's broker, or the one named in INGESTD_TEST_KAFKA."""
     if address := os.environ.get("INGESTD_TEST_KAFKA"):
         return KafkaAddress(address)
-    broker: KafkaBroker = request.getfixturevalue("kafka_tls")
+    broker: SecuredKafka = request.getfixturevalue("kafka_tls")
     return broker
+
+
+@pytest.fixture(scope="session")
+def _registry_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SchemaRegistry]:
+    with SchemaRegistry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture
+def registry(_registry_of_session: SchemaRegistry) -> Iterator[SchemaRegistry]:
+    """A schema registry that may be frozen: its clock runs again after the test, however that ends."""
+    yield _registry_of_session
+    _registry_of_session.thaw()
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +255,7 @@ def snowflake(ministack: Ministack, queue: Queue, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture
-async def make_topic(kafka: KafkaAddress | KafkaBroker) -> AsyncIterator[MakeTopic]:
+async def make_topic(kafka: KafkaAddress) -> AsyncIterator[MakeTopic]:
     """A function that creates topics with unique names, ready for use; they are deleted after the test."""
     created: list[str] = []
     async with topic_admin(kafka.bootstrap) as admin:

@@ -12,6 +12,7 @@ from msgspec import inspect as types
 
 from benchmarks.peers.report import Found
 from benchmarks.peers.systems import SYSTEMS
+from benchmarks.queues import report as queues
 from benchmarks.rig.results import median
 from ingestd.collect.sdk import names, segment, snowplow
 from ingestd.config.keys import Key, find_key, source_key
@@ -225,6 +226,15 @@ def peers_table() -> str:
     return table([*head, "Truncated event"], rows)
 
 
+class QueuesReport(msgspec.Struct):
+    runs: list[queues.Run]
+
+
+def queues_table() -> str:
+    runs = msgspec.json.decode((RESULTS / "queues.json").read_bytes(), type=QueuesReport).runs
+    return table(queues.COST_HEAD, queues.cost_rows(runs))
+
+
 def chaos_report() -> Report:
     return msgspec.json.decode((RESULTS / "chaos.json").read_bytes(), type=Report)
 
@@ -242,6 +252,7 @@ GENERATED: dict[tuple[Path, str], Callable[[], str]] = {
     (DOCS / "events.md", "bad-events"): bad_events_table,
     (DOCS / "guarantees.md", "faults"): faults_table,
     (DOCS / "guarantees.md", "kills"): kills_text,
+    (DOCS / "performance.md", "queues"): queues_table,
     (DOCS / "operations.md", "not-ready"): not_ready_table,
     (DOCS / "operations.md", "metrics"): metrics_table,
 }

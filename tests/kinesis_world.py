@@ -9,7 +9,7 @@ from typing import Any
 
 from ingestd.config.model import KinesisConfig
 from ingestd.config.types import Seconds, Size
-from ingestd.core.records import Position, TopicPartition
+from ingestd.core.records import Position, TopicPartition, refusals
 from ingestd.sources.kinesis.source import KinesisSource
 from tests.fakes.kinesis import WALL_S, FakeKinesis, FakeKinesisClient, MemoryState
 
@@ -62,8 +62,9 @@ class Daemon:
                 for partition, (records, _, cuts) in fetched.items():
                     if partition in self._position:
                         assert cuts is None or cuts[-1] == len(records)
-                        wanted = [record for record in records if not getattr(record, "outside_of_shard", False)]
-                        self.outside += [record.value or b"" for record in records if record not in wanted]
+                        refused = refusals(records)
+                        self.outside += [records[index].value or b"" for index in refused]
+                        wanted = [record for index, record in enumerate(records) if index not in refused]
                         _, values = self._buffer.get(partition, (0, []))
                         self._buffer[partition] = records[-1].offset + 1, values + [it.value or b"" for it in wanted]
                 await asyncio.sleep(0)
@@ -180,6 +181,19 @@ class World:
         daemon = Daemon(self.source(member, **settings), self.chains)
         self.daemons.append(daemon)
         return daemon
+
+    async def daemon_with_landed(self, count: int) -> Daemon:
+        """A daemon that has landed so many records."""
+        self.produce(count)
+        daemon = self.daemon()
+        await self.settle()
+        return daemon
+
+    async def crash(self) -> None:
+        """Kill all daemons."""
+        for daemon in self.daemons:
+            await daemon.kill()
+        self.daemons.clear()
 
     def produce(self, count: int = 1, *, shard: int | None = None) -> None:
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""The slowest way from records to rows, which leaves nothing out: what ``Validator`` must be equal to.
+"""The slowest way from records to rows, which leaves nothing out: what each ``Validator`` must be equal to.
 
 Each value is decoded into its type, and checked as a whole; what fails is parsed into a dict, checked, encoded with
 its unknown fields in ``properties``, and decoded again.
@@ -6,6 +6,7 @@ its unknown fields in ``properties``, and decoded again.
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ingestd.core.events import ORIGIN_FIELDS, Event, GenericEvent, Model
+from ingestd.core.json_validation import COUNTED_AS, JsonRules
 from ingestd.core.records import Record, TopicPartition
 from ingestd.core.rejections import Reason, RejectedRecord, check_limits, from_msgspec, parse
 from ingestd.core.validation import FIRST_YEAR, GENERIC, EventRules, Rejected, Validated
@@ -83,25 +85,76 @@ class ReferenceValidator:
             raise RejectedRecord(Reason.INVALID, "$", f"{type(error).__name__}: {error}") from error
 
     def _utc(self, time: datetime) -> datetime:
-        if time.tzinfo is None:
-            if not self._naive_is_utc:
-                raise RejectedRecord(Reason.NAIVE_TIMESTAMP, "$.event_timestamp", "the time has no offset from UTC")
-            time = time.replace(tzinfo=UTC)
-        try:
-            time = time.astimezone(UTC)
-        except OverflowError:
-            message = "not within the years 1 to 9999 in UTC"
-            raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, "$.event_timestamp", message) from None
-        if time.year < FIRST_YEAR:
-            message = f"before the year {FIRST_YEAR} in UTC"
-            raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, "$.event_timestamp", message)
-        return time
+        return _utc(time, "$.event_timestamp", naive_is_utc=self._naive_is_utc)
+
+
+class ReferenceJsonValidator:
+    """Any JSON object, for values of ordinary size, and times that are text at the top level."""
+
+    def __init__(self, rules: JsonRules) -> None:
+        self._rules = rules
+
+    def chunk(self, partition: TopicPartition, records: Sequence[Record]) -> Validated:
+        rows: list[bytes] = []
+        rejected: list[Rejected] = []
+        for position, record in enumerate(records):
+            try:
+                rows.append(_ENCODER.encode(self._row(partition, record)) + b"\n")
+            except RejectedRecord as refused:
+                rejected.append(Rejected(position, record, *refused.args))
+        return Validated(rows, {COUNTED_AS: len(rows)} if rows else {}, rejected)
+
+    def _row(self, partition: TopicPartition, record: Record) -> dict[str, Any]:
+        value, times, data = record.value, {}, None
+        if value is not None:
+            if len(value) > self._rules.max_bytes:
+                message = f"{len(value)} bytes, above events.max_bytes = {self._rules.max_bytes:d}"
+                raise RejectedRecord(Reason.TOO_LARGE, "$", message)
+            data = parse(value)
+            check_limits(data, "$", depth=1)
+            if name := self._rules.timestamp_field:
+                times = {"event_timestamp": self._time(data, name)}
+        elif self._rules.tombstones != "row":
+            raise RejectedRecord(Reason.NULL_VALUE, "$", "the record has no value")
+        return times | {
+            "record": data,
+            "source_topic": partition.topic,
+            "source_partition": partition.partition,
+            "source_offset": record.offset,
+            "received_at": None if record.timestamp < 0 else _EPOCH + timedelta(milliseconds=record.timestamp),
+        }
+
+    def _time(self, data: dict[str, Any], name: str) -> datetime:
+        if name not in data:
+            message = "events.timestamp_field names it, and it is missing"
+            raise RejectedRecord(Reason.MISSING_FIELD, f"$.{name}", message)
+        if isinstance(data[name], str):
+            with suppress(msgspec.ValidationError):
+                time = msgspec.convert(data[name], datetime)
+                return _utc(time, f"$.{name}", naive_is_utc=self._rules.naive_timestamps == "utc")
+        message = "neither an RFC 3339 time, nor a number of seconds or milliseconds since 1970"
+        raise RejectedRecord(Reason.INVALID_TIMESTAMP, f"$.{name}", message)
+
+
+def _utc(time: datetime, path: str, *, naive_is_utc: bool) -> datetime:
+    if time.tzinfo is None:
+        if not naive_is_utc:
+            raise RejectedRecord(Reason.NAIVE_TIMESTAMP, path, "the time has no offset from UTC")
+        time = time.replace(tzinfo=UTC)
+    try:
+        time = time.astimezone(UTC)
+    except OverflowError:
+        message = "not within the years 1 to 9999 in UTC"
+        raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, path, message) from None
+    if time.year < FIRST_YEAR:
+        raise RejectedRecord(Reason.TIMESTAMP_OUT_OF_RANGE, path, f"before the year {FIRST_YEAR} in UTC")
+    return time
 
 
 def _gathered(data: dict[str, Any], kind: type[Event]) -> dict[str, Any]:
     known = {"event_type", *kind.__struct_encode_fields__} - {*ORIGIN_FIELDS}
     rest = {key: value for key, value in data.items() if key in known}
-    unknown = [key for key in data if key not in known]
+    unknown = sorted(key for key in data if key not in known)
     if not unknown or not isinstance(rest.get("properties"), dict | None):
         return rest
     properties = dict(rest.get("properties") or {})

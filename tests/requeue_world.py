@@ -3,11 +3,12 @@
 import asyncio
 import gzip
 import json
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -22,7 +23,7 @@ from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, Position, TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator, Validator
 from ingestd.requeue.requeuer import RequeueCounts
 from ingestd.sources.kafka.bootstrap import Cluster
 from tests.fakes.memory_sink import MemorySink
@@ -37,9 +38,9 @@ MODEL = load_model(None)  # once: making it takes longer than all the rest of a 
 
 
 @cache
-def validator(events: EventsConfig) -> Validator:
+def validator(unknown_types: Literal["accept", "reject"]) -> Validator:
     """With the model that is built in."""
-    return Validator(events, MODEL)
+    return EventValidator(EventsConfig(unknown_types=unknown_types), MODEL)
 
 
 Place = tuple[int, int]  # partition and offset of a record in its first topic
@@ -230,7 +231,7 @@ class World:
             PlainRecord(start + at, time + at * step, value, b"key %d" % at, (("trace", b"\xfe"),))
             for at, value in enumerate(values)
         ]
-        validated = validator(events).chunk(place, records)
+        validated = validator(events.unknown_types).chunk(place, records)
         batch = Batch(place, start)
         lines = quarantine.encode(place, validated.rejected, leader_epoch if in_lines else None)
         batch.add(records, validated, lines, 0.0, leader_epoch)
@@ -254,6 +255,19 @@ class World:
         process = Requeue(self.config, Options(**options))
         await process.run()
         return process.counts
+
+    async def run_three_at_once(self, rng: random.Random) -> None:
+        """Side by side, each at its own pace and perhaps killed."""
+
+        async def pace() -> None:
+            for _ in range(rng.choice((0, 1, 5, 50))):
+                await asyncio.sleep(0)
+
+        async def one() -> None:
+            await self.run(Life(rng.choice((None, rng.randint(1, 90))), pace))
+
+        outcomes = await asyncio.gather(*(one() for _ in range(3)), return_exceptions=True)
+        assert all(outcome is None or isinstance(outcome, Killed | SourceError) for outcome in outcomes), outcomes
 
     @property
     def receipts(self) -> list[Place]:

@@ -5,6 +5,8 @@ import ssl
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
+from tests.services import streams
+
 
 class Request(NamedTuple):
     method: str
@@ -62,7 +64,7 @@ class ScriptedServer:
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
         finally:
-            writer.close()
+            await streams.close(writer)
 
 
 def answer(status: int, body: str = "", headers: Mapping[str, str] | None = None) -> bytes:

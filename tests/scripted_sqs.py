@@ -29,12 +29,13 @@ ATTRIBUTES = {"Attributes": QUEUE_ATTRIBUTES}
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer; `silent`: none, for ever; `cut`: the connection ends instead."""
+    """An answer; `silent`: none, for ever; `late`: once it is released; `cut`: the connection ends instead."""
 
     body: Any = {}
     status: int = 200
     headers: dict[str, str] = {}
     silent: bool = False
+    late: bool = False
     cut: bool = False
 
 
@@ -82,6 +83,7 @@ class ScriptedSqs:
         self.requests: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.headers: list[dict[str, str]] = []
         self.waiting = asyncio.Event()  # a request is not answered
+        self.release = asyncio.Event()  # late answers
         self._end = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -116,6 +118,9 @@ class ScriptedSqs:
         if answer.silent:
             self.waiting.set()
             await self._end.wait()
+        if answer.late:
+            self.waiting.set()
+            await self.release.wait()
         if answer.cut:
             assert request.transport is not None
             request.transport.abort()

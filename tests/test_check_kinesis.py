@@ -8,7 +8,7 @@ from ingestd.config.model import BreakerConfig, EventsConfig, KinesisConfig
 from ingestd.config.types import Seconds
 from ingestd.core.events import load_model
 from ingestd.core.records import TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.preflight import CheckFinding, Verdict, kinesis_probe, records, stream
 from ingestd.preflight.stream import StreamFacts
 from ingestd.sources.kinesis.port import KinesisRefused, KinesisUnavailable, Shard, Stream
@@ -57,7 +57,7 @@ def test_recent_records_of_each_shard_are_validated() -> None:
         TopicPartition("events", 0): 1,
         TopicPartition("events", 1): 1,
     }
-    sample = records.take(facts.records, Validator(EventsConfig(), load_model(None)))
+    sample = records.take(facts.records, EventValidator(EventsConfig(), load_model(None)))
     found = {it.check: it for it in records.findings(sample, BreakerConfig(), "kinesis")}
     assert found["kinesis.read"].seen.startswith("2 records read")
     assert "truncated" in found["events.sample"].seen

@@ -9,15 +9,10 @@ from msgspec.structs import replace
 from ingestd.config.model import BatchConfig, Config, EventsConfig, SqsConfig
 from ingestd.config.types import Seconds, Size
 from ingestd.core.errors import SourceError
-from ingestd.core.events import load_model
-from ingestd.core.rejections import Reason
-from ingestd.core.row_origin import RowOrigin
-from ingestd.core.validation import Validator
 from ingestd.preflight import CheckFinding, Verdict, queue, sqs_probe
 from ingestd.preflight.queue import QueueFacts
 from ingestd.sources.sqs.client import QueueAttributes
-from ingestd.sources.sqs.port import Message, Refused
-from tests.scripted_sqs import QUEUE_ARN, QUEUE_ATTRIBUTES, SECRET, Answer, ScriptedSqs, all_done, fault, message
+from tests.scripted_sqs import QUEUE_ARN, SECRET, ScriptedSqs, fault
 
 EVENT = b'{"event_type":"web_visit","event_id":"e","client_id":"c","event_timestamp":"2026-01-01T00:00:00Z"}'
 DAY_S = 86400
@@ -87,9 +82,9 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
 
 
-async def looked(server: ScriptedSqs, *, sample: bool = False) -> QueueFacts:
+async def looked(server: ScriptedSqs) -> QueueFacts:
     async with asyncio.timeout(30):
-        return await sqs_probe.look(server.config(), sample=sample)
+        return await sqs_probe.look(server.config())
 
 
 @pytest.mark.usefixtures("credentials")
@@ -104,54 +99,17 @@ async def test_tries_the_rights_without_a_message() -> None:
     assert "sqs:DeleteMessage" in found.todo
 
 
-@pytest.mark.usefixtures("credentials")
-async def test_a_sample_is_shown_to_others_again() -> None:
-    messages = [message(0, EVENT.decode()), message(1, "{")]
-    async with ScriptedSqs(ReceiveMessage=[Answer({"Messages": messages}), Answer({})]) as server:
-        facts = await looked(server, sample=True)
-        shown = server.requests["ChangeMessageVisibilityBatch"][-1]["Entries"]
-        assert "DeleteMessageBatch" not in server.requests or all(
-            entry["ReceiptHandle"] == "ingestd-check" for it in server.requests["DeleteMessageBatch"]
-            for entry in it["Entries"]
-        )  # fmt: skip
-    assert [(it["ReceiptHandle"], it["VisibilityTimeout"]) for it in shown] == [("handle-0", 0), ("handle-1", 0)]
-    assert isinstance(facts.sample, list)
-    assert facts.shown
-    sample = queue.take("events", facts.sample, Validator(EventsConfig(), load_model(None), RowOrigin.MESSAGE_ID))
-    assert (sample.records, len(sample.rows), dict(sample.reasons)) == (2, 1, {"truncated": 1})
-    found = {it.check: it for it in queue.sample_findings(sample, 0.5, shown=facts.shown)}
-    assert found["sqs.read"].seen.startswith("2 messages received; their receive counts are one higher now")
-    assert "id-1: truncated" in found["events.sample"].seen
-
-
-@pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize("most", [1, 2])
-async def test_takes_no_sample_where_that_makes_dead_letters(most: int) -> None:
-    attributes = {**QUEUE_ATTRIBUTES, "RedrivePolicy": redrive(most)}
-    async with ScriptedSqs(GetQueueAttributes=[Answer({"Attributes": attributes})]) as server:
-        facts = await looked(server, sample=True)
-        assert "ReceiveMessage" not in server.requests
-    assert isinstance(facts.sample, SourceError)
-    assert "dead-letter queue" in str(facts.sample)
+def test_receives_nothing_where_that_makes_dead_letters(most: int) -> None:
+    few = QueueFacts(attributes=replace(QUEUE, redrive_policy=redrive(most)))
+    assert (
+        f"maxReceiveCount is {most}: a dry run's receipts would bring messages to the dead letters"
+        in few.why_no_dry_run
+    )
+    assert not QueueFacts(attributes=replace(QUEUE, redrive_policy=redrive(3))).why_no_dry_run
+    assert not QueueFacts(attributes=QUEUE).why_no_dry_run
 
 
-@pytest.mark.usefixtures("credentials")
-async def test_a_sample_that_cannot_be_shown_again_is_told() -> None:
-    receive = [Answer({"Messages": [message(0, EVENT.decode())]}), Answer({})]
-    async with ScriptedSqs(
-        ReceiveMessage=receive, ChangeMessageVisibilityBatch=[all_done, fault("InternalError", status=500)]
-    ) as server:
-        facts = await looked(server, sample=True)
-    assert not facts.shown
-
-
-def test_what_the_source_refuses_counts_in_the_sample() -> None:
-    one = Message(
-        message_id="id-7", receipt="r", receive_count=1, first_received_ms=1, timestamp=1, requested_at=0.0,
-        value=b"[]", refused=Refused(Reason.POINTER, "the event is in S3"),
-    )  # fmt: skip
-    sample = queue.take("events", [one], Validator(EventsConfig(), load_model(None), RowOrigin.MESSAGE_ID))
-    [read, rejected] = queue.sample_findings(sample, 0.5, shown=True)
-    assert read.verdict is Verdict.OK
-    assert rejected.verdict is Verdict.WRONG
-    assert "id-7: pointer" in rejected.seen
+def test_receives_nothing_that_could_not_be_given_back() -> None:
+    facts = QueueFacts(attributes=QUEUE, extend=SourceError("not authorized"))
+    assert "may not change their visibility" in facts.why_no_dry_run

@@ -63,7 +63,10 @@ def test_a_missing_library_is_said_with_what_to_install(
 
     monkeypatch.setattr(query, "answered", missing)
     assert main(["query", GUIDE, "--warehouse-file", file]) == 2
-    assert "ingestd query needs duckdb, which is not installed (pip install duckdb sqlglot" in capsys.readouterr().err
+    assert (
+        "ingestd query needs duckdb, which is not installed (pip install duckdb sqlglot segno"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_table_is_aligned_and_shows_nothing_that_a_terminal_obeys() -> None:

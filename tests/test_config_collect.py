@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from ingestd.config.load import as_toml, load
+from ingestd.config.effective import as_toml
+from ingestd.config.load import load
 from ingestd.config.model import CollectConfig, CollectSource, Config
 from ingestd.config.secrets import exposed_files
 from ingestd.config.types import Rate, Size

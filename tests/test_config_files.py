@@ -66,6 +66,12 @@ def test_a_commented_key_has_no_default_and_a_valid_example(tmp_path: Path) -> N
         file = tmp_path / "example.toml"
         needs = {"ssl_cert_file": 'ssl_key_file = "k"', "ssl_key_file": 'ssl_cert_file = "c"'}
         needs["kms_key_id"] = 'encryption = "aws:kms"'
+        needs["timestamp_field"] = 'model = "json"'
+        needs["schema_file"] = 'value_format = "avro"'
+        needs["message"] = 'value_format = "protobuf"\nschema_file = "events.proto"'
+        if table == "registry":
+            user = 'username = "u"'
+            needs |= {"password": f'{user}\npassword_file = "f"', "password_file": user, "username": 'password = "p"'}
         needs["queue_url"] = '[sink]\nurl = "s3://bucket"'
         file.write_text((f"[{table}]\n" if table else "") + f"{name} = {value}\n{needs.get(name, '')}")
         config = load(path=str(file), environ={}).config

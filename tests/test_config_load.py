@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.config import secrets as secrets_module
+from ingestd.config.effective import as_json, as_toml
 from ingestd.config.keys import KEYS, MOVED_KEYS, value_of, variable
-from ingestd.config.load import MAX_FILE_BYTES, Flag, Settings, as_json, as_toml, load
+from ingestd.config.load import MAX_FILE_BYTES, Flag, Settings, load
 from ingestd.config.model import BatchConfig, Config, KafkaConfig, S3Config, SinkConfig
 from ingestd.config.secrets import MAX_SECRET_BYTES, Redaction, read_secret
 from ingestd.config.types import Rate, Seconds, Secret, Size
@@ -101,7 +102,7 @@ def test_the_file_is_named_by_flag_or_environment_and_the_flag_wins(tmp_path: Pa
 @pytest.mark.parametrize("key", KEYS)
 def test_every_key_has_an_environment_variable_and_a_flag(key: str) -> None:
     value = value_of(Config(), key)
-    text = ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+    text = ",".join(value) if isinstance(value, tuple | dict) else "" if value is None else str(value)
     environment = load(environ={variable(key): text})
     assert environment.origins[key] == "environment"
     assert environment.config == Config()
@@ -189,7 +190,7 @@ def test_a_table_is_no_key(tmp_path: Path) -> None:
         ("breaker.max_share=nan", "a number from 0 to 1"),
         ("health.enabled=perhaps", "true or false"),
         ("source=carrier-pigeon", "one of collector, kafka, kinesis, simulator, sqs"),
-        ("events.model=Event", "module:Name, or nothing"),
+        ("events.model=Event", "json, or module:Name, or nothing"),
         ("kafka.topics=a b", "a list of 1 to 1000, each at most 249 letters, digits, '.', '_' and '-'"),
         ("kafka.group_id=", "text of 1 to 1024 characters"),
         ("s3.endpoint_url=ftp://x", "http(s)://host[:port], or nothing"),
@@ -305,6 +306,7 @@ replace = msgspec.structs.replace
         (Config(batch=BatchConfig(memory=Size(8 << 20), bytes=Size(1 << 20))), "batch.memory"),
         (Config(batch=BatchConfig(bytes=Size(129 << 20))), "batch.bytes"),
         (Config(grace=Seconds(0)), "grace"),
+        (Config(source="sqs", grace=Seconds(9.9)), "sqs.wait"),
         (Config(sink=SinkConfig(retry_initial=Seconds(40))), "sink.retry_initial"),
         (Config(s3=S3Config(kms_key_id="alias/x")), "s3.kms_key_id"),
         *(

@@ -52,7 +52,7 @@ def test_a_missing_library_names_what_to_install(library: str) -> None:
     done = subprocess.run([sys.executable, "-c", program, "never-made"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"warehouse.kind = local needs {library}, which is not installed" in done.stderr
-    assert "pip install duckdb sqlglot, or in a clone of ingestd: pip install '.[demo]'" in done.stderr
+    assert "pip install duckdb sqlglot segno, or in a clone of ingestd: pip install '.[demo]'" in done.stderr
 
 
 def test_another_missing_module_is_an_unexpected_error() -> None:

@@ -26,7 +26,7 @@ from ingestd.core.flush_policy import FlushReason
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import Quarantined
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.ops import metrics
 from ingestd.ops.health import HealthServer
 from tests.generated_docs import DOCS, GENERATED, README, ROOT, place, reference
@@ -187,7 +187,7 @@ def test_the_example_of_a_model_is_a_model() -> None:
     exec(block, names)  # noqa: S102 - our own document
     model = make_model(names["OrderPlaced"])
     (example,) = fences(DOCS / "events.md", "json")
-    validated = Validator(EventsConfig(), model).chunk(
+    validated = EventValidator(EventsConfig(), model).chunk(
         TopicPartition("orders", 0), [PlainRecord(0, 0, example.strip().encode())]
     )
     assert (validated.accepted, validated.rejected) == ({"order_placed": 1}, [])

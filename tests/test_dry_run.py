@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ingestd import inspection, wiring
+from ingestd import collector_wiring, inspection, wiring
 from ingestd.config.model import (
     BatchConfig,
     BreakerConfig,
@@ -25,7 +25,7 @@ from ingestd.core.events import load_model
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord, Position, TopicPartition, UnsentRecord
 from ingestd.core.stored import ObjectInfo, Stored
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator, Validator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.preflight.dry_run import DryRun, Summary, WouldBe
@@ -135,7 +135,7 @@ def log() -> MemoryLog:
 
 
 def validator() -> Validator:
-    return Validator(EventsConfig(), load_model(None))
+    return EventValidator(EventsConfig(), load_model(None))
 
 
 async def dry_run(
@@ -321,7 +321,7 @@ async def test_a_dry_run_of_a_journal_leaves_all_of_it_to_the_run(tmp_path: Path
     path = tmp_path / "journal.sqlite"
     collect = CollectConfig(topic="events", journal=str(path), journal_bytes=Size(1 << 20))
     config = replace(CONFIG, source="collector", collect=collect)
-    journal = wiring.make_journal(collect)
+    journal = collector_wiring.make_journal(collect)
     await journal.open()
     await journal.append([UnsentRecord(it.timestamp, b"c", it.value or b"") for it in records(100)])
     with pytest.raises(JournalInUseError):

@@ -5,8 +5,9 @@ import gzip
 import json
 import random
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 import pytest
@@ -20,7 +21,8 @@ from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
+from ingestd.core.values.base import ValueSource
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
@@ -69,6 +71,9 @@ class Flow:
         breaker: BreakerConfig = BreakerConfig(),  # noqa: B008  frozen
         revoke_timeout: float = 30.0,
         executor: Executor | None = None,
+        *,
+        values: ValueSource | None = None,
+        events: EventsConfig = EventsConfig(),  # noqa: B008  frozen
     ) -> None:
         self.log = MemoryLog(log)
         self.source = MemorySource(self.log, max_records=50)
@@ -87,12 +92,20 @@ class Flow:
         self.pipeline = Pipeline(
             limits,
             dependencies,
-            Validator(EventsConfig(), load_model(None)),
+            EventValidator(events, load_model(None), values=values),
             Breaker(breaker),
             ChainPolicy(layout, layout.commit_tag("m")),
             revoke_timeout=revoke_timeout,
         )
         self.layout = layout
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The pipeline runs beside the block; the stream ends with it, and all lands."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.pipeline.run())
+            yield
+            self.source.finish()
 
     async def chain(self, partition: TopicPartition = TP) -> list[ObjectMetadata]:
         found = []
@@ -109,10 +122,8 @@ class Flow:
 
 async def ended(flow: Flow, after: float) -> None:
     """Run for so long, then let the stream end."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(flow.pipeline.run())
+    async with flow.running():
         await asyncio.sleep(after)
-        flow.source.finish()
 
 
 def test_the_end_of_the_stream_lands_and_commits_everything() -> None:
@@ -130,15 +141,13 @@ def test_the_end_of_the_stream_lands_and_commits_everything() -> None:
 def test_a_batch_is_sealed_when_its_first_record_is_as_old_as_the_interval() -> None:
     async def main() -> None:
         flow = Flow({TP: records(3)}, BatchConfig(interval=Seconds(30)))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(20)
             flow.log.append(TP, *records(1, start=3))
             await asyncio.sleep(9.5)
             assert await flow.ranges() == []
             await asyncio.sleep(1)
             assert await flow.ranges() == [(0, 4)]
-            flow.source.finish()
 
     virtual_time.run(main())
 
@@ -156,14 +165,12 @@ def test_an_outage_leaves_no_trail_of_small_objects() -> None:
     async def main() -> None:
         flow = Flow({TP: records(1)}, BatchConfig(interval=Seconds(1)))
         flow.sink.fail_when(lambda _: Fault())
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             for number in range(1, 100):
                 await asyncio.sleep(1)
                 flow.log.append(TP, *records(1, start=number))
             flow.sink.fail_when(None)
             await asyncio.sleep(60)
-            flow.source.finish()
         assert len(await flow.ranges()) <= 3
 
     virtual_time.run(main())
@@ -174,15 +181,13 @@ def test_a_full_budget_stops_the_reading_and_nothing_else() -> None:
         limits = BatchConfig(interval=Seconds(3600), memory=Size(1 << 20))
         flow = Flow({TP: records(2000, pad=2000), OTHER: records(2000, pad=2000)}, limits)
         flow.sink.fail_when(lambda call: Fault() if call.operation == "put_new" else None)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(600)
             consumed = flow.metrics.counters.totals().consumed
             assert 0 < consumed < 4000
             assert flow.pipeline.held_bytes <= limits.memory
             flow.sink.fail_when(None)
             await asyncio.sleep(600)
-            flow.source.finish()
         for partition in (TP, OTHER):
             ranges = await flow.ranges(partition)
             assert (ranges[0][0], ranges[-1][1]) == (0, 2000)
@@ -212,8 +217,7 @@ def test_a_full_budget_takes_more_as_soon_as_rows_are_compressed_also_in_an_outa
 def test_a_batch_that_has_landed_is_held_no_more() -> None:
     async def main() -> None:
         flow = Flow({TP: records(3)}, BatchConfig(interval=Seconds(30)))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(20)
             batch = flow.pipeline.writers[TP].buffer.open
             assert batch is not None
@@ -222,7 +226,6 @@ def test_a_batch_that_has_landed_is_held_no_more() -> None:
             await asyncio.sleep(20)
             assert await flow.ranges() == [(0, 3)]
             assert gone() is None
-            flow.source.finish()
 
     virtual_time.run(main())
 
@@ -251,14 +254,12 @@ def test_a_backlog_leaves_the_loop_to_others_between_two_fetches() -> None:
 def test_a_revoked_partition_lands_what_it_holds_first() -> None:
     async def main() -> None:
         flow = Flow({TP: records(10)})
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(1)
             await flow.source.revoke([TP])
             assert await flow.ranges() == [(0, 10)]
             assert flow.log.commits[TP].offset == 10
             assert not flow.pipeline.writers
-            flow.source.finish()
 
     virtual_time.run(main())
 
@@ -266,8 +267,7 @@ def test_a_revoked_partition_lands_what_it_holds_first() -> None:
 def test_a_revoke_is_not_held_up_for_longer_than_its_bound() -> None:
     async def main() -> None:
         flow = Flow({TP: records(10)}, revoke_timeout=5)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(1)
             flow.sink.fail_when(lambda _: Fault())
             before = asyncio.get_running_loop().time()
@@ -275,7 +275,6 @@ def test_a_revoke_is_not_held_up_for_longer_than_its_bound() -> None:
             assert asyncio.get_running_loop().time() - before == pytest.approx(5, abs=0.1)
             totals = flow.metrics.counters.totals()
             assert (totals.consumed, totals.released, totals.in_flight) == (10, 10, 0)
-            flow.source.finish()
 
     virtual_time.run(main())
 
@@ -283,14 +282,12 @@ def test_a_revoke_is_not_held_up_for_longer_than_its_bound() -> None:
 def test_a_partition_that_comes_back_goes_on_where_its_chain_ends() -> None:
     async def main() -> None:
         flow = Flow({TP: records(10)})
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(1)
             await flow.source.revoke([TP])
             flow.log.append(TP, *records(5, start=10))
             flow.source.assign([TP])
             await asyncio.sleep(1)
-            flow.source.finish()
         assert await flow.ranges() == [(0, 10), (10, 15)]
 
     virtual_time.run(main())
@@ -299,15 +296,13 @@ def test_a_partition_that_comes_back_goes_on_where_its_chain_ends() -> None:
 def test_a_refused_commit_drops_the_partition_and_no_other() -> None:
     async def main() -> None:
         flow = Flow({TP: records(10), OTHER: records(10)}, BatchConfig(interval=Seconds(5)))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(1)
             flow.source.lose([TP])
             await asyncio.sleep(10)
             assert flow.pipeline.writers[TP].state == "lost"
             assert flow.log.commits[OTHER].offset == 10
             assert flow.pipeline.longest_wait() > 0
-            flow.source.finish()
 
     virtual_time.run(main())
 
@@ -345,8 +340,7 @@ def test_what_is_held_lands_where_retention_takes_what_comes_next_and_the_others
 
     async def main() -> None:
         flow = Flow({TP: records(10), OTHER: records(10)}, BatchConfig(interval=Seconds(1000)))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(5)
             flow.log.append(TP, *records(10, start=10))
             flow.log.trim(TP, 15)
@@ -357,7 +351,6 @@ def test_what_is_held_lands_where_retention_takes_what_comes_next_and_the_others
             assert halted.code == "lost_upstream"
             assert "(10-15)" in halted.message
             assert flow.pipeline.writers[OTHER].halt is None
-            flow.source.finish()
         assert await flow.ranges(OTHER) == [(0, 10)]
         totals = flow.metrics.counters.totals()
         assert (totals.consumed, totals.landed, totals.released) == (20, 20, 0)
@@ -368,15 +361,13 @@ def test_what_is_held_lands_where_retention_takes_what_comes_next_and_the_others
 def test_goes_on_where_nothing_was_lost_after_all() -> None:
     async def main() -> None:
         flow = Flow({TP: records(10)}, BatchConfig(interval=Seconds(1000)))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(5)
             flow.source.pause(TP)
             flow.pipeline.on_out_of_range(TP)
             await asyncio.sleep(5)
             flow.log.append(TP, *records(5, start=10))
             await asyncio.sleep(5)
-            flow.source.finish()
         assert await flow.ranges() == [(0, 10), (10, 15)]
 
     virtual_time.run(main())
@@ -407,8 +398,7 @@ def test_a_partition_whose_log_is_gone_while_it_is_revoked_is_not_owned_again() 
 def test_a_partition_that_is_revoked_before_what_is_held_has_landed_is_not_owned_again(*, outage: bool) -> None:
     async def main() -> None:
         flow = Flow({TP: records(10)}, BatchConfig(interval=Seconds(1000)), revoke_timeout=5)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(5)
             if outage:
                 flow.sink.fail_when(lambda _: Fault())
@@ -418,7 +408,6 @@ def test_a_partition_that_is_revoked_before_what_is_held_has_landed_is_not_owned
             flow.sink.fail_when(None)
             await asyncio.sleep(100)
             assert not flow.pipeline.writers
-            flow.source.finish()
         assert await flow.ranges() == ([] if outage else [(0, 10)])
         totals = flow.metrics.counters.totals()
         assert totals.landed + totals.released == totals.consumed == 10
@@ -430,8 +419,7 @@ def test_a_partition_that_is_revoked_before_what_is_held_has_landed_is_not_owned
 def test_nothing_of_a_topic_that_was_created_again_extends_the_chain(size: int) -> None:
     async def main() -> None:
         flow = Flow({TP: records(10)}, BatchConfig(interval=Seconds(1000)))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(5)
             flow.log.create_again()
             flow.log.append(TP, *records(size))
@@ -440,7 +428,6 @@ def test_nothing_of_a_topic_that_was_created_again_extends_the_chain(size: int) 
             halted = flow.pipeline.writers[TP].halt
             assert halted is not None
             assert halted.code == "recreated_topic"
-            flow.source.finish()
 
     virtual_time.run(main())
 
@@ -448,14 +435,12 @@ def test_nothing_of_a_topic_that_was_created_again_extends_the_chain(size: int) 
 def test_a_wait_for_records_is_counted_from_when_there_were_some_though_nobody_asked() -> None:
     async def main() -> None:
         flow = Flow({TP: records(10)})
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(100)
             flow.source.pause(TP)
             flow.log.append(TP, *records(10, start=10))
             await asyncio.sleep(10)
             assert flow.pipeline.longest_wait() == pytest.approx(10, abs=1.1)
-            flow.source.finish()
 
     virtual_time.run(main())
 
@@ -468,14 +453,12 @@ def test_having_no_partition_is_counted_from_when_the_last_one_was_released() ->
             since = flow.pipeline.unassigned_since
             return None if since is None else asyncio.get_running_loop().time() - since
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(50)
             assert unassigned_for() is None
             await flow.source.revoke([TP])
             await asyncio.sleep(30)
             assert unassigned_for() == pytest.approx(30, abs=0.1)
-            flow.source.finish()
 
     virtual_time.run(main())
 
@@ -510,11 +493,9 @@ def test_many_small_batches_are_not_flushed_for_memory() -> None:
     async def main() -> None:
         log = {TopicPartition("t", number): records(3) for number in range(100)}
         flow = Flow(dict(log), BatchConfig(interval=Seconds(3600), memory=Size(16 << 20)))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(flow.pipeline.run())
+        async with flow.running():
             await asyncio.sleep(60)
             assert flow.metrics.counters.totals().consumed == 300
             assert not flow.sink.objects
-            flow.source.finish()
 
     virtual_time.run(main())

@@ -22,7 +22,7 @@ from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import Position, TopicPartition, UnsentRecord
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
@@ -97,7 +97,7 @@ async def running(source: JournalSource, sink: MemorySink) -> AsyncIterator[tupl
         pipeline = Pipeline(
             BatchConfig(interval=Seconds(1), records=BATCH_RECORDS),
             dependencies,
-            Validator(EventsConfig(), load_model(None)),
+            EventValidator(EventsConfig(), load_model(None)),
             Breaker(BreakerConfig()),
             ChainPolicy(layout, layout.commit_tag(sink.url)),
             revoke_timeout=1.0,

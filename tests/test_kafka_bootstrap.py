@@ -21,7 +21,7 @@ from ingestd.wiring import run
 from tests.chaos.tcp_proxy import TcpProxy
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import LIMIT, Reader, RecordingListener, values
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka import SecuredKafka
 from tests.services.ports import HOST, free_port
 from tests.test_kafka_source import Broker, kafka_config, partitions_of, running, until
 
@@ -65,7 +65,7 @@ async def send_for_ever(connection: Any) -> None:
         await asyncio.sleep(0)
 
 
-def secure(broker: KafkaBroker, topic: str, **changes: Any) -> KafkaConfig:
+def secure(broker: SecuredKafka, topic: str, **changes: Any) -> KafkaConfig:
     settings = {
         "bootstrap_servers": (broker.sasl_bootstrap,),
         "security_protocol": "SASL_SSL",
@@ -78,7 +78,7 @@ def secure(broker: KafkaBroker, topic: str, **changes: Any) -> KafkaConfig:
 
 
 async def test_reads_and_writes_over_tls_with_scram_and_a_password_from_a_file(
-    kafka_tls: KafkaBroker, make_topic: MakeTopic, tmp_path: Path
+    kafka_tls: SecuredKafka, make_topic: MakeTopic, tmp_path: Path
 ) -> None:
     async def messages() -> AsyncIterator[tuple[int, bytes, bytes, int]]:
         yield 0, b"key", b"a", 0
@@ -107,7 +107,7 @@ async def test_reads_and_writes_over_tls_with_scram_and_a_password_from_a_file(
     ids=["password", "mechanism", "authority"],
 )
 async def test_wrong_credentials_end_the_start_at_once(
-    kafka_tls: KafkaBroker, tmp_path: Path, changes: Mapping[str, Any], message: str
+    kafka_tls: SecuredKafka, tmp_path: Path, changes: Mapping[str, Any], message: str
 ) -> None:
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(str(other))

@@ -23,7 +23,7 @@ from ingestd.sources.kafka import group_consumer as group_module
 from ingestd.sources.kafka import retry as retry_module
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import LIMIT, Reader, RecordingListener, offsets, values
-from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
+from tests.services.kafka import KafkaAddress, KafkaBroker, SecuredKafka, create_topic, topic_admin
 
 Broker = KafkaAddress | KafkaBroker
 Send = Callable[[TopicPartition, Iterable[bytes]], Awaitable[None]]
@@ -52,14 +52,20 @@ async def running(config: KafkaConfig, listener: RecordingListener) -> AsyncIter
         await source.stop()
 
 
-@pytest.fixture
-async def send(kafka: Broker) -> AsyncIterator[Send]:
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all") as producer:
+@asynccontextmanager
+async def sending(broker: Broker) -> AsyncIterator[Send]:
+    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, acks="all") as producer:
 
         async def to(partition: TopicPartition, some: Iterable[bytes]) -> None:
             for value in some:
                 await producer.send_and_wait(partition.topic, value, partition=partition.partition)
 
+        yield to
+
+
+@pytest.fixture
+async def send(kafka: KafkaAddress) -> AsyncIterator[Send]:
+    async with sending(kafka) as to:
         yield to
 
 
@@ -466,7 +472,7 @@ async def test_an_offset_that_is_no_longer_in_the_log_is_reported_and_the_others
 
 
 async def test_damaged_records_lose_nothing_of_other_partitions_and_end_with_their_offset(
-    kafka_tls: KafkaBroker, make_topic: MakeTopic, send: Send, monkeypatch: pytest.MonkeyPatch
+    kafka_tls: SecuredKafka, make_topic: MakeTopic, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source_module, "PAUSE_S", 0.05)
     # How aiokafka orders what it asks for: the damaged partition comes last, after the others were served.
@@ -475,7 +481,7 @@ async def test_damaged_records_lose_nothing_of_other_partitions_and_end_with_the
     damaged, *others = partitions_of(topic, 3)
     for each in (damaged, *others):
         await send(each, [b"first", b"second", b"third"])
-    log = next((kafka_tls.ca_file.parent / "data").glob(f"{topic}-0/*.log"))
+    log = next((kafka_tls.directory).glob(f"{topic}-0/*.log"))
     content = log.read_bytes()
     log.write_bytes(content.replace(b"second", b"secund"))
     listener = RecordingListener()
@@ -495,30 +501,30 @@ async def test_damaged_records_lose_nothing_of_other_partitions_and_end_with_the
 
 
 async def test_goes_on_after_the_broker_was_killed(
-    kafka_tls: KafkaBroker,
-    make_topic: MakeTopic,
-    send: Send,
+    mortal_broker: KafkaBroker,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(source_module, "SILENCE_S", 1.0)
-    topic = await make_topic(1)
-    (only,) = partitions_of(topic, 1)
-    config = kafka_config(kafka_tls, topic, session_timeout=Seconds(20), request_timeout=Seconds(5))
+    (only,) = partitions_of(topic := "killed", 1)
+    async with topic_admin(mortal_broker.bootstrap) as admin:
+        await create_topic(admin, topic, 1)
+    config = kafka_config(mortal_broker, topic, session_timeout=Seconds(20), request_timeout=Seconds(5))
     listener, late = RecordingListener(), RecordingListener()
     async with running(config, listener) as source, Polling() as polling, AsyncExitStack() as stack:
+        send = await stack.enter_async_context(sending(mortal_broker))
         await listener.wait_for([only])
         source.seek(only, 0)
         reader = polling.add(source)
         await send(only, [b"before"])
         await until(lambda: only in reader.got)
-        kafka_tls.kill()
+        mortal_broker.kill()
         commit = asyncio.create_task(source.commit(only, Position(1, "sent to nobody")))
-        beginner = KafkaSource(kafka_config(kafka_tls, topic))
+        beginner = KafkaSource(kafka_config(mortal_broker, topic))
         stack.push_async_callback(beginner.stop)
         starting = asyncio.create_task(beginner.start(late))
         await until(lambda: beginner.error is not None and "no broker has answered for 1 of 1" in caplog.text)
-        await asyncio.to_thread(kafka_tls.start)
+        await asyncio.to_thread(mortal_broker.start)
         async with asyncio.timeout(LIMIT):
             await starting
             assert await commit

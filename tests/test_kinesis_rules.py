@@ -9,12 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestd.core.errors import ConfigError, SourceError
-from ingestd.sources.kinesis.aggregates import check_room, split_page, split_record
+from ingestd.core.start_time import start_time_ms
+from ingestd.sources.kinesis.aggregates import OUTSIDE_OF_SHARD, check_room, split_page, split_record
 from ingestd.sources.kinesis.budget import PrefetchBudget
-from ingestd.sources.kinesis.continuity import CLOCK_ERROR_MS, CaughtUp, Place, Start, Verdict, judge, place_of
-from ingestd.sources.kinesis.log import start_time_ms
+from ingestd.sources.kinesis.continuity import (
+    CLOCK_ERROR_MS,
+    MIN_RETENTION_MS,
+    CaughtUp,
+    Place,
+    Retention,
+    Start,
+    Verdict,
+    WasOpen,
+    judge,
+    place_of,
+)
 from ingestd.sources.kinesis.port import KinesisRecord, Shard
 from ingestd.sources.kinesis.shards import Sharing, by_number, readable, shard_id, shard_number
+from ingestd.sources.kinesis.state import StreamState
+from tests.fakes.kinesis import MemoryState
 from tests.kinesis_aggregates import MAGIC, aggregate, field, varint, with_digest
 
 HASH_MAX = (1 << 128) - 1
@@ -41,7 +54,7 @@ def test_an_aggregate_gives_its_records_back(parts: list[tuple[str, int | None, 
     found = split_record(record(aggregate(parts)), WHOLE)
     assert [(each.partition_key, each.value) for each in found] == [(key, value) for key, _, value in parts]
     assert {each.timestamp for each in found} == {1_700_000_000_500}
-    assert not any(each.outside_of_shard for each in found)
+    assert not any(each.refused for each in found)
 
 
 @given(PARTS)
@@ -54,11 +67,14 @@ def test_records_of_other_shards_are_marked_by_their_keys_and_by_explicit_hashes
     keys = [f"k{number}" for number in range(20)]
     found = split_record(record(aggregate([(key, None, b"v") for key in keys])), LOWER)
     expected = [int(hashlib.md5(key.encode()).hexdigest(), 16) > LOWER.hash_end for key in keys]  # noqa: S324
-    assert [each.outside_of_shard for each in found] == expected
+    assert [each.refused is OUTSIDE_OF_SHARD for each in found] == expected
     assert True in expected
     assert False in expected
     explicit = [("k", LOWER.hash_end, b"in"), ("k", LOWER.hash_end + 1, b"out")]
-    assert [each.outside_of_shard for each in split_record(record(aggregate(explicit)), LOWER)] == [False, True]
+    assert [each.refused is OUTSIDE_OF_SHARD for each in split_record(record(aggregate(explicit)), LOWER)] == [
+        False,
+        True,
+    ]
 
 
 BODY = aggregate([("k", None, b"value")])
@@ -207,6 +223,30 @@ def test_a_retention_that_was_raised_afterwards_proves_nothing_more() -> None:
     assert not proof.proves(100, proof.at_ms + day // 2, day // 4), "nor where it was lowered"
 
 
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(-5, 130))
+def test_the_shortest_retention_since_a_time_counts(seen: list[int], since_ms: int) -> None:
+    retention = Retention()
+    for index, kept_ms in enumerate(seen):
+        retention.see(index * 10, kept_ms)
+    assert retention.since(since_ms) == min(seen[max(0, min(since_ms // 10, len(seen) - 1)) :])
+    assert len(retention._shortest) <= 5
+
+
+def test_an_end_of_a_former_version_counts_as_with_the_shortest_retention_of_aws() -> None:
+    async def main() -> None:
+        store = MemoryState()
+        state = StreamState(store, "events")
+        await store.create("done/events/1/shardId-000000000000", b'{"end":"5","open_ms":7}')
+        await store.create("done/events/1/shardId-000000000001", b'{"end":"5"}')
+        assert await state.was_open("1", 0) == WasOpen(7, MIN_RETENTION_MS)
+        assert await state.was_open("1", 1) is None
+        for number, told in ((2, WasOpen(7, 8)), (3, WasOpen(7, MIN_RETENTION_MS)), (4, None)):
+            await state.mark_done("1", number, 5, told)
+            assert await state.was_open("1", number) == told
+
+    asyncio.run(main())
+
+
 def test_a_start_at_a_record_proves_nothing_about_later_ones() -> None:
     assert Start(100, 104, None, 5, 7).caught_up is None
     assert Start(0, None, None, 5, 7).caught_up == CaughtUp(0, 5, 7)
@@ -215,12 +255,12 @@ def test_a_start_at_a_record_proves_nothing_about_later_ones() -> None:
 @pytest.mark.parametrize("start", ["yesterday", "2026-01-31", "2026-01-31T00:00:00", ""])
 def test_a_start_that_is_no_time_with_its_zone_is_an_error(start: str) -> None:
     with pytest.raises(ConfigError, match=r"kinesis\.start"):
-        start_time_ms(start)
+        start_time_ms("kinesis.start", start)
 
 
 def test_a_start_is_a_word_or_a_time() -> None:
-    assert start_time_ms("earliest") is start_time_ms("latest") is None
-    assert start_time_ms("1970-01-01T00:00:02+00:00") == 2000
+    assert start_time_ms("kinesis.start", "earliest") is start_time_ms("kinesis.start", "latest") is None
+    assert start_time_ms("kinesis.start", "1970-01-01T00:00:02+00:00") == 2000
 
 
 # -- the budget of the readers

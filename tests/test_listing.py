@@ -17,7 +17,7 @@ from ingestd.pipeline.neighbours import History, find_history, find_neighbours
 from ingestd.pipeline.shared_listing import SharedListing
 from ingestd.sinks.listing import Listing, map_ordered
 from ingestd.sinks.retry import SinkRetrier
-from tests.fakes.memory_sink import Fault, MemorySink
+from tests.fakes.memory_sink import BrokenOffSink, Fault, MemorySink
 
 TP = TopicPartition("t", 0)
 DAY_MS = 86_400_000
@@ -43,21 +43,6 @@ async def test_days_are_listed_in_order_without_listing_objects() -> None:
     assert await make_listing(sink).days("events/", first, last) == days[1:4]
     assert await make_listing(sink).days("quarantine/") == []
     assert sink.calls["list"] == 0
-
-
-class BrokenOffSink(MemorySink):
-    """Breaks every listing off, each time a little later."""
-
-    given = 0
-
-    async def list(self, prefix: str) -> AsyncIterator[str]:
-        self.given += 5
-        left = self.given
-        async for key in super().list(prefix):
-            if not left:
-                raise SinkUnavailable("the connection was lost", code="Fault")
-            left -= 1
-            yield key
 
 
 async def test_a_listing_that_breaks_off_goes_on_behind_the_last_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ingestd import __version__
 from ingestd.core.counters import MAX_LABEL_VALUES, OTHER
 from ingestd.core.records import TopicPartition
+from ingestd.core.values.base import RegistryStatus
 from ingestd.ops import metrics
 from ingestd.ops.collector_status import CollectorStatus, JournalStatus, NotReadyReason
 from ingestd.ops.metrics import Metrics, table
@@ -22,6 +23,7 @@ from ingestd.ops.queue_status import QueueStatus
 from ingestd.ops.readiness import REASONS, Loading, PartitionStatus, Status
 
 QUEUE = QueueStatus(visible=7, in_flight=3, oldest=1.5, held=2, undeleted=1)
+REGISTRY = RegistryStatus(requests=5, failures=2, schemas=3)
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 
 
@@ -41,8 +43,8 @@ def exercised() -> Metrics:
     it.sealed("age", 10, 30.0)
     it.uploaded(0.2)
     it.upload_retried("SlowDown")
-    landed(it, A0, rows=4, rejected=1)
-    it.adopted(A0, 3)
+    landed(it, A0, rows=4, rejected=1, skipped=2)
+    it.adopted(A0, 1)
     it.forked(A0, 0)
     it.released(A0, 1)
     it.committed(A0, 0.01)
@@ -130,7 +132,7 @@ def test_names_are_unique() -> None:
 
 def test_the_exposition_is_the_table_and_the_process() -> None:
     it = exercised()
-    it.bind(lambda: status(partition_status(A0), collector=collector(), queue=QUEUE))
+    it.bind(lambda: status(partition_status(A0), collector=collector(), queue=QUEUE, registry=REGISTRY))
     body, content_type = it.exposition()
     assert content_type.startswith("text/plain; version=0.0.4")
     found = families(it)
@@ -143,7 +145,8 @@ def test_the_exposition_is_the_table_and_the_process() -> None:
 def test_every_metric_carries_the_labels_of_the_table() -> None:
     it = exercised()
     partition = partition_status(A0, position=1, committed=1, landed=1, log_end=1, lag=0, behind=0.0, waiting_offsets=0)
-    it.bind(lambda: status(partition, loading=loading(), collector=collector(), queue=QUEUE))
+    whole = status(partition, loading=loading(), collector=collector(), queue=QUEUE, registry=REGISTRY)
+    it.bind(lambda: whole)
     found = families(it)
     for name, _, labels, _ in table():
         assert found[name].samples, name
@@ -161,12 +164,13 @@ def test_totals_are_what_prometheus_reads() -> None:
     it = exercised()
     it.consumed(B0, 5)
     totals = it.counters.totals()
-    assert (totals.consumed, totals.landed, totals.quarantined, totals.released, totals.in_flight) == (15, 4, 1, 4, 6)
-    assert totals.consumed == totals.landed + totals.quarantined + totals.released + totals.in_flight
+    assert (totals.consumed, totals.landed, totals.quarantined, totals.skipped) == (15, 4, 1, 2)
+    assert (totals.released, totals.in_flight) == (2, 6)
+    assert totals.consumed == 4 + 1 + totals.skipped + totals.released + totals.in_flight
     assert (totals.objects, totals.object_bytes, totals.adopted) == (1, 100, 1)
     assert totals.accepted_by_type == {"web_visit": 6, "email_open": 2}
     assert totals.rejected_by_reason == {"not_json": 2}
-    for name in ("consumed", "landed", "quarantined", "released"):
+    for name in ("consumed", "landed", "quarantined", "skipped", "released"):
         assert sum(samples(it, f"ingestd_records_{name}_total").values()) == getattr(totals, name)
     assert samples(it, "ingestd_records_in_flight") == {("a",): 1.0, ("b",): 5.0}
 
@@ -235,6 +239,16 @@ def test_readiness_is_shown_by_reason() -> None:
     it.bind(status)
     assert samples(it, "ingestd_ready") == {(): 1.0}
     assert set(samples(it, "ingestd_not_ready").values()) == {0.0}
+
+
+def test_requests_to_the_registry_are_shown_where_there_is_one() -> None:
+    it = Metrics()
+    it.bind(status)
+    assert not any(name.startswith("ingestd_registry_") for name in families(it))
+    it.bind(lambda: status(registry=REGISTRY))
+    assert samples(it, "ingestd_registry_requests_total") == {(): 5.0}
+    assert samples(it, "ingestd_registry_failures_total") == {(): 2.0}
+    assert samples(it, "ingestd_registry_cached_schemas") == {(): 3.0}
 
 
 def test_how_far_the_table_is_behind_is_shown_where_it_is_followed() -> None:

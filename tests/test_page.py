@@ -22,11 +22,12 @@ from ingestd.config.load import Settings
 from ingestd.config.model import Config, HealthConfig, LogConfig, PageConfig, SinkConfig
 from ingestd.core.counters import Totals
 from ingestd.core.errors import IngestdError, SinkForbidden, SinkUnavailable
+from ingestd.core.events import load_model
 from ingestd.core.gzip import compress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.stored import ObjectInfo, Stored
-from ingestd.core.validation import Validated
+from ingestd.core.validation import EventValidator, Validated
 from ingestd.demo.page import routes, verification
 from ingestd.demo.page.demo import Demo
 from ingestd.demo.page.page_state import PageState
@@ -35,6 +36,7 @@ from ingestd.demo.page.recent_activity import MAX_EVENTS, MAX_ROW_BYTES, Observe
 from ingestd.demo.page.routes import STATIC
 from ingestd.demo.page.simulator_controls import SimulatorControls
 from ingestd.demo.page.verification import conclude
+from ingestd.demo.shop.server import STATIC as SHOP_STATIC
 from ingestd.demo.warehouse.database import QueryResult
 from ingestd.demo.warehouse.local_loader import LoaderState
 from ingestd.ops import http
@@ -87,7 +89,8 @@ class Served:
 
     def __init__(self, config: Config = DEMO) -> None:
         self.director, self.table, self.store, self.status = EventControls(), Table(), MemorySink(), RUNNING
-        self.demo = Demo(config, self.store, ObjectKeys(), self.director)
+        validator = EventValidator(config.events, load_model(None))
+        self.demo = Demo(config, self.store, ObjectKeys(), self.director, validator)
         self.demo.page_state.bind(lambda: self.status)
         self.demo.attach_table(loader_state, self.table)
         self.server = HealthServer(
@@ -212,7 +215,7 @@ async def test_the_page_loads_nothing_from_other_hosts(served: Served) -> None:
         policy = response.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
-    for file in STATIC.iterdir():
+    for file in (*STATIC.iterdir(), *SHOP_STATIC.iterdir()):
         text = file.read_text()
         assert "://" not in text.replace("http://www.w3.org/2000/svg", "").replace("https?:\\/\\/", ""), file
 
@@ -389,7 +392,9 @@ def test_activity_keeps_no_large_row() -> None:
 async def test_rejects_are_shown_with_their_reason(served: Served) -> None:
     served.demo.validator.chunk(P0, [PlainRecord(3, 0, b"<html>", None), PlainRecord(4, 0, GOOD, None)])
     state = msgspec.to_builtins(served.demo.page_state._snapshot(RUNNING))
-    assert [(it["reason"], it["offset"], it["excerpt"]) for it in state["rejects"]] == [("not_json", 3, "<html>")]
+    assert [(it["reason"], it["record"], it["excerpt"]) for it in state["rejects"]] == [
+        ("not_json", "marketing_events[0]@3", "<html>")
+    ]
     assert [it["source_offset"] for it in state["events"]] == [4]
 
 
@@ -585,6 +590,12 @@ def test_a_halted_partition_is_not_verified_and_says_why() -> None:
 def test_a_sink_or_source_that_fails_is_named() -> None:
     found = conclude(report(), after(Totals(), sink_error="access denied", source_error="no broker"), (10, 10))
     assert found.problems[1:] == ["sink: access denied", "source: no broker"]
+
+
+def test_skipped_tombstones_are_part_of_a_complete_run() -> None:
+    found = conclude(report(), after(Totals(consumed=14, landed=10, quarantined=1, skipped=3)), (10, 10))
+    assert found.ok
+    assert found.facts[0] == "14 records consumed = 10 landed + 1 quarantined + 3 skipped"
 
 
 def test_a_complete_run_is_verified() -> None:

@@ -21,7 +21,7 @@ from ingestd.config.types import Seconds, Size
 from ingestd.core.events import load_model
 from ingestd.core.gzip import GzipWriter
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.sources.simulator.events import Simulation
 
 ROOT = Path(__file__).parent.parent
@@ -122,7 +122,7 @@ def test_the_measured_figures_are_the_documented_ones() -> None:
 
 def test_the_sizes_are_those_of_simulated_events() -> None:
     start = 1_795_000_000_000
-    simulation, validator = Simulation(SimulatorConfig(), start), Validator(EventsConfig(), load_model(None))
+    simulation, validator = Simulation(SimulatorConfig(), start), EventValidator(EventsConfig(), load_model(None))
     packer = GzipWriter()
     for minute in range(10):
         begin = start + minute * 60_000

@@ -28,7 +28,7 @@ from ingestd.core.events import load_model
 from ingestd.core.gzip import compress
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import EpochEnd, GroupState, LogRange, PlainRecord, Position, TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.preflight import CheckFinding, Verdict, cluster, records, store, values, volume
 
 P0, P1 = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -383,7 +383,7 @@ def event(number: int, **changes: Any) -> bytes:
 
 def sample(values_: list[bytes]) -> estimate.Sample:
     some = [PlainRecord(number, 1_750_000_000_000 + number, value) for number, value in enumerate(values_)]
-    return records.take({P0: some}, Validator(EventsConfig(), load_model(None)))
+    return records.take({P0: some}, EventValidator(EventsConfig(), load_model(None)))
 
 
 def test_a_sample_that_makes_rows_is_ok_and_its_youngest_record_is_named() -> None:
@@ -409,7 +409,7 @@ def test_an_empty_sample_is_noted() -> None:
 
 def test_a_timestamp_beyond_the_calendar_is_no_failure() -> None:
     one = PlainRecord(0, 2**62, event(1))
-    found = records.take({P0: [one]}, Validator(EventsConfig(), load_model(None)))
+    found = records.take({P0: [one]}, EventValidator(EventsConfig(), load_model(None)))
     assert [it.verdict for it in records.findings(found, BreakerConfig())] == [OK, OK]
 
 

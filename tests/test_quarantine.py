@@ -11,7 +11,7 @@ from ingestd.core.events import load_model
 from ingestd.core.quarantine import Quarantined, QuarantineError
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
-from ingestd.core.validation import Rejected, Validator
+from ingestd.core.validation import EventValidator, Rejected
 
 PARTITION = TopicPartition("marketing_events", 3)
 
@@ -57,7 +57,9 @@ def test_lines_read_back_as_they_were(rejected: list[Rejected]) -> None:
 
 def test_keeps_the_raw_bytes_of_what_the_validator_rejects() -> None:
     record = PlainRecord(7, 1_795_000_000_000, b'{"event_id": \xff', b"k\x00", (("trace", b"\xfe"),))
-    line = quarantine.encode(PARTITION, Validator(EventsConfig(), load_model(None)).chunk(PARTITION, [record]).rejected)
+    line = quarantine.encode(
+        PARTITION, EventValidator(EventsConfig(), load_model(None)).chunk(PARTITION, [record]).rejected
+    )
     assert line == (
         b'{"topic":"marketing_events","partition":3,"offset":7,"timestamp":1795000000000,"key":"awA=",'
         b'"value":"eyJldmVudF9pZCI6IP8=","headers":[["trace","/g=="]],"reason":"not_json","path":"$",'

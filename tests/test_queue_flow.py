@@ -18,16 +18,17 @@ from ingestd.core.errors import BreakerOpen, SourceError
 from ingestd.core.events import load_model
 from ingestd.core.queue_keys import QueueKeys
 from ingestd.core.queue_objects import FENCE_BODY, FENCE_METADATA, is_fence
+from ingestd.core.records import SourceRefusal
 from ingestd.core.rejections import Reason
 from ingestd.core.row_origin import RowOrigin
 from ingestd.core.stored import Stored
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.queue.dependencies import QueueDependencies
 from ingestd.pipeline.queue.flow import QueuePipeline
 from ingestd.pipeline.queue.shared_calls import SharedCalls
 from ingestd.sinks.retry import SinkRetrier
-from ingestd.sources.sqs.port import Message, Refused
+from ingestd.sources.sqs.port import Message
 from tests.fakes.memory_queue import MemoryQueue, MemoryQueueSource
 from tests.fakes.memory_sink import Fault, MemorySink
 from tests.simulation import virtual_time
@@ -81,7 +82,7 @@ class Flow:
             random=random.Random(),
             landed=self.landed.append,
         )
-        validator = Validator(EventsConfig(), load_model(None), RowOrigin.MESSAGE_ID)
+        validator = EventValidator(EventsConfig(), load_model(None), RowOrigin.MESSAGE_ID)
         self.pipeline = QueuePipeline(BatchConfig(**config), dependencies, validator, Breaker(breaker), receivers=2)
 
     @asynccontextmanager
@@ -162,7 +163,7 @@ def test_rejected_and_refused_messages_go_to_the_quarantine_and_are_deleted() ->
             found = await super().receive()
             if found is None:
                 return None
-            refused = Refused(Reason.POINTER, "in S3")
+            refused = SourceRefusal(Reason.POINTER, "in S3")
             return [
                 Message(**{name: getattr(it, name) for name in it.__struct_fields__} | {"refused": refused})
                 if it.value == b"pointer"
@@ -219,6 +220,29 @@ def test_a_batch_that_was_fenced_is_given_up_and_its_messages_come_again() -> No
         assert flow.given_up("fenced") == 1
         assert len(rows(sink)) == 1
         assert flow.again("not_landed") == 1
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("later", [0.2, 5.0, 19.0])
+def test_what_comes_after_the_end_of_the_stream_is_hidden_from_nobody(later: float) -> None:
+    """The requests that still wait bring some of it, which lands; they are the last ones."""
+
+    async def main() -> None:
+        queue, sink = MemoryQueue(), MemorySink()
+        source = MemoryQueueSource(queue, visibility=600.0, wait=20.0)
+        flow = Flow(queue, sink, source=source)
+        running = asyncio.create_task(flow.pipeline.run())
+        await asyncio.sleep(1)
+        source.finish()
+        await asyncio.sleep(later)
+        ids = {queue.send(event(number)) for number in range(50)}
+        await running
+        assert asyncio.get_running_loop().time() < 1 + later + 2
+        landed = {row["source_message_id"] for row in rows(sink)}
+        assert 2 <= len(landed) <= 20
+        assert queue.entries.keys() == ids - landed
+        assert not any(entry.receipts for entry in queue.entries.values())
 
     virtual_time.run(main())
 

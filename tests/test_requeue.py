@@ -24,7 +24,7 @@ from ingestd.requeue.batches import SPAN
 from ingestd.sinks.local import LocalSink
 from ingestd.sinks.retry import SinkRetrier
 from tests.fakes.memory_sink import Call, Fault, MemorySink
-from tests.requeue_world import DAY_MS, NOON, TOPIC, Killed, Life, Place, World, dies, event
+from tests.requeue_world import DAY_MS, NOON, TOPIC, Life, Place, World, dies, event
 
 BROKEN = b"<html>502 Bad Gateway</html>"
 
@@ -327,16 +327,7 @@ async def test_two_at_once_produce_each_record_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(batches, "_MAX_RECORDS", 2)
     rng, world = random.Random(seed), World(monkeypatch)
     expected = a_quarantine(world)
-
-    async def pace() -> None:
-        for _ in range(rng.choice((0, 1, 5, 50))):
-            await asyncio.sleep(0)
-
-    async def one() -> None:
-        await world.run(Life(rng.choice((None, rng.randint(1, 90))), pace))
-
-    outcomes = await asyncio.gather(*(one() for _ in range(3)), return_exceptions=True)
-    assert all(outcome is None or isinstance(outcome, Killed | SourceError) for outcome in outcomes), outcomes
+    await world.run_three_at_once(rng)
     assert Counter(world.log.places()) <= Counter(expected)
     await world.run()
     assert world.log.places() == world.receipts == sorted(expected)
@@ -493,6 +484,7 @@ def test_reports_for_programs(
         "produced": 1,
         "refused": 0,
         "refused_records": [],
+        "skipped": 0,
         "failing": {"not_json": 1},
         "examples": [],
     }

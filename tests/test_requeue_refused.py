@@ -18,7 +18,7 @@ from ingestd.config.load import Settings
 from ingestd.core.errors import SourceError
 from ingestd.core.records import PlainRecord
 from ingestd.requeue import batches, requeuer
-from tests.requeue_world import TOPIC, Killed, Life, Place, World, dies, event
+from tests.requeue_world import TOPIC, Life, Place, World, dies, event
 
 REASON = "the topic does not accept it (change the topic)"
 
@@ -188,16 +188,7 @@ async def test_two_at_once_produce_each_record_once(monkeypatch: pytest.MonkeyPa
     refused = rng.sample(places, rng.randint(1, 4))
     others = [place for place in places if place not in refused]
     refuse(world, refused)
-
-    async def pace() -> None:
-        for _ in range(rng.choice((0, 1, 5, 50))):
-            await asyncio.sleep(0)
-
-    async def one() -> None:
-        await world.run(Life(rng.choice((None, rng.randint(1, 90))), pace))
-
-    outcomes = await asyncio.gather(*(one() for _ in range(3)), return_exceptions=True)
-    assert all(outcome is None or isinstance(outcome, Killed | SourceError) for outcome in outcomes), outcomes
+    await world.run_three_at_once(rng)
     assert Counter(world.log.places()) <= Counter(others)
     await world.run()
     assert world.log.places() == world.receipts == others

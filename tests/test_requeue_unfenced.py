@@ -14,12 +14,12 @@ from ingestd.core.quarantine import Quarantined
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.row_origin import RowOrigin
-from ingestd.core.validation import Rejected, Validator
+from ingestd.core.validation import EventValidator, Rejected
 from ingestd.requeue.attempts import Attempts, attempts_folder
 from ingestd.requeue.batches import Selection, to_validate
+from ingestd.requeue.documents import Documents
 from ingestd.requeue.requeuer import RequeueCounts
 from ingestd.requeue.unfenced import LandedObject, LineFormat, Put, UnfencedRequeuer
-from ingestd.sinks.listing import Listing
 from ingestd.sinks.retry import SinkRetrier
 from ingestd.sources.kinesis.port import KinesisUnavailable, PutEntry
 from ingestd.sources.kinesis.sender import MAX_RECORD, PATIENCE, KinesisSender
@@ -37,11 +37,13 @@ class Target:
 
     def __init__(self) -> None:
         self.put_ids: list[str] = []
+        self.taken: list[Put] = []
         self.refuses: set[int] = set()
         self.fails_after_taking = False
 
     async def put(self, records: Sequence[Put]) -> list[str | None]:
         await asyncio.sleep(0.01)
+        self.taken += records
         numbers = [int(record.unique_id.rpartition(":")[2]) for record in records]
         self.put_ids += [
             record.unique_id for record, number in zip(records, numbers, strict=True) if number not in self.refuses
@@ -58,7 +60,13 @@ class World:
         self.sink = MemorySink()
         self.target = Target()
         records = [
-            Rejected(number, PlainRecord(FIRST + number, 1000 + number, value), Reason.UNKNOWN_TYPE, "$", "no")
+            Rejected(
+                number,
+                PlainRecord(FIRST + number, 1000 + number, value, b"k", [("h", b"\xff")]),
+                Reason.UNKNOWN_TYPE,
+                "$",
+                "no",
+            )
             for number, value in enumerate(values)
         ]
         self.body = gzip.compress(quarantine.encode(PLACE, records, origin=RowOrigin.WIDE_OFFSET), mtime=0)
@@ -67,13 +75,13 @@ class World:
         self, *, dry: bool = False, repeat_unclear: bool = False, selection: Selection | None = None
     ) -> RequeueCounts:
         retrier = SinkRetrier(SinkConfig())
-        listing = Listing(self.sink, retrier, 5.0)
+        documents = Documents(self.sink, retrier)
         counts = RequeueCounts()
         requeuer = UnfencedRequeuer(
             self._body,
-            lambda key: Attempts(self.sink, retrier, listing, attempts_folder("quarantine/", "events", key)),
+            lambda key: Attempts(documents, attempts_folder("quarantine/", "events", key)),
             LineFormat(quarantine.decode, _to_validate),
-            validator=Validator(EventsConfig(), load_model(None)),
+            validator=EventValidator(EventsConfig(), load_model(None)),
             selection=selection or Selection(),
             counts=counts,
             target=None if dry else self.target,
@@ -101,6 +109,16 @@ def test_records_are_put_once_however_often_it_runs() -> None:
         assert (first.produced, first.failing) == (2, {Reason.TRUNCATED: 1})
         assert (second.produced, second.already_requeued) == (0, 2)
         assert len(world.target.put_ids) == len(set(world.target.put_ids)) == 2
+
+    virtual_time.run(main())
+
+
+def test_a_record_is_put_with_its_key_and_its_headers() -> None:
+    async def main() -> None:
+        world = World([GOOD])
+        await world.run()
+        [put_] = world.target.taken
+        assert (put_.value, put_.key, [*put_.headers]) == (GOOD, b"k", [("h", b"\xff")])
 
     virtual_time.run(main())
 
@@ -204,7 +222,7 @@ class Client:
 
 
 def put(client: Client, *records: tuple[bytes, bytes | None, str]) -> list[str | None]:
-    return virtual_time.run(KinesisSender(client).put(records))  # type: ignore[arg-type]
+    return virtual_time.run(KinesisSender(client).put([(*record, ()) for record in records]))  # type: ignore[arg-type]
 
 
 def test_throttled_records_are_put_again_and_the_others_are_not() -> None:

@@ -23,7 +23,7 @@ from ingestd.core.errors import ConfigError
 from ingestd.core.events import Event, load_model, make_model
 from ingestd.core.records import PlainRecord, Record, TopicPartition
 from ingestd.core.rejections import DEPTH_MAX, Reason
-from ingestd.core.validation import ROW_MAX, Rejected, Validated, Validator
+from ingestd.core.validation import ROW_MAX, EventValidator, Rejected, Validated, Validator
 from ingestd.pipeline.ingest import CHUNK_BYTES
 from tests.simulation import virtual_time
 from tests.test_ingest import DAY, TP, Flow, ended, event
@@ -41,7 +41,7 @@ from tests.test_validation import (
     with_fields,
 )
 
-ROOMY = Validator(EventsConfig(max_bytes=Size(16 << 20)), load_model(None))
+ROOMY = EventValidator(EventsConfig(max_bytes=Size(16 << 20)), load_model(None))
 MIB = 1 << 20
 
 # -- what is accepted comes back as it was
@@ -149,7 +149,7 @@ class Reading(Event, tag="trade"):
     days: dict[Annotated[int, Meta(ge=1, le=366)], int] | None = None
 
 
-READINGS = Validator(EventsConfig(), make_model(Reading))
+READINGS = EventValidator(EventsConfig(), make_model(Reading))
 
 
 @given(st.lists(st.none() | _soup, max_size=4))
@@ -172,7 +172,7 @@ def test_a_row_is_at_most_four_times_its_event_and_an_origin(numbers: list[bytes
     fields = b",".join(b'"%sa":1e5' % (b"_" * count) for count in range(moved))
     value = raw(b",".join(filter(None, (floats, properties, fields))))
     outcome = chunk(value, validator=READINGS)
-    assert len(outcome.rows) <= 4 * len(value) + validate._ORIGIN_BYTES
+    assert len(outcome.rows) <= 4 * len(value) + validate.ORIGIN_BYTES
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_row_is_at_most_four_times_its_event_and_an_origin(numbers: list[bytes
         (with_fields(x="x" * (16 * MIB - 400)), ROOMY),
         (
             raw(b'"event_type":"trade","floats":[' + b",".join([b"1e15"] * 900_000) + b"]"),
-            Validator(EventsConfig(max_bytes=Size(16 * MIB)), make_model(Reading)),
+            EventValidator(EventsConfig(max_bytes=Size(16 * MIB)), make_model(Reading)),
         ),
     ],
     ids=["whose event is about as large", "whose event is a quarter of it"],
@@ -276,7 +276,7 @@ def test_a_model_has_no_dict_whose_keys_can_be_made_to_collide(kind: type[Event]
         make_model(kind)
 
 
-class Spy(Validator):
+class Spy(EventValidator):
     """Notes how many bytes are validated at once, and in which turn of the loop."""
 
     def __init__(self) -> None:

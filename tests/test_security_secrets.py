@@ -68,15 +68,19 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(key: str, caps
     assert "hunter2" not in captured.out + captured.err
 
 
+@pytest.mark.parametrize(
+    "login", [{"registry.token": SECRET}, {"registry.username": "me", "registry.password": SECRET}]
+)
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_config_shows_that_there_are_secrets_and_no_more(
-    form: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    form: list[str], login: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for key in SECRET_KEYS:
-        monkeypatch.setenv("INGESTD__" + key.replace(".", "__").upper(), SECRET)
+    keys = {key: SECRET for key in SECRET_KEYS if not key.startswith("registry.")} | login
+    for key, value in keys.items():
+        monkeypatch.setenv("INGESTD__" + key.replace(".", "__").upper(), value)
     assert cli.main(["config", *form]) == 0
     out = capsys.readouterr().out
-    assert out.count("<redacted>") == len(SECRET_KEYS)
+    assert out.count("<redacted>") == list(keys.values()).count(SECRET)
     assert "hunter2" not in out
 
 

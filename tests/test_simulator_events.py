@@ -18,7 +18,7 @@ from ingestd.config.types import Rate, Seconds
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import AdvisorCall, EmailClick, EmailOpen, Event, WebVisit, load_model
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.sources.simulator import events as simulation
 from ingestd.sources.simulator.events import MALFORMATIONS, MAX_EVENTS, Message, Simulation, check, history
 
@@ -233,7 +233,7 @@ def test_every_malformation_is_rejected_for_a_reason_of_its_own() -> None:
     good = live(SimulatorConfig(), 1)[0]
     values = [good.value, *(spoil(good.value) for spoil in MALFORMATIONS.values())]
     records = [PlainRecord(offset, good.timestamp, value) for offset, value in enumerate(values)]
-    validated = Validator(EventsConfig(), load_model(None)).chunk(TopicPartition("t", 0), records)
+    validated = EventValidator(EventsConfig(), load_model(None)).chunk(TopicPartition("t", 0), records)
     assert sum(validated.accepted.values()) == 1
     assert len({(rejected.reason, rejected.path) for rejected in validated.rejected}) == len(MALFORMATIONS)
 

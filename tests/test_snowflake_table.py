@@ -19,7 +19,7 @@ from ingestd.config.model import EventsConfig
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import Event, load_model, make_model
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.snowflake.table import Column, columns, create_table, definition, identifier, literal
 
 OURS = columns(load_model(None))
@@ -169,7 +169,7 @@ def value() -> st.SearchStrategy[dict[str, object]]:
 
 MODEL = make_model(Everything)
 BY_PATH = {column.path: column for column in columns(MODEL) if column.path}
-VALIDATOR = Validator(EventsConfig(), MODEL)
+VALIDATOR = EventValidator(EventsConfig(), MODEL)
 
 
 @given(value())

@@ -1,20 +1,31 @@
 """The SQS source against scripted answers: failures, partial failures, credentials, what is malformed."""
 
 import asyncio
+import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ingestd.config.model import EventsConfig
 from ingestd.core.errors import SourceError
+from ingestd.core.events import ANY_JSON, Model, load_model
+from ingestd.core.json_validation import make_validator
+from ingestd.core.records import TopicPartition
+from ingestd.core.row_origin import RowOrigin
+from ingestd.sources.sqs import sender as sender_module
 from ingestd.sources.sqs import source as source_module
+from ingestd.sources.sqs.envelope import unwrap
+from ingestd.sources.sqs.port import Message
+from ingestd.sources.sqs.sender import SqsSender
 from ingestd.sources.sqs.source import SqsSource
 from tests.scripted_sqs import ATTRIBUTES, QUEUE_ARN, SECRET, Answer, ScriptedSqs, all_done, fault, message
 
 LIMIT = 30
+EVENT = '{"event_type":"web_visit","event_id":"e","client_id":"c","event_timestamp":"2026-01-02T03:04:05Z"}'
 
 
 @pytest.fixture(autouse=True)
@@ -228,19 +239,32 @@ async def test_no_answer_ends_with_the_time_out() -> None:
         assert "no answer before the deadline" in error_of(source)
 
 
-async def test_finish_ends_a_long_poll_and_keeps_an_answer_that_is_on_its_way() -> None:
+async def test_finish_cancels_no_request_as_long_as_it_may_be_answered() -> None:
+    """SQS would hide a message that comes meanwhile, and nobody would know it."""
     async with (
-        ScriptedSqs(ReceiveMessage=[Answer(silent=True), Answer({"Messages": [message()]})]) as server,
+        ScriptedSqs(ReceiveMessage=[Answer({"Messages": [message()]}, late=True)]) as server,
         started(server, wait=20) as source,
     ):
-        silent = asyncio.create_task(source.receive())
+        request = asyncio.create_task(source.receive())
         await server.waiting.wait()
-        answered = asyncio.create_task(source.receive())
-        await until(lambda: len(server.requests["ReceiveMessage"]) == 2)
         source.finish()
-        assert len(await answered or ()) == 1
-        assert await silent is None
+        await asyncio.wait([request], timeout=0.6)
+        server.release.set()
+        assert len(await request or ()) == 1
         assert await source.receive() is None
+        assert len(server.requests["ReceiveMessage"]) == 1
+
+
+async def test_finish_waits_no_longer_for_an_answer_than_its_request_does() -> None:
+    """Else a dead connection would take the time in which the last batches land."""
+    async with (
+        ScriptedSqs(ReceiveMessage=[Answer(silent=True)]) as server,
+        started(server, wait=0.1, read_timeout=LIMIT) as source,
+    ):
+        request = asyncio.create_task(source.receive())
+        await server.waiting.wait()
+        source.finish()
+        assert await request is None
 
 
 async def test_a_body_with_another_md5_is_not_handed_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -293,3 +317,90 @@ async def test_an_answer_without_an_end_is_refused(monkeypatch: pytest.MonkeyPat
         assert "more than 1000 bytes" in error_of(source)
         source.finish()
         assert await request is None
+
+
+# -- attributes and groups in rows, and back to the queue
+
+
+@pytest.mark.parametrize("model", [pytest.param(ANY_JSON, id="json"), pytest.param(load_model(None), id="events")])
+async def test_the_group_and_the_attributes_of_a_message_are_in_its_row(model: Model) -> None:
+    attributes = {
+        "trace": {"DataType": "String", "StringValue": "caf\xe9"},
+        "n": {"DataType": "Number", "StringValue": "7"},
+    }
+    binary = {"raw": {"DataType": "Binary", "BinaryValue": "/w=="}}
+    keyed, plain = message(0, EVENT, MessageAttributes={**attributes, **binary}), message(1, EVENT)
+    keyed["Attributes"]["MessageGroupId"] = "group-1"
+    async with ScriptedSqs(ReceiveMessage=[Answer({"Messages": [keyed, plain]})]) as server, started(server) as source:
+        first, second = rows_of(model, await source.receive() or ())
+    assert (first["source_message_id"], first["source_key"]) == ("id-0", "group-1")
+    assert first["source_headers"] == [
+        {"name": "trace", "value": "caf\xe9"}, {"name": "n", "value": "7"}, {"name": "raw", "value_base64": "/w=="}
+    ]  # fmt: skip
+    assert second["source_message_id"] == "id-1"
+    assert second.keys().isdisjoint(("source_key", "source_key_base64", "source_headers"))
+
+
+async def test_a_notification_s_attributes_take_the_place_of_the_message_s() -> None:
+    inner = {"kind": {"Type": "String", "Value": "a"}}
+    sns = {"Type": "Notification", "TopicArn": "arn", "Message": EVENT, "MessageAttributes": inner}
+    one = message(0, json.dumps(sns))
+    script = [Answer({"Messages": [one]})]
+    async with ScriptedSqs(ReceiveMessage=script) as server, started(server, envelope="sns") as source:
+        [found] = rows_of(ANY_JSON, await source.receive() or ())
+    assert found["source_headers"] == [{"name": "kind", "value": "a"}]
+
+
+def rows_of(model: Model, messages: Sequence[Message]) -> list[dict[str, Any]]:
+    validator = make_validator(EventsConfig(include=("key", "headers")), model, RowOrigin.MESSAGE_ID)
+    found = validator.chunk(TopicPartition("events", 0), messages)
+    assert not found.rejected
+    return [json.loads(line) for line in found.rows.splitlines()]
+
+
+HEADERS = (("trace", "caf\xe9".encode()), ("raw", b"\xff"), ("control", b"\x01"), ("empty", b""), ("none", None))
+
+
+async def sent(
+    server: ScriptedSqs, *records: tuple[bytes, bytes | None, str, Any], **more: Any
+) -> list[dict[str, Any]]:
+    """The entries that came of records that a sender was given."""
+    sender = SqsSender(server.config(**more))
+    try:
+        assert await sender.put(records) == [None] * len(records)
+    finally:
+        await sender.close()
+    return [entry for request in server.requests["SendMessageBatch"] for entry in request["Entries"]]
+
+
+async def test_a_requeued_message_keeps_its_attributes_and_its_group() -> None:
+    async with ScriptedSqs() as server:
+        keyed, plain = await sent(server, (b"{}", b"group-1", "x:0", HEADERS), (b"{}", None, "x:1", ()))
+    assert keyed["MessageAttributes"] == {
+        "trace": {"DataType": "String", "StringValue": "caf\xe9"},
+        "raw": {"DataType": "Binary", "BinaryValue": "/w=="},
+        "control": {"DataType": "Binary", "BinaryValue": "AQ=="},
+    }
+    assert keyed["MessageGroupId"] == "group-1"
+    assert plain.keys() == {"Id", "MessageBody"}
+
+
+async def test_a_requeued_notification_has_its_attributes_where_it_had_them() -> None:
+    async with ScriptedSqs() as server:
+        [entry] = await sent(server, (b"{}", None, "x:0", HEADERS[:2]), envelope="sns")
+    assert "MessageAttributes" not in entry
+    content = unwrap(entry["MessageBody"].encode(), (), "sns")
+    assert (content.value, content.headers, content.refused) == (b"{}", HEADERS[:2], None)
+
+
+async def test_attributes_count_towards_the_size_of_a_message_and_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender_module, "MAX_BYTES", 1000)
+    async with ScriptedSqs() as server:
+        fits = (b"x" * 900, None, "x:0", (("name", b"y" * 90),))
+        assert len(await sent(server, fits, fits)) == len(server.requests["SendMessageBatch"]) == 2
+        sender = SqsSender(server.config())
+        try:
+            [why] = await sender.put([(b"x" * 900, None, "x:0", (("name", b"y" * 91),))])
+        finally:
+            await sender.close()
+    assert why == "1,001 bytes, more than the 1,000 of a message"

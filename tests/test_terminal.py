@@ -289,6 +289,14 @@ def test_the_summary_accounts_for_every_record() -> None:
     assert "  rejected    12: missing_field 8, not_json 4\n" in text
 
 
+def test_skipped_tombstones_are_accounted_for_only_where_there_are_some() -> None:
+    some = replace(STOPPED, totals=replace(STOPPED.totals, consumed=12_436, skipped=5))
+    text = summary(some, CONFIG, STATUS.sink)
+    assert "12,436 records = 12,419 landed + 12 quarantined + 5 skipped\n" in text
+    assert "  skipped     5 tombstones, without a row (events.tombstones)\n" in text
+    assert "skipped" not in summary(STOPPED, CONFIG, STATUS.sink)
+
+
 def test_the_summary_says_what_was_not_delivered_and_why() -> None:
     odd = replace(
         STATUS,

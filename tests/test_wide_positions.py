@@ -22,17 +22,19 @@ from ingestd.core.chain_words import KAFKA, KINESIS, ChainWords
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import load_model
 from ingestd.core.gzip import compress
+from ingestd.core.json_validation import JsonValidator
 from ingestd.core.object_keys import DataObjectName, ObjectKeys, QuarantineObjectName, digest_of
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.records import EpochRecords, LogRange, PlainRecord, Position, TopicPartition
 from ingestd.core.rejections import Reason
 from ingestd.core.row_origin import RowOrigin
 from ingestd.core.stored import ObjectInfo
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator, Validator
 from ingestd.snowflake.drift import of_table
 from ingestd.snowflake.sql import setup
 from ingestd.snowflake.table import columns, deduplicated
 from ingestd.sources.base import Fetched
+from ingestd.sources.kinesis.aggregates import OUTSIDE_OF_SHARD
 from ingestd.sources.kinesis.port import KinesisRecord
 from ingestd.verify.ranges import Range
 from ingestd.verify.run import VerifyOptions, verify
@@ -47,7 +49,7 @@ FIRST = 49_590_338_271_490_256_608_559_692_538_361_571_095_921_575_989_136_588_8
 SPACING = 1 << 80
 POSITIONS = st.integers(0, 10**60 - 2)
 MODEL = load_model(None)
-WIDE = Validator(EventsConfig(), MODEL, RowOrigin.WIDE_OFFSET)
+WIDE = EventValidator(EventsConfig(), MODEL, RowOrigin.WIDE_OFFSET)
 
 
 def settings(**keys: str) -> Any:
@@ -150,7 +152,7 @@ class Message(msgspec.Struct):
 
 @given(st.lists(st.booleans(), min_size=1, max_size=300))
 def test_a_row_of_a_queue_has_the_id_of_its_own_message(good: list[bool]) -> None:
-    validator = Validator(EventsConfig(), MODEL, RowOrigin.MESSAGE_ID)
+    validator = EventValidator(EventsConfig(), MODEL, RowOrigin.MESSAGE_ID)
     messages = [Message(f"m{number}", event(number) if it else b"{") for number, it in enumerate(good)]
     validated = validator.chunk(TopicPartition("queue", 0), messages)
     rows = [json.loads(row) for row in validated.rows.splitlines()]
@@ -164,12 +166,20 @@ def test_a_row_of_a_queue_has_the_id_of_its_own_message(good: list[bool]) -> Non
     ]
 
 
-def test_an_event_in_the_wrong_shard_is_rejected_with_its_bytes() -> None:
-    records = [KinesisRecord(FIRST + n, event(n), NOON / 1000, "k", outside_of_shard=n == 1) for n in range(3)]
-    validated = WIDE.chunk(SHARD, records)
-    assert [json.loads(row)["source_offset"] for row in validated.rows.splitlines()] == [str(FIRST), str(FIRST + 2)]
-    (one,) = validated.rejected
-    assert (one.position, one.reason, one.record.value) == (1, Reason.OUTSIDE_OF_SHARD, event(1))
+@pytest.mark.parametrize("validator", [WIDE, JsonValidator(EventsConfig(), RowOrigin.WIDE_OFFSET)])
+def test_a_record_that_its_source_refuses_is_rejected_with_its_bytes_whatever_they_are(validator: Validator) -> None:
+    refused = {FIRST + 1, FIRST + 200}  # in two blocks
+    records = [
+        KinesisRecord(at, event(0), NOON / 1000, "k", refused=OUTSIDE_OF_SHARD if at in refused else None)
+        for at in range(FIRST, FIRST + 202)
+    ]
+    validated = validator.chunk(SHARD, records)
+    rows = [int(json.loads(row)["source_offset"]) for row in validated.rows.splitlines()]
+    assert rows == [it.offset for it in records if it.offset not in refused]
+    assert [(it.position, it.record, it.reason, it.path, it.message) for it in validated.rejected] == [
+        (at - FIRST, records[at - FIRST], Reason.OUTSIDE_OF_SHARD, "$", OUTSIDE_OF_SHARD.message)
+        for at in sorted(refused)
+    ]
 
 
 # -- the pipeline

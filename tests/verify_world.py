@@ -1,8 +1,9 @@
 """Verifications of chains of one partition that the tests have written."""
 
-from ingestd.config.load import Flag, load
+from ingestd import inspection
+from ingestd.config.load import Flag, Settings, load
 from ingestd.core.records import LogRange, Position
-from ingestd.verify.findings import VerifyReport
+from ingestd.verify.findings import VerifyFinding, VerifyReport
 from ingestd.verify.run import VerifyOptions, verify
 from tests.archive import DAY, NOON, P0, Archive
 from tests.fakes.inspector import FakeInspector
@@ -13,18 +14,50 @@ LOG = LogRange(0, 1900)
 ALONE = VerifyOptions(objects_only=True)
 
 
+def settings(**keys: str) -> Settings:
+    """Of `ingestd verify`; two underscores stand for the dot in a key."""
+    return load(environ={}, flags=[Flag("--set", key.replace("__", "."), value) for key, value in keys.items()])
+
+
 async def look(
     archive: Archive, options: VerifyOptions = ALONE, kafka: FakeInspector | None = None, **keys: str
 ) -> VerifyReport:
     """Verify what is in the archive."""
-    flags = [Flag("--set", key.replace("__", "."), value) for key, value in keys.items()]
-    kafka = kafka or FakeInspector(({}, {}))
-    return await verify(load(environ={}, flags=flags), options, archive.sink, kafka.open)
+    if not archive.layout.exactly_once:
+        keys["sink__delivery"] = "at-least-once"
+    open_inspector = inspection.open_inspector if kafka is None else kafka.open
+    return await verify(settings(**keys), options, archive.sink, open_inspector)
 
 
 def found(report: VerifyReport) -> list[tuple[str, int | None, int | None]]:
     """Code and offsets of each problem."""
     return [(problem.code, problem.start, problem.end) for problem in report.problems]
+
+
+async def against(
+    archive: Archive,
+    committed: int | None,
+    log: tuple[int, int],
+    *,
+    mark: str = TAG,
+    options: VerifyOptions = VerifyOptions(),  # noqa: B008  frozen
+    **keys: str,
+) -> VerifyReport:
+    """Look at an archive of one partition, and at a group and a log that stay as they are."""
+    position = Position(committed, mark) if committed is not None else None
+    kafka = FakeInspector(({P0: position}, {P0: LogRange(*log)}))
+    return await look(archive, options, kafka, **keys)
+
+
+def codes(report: VerifyReport) -> list[str]:
+    """Of all problems."""
+    return [problem.code for problem in report.problems]
+
+
+def only(report: VerifyReport) -> VerifyFinding:
+    """The problem, of which there is one."""
+    (problem,) = report.problems
+    return problem
 
 
 def notes(report: VerifyReport) -> list[str]:

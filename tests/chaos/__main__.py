@@ -20,7 +20,7 @@ from tests.chaos.report import RESULTS, in_words, save, summary, table
 from tests.chaos.runner import Result, run
 from tests.chaos.services import Services, cluster_services, services
 from tests.services.kafka_cluster import KafkaCluster
-from tests.services.process import ServiceError
+from tests.services.process import ServiceError, end_in_order
 
 _ALL: dict[str, Fault | CollectorFault] = {**FAULTS, **COLLECTOR_FAULTS}
 _INTERRUPTED = 130  # exit code
@@ -30,6 +30,7 @@ _SHOWN = 10.0  # seconds between two lines of progress
 def main() -> None:
     """Run, report, and exit with 1 where anything was lost, doubled, or did not recover."""
     options = _options()
+    end_in_order()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own clients warn of what is broken on purpose
     directory = Path(tempfile.mkdtemp(prefix="ingestd-chaos-"))
     results: list[Result] = []

@@ -50,7 +50,7 @@ async def brokers_restarted(rig: Rig, _: Random) -> str:
     return _went_on(rig)
 
 
-@fault(brokers=3, daemons=3, partitions=6)
+@fault(brokers=3, daemons=3, partitions=6, short=False)
 async def two_brokers_down(rig: Rig, rng: Random) -> str:
     """Two of three brokers are killed (kill -9) for a minute: nobody may write, and nobody is elected."""
     down = rng.sample(NODES, 2)
@@ -122,7 +122,7 @@ async def all_daemons_killed(rig: Rig, rng: Random) -> str:
     return _went_on(rig)
 
 
-@fault(brokers=3, daemons=3, partitions=6)
+@fault(brokers=3, daemons=3, partitions=6, short=False)
 async def transactions_over_failover(rig: Rig, rng: Random) -> str:
     """Transactions are committed and aborted while their coordinator is killed (kill -9), and then a leader."""
     async with rig.writing:

@@ -83,7 +83,7 @@ async def _cut(rig: Rig, kind: int, times: int, rng: Random, passes: float) -> N
     await rig.until(lambda: wire.fired[kind] >= times, f"{times} answers cut")
 
 
-@fault(settings=_HELD, started=False)
+@fault(settings=_HELD, started=False, short=False)
 async def rebalance_storm(rig: Rig, rng: Random) -> str:
     """Daemons join and leave every few seconds, while no batch is ever sealed by its age."""
     residents = [rig.daemon("a"), rig.daemon("b")]
@@ -109,7 +109,7 @@ async def _comes_and_goes(rig: Rig, name: str, rng: Random) -> None:
     rig.daemons.remove(guest)
 
 
-@fault(daemons=2)
+@fault(daemons=2, short=False)
 async def coordinator_killed(rig: Rig, _: Random) -> str:
     """The group's coordinator is killed (kill -9) amid a rebalance, while partitions are about to change hands."""
     second = rig.daemons[1]

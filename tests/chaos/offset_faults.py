@@ -12,6 +12,7 @@ from tests.chaos.rig import Rig
 from tests.e2e.daemon import Daemon, partition
 from tests.e2e.group import committed, delete_group, ends, reset
 
+_MORE = 300  # events: more than an object has
 _SMALL = {"batch.records": "100"}  # chains of many objects
 
 
@@ -32,7 +33,7 @@ async def offsets_reset_to_boundary(rig: Rig, _: Random) -> str:
     return f"{again} objects adopted one after the other; while it ran: {refused}"
 
 
-@fault(settings=_SMALL)
+@fault(settings=_SMALL, short=False)
 async def offsets_reset_off_boundary(rig: Rig, _: Random) -> str:
     """The group's offsets are reset to the inside of an object and past the last; then as the message says."""
     (daemon,) = rig.daemons
@@ -103,7 +104,7 @@ async def _stop(rig: Rig) -> None:
     await daemon.until(lambda status: status.totals.objects > 5 * len(status.partitions))
     assert await daemon.stop() == 0
     now = rig.load.total
-    await rig.until(lambda: rig.load.total > now + 1000, "more events")
+    await rig.until(lambda: rig.load.total > now + _MORE, "more events")
 
 
 async def _refusal(attempt: "asyncio.Future[None] | object") -> str:

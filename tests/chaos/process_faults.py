@@ -59,7 +59,7 @@ async def same_identity(rig: Rig, _: Random) -> str:
     return f"they displaced each other and logged it; {displaced} commits refused, {rig.said(ADOPTED)} objects adopted"
 
 
-@fault(daemons=3)
+@fault(daemons=3, short=False)
 async def rolling_restart(rig: Rig, _: Random) -> str:
     """Three daemons are restarted (SIGTERM) one after the other, each when the one before is back."""
     for daemon in rig.daemons * (5 if rig.long else 1):
@@ -93,7 +93,7 @@ async def clock_jumps(rig: Rig, _: Random) -> str:
 async def poison_storm(rig: Rig, _: Random) -> str:
     """A storm of malformed events opens the breaker; the operator lets them pass and restarts."""
     (daemon,) = rig.daemons
-    rig.load.spoil(5_000)
+    rig.load.spoil(2_500)
     assert await daemon.ended() == 1
     assert "breaker" in daemon.log_text().splitlines()[-1]
     await rig.lasts()

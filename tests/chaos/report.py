@@ -41,6 +41,7 @@ def save(results: Iterable[Result], bulk: Bulk | None, directory: Path = RESULTS
 def markdown(report: Report) -> str:
     """The report as a page."""
     parts = ["# Faults on real services\n", "Made by `make chaos`; `chaos.json` has every number.\n"]
+    parts.append("Kafka and the S3 server are real; `kinesis_*` and `sqs_*` ran on emulators.\n")
     parts.append("\n".join(f"- {name}: {value}" for name, value in report.machine.items()) + "\n")
     if report.faults:
         parts.append(table(report.faults))

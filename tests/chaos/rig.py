@@ -18,7 +18,9 @@ from tests.e2e.group import CommittedOffsets, ends
 from tests.e2e.ledger import Ledger, read, read_directory
 from tests.services.kafka_cluster import KafkaCluster
 
-RATE = 2000  # events a second that are written throughout
+# Events a second that are written throughout. The short form shares the machine with other tests, and what daemons,
+# broker and store do for each event would be most of its time.
+_RATE, _SHORT_RATE = 2000, 500
 _PIECES = 20  # writes a second
 _POLL = 0.1
 _ANSWER = 2.0  # seconds for one answer; a broker that is frozen gives none
@@ -196,10 +198,11 @@ class Rig:
     async def write(self, enough: Callable[[], bool]) -> None:
         """Write events evenly, so that some are on their way at whatever moment."""
         loop = asyncio.get_running_loop()
+        piece = (_RATE if self.long else _SHORT_RATE) // _PIECES
         due = loop.time()
         while not enough():
             async with self.writing:
-                await self.load.write(RATE // _PIECES)
+                await self.load.write(piece)
             due = max(due + 1 / _PIECES, loop.time() - 1)  # what a stall of the broker cost is not made up for
             await asyncio.sleep(due - loop.time())
 

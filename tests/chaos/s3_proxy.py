@@ -6,24 +6,15 @@ client has signed it.
 """
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Self
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
-from multidict import CIMultiDict
-from yarl import URL
+from aiohttp import web
 
 from ingestd.core.object_keys import EVENTS
-from tests.services.ports import HOST
+from tests.services.forwarding import ForwardingProxy, cut
 
-_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}  # the last is answered here, and not signed
-
-# Clients that are killed, or cut off by us, are what this is for; the server takes each for an error.
-_QUIET = logging.getLogger(__name__)
-_QUIET.setLevel(logging.CRITICAL)
 _MOST_KEPT = 1000  # PUTs that are kept back
 
 
@@ -60,45 +51,23 @@ class Exchange:
 
     def cut(self) -> web.Response:
         """Close the client's connection without an answer."""
-        if self.request.transport is not None:
-            self.request.transport.abort()
-        return web.Response()
+        return cut(self.request)
 
 
 Behaviour = Callable[[Exchange], Awaitable[web.Response]]
 
 
-class S3Proxy:
+class S3Proxy(ForwardingProxy):
     """Passes requests on from `port` to `upstream`, both on the loopback address. It starts well.
 
     `fired` counts what was done to requests that were not just passed on.
     """
 
     def __init__(self, port: int, upstream: int) -> None:
-        self._port = port
-        self._upstream = upstream
+        super().__init__(port, upstream)
         self._behaviour: Behaviour | None = None
         self._kept: list[Exchange] = []
         self.fired: Counter[str] = Counter()
-        # An application, not a bare server: it answers to "Expect: 100-continue".
-        application = web.Application(client_max_size=64 << 20)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None, logger=_QUIET)
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, self._port, reuse_address=True).start()
-        self._session = ClientSession(
-            auto_decompress=False,
-            cookie_jar=DummyCookieJar(),
-            connector=TCPConnector(limit=0),
-            timeout=ClientTimeout(total=60),
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
-        await self._session.close()
 
     # -- what it is told
 
@@ -182,21 +151,9 @@ class S3Proxy:
 
     # -- requests
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         exchange = Exchange(request, await request.read(), self._apply)
         return await (exchange.apply() if self._behaviour is None else self._behaviour(exchange))
 
     async def _apply(self, exchange: Exchange) -> web.Response:
-        request = exchange.request
-        # With the client's Host, which is part of what it has signed.
-        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP]
-        url = URL(f"http://{HOST}:{self._upstream}{request.raw_path}", encoded=True)
-        try:
-            async with self._session.request(
-                request.method, url, headers=CIMultiDict(headers), data=exchange.body, allow_redirects=False
-            ) as answer:
-                body = await answer.read()
-        except (ClientError, OSError):  # the client sees what it would see without us
-            return exchange.cut()
-        kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP]
-        return web.Response(status=answer.status, headers=CIMultiDict(kept), body=body)
+        return await self.forward(exchange.request, exchange.body)

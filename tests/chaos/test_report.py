@@ -6,8 +6,9 @@ import msgspec
 
 from tests.chaos import short_forms
 from tests.chaos.all_faults import FAULTS
+from tests.chaos.aws_faults import AWS_FAULTS
 from tests.chaos.kills import Bulk, rounds
-from tests.chaos.report import Report, save
+from tests.chaos.report import RESULTS, Report, save
 from tests.chaos.runner import Result
 from tests.e2e.ledger import Tally
 
@@ -40,6 +41,11 @@ def test_rounds_have_all_kills_and_none_too_many() -> None:
     for kills in (1, 3, 99, 500, 10_001):
         assert sum(rounds(kills, groups=5)) == kills
         assert 0 < min(rounds(kills, groups=5)) <= max(rounds(kills, groups=5)) <= 100
+
+
+def test_every_fault_of_kinesis_and_sqs_is_in_the_report() -> None:
+    report = msgspec.json.decode((RESULTS / "chaos.json").read_bytes(), type=Report)
+    assert AWS_FAULTS.keys() <= {it.name for it in report.faults}
 
 
 def test_each_short_form_is_run_by_one_file() -> None:

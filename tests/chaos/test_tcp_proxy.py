@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.chaos.tcp_proxy import TcpProxy
+from tests.services import streams
 from tests.services.ports import HOST, free_port
 
 SILENCE, LONG = 0.2, 10.0  # seconds without an answer, and until there must be one
@@ -19,7 +20,7 @@ async def port() -> AsyncIterator[int]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1000):
             writer.write(data)
-        writer.close()
+        await streams.close(writer)
 
     async with await asyncio.start_server(answer, HOST, upstream):
         yield upstream

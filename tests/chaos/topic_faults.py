@@ -18,6 +18,9 @@ from tests.e2e.group import ends, reset
 from tests.e2e.ledger import read
 from tests.services.kafka import create_topic, delete_topic, topic_admin
 
+# Records of each partition, of which retention removes some: written within a session of the short form.
+_WRITTEN, _REMOVED = 300, 200
+
 
 @fault(partitions=2, settings={"kafka.start": "latest"}, started=False)
 async def partitions_added(rig: Rig, _: Random) -> str:
@@ -163,8 +166,8 @@ async def retention_overtakes_stopped(rig: Rig, _: Random) -> str:
         await rig.landed()
         assert await daemon.stop() == 0
         landed = ends(rig.load.records)
-    await _until_written(rig, landed, 1000)
-    start = {number: end + 700 for number, end in landed.items()}
+    await _until_written(rig, landed, _WRITTEN)
+    start = {number: end + _REMOVED for number, end in landed.items()}
     await _remove(rig, start)
     daemon.start()
     await halted(rig, daemon, "lost_upstream", [0, 1])
@@ -181,8 +184,8 @@ async def retention_overtakes_running(rig: Rig, _: Random) -> str:
     async with rig.writing:
         held = await _taken(rig)
         rig.kafka_proxy.black_hole()
-    await _until_written(rig, held, 1000)
-    start = {number: end + 700 for number, end in held.items()}
+    await _until_written(rig, held, _WRITTEN)
+    start = {number: end + _REMOVED for number, end in held.items()}
     await _remove(rig, start)
     rig.s3.heal()
     await rig.kafka_proxy.heal()

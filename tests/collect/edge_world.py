@@ -28,11 +28,11 @@ from ingestd.collect.web import WebEndpoint
 from ingestd.config.model import CollectConfig, CollectSource, EventsConfig
 from ingestd.config.types import Rate
 from ingestd.core.events import load_model
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 
 EVENT = b'{"event_id":"e1","client_id":"c1","event_type":"web_visit","event_timestamp":"2026-01-01T00:00:00Z"}'
 NOW = 1_767_225_600.0
-VALIDATOR = Validator(EventsConfig(), load_model(None))
+VALIDATOR = EventValidator(EventsConfig(), load_model(None))
 HOOK_ROUTES = (Route("POST", "/hooks/{source}", ("webhook",)),)
 
 

@@ -14,7 +14,7 @@ from ingestd.collect.messages import Client, Collected, Endpoint, Incoming, Mapp
 from ingestd.config.model import CollectConfig, CollectSource, EventsConfig
 from ingestd.core.events import load_model
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.ops.http_client import HttpAnswer
 
 NOW_MS = 1_790_000_000_000
@@ -23,7 +23,7 @@ URL = "https://e.example.com/hooks/mail"
 #: The vendor's server, which is not the person of whom its events tell.
 VENDOR = Client(ip="198.51.100.0", user_agent="a vendor's robot", is_bot=True, anonymous=False)
 ANONYMOUS = Client(ip=None, user_agent="", is_bot=False, anonymous=True)
-_VALIDATOR = Validator(EventsConfig(), load_model(None))
+_VALIDATOR = EventValidator(EventsConfig(), load_model(None))
 
 
 class FakeKeys:

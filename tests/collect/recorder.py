@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from tests.e2e.daemon import DEADLINE
 from tests.services.ports import HOST
 
 _LIMIT_BYTES = 16 << 20
@@ -118,10 +119,16 @@ class Recorder:
             await self.after(number)
         return web.Response(status=answer.status, body=body, headers=_without_connection(answer.headers))
 
-    async def wait(self) -> None:
-        """Wait for the next request, or its answer."""
-        self._changed.clear()
-        await self._changed.wait()
+    async def until(self, condition: Callable[[], object], deadline: float = DEADLINE) -> None:
+        """Wait for what a request or its answer brings about. Where it does not come, the error has all that came."""
+        try:
+            async with asyncio.timeout(deadline):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            seen = [(it.method, it.path, it.status, it.text()[:100]) for it in self.exchanges]
+            raise AssertionError(f"nothing more in {deadline:g} s after {seen}") from None
 
     def posts(self) -> list[Exchange]:
         """The requests that bring events."""

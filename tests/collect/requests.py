@@ -9,12 +9,12 @@ from ingestd.collect.messages import Client, Collected, Incoming
 from ingestd.config.model import EventsConfig
 from ingestd.core.events import load_model
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.validation import Validated, Validator
+from ingestd.core.validation import EventValidator, Validated
 
 RECEIVED_AT = 1_796_070_000_000  # 2026-11-30T20:20:00Z
 VISITOR = Client("192.0.2.0", "Mozilla/5.0", is_bot=False, anonymous=False)
 NOBODY = Client(None, "Mozilla/5.0", is_bot=False, anonymous=True)
-VALIDATOR = Validator(EventsConfig(), load_model(None))
+VALIDATOR = EventValidator(EventsConfig(), load_model(None))
 
 
 def request(

@@ -3,11 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from tests.collect.calls import numbered
 from tests.collect.recorder import Recorder
-from tests.collect.sdk_cases import COUNT, Deaths, check_nothing_lost, sender, until_answered
+from tests.collect.sdk_cases import COUNT, Deaths, check_nothing_lost, send_numbered, sender, until_answered
 from tests.e2e.collector import KafkaCollector
-from tests.e2e.daemon import DEADLINE
 from tests.services.kafka import KafkaBroker
 
 KILLED = ("collector", "broker", "both")
@@ -41,9 +39,7 @@ class KafkaDeaths:
     async def until_answered(self, recorder: Recorder, count: int) -> None:
         """Wait until so many events were answered 200. The broker is started when that has to be."""
         if self._killed == "broker":
-            async with asyncio.timeout(DEADLINE):
-                while 503 not in {it.status for it in recorder.posts()}:
-                    await recorder.wait()
+            await recorder.until(lambda: any(it.status == 503 for it in recorder.posts()))
             await asyncio.to_thread(self._broker.start)
         await until_answered(recorder, count)
         if self._killed == "both":
@@ -63,11 +59,7 @@ async def check_kafka_deaths(name: str, killed: str, broker: KafkaBroker, topic:
         await deaths.collector.start_ready()
         async with Recorder(deaths.collector.url) as recorder, sender(name, recorder) as sdk:
             deaths.begin(recorder)
-            for start in range(0, COUNT, 5):
-                await sdk.send(numbered(5, start))
-                while len(recorder.posts()) < min(start // 5 + 1, 3):  # one SDK makes few requests of many calls
-                    await recorder.wait()
-            sdk.close()
+            await send_numbered(sdk, recorder)
             await deaths.until_answered(recorder, COUNT)
         await deaths.check(recorder, COUNT)
     finally:

@@ -12,7 +12,7 @@ from ingestd.collect.service import ANSWER_S, CollectorService, CountedDelivery
 from ingestd.config.model import CollectConfig, CollectSource, EventsConfig
 from ingestd.core.errors import ConfigError, ConfigErrors
 from ingestd.core.events import load_model
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator, Validator
 from ingestd.ops.collect_metrics import CollectMetrics
 
 EVENT = Collected(b"12345", None)
@@ -183,7 +183,7 @@ async def test_metrics_count_what_was_accepted_and_where() -> None:
 
 @pytest.fixture
 def validator() -> Validator:
-    return Validator(EventsConfig(), load_model(None))
+    return EventValidator(EventsConfig(), load_model(None))
 
 
 def test_there_are_routes_for_the_configured_kinds_alone(validator: Validator) -> None:

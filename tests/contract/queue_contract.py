@@ -166,9 +166,9 @@ class QueueContract:
         assert depth.oldest_s >= 0
         assert source.error is None
 
-    async def test_finish_ends_each_request_soon_and_leaves_the_rest(self, world: QueueWorld) -> None:
+    async def test_finish_ends_the_stream_when_its_requests_are_answered(self, world: QueueWorld) -> None:
         await world.send([b"{}"])
-        source = await world.connect(wait=20)
+        source = await world.connect(wait=1)
         messages = await take(source, 1)
         requests = [asyncio.create_task(source.receive()) for _ in range(2)]
         await asyncio.sleep(0)
@@ -178,6 +178,18 @@ class QueueContract:
             assert await source.receive() is None
         assert await source.extend(receipts(messages), LONG_S) == []
         assert await source.delete(receipts(messages)) == []
+
+    async def test_a_message_that_comes_after_finish_is_not_received_by_nobody(self, world: QueueWorld) -> None:
+        source = await world.connect(wait=20)
+        request = asyncio.create_task(source.receive())
+        await asyncio.wait([request], timeout=0.5)
+        source.finish()
+        await asyncio.wait([request], timeout=1)
+        await world.send([b"{}"])
+        async with asyncio.timeout(10):
+            [message] = await request or ()
+            assert await source.receive() is None
+        assert await source.delete([message.receipt]) == []
 
     async def test_goes_on_with_new_connections(self, world: QueueWorld) -> None:
         source = await world.connect(wait=2)

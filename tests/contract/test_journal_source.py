@@ -11,12 +11,9 @@ from ingestd.core.records import Position, TopicPartition, UnsentRecord
 from ingestd.sources.journal.journal import Journal
 from ingestd.sources.journal.source import JournalSource
 from tests.contract.source_contract import Reader, RecordingListener, SourceContract, World, offsets
+from tests.journal_world import record
 
 P0 = TopicPartition("web", 0)
-
-
-def record(value: bytes = b"{}", timestamp: int = 1_700_000_000_000) -> UnsentRecord:
-    return UnsentRecord(timestamp, b"key", value, (("ingestd-source", b"web"),))
 
 
 async def remove_and_make_again(journal: Journal) -> None:

@@ -12,14 +12,14 @@ from ingestd.core.records import TopicPartition
 from ingestd.sources.kafka import KafkaSource, ReadOnlySource
 from tests.conftest import MakeTopic
 from tests.contract.source_contract import RecordingListener, SourceContract, World
-from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, delete_topic, topic_admin
+from tests.services.kafka import KafkaAddress, create_topic, delete_topic, topic_admin
 
 
 class TestKafkaSource(SourceContract):
     kind: type[KafkaSource] = KafkaSource
 
     @pytest.fixture
-    async def world(self, kafka: KafkaAddress | KafkaBroker, make_topic: MakeTopic) -> AsyncIterator[World]:
+    async def world(self, kafka: KafkaAddress, make_topic: MakeTopic) -> AsyncIterator[World]:
         topic = await make_topic(2)
         config = KafkaConfig(
             bootstrap_servers=(kafka.bootstrap,), topics=(topic,), group_id=f"group_{uuid.uuid4().hex}"

@@ -13,7 +13,7 @@ from ingestd.config.types import Rate, Seconds
 from ingestd.core.errors import ConfigError, SourceError
 from ingestd.core.events import load_model
 from ingestd.core.records import PlainRecord, Position, TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.sources.simulator.events import MAX_EVENTS
 from ingestd.sources.simulator.source import BAD_EVENTS, BURST, BURST_S, EventStream, Pace, SimulatorSource
 from tests.contract.source_contract import Reader, RecordingListener, SourceContract, World, offsets
@@ -266,7 +266,9 @@ async def test_bad_events_are_all_bad_and_come_once(directed: tuple[EventStream,
     stream.controls.spoil()
     messages = await stream.next() or []
     records = [PlainRecord(offset, it.timestamp, it.value, it.key) for offset, it in enumerate(messages)]
-    assert len(Validator(EventsConfig(), load_model(None)).chunk(P0, records).rejected) == len(records) == BAD_EVENTS
+    assert (
+        len(EventValidator(EventsConfig(), load_model(None)).chunk(P0, records).rejected) == len(records) == BAD_EVENTS
+    )
     assert await made(stream, clock, 3) == 0
 
 

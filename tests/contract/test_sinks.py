@@ -1,28 +1,16 @@
 """The contract of a sink, on each sink there is."""
 
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from ingestd.config.model import S3Config
 from ingestd.core.errors import SinkForbidden, SinkUnavailable
 from ingestd.core.stored import Stored
 from ingestd.sinks.base import Sink
 from ingestd.sinks.local import LocalSink
-from ingestd.sinks.s3 import S3Sink
 from tests.contract.sink_contract import BODY, KEY, METADATA, SinkContract
 from tests.fakes.memory_sink import Call, Fault, MemorySink
-from tests.services.seaweed import REGION, S3Store
-
-
-@pytest.fixture(scope="module")
-def shared_bucket(s3: S3Store) -> Iterator[str]:
-    name = f"sinks-{uuid.uuid4().hex}"
-    s3.create_bucket(name)
-    yield name
-    s3.delete_bucket(name)
 
 
 class TestMemorySink(SinkContract):
@@ -76,11 +64,5 @@ class TestLocalSink(SinkContract):
 
 class TestS3Sink(SinkContract):
     @pytest.fixture
-    async def sink(self, s3: S3Store, shared_bucket: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sink]:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
-        settings = S3Config(endpoint_url=s3.endpoint, region=REGION, addressing="path")
-        sink = S3Sink(f"s3://{shared_bucket}/some/prefix-{uuid.uuid4().hex}", settings, connections=8)
-        await sink.start()
-        yield sink
-        await sink.close()
+    def sink(self, s3_sink: Sink) -> Sink:
+        return s3_sink

@@ -1,13 +1,12 @@
 """The contract of a source's state in the sink, over each sink there is."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from ingestd.config.model import S3Config, SinkConfig
+from ingestd.config.model import SinkConfig
 from ingestd.config.types import Seconds
 from ingestd.core.errors import SinkForbidden
 from ingestd.core.gzip import compress
@@ -15,12 +14,10 @@ from ingestd.core.object_keys import ObjectKeys
 from ingestd.sinks.base import Sink
 from ingestd.sinks.local import LocalSink
 from ingestd.sinks.retry import SinkRetrier
-from ingestd.sinks.s3 import S3Sink
 from ingestd.sinks.state_store import SinkStateStore
 from ingestd.sources.state_store import StateStore
 from tests.contract.state_store_contract import StateStoreContract
 from tests.fakes.memory_sink import MemorySink
-from tests.services.seaweed import REGION, S3Store
 
 
 def store_in(sink: Sink, lineage: str | None = None, *, exactly_once: bool = True) -> SinkStateStore:
@@ -106,21 +103,7 @@ class TestInADirectory(OverSink):
         await sink.close()
 
 
-@pytest.fixture(scope="module")
-def shared_bucket(s3: S3Store) -> Iterator[str]:
-    name = f"state-{uuid.uuid4().hex}"
-    s3.create_bucket(name)
-    yield name
-    s3.delete_bucket(name)
-
-
 class TestInS3(OverSink):
     @pytest.fixture
-    async def sink(self, s3: S3Store, shared_bucket: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sink]:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.secret_key)
-        settings = S3Config(endpoint_url=s3.endpoint, region=REGION, addressing="path")
-        sink = S3Sink(f"s3://{shared_bucket}/some/prefix-{uuid.uuid4().hex}", settings, connections=8)
-        await sink.start()
-        yield sink
-        await sink.close()
+    def sink(self, s3_sink: Sink) -> Sink:
+        return s3_sink

@@ -34,6 +34,7 @@ P3 = {"topic": "t", "partition": "3"}
 
 CONSUMED = of("ingestd_records_consumed_total", topic="t")
 LANDED = of("ingestd_records_landed_total", topic="t")
+SKIPPED = of("ingestd_records_skipped_total", topic="t")
 ACCEPTED = of("ingestd_events_accepted_total", event_type="web_visit")
 REJECTED = of("ingestd_events_rejected_total", reason="not_json")
 BUILD = of("ingestd_build_info")
@@ -58,9 +59,9 @@ def loop_lag(bound: str) -> str:
     return of("ingestd_loop_lag_seconds_bucket", le=bound)
 
 
-def ledger(in_flight: int) -> Series:
+def ledger(in_flight: int, **others: int) -> Series:
     kept = {"consumed_total": 100, "landed_total": 90, "quarantined_total": 5, "released_total": 2}
-    counts = {**kept, "in_flight": in_flight}
+    counts = {**kept, **others, "in_flight": in_flight}
     return {of(f"ingestd_records_{name}", topic="t"): f"{value}x20" for name, value in counts.items()}
 
 
@@ -233,6 +234,13 @@ PIPELINE = {
         "Records for a wait for the end of an open transaction (waiting_for_transaction = 1).",
         [{reason("waiting_for_transaction"): "1x1 0x20"}],
     ),
+    "IngestdRegistryUnavailable": Case(
+        3,
+        {reason("registry_unavailable"): "1x20"},
+        {**A, "reason": "registry_unavailable"},
+        "Records for a wait for the schema registry (registry_unavailable = 1).",
+        [{reason("registry_unavailable"): "1x1 0x20"}],
+    ),
     "IngestdPartitionWithoutOwner": Case(
         45,
         {POSITION: "5x30 stale"},
@@ -259,14 +267,15 @@ PIPELINE = {
         ledger(in_flight=2),
         {**A, "topic": "t"},
         "a cannot account for 1 records of t.",
-        [ledger(in_flight=3)],
+        [ledger(in_flight=3), ledger(in_flight=1, skipped_total=2)],
     ),
     "IngestdLagging": Case(
         50,
         {LAG: "200000x60", LANDED: "0+6000x60"},
         JOB,
         "ingestd needs 33m 20s for its backlog at the rate of the last half hour.",
-        [{LAG: "50000x60", LANDED: "0+6000x60"}, {LAG: "0x60", LANDED: "0x60"}],
+        [{LAG: "50000x60", LANDED: "0+6000x60"}, {LAG: "0x60", LANDED: "0x60"},
+         {LAG: "50000x60", LANDED: "0x60", SKIPPED: "0+6000x60"}],
     ),
     "IngestdLagGrowing": Case(
         90,

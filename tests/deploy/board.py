@@ -13,7 +13,7 @@ class Panel(NamedTuple):
     description: str
     unit: str  # one of Grafana's
     queries: tuple[Query, ...]
-    elsewhere: bool = False  # there is data only with Snowflake, or after an accident
+    elsewhere: bool = False  # there is data only with Snowflake or a schema registry, or after an accident
 
 
 class Row(NamedTuple):
@@ -89,9 +89,10 @@ _QUALITY = (
         "rejected",
     ),
     _one(
-        "Unaccounted records", "consumed - landed - quarantined - released - in flight: always 0.", "short",
+        "Unaccounted records", "consumed - landed - quarantined - skipped - released - in flight: always 0.", "short",
         " - ".join(f"sum({_of(f'records_{name}')})" for name in
-                   ("consumed_total", "landed_total", "quarantined_total", "released_total", "in_flight")),
+                   ("consumed_total", "landed_total", "quarantined_total", "skipped_total", "released_total",
+                    "in_flight")),
         "records",
     ),
 )  # fmt: skip
@@ -179,6 +180,18 @@ _SNOWFLAKE = (
     _one("Age of the last comparison", "The other panels of this row are that old.", "s",
          f"max({_of('snowflake_compared_seconds')})", "age", elsewhere=True),
 )  # fmt: skip
+_REGISTRY = (
+    Panel(
+        "Requests to the schema registry", "Each schema is asked for once; failed requests hold records.", "reqps",
+        (
+            Query(_rate("registry_requests_total", "instance"), "{{instance}}"),
+            Query(_rate("registry_failures_total", "instance"), "{{instance}} failed"),
+        ),
+        elsewhere=True,
+    ),
+    _one("Cached schemas", "Up to registry.cache_schemas.", "short", _of("registry_cached_schemas"), "{{instance}}",
+         elsewhere=True),
+)  # fmt: skip
 _COLLECTOR = (
     _one("Collected events by source and outcome",
          "Each outcome but delivered, dropped, unavailable and refused is a fault.", "eps",
@@ -214,5 +227,6 @@ BOARD = Board((
     Row("Lag and freshness", _LAG),
     Row("Resources", _RESOURCES),
     Row("Snowflake", _SNOWFLAKE),
+    Row("Schema registry", _REGISTRY),
     Row("Collector", _COLLECTOR),
 ))  # fmt: skip

@@ -32,6 +32,12 @@ EVERYTHING: Values = {
     "image": {"repository": "registry.example.com/ingestd", "digest": "sha256:" + 64 * "a"},
     "imagePullSecrets": ["pull"],
     "serviceAccount": {"annotations": {"iam.gke.io/gcp-service-account": "a@b.example.com"}},
+    "kafka": {**PRODUCTION_VALUES["kafka"], "valueFormat": "registry"},
+    "registry": {
+        "urls": ["https://registry-a.example.com", "http://registry-b.example.com:8081/apis/ccompat/v7"],
+        "secret": "registry-credentials",
+        "caSecret": "registry-ca",
+    },
     "networkPolicy": {"extraEgress": [{"to": [{"ipBlock": {"cidr": "169.254.170.23/32"}}]}]},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},

@@ -22,7 +22,7 @@ from tests.e2e.daemon import DEADLINE, Daemon
 from tests.e2e.events import load
 from tests.e2e.http_sender import Sender, until_ready
 from tests.e2e.ledger import read
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka import KafkaAddress
 from tests.services.ports import HOST
 from tests.services.prometheus import Alertmanager, Prometheus
 from tests.services.seaweed import SeaweedFS
@@ -36,7 +36,7 @@ ALERT = "IngestdUploadsFailing"
 class Services(NamedTuple):
     """What both tests need of everybody else's."""
 
-    kafka: KafkaBroker
+    kafka: KafkaAddress
     s3: SeaweedFS
     bucket: str
     topic: str
@@ -63,7 +63,7 @@ def bucket(s3: SeaweedFS) -> Iterator[str]:
 
 @pytest.fixture
 async def services(
-    kafka: KafkaBroker, s3: SeaweedFS, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon
+    kafka: KafkaAddress, s3: SeaweedFS, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon
 ) -> Services:
     """A daemon that is ready, and all around it."""
     topic = await make_topic(2)
@@ -165,7 +165,7 @@ async def test_an_outage_of_the_store_alerts_somebody_and_its_end_says_so(
 
 
 @pytest.fixture
-async def collector(kafka: KafkaBroker, make_topic: MakeTopic, tmp_path: Path) -> AsyncIterator[KafkaCollector]:
+async def collector(kafka: KafkaAddress, make_topic: MakeTopic, tmp_path: Path) -> AsyncIterator[KafkaCollector]:
     """One in front of a topic of its own, with a journal."""
     it = KafkaCollector(tmp_path, kafka.bootstrap, await make_topic(2), journal=True)
     it.start()

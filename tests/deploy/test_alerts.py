@@ -138,6 +138,7 @@ def test_every_reason_not_to_be_ready_has_an_alert() -> None:
         "sink_unavailable": "IngestdUploadsFailing",
         "partition_halted": "IngestdPartitionHalted",
         "waiting_for_transaction": "IngestdWaitingForTransaction",
+        "registry_unavailable": "IngestdRegistryUnavailable",
     }
     assert set(left_out[1].split("|")) == {"draining", "no_assignment", *elsewhere}
     assert all(code in ALERTS[alert]["expr"] for code, alert in elsewhere.items())

@@ -1,5 +1,6 @@
 """What the benchmarks are made of measures what it says, and what they conclude follows from what was measured."""
 
+import argparse
 import asyncio
 import math
 import sys
@@ -10,7 +11,9 @@ from statistics import fmean
 import msgspec
 import pytest
 
-from benchmarks import collect, endtoend, growth, journal, stages
+from benchmarks import endtoend, growth, journal, stages
+from benchmarks.collect import __main__ as collect
+from benchmarks.collect import servers
 from benchmarks.endtoend import FIRST, Kind, Run
 from benchmarks.latency import Freshness
 from benchmarks.rig import results
@@ -23,7 +26,7 @@ from benchmarks.soak.samples import Sample
 from ingestd.config.model import EventsConfig
 from ingestd.core.events import load_model
 from ingestd.core.records import PlainRecord, TopicPartition, UnsentRecord
-from ingestd.core.validation import Validated, Validator
+from ingestd.core.validation import EventValidator, Validated
 
 COUNT = 2000
 
@@ -34,7 +37,7 @@ def made(load: Load) -> list[bytes]:
 
 def validated(values: list[bytes]) -> Validated:
     records = [PlainRecord(number, 0, value) for number, value in enumerate(values)]
-    return Validator(EventsConfig(), load_model(None)).chunk(TopicPartition("t", 0), records)
+    return EventValidator(EventsConfig(), load_model(None)).chunk(TopicPartition("t", 0), records)
 
 
 # -- events
@@ -174,7 +177,7 @@ def test_many_partitions_are_told_without_their_start() -> None:
 
 
 def test_events_as_sdks_send_them_are_of_their_size_and_make_rows() -> None:
-    validator = Validator(EventsConfig(), load_model(None))
+    validator = EventValidator(EventsConfig(), load_model(None))
     for size in (600, 1200, 4000, 10_000):
         values = list(islice(events(Load(events=0, kind="sdk", size=size)), 500))
         assert 0.9 * size < sum(map(len, values)) / len(values) < 1.1 * size
@@ -185,9 +188,9 @@ def test_events_as_sdks_send_them_are_of_their_size_and_make_rows() -> None:
 
 
 def test_a_target_that_is_missed_says_by_how_much() -> None:
-    assert endtoend.aim("x", 6.0, 5.0, most=True)[-1] == "missed by 20%"
-    assert endtoend.aim("x", 150_000, 200_000)[-1] == "missed by 25%"
-    assert endtoend.aim("x", 5.0, 5.0, most=True)[-1] == endtoend.aim("x", 5.0, 5.0)[-1] == "reached"
+    assert results.aim("x", 6.0, 5.0, most=True)[-1] == "missed by 20%"
+    assert results.aim("x", 150_000, 200_000)[-1] == "missed by 25%"
+    assert results.aim("x", 5.0, 5.0, most=True)[-1] == results.aim("x", 5.0, 5.0)[-1] == "reached"
 
 
 def test_every_axis_has_its_cases_and_each_topic_is_filled_for_one_kind_of_load() -> None:
@@ -267,13 +270,34 @@ def test_every_stage_runs_and_counts_its_events() -> None:
         assert len(measured.cpu_us) == 1, measured.label
 
 
-def test_a_request_of_many_events_costs_less_for_each() -> None:
-    runs = [
-        collect.Run(name, 100.0 * number, 50 if "50" in name else 1, 1.0) for name in collect.CASES for number in (1, 3)
+def test_any_json_stands_beside_the_marketing_model_for_each_size() -> None:
+    cost = {stages.KNOWN: [2.0, 4.0], stages.ANY_JSON: [1.0, 8.0]}
+    for size in stages.SDK_SIZES:
+        cost |= {f"{size:,} B, validate": [10.0, 10.0], f"{size:,} B, validate as any JSON": [9.0, 9.0]}
+    measured = [
+        stages.Measured(group=stages.SDK if "B," in label else stages.VALIDATE, label=label, cpu_us=cpu_us)
+        for label, cpu_us in cost.items()
     ]
-    rows = collect.table(runs).rows
-    assert [row[0] for row in rows] == list(collect.CASES)
-    assert rows[-1] == ["batch of 50", "200.0 (100.0 to 300.0)", "4.0 (2.0 to 6.0)"]
+    flat, *rest = stages.targets(measured).rows
+    assert flat == ["335 B, flat: any JSON / marketing model", "1.25", "at most 1.00", "missed by 25%"]
+    assert [row[1:] for row in rest] == [["0.90", "at most 1.00", "reached"]] * len(stages.SDK_SIZES)
+
+
+def test_a_batch_of_requests_is_shown_by_event_and_beside_bento() -> None:
+    costs = [
+        collect.Cost(kind.name, request.name, request.events, 10.0, cpu_us * factor)
+        for kind, factor in ((servers.KAFKA, 1), (servers.BENTO, 2))
+        for request in servers.BENTO.requests
+        for cpu_us in (100.0, 200.0, 300.0)
+    ]
+    runs = collect.Runs(costs=costs)
+    rows = collect.cost_table(runs).rows
+    assert [row[:2] for row in rows[2:]] == [
+        ["batch of 50", servers.KINDS[0].name],
+        ["batch of 50", servers.BENTO.name],
+    ]
+    assert rows[2][3:] == ["4.0 (2.0 to 6.0)", "500 (500 to 500)"]
+    assert collect.ratio(runs) == "one event: 0.50, batch of 50: 0.50"
 
 
 def test_the_journal_is_measured_until_it_is_empty_again(ram: Path) -> None:
@@ -302,3 +326,19 @@ def test_a_daemon_and_the_yardstick_drain_a_topic_to_its_end() -> None:
 
     with services() as started:
         asyncio.run(measure())
+
+
+@pytest.mark.services
+@pytest.mark.slow
+def test_a_collector_is_measured_with_kafka_and_with_its_journal(ram: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "RATE_S", 0.5)
+    monkeypatch.setattr(collect, "SLOW_S", 0.5)
+    options = argparse.Namespace(folder=ram, requests=800, connections=8, rounds=1, slow=50)
+    with services() as started:
+        kinds = [kind for kind in servers.KINDS if kind is not servers.BENTO]
+        runs = asyncio.run(collect.measure(started, kinds, options))
+    assert {(it.server, it.request) for it in runs.costs} == {
+        (kind.name, request.name) for kind in kinds for request in kind.requests
+    }
+    assert min(it.cpu_us for it in runs.costs) > 0
+    assert [len(table.rows) for table in (collect.latency_table(runs), collect.slow_table(runs, 50))] == [2, 2]

@@ -101,6 +101,18 @@ def test_every_variable_is_a_key_of_the_daemon() -> None:
         assert {each["name"] for each in container(render(values))["env"]} <= known
 
 
+def test_msk_with_iam_takes_the_role_of_the_pod_and_no_secret(tmp_path: Path) -> None:
+    iam = {**PRODUCTION_VALUES["kafka"], "sasl": {"mechanism": "AWS_MSK_IAM"}}
+    values = {**LEAST, "kafka": iam, "sink": {"url": "s3://bucket"}, "aws": {"region": "eu-central-1"}}
+    kafka = effective(render(values), tmp_path).kafka
+    assert (kafka.security_protocol, kafka.sasl_mechanism, kafka.iam_region) == (
+        "SASL_SSL",
+        "AWS_MSK_IAM",
+        "eu-central-1",
+    )
+    assert kafka.sasl_password_file is None
+
+
 def test_what_the_chart_rests_on_cannot_be_set_otherwise_in_the_file(tmp_path: Path) -> None:
     file = 'grace = "1h"\n[health]\nhost = "127.0.0.1"\nport = 1\nenabled = false\n[kafka]\ngroup_id = "other"\n'
     manifests = render({**LEAST, "config": file})

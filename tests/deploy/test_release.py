@@ -36,7 +36,7 @@ SOURCES = (
     ".gitignore",
 )
 COMMITTED = "2026-11-23T08:00:00Z"
-LOCKED_EXTRAS = {"snowflake", "collect"}
+LOCKED_EXTRAS = {"snowflake", "collect", "registry"}
 LOCKS = ("requirements.txt", "build-requirements.txt")
 
 
@@ -174,7 +174,7 @@ def test_without_the_extra_the_warehouse_names_what_to_install(clean: Path, tmp_
     for command in (["--source", "simulator", "--demo", "--sink", "data"], ["query", "SELECT 1"]):
         done = attempt(clean / "bin/ingestd", *command, cwd=tmp_path)
         assert done.returncode == 2
-        assert "pip install duckdb sqlglot" in done.stderr
+        assert "pip install duckdb sqlglot segno" in done.stderr
         assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -197,7 +197,7 @@ def test_every_extra_that_a_message_names_exists() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     sources = (file.read_text() for file in (REPOSITORY / "ingestd").rglob("*.py"))
     named = {name for source in sources for name in re.findall(r"ingestd\[(\w+)\]", source)}
-    assert named <= set(project["optional-dependencies"]) == {"collect", "demo", "snowflake"}
+    assert named <= set(project["optional-dependencies"]) == {"collect", "demo", "registry", "snowflake"}
 
 
 # -- the bill of materials

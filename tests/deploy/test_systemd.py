@@ -26,7 +26,7 @@ from tests.e2e.events import fill
 from tests.e2e.group import caught_up, ends
 from tests.e2e.ledger import read
 from tests.e2e.manager import Manager
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka import SecuredKafka
 from tests.services.ports import free_port
 from tests.services.seaweed import S3Store
 from tests.services.systemd import ensure_systemd, system_calls, systemd_analyze
@@ -220,7 +220,7 @@ def service(unit: str, host: Path, environment: Mapping[str, str], log: Path) ->
 
 
 async def test_does_its_work_shut_in_as_the_unit_says(
-    kafka_tls: KafkaBroker, s3: S3Store, bucket: str, make_topic: MakeTopic, tmp_path: Path
+    kafka_tls: SecuredKafka, s3: S3Store, bucket: str, make_topic: MakeTopic, tmp_path: Path
 ) -> None:
     topic = await make_topic(2)
     written_at = time.time()
@@ -260,7 +260,7 @@ async def test_does_its_work_shut_in_as_the_unit_says(
 
 
 async def test_the_collector_does_its_work_confined_as_the_unit_says(
-    kafka_tls: KafkaBroker, make_topic: MakeTopic, tmp_path: Path
+    kafka_tls: SecuredKafka, make_topic: MakeTopic, tmp_path: Path
 ) -> None:
     topic = await make_topic(1)
     host = tmp_path / "host"

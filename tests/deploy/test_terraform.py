@@ -45,6 +45,7 @@ ACCEPTED = {
     ("CKV_AWS_158", "aws_cloudwatch_log_group.kafka[0]"): "brokers log no events; CloudWatch encrypts with its own key",
 }
 
+CLUSTER = f"arn:aws:kafka:{REGION}:{ACCOUNT}:cluster/your-cluster/11111111-2222-3333-4444-555555555555-6"
 STREAM = f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/your-marketing-events"
 OWN_QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:your-marketing-events"
 
@@ -78,7 +79,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Block]:
         fan={"fan_out": True, "fan_out_subscribers": [USERS["one"]], "msk": MSK, "topic_retention_days": 3},
         pods={"daemon_services": ["pods.eks.amazonaws.com"], "daemon_oidc": irsa},
         streams={"kms_key_arn": KEY, "kinesis": {"shards": 4}, "sqs": {"fifo": True}},
-        given={"kms_key_arn": KEY, "kinesis": {"arn": STREAM}, "sqs": {"arn": OWN_QUEUE}},
+        given={
+            "kms_key_arn": KEY,
+            "kinesis": {"arn": STREAM},
+            "sqs": {"arn": OWN_QUEUE},
+            "kafka_iam": {"cluster_arn": CLUSTER, "topics": ["marketing_events"]},
+        },
+        both={"msk": {**MSK, "iam": True}, "kafka_iam": {"topics": ["a", "b"], "group": "g"}},
         queue={"kms_key_arn": KEY, "sqs": {"arn": OWN_QUEUE}},
         china={"partition": "aws-cn", "region": "cn-north-1", "kms_key_arn": KEY},
     )
@@ -280,12 +287,27 @@ def test_a_topic_fans_out_for_this_bucket_only(made: Mapping[str, Block]) -> Non
 
 def test_kafka_is_reached_by_its_clients_with_scram_over_tls_only(made: Mapping[str, Block]) -> None:
     cluster = made["module.fan.aws_msk_cluster.kafka[0]"]
-    assert cluster["client_authentication"] == {"unauthenticated": False, "sasl": {"scram": True}}
+    assert cluster["client_authentication"] == {"unauthenticated": False, "sasl": {"scram": True, "iam": False}}
     assert cluster["encryption_info"]["encryption_in_transit"] == {"client_broker": "TLS", "in_cluster": True}
-    (ingress,) = [it for address, it in made.items() if "ingress_rule" in address]
+    (ingress,) = [it for address, it in made.items() if ".fan." in address and "ingress_rule" in address]
     assert (ingress["from_port"], ingress["to_port"], ingress["referenced_security_group_id"]) == (9096, 9096, "sg-1")
     assert not [it for it in ingress if it.startswith("cidr")]
-    assert not [address for address in made if ".msk" in address and ".fan." not in address]
+    assert not [address for address in made if ".msk" in address and ".fan." not in address and ".both." not in address]
+
+
+def test_the_rights_in_a_cluster_with_iam_are_those_of_deploy_iam(made: Mapping[str, Block]) -> None:
+    found = by_sid(policy(made, "given.aws_iam_role_policy.kafka[0]"))
+    (topic,) = found["ReadTopics"]["Resource"]
+    found["ReadTopics"]["Resource"] = topic
+    assert found == by_sid(ours("kafka"))
+    assert "module.plain.aws_iam_role_policy.kafka[0]" not in made
+
+
+def test_a_cluster_that_is_made_can_be_reached_with_iam_as_well(made: Mapping[str, Block]) -> None:
+    cluster = made["module.both.aws_msk_cluster.kafka[0]"]
+    assert cluster["client_authentication"]["sasl"] == {"scram": True, "iam": True}
+    ports = {it["to_port"] for address, it in made.items() if ".both." in address and "ingress_rule" in address}
+    assert ports == {9096, 9098}
 
 
 def test_kafka_loses_no_record_that_it_has_acknowledged(made: Mapping[str, Block]) -> None:
@@ -306,18 +328,41 @@ def test_no_secret_is_in_the_state(made: Mapping[str, Block]) -> None:
 # -- Kinesis and SQS
 
 
-@pytest.mark.parametrize(("role", "key"), [("kinesis", "DecryptStream"), ("sqs", "DecryptMessages")])
-def test_the_rights_of_a_stream_and_a_queue_are_those_of_deploy_iam(
-    made: Mapping[str, Block], role: str, key: str
-) -> None:
-    found = by_sid(policy(made, f"given.aws_iam_role_policy.{role}[0]"))
-    decrypt = found.pop(key)
-    assert found == by_sid(ours(role))
-    service = {"kms:ViaService": f"{role}.{REGION}.amazonaws.com"}
-    assert (decrypt["Action"], decrypt["Resource"], decrypt["Condition"]) == (
-        "kms:Decrypt", KEY, {"StringEquals": service},
-    )  # fmt: skip
+def without_keys(found: Mapping[str, Policy], expected: Mapping[str, set[str]]) -> Mapping[str, Policy]:
+    """The statements but for those of keys, whose actions by service are as expected."""
+    left = dict(found)
+    for service, actions in expected.items():
+        key = left.pop(f"UseKeyThrough{service.title()}")
+        assert (set(listed(key["Action"])), key["Resource"]) == (actions, KEY)
+        assert key["Condition"] == {"StringEquals": {"kms:ViaService": f"{service}.{REGION}.amazonaws.com"}}
+    return left
+
+
+@pytest.mark.parametrize("source", ["kinesis", "sqs"])
+def test_the_rights_of_a_stream_and_a_queue_are_those_of_deploy_iam(made: Mapping[str, Block], source: str) -> None:
+    found = by_sid(policy(made, f'given.aws_iam_role_policy.source["{source}"]'))
+    assert without_keys(found, {source: {"kms:Decrypt"}}) == by_sid(ours(source))
     assert not [address for address in made if ".plain." in address and ("kinesis" in address or "sqs" in address)]
+    assert not [address for address in made if ".plain.aws_iam_role_policy.source" in address]
+
+
+@pytest.mark.parametrize(
+    ("role", "keys"),
+    [
+        ("verify", {"kinesis": {"kms:Decrypt"}}),
+        ("requeue", {it: {"kms:Decrypt", "kms:GenerateDataKey"} for it in ("kinesis", "sqs")}),
+    ],
+)
+def test_the_rights_of_commands_on_a_stream_and_a_queue_are_those_of_deploy_iam(
+    made: Mapping[str, Block], role: str, keys: Mapping[str, set[str]]
+) -> None:
+    plain = by_sid(policy(made, f"plain.aws_iam_policy.{role}"))
+    given = policy(made, f"given.aws_iam_policy.{role}")
+    found = by_sid(given)
+    assert len(found) == len(given["Statement"]), "each Sid once"
+    added = {sid: statement for sid, statement in found.items() if sid not in plain}
+    assert without_keys(added, keys) == {**by_sid(ours(f"kinesis-{role}")), **by_sid(ours(f"sqs-{role}"))}
+    assert {sid: found[sid] for sid in plain} == plain
 
 
 def test_a_stream_that_is_made_keeps_records_as_long_as_the_topics_and_encrypts_them(
@@ -405,6 +450,8 @@ GIVEN: list[tuple[dict[str, object], set[str]]] = [
     ({"msk": MSK}, set()),
     ({"kinesis": {"arn": STREAM}, "sqs": {"arn": OWN_QUEUE}}, set()),
     ({"kinesis": {"shards": 2}, "sqs": {}}, set()),
+    ({"kafka_iam": {"cluster_arn": CLUSTER, "topics": ["t"]}}, set()),
+    ({"kafka_iam": {"cluster_arn": "your-cluster", "topics": ["t"]}}, {"kafka_iam"}),
     ({"kinesis": {"arn": "your-marketing-events"}}, {"kinesis"}),
     ({"sqs": {"max_receives": 3}}, {"sqs"}),
 ]

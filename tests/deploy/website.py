@@ -1,6 +1,5 @@
 """A website, the collector on another origin, and Chromium between them, with a record of all that was sent."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -56,12 +55,9 @@ class Website:
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for something that only requests bring about."""
         try:
-            async with asyncio.timeout(DEADLINE):
-                while not condition():
-                    await self.recorder.wait()
-        except TimeoutError:
-            seen = [(it.method, it.path, it.status, it.body[:100]) for it in self.recorder.exchanges]
-            raise AssertionError(f"{seen}, {self.errors}") from None
+            await self.recorder.until(condition)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the page's errors: {self.errors}") from None
 
     async def until_answered(self, count: int) -> None:
         """Wait until so many events were answered 200."""

@@ -41,6 +41,12 @@ class Edge(Daemon):
         self.url = f"http://{HOST}:{self.port}"
         super().__init__(name, directory, {**collect_settings(directory, self.port), **keys}, {}, program)
 
+    async def until_journal_is_empty(self) -> None:
+        """Wait until all that was answered 200 has gone on."""
+        async with asyncio.timeout(DEADLINE):
+            while await self.metric("ingestd_collect_journal_records"):  # noqa: ASYNC110 - another process knows
+                await asyncio.sleep(_AGAIN_S)
+
 
 class Collector(Edge):
     """`ingestd --source collector`, into a directory."""
@@ -51,7 +57,11 @@ class Collector(Edge):
         super().__init__("collector", directory, {"source": "collector", **keys})
 
     async def landed(self) -> list[Row]:
-        """Stop it. All that has landed, in the order of the log; nothing was quarantined."""
+        """Stop it once its journal is empty: what it has not read yet would wait for its next start.
+
+        All that has landed, in the order of the log; nothing was quarantined.
+        """
+        await self.until_journal_is_empty()
         assert await self.stop() == 0
         return rows_in(self.data)
 
@@ -81,9 +91,7 @@ class KafkaCollector(Edge):
 
     async def landed(self) -> list[Row]:
         """Stop it once its journal is empty. The rows that a daemon makes of the topic, one of each record."""
-        async with asyncio.timeout(DEADLINE):
-            while await self.metric("ingestd_collect_journal_records"):  # noqa: ASYNC110 - another process knows
-                await asyncio.sleep(_AGAIN_S)
+        await self.until_journal_is_empty()
         self.signal(signal.SIGTERM)
         assert await self.ended() == 0
         ids = await event_ids_in(self._bootstrap, self._topic)

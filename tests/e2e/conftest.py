@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 
 from tests.e2e.daemon import Daemon, credentials, settings
-from tests.services.kafka import KafkaAddress, KafkaBroker
+from tests.services.kafka import KafkaAddress
 from tests.services.seaweed import S3Store
 
 
@@ -27,7 +27,7 @@ class MakeDaemon(Protocol):
 
 
 @pytest.fixture
-def make_daemon(kafka: KafkaAddress | KafkaBroker, s3: S3Store, bucket: str, tmp_path: Path) -> Iterator[MakeDaemon]:
+def make_daemon(kafka: KafkaAddress, s3: S3Store, bucket: str, tmp_path: Path) -> Iterator[MakeDaemon]:
     """A function that makes daemons; they are killed after the test, however it ends."""
     made: list[Daemon] = []
 

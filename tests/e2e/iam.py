@@ -66,8 +66,8 @@ class Recorder(S3Proxy):
         super().__init__(port, upstream)
         self.calls: list[Call] = []
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        answer = await super()._answer(request)
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        answer = await super().answer(request)
         self.calls.append(Call(request.method, request.path, request.query, request.headers, answer.status))
         return answer
 

@@ -127,11 +127,11 @@ class Stream:
 
 
 class Landing:
-    """What a daemon makes of a stream in a bucket."""
+    """What daemons with these keys make of a stream in a bucket, in the lineage of the keys."""
 
     def __init__(self, store: S3Store, bucket: str, keys: Mapping[str, str]) -> None:
-        self._store, self._bucket, self._keys = store, bucket, keys
-        self._layout = ObjectKeys(wide=True)
+        self._store, self._bucket, self._keys = store, bucket, dict(keys)
+        self._layout = ObjectKeys(keys.get("sink.lineage"), wide=True)
         self._seen: dict[str, ObjectMetadata] = {}
 
     async def until(self, stream: Stream, deadline: float = DEADLINE) -> None:
@@ -146,7 +146,7 @@ class Landing:
 
     def ledger(self, stream: Stream) -> Ledger:
         """All that is there."""
-        return read(self._store, self._bucket, stream.name, wide=True)
+        return read(self._store, self._bucket, stream.name, self._keys.get("sink.lineage"), wide=True)
 
     def check(self, stream: Stream, *, lost: Mapping[int, Collection[int]] | None = None) -> Tally:
         """Each record, and no other, is in one row or in quarantine, but for `lost`; and ``ingestd verify`` agrees."""
@@ -170,6 +170,8 @@ class Landing:
         with closing(self._store.client()) as client:
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=EVENTS):
                 for key in {entry["Key"] for entry in page.get("Contents", [])} - self._seen.keys():
+                    if self._layout.parse(key) is None:
+                        continue  # of another lineage
                     metadata = client.head_object(Bucket=self._bucket, Key=key)["Metadata"]
                     if (landed := ObjectMetadata.from_metadata(metadata)) is not None:
                         self._seen[key] = landed

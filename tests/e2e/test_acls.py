@@ -73,7 +73,7 @@ async def give(broker: KafkaBroker, name: str, grants: set[Grant]) -> None:
 def daemon_for(broker: KafkaBroker, name: str, directory: Path) -> Daemon:
     directory.mkdir(exist_ok=True)
     keys = {
-        **sasl(broker), "kafka.topics": name, "kafka.group_id": name, "sink.url": str(directory / "data"),
+        **sasl(broker.secured), "kafka.topics": name, "kafka.group_id": name, "sink.url": str(directory / "data"),
         "kafka.session_timeout": "6s", "kafka.heartbeat_interval": "1s", "kafka.rebalance_timeout": "10s",
         "batch.interval": "1s",
     }  # fmt: skip
@@ -140,7 +140,7 @@ async def test_check_knows_whether_the_collector_may_produce_and_writes_nothing(
     name = "produced"
     async with topic_admin(broker.bootstrap) as admin:
         await create_topic(admin, name, PARTITIONS)
-    keys = {**sasl(broker), "collect.topic": name}
+    keys = {**sasl(broker.secured), "collect.topic": name}
     environ = {PASSWORD: broker.password, **{variable(key): value for key, value in keys.items()}}
     config = load(environ=environ).config
 

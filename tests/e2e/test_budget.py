@@ -14,7 +14,7 @@ from tests.e2e.events import event_id
 from tests.e2e.group import caught_up
 from tests.e2e.ledger import read
 from tests.e2e.watch import has_reason, noise, peak_memory, watched
-from tests.services.kafka import KafkaAddress, KafkaBroker
+from tests.services.kafka import KafkaAddress
 from tests.services.ports import HOST, free_port
 from tests.services.seaweed import S3Store
 
@@ -74,7 +74,7 @@ async def behind(s3: S3Store, make_topic: MakeTopic, make_daemon: MakeDaemon) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("outage", OUTAGES.values(), ids=OUTAGES.keys())
 async def test_the_budget_holds_with_many_partitions_while_the_store(
-    outage: Outage, kafka: KafkaAddress | KafkaBroker, s3: S3Store, bucket: str, behind: Behind
+    outage: Outage, kafka: KafkaAddress, s3: S3Store, bucket: str, behind: Behind
 ) -> None:
     topic, daemon, proxy = behind
     total = PARTITIONS * EACH

@@ -1,14 +1,18 @@
 """Events that come in over HTTP: what was answered 200 is a row, or in the topic, also where the process is killed."""
 
 import asyncio
+import gzip
 import json
+import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from ingestd.core.errors import EXIT_PROBLEMS
@@ -16,13 +20,16 @@ from tests.conftest import MakeTopic
 from tests.e2e.daemon import Daemon
 from tests.e2e.http_sender import Sender, event_ids_in, until_ready
 from tests.e2e.ledger import read_directory
+from tests.e2e.requeue import Requeue
+from tests.e2e.test_bad_input import event
 from tests.services.kafka import KafkaAddress, KafkaBroker
-from tests.services.ports import free_port
+from tests.services.ports import HOST, free_port
 
 Broker = KafkaAddress | KafkaBroker
 MakeCollector = Callable[..., Daemon]
 
 TOPIC = "collected"
+UNKNOWN = 600  # events of a type that the model does not know
 SOURCE = {"collect.sources.shop.kind": "native", "collect.sources.shop.rate": "1000000/s"}
 
 
@@ -91,6 +98,53 @@ async def test_each_event_that_was_answered_200_is_one_row(
     ledger.check({0: range(len(sender.accepted))}, sender.accepted)
     assert sender.acknowledged.keys() == {"journal"}
     assert_verified(tmp_path / "sink", tmp_path / "journal.sqlite")
+
+
+@pytest.mark.services
+async def test_what_was_quarantined_lands_once_although_requeue_is_killed(
+    tmp_path: Path, keys: dict[str, str], make_collector: MakeCollector
+) -> None:
+    sink, journal = tmp_path / "sink", tmp_path / "journal.sqlite"
+    keys |= {"collect.journal_bytes": "1MiB"}  # so requeue makes many small transactions
+    unknown = {f"unknown {number}": event(f"unknown {number}", event_type="card_payment") for number in range(UNKNOWN)}
+    values = [*unknown.values(), event("good"), event("broken", client_id=7)]
+    daemon = make_collector({**keys, "events.unknown_types": "reject", "breaker.max_share": "1"})
+    await daemon.start_ready()
+    await post(int(keys["collect.port"]), values)
+    await daemon.until(lambda it: it.totals.consumed == len(values) and not it.totals.in_flight)
+    requeue = Requeue(tmp_path, {**SOURCE, **keys}, {})
+    try:
+        assert (await requeue.run("--dry-run"))["good"] == UNKNOWN, "beside the daemon"
+        assert await (await requeue.start()).wait() == 1
+        assert "stop the daemon" in (tmp_path / "requeue-1.log").read_text()
+        assert await daemon.stop() == 0
+
+        await requeue.run_killed(random.Random(5), most=3, pause_s=0.01)
+        again = await requeue.run()
+    finally:
+        await requeue.close()
+    assert (again["already_requeued"], again["produced"], again["failing"]) == (UNKNOWN, 0, {"wrong_type": 1})
+    assert await daemon_has_landed_all(daemon, make_collector, keys) == len(values) + UNKNOWN
+    rows = Counter(row["event_id"] for row in rows_of(sink))
+    assert rows == dict.fromkeys([*unknown, "good"], 1)
+    assert_verified(sink, journal)
+
+
+async def post(port: int, values: list[bytes]) -> None:
+    async with aiohttp.ClientSession() as session:
+        for first in range(0, len(values), 100):
+            body = b"\n".join(values[first : first + 100])
+            async with session.post(f"http://{HOST}:{port}/v1/events?key=shop", data=body) as response:
+                assert response.status == 200
+
+
+def receipts(sink: Path) -> list[Path]:
+    return [path for path in sink.glob("requeued/**/*.json.gz") if path.name != "identity.json.gz"]
+
+
+def rows_of(sink: Path) -> Iterator[dict[str, Any]]:
+    for path in sink.glob("events/**/*.jsonl.gz"):
+        yield from map(json.loads, gzip.decompress(path.read_bytes()).splitlines())
 
 
 async def daemon_has_landed_all(daemon: Daemon, make_collector: MakeCollector, keys: dict[str, str]) -> int:

@@ -16,7 +16,7 @@ from tests.e2e.daemon import Daemon
 from tests.e2e.group import caught_up
 from tests.e2e.loader import in_bucket
 from tests.e2e.test_bad_input import event, quarantined_in
-from tests.services.kafka import KafkaAddress, KafkaBroker
+from tests.services.kafka import KafkaAddress
 from tests.services.ports import HOST
 from tests.services.seaweed import S3Store
 from tests.test_kafka_bad_headers import Headers, raw_batch
@@ -50,7 +50,7 @@ async def write(bootstrap: str, topic: str, values: Mapping[str, bytes | None]) 
 
 
 async def test_every_hostile_record_is_one_row_or_one_reject_and_stops_nothing(
-    kafka: KafkaAddress | KafkaBroker, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon
+    kafka: KafkaAddress, s3: S3Store, bucket: str, make_topic: MakeTopic, make_daemon: MakeDaemon
 ) -> None:
     topic = await make_topic(1, {"max.message.bytes": str(16 * MIB)})
     values = hostile_values()

@@ -59,12 +59,6 @@ async def halted(daemon: Daemon, reason: str) -> None:
     await until(lambda: f'"reason": "{reason}"' in daemon.log_text(), f"halted for {reason}")
 
 
-def set_clock(server: Kinesalite, ahead_s: float) -> None:
-    server.kill()
-    server.clock_ahead_s = ahead_s
-    server.start()
-
-
 async def test_every_record_is_in_one_row_or_in_quarantine(make_world: MakeWorld, kinesis_local: KinesisLocal) -> None:
     world = make_world(kinesis_local, 3)
     world.stream.write(600)
@@ -177,7 +171,7 @@ async def test_refusals_cuts_and_lost_answers_cost_no_record(make_world: MakeWor
 async def test_records_that_retention_has_removed_halt_their_shards_until_they_may_be_skipped(
     make_world: MakeWorld, kinesalite: Kinesalite
 ) -> None:
-    set_clock(kinesalite, -2 * DAY_S)
+    kinesalite.set_clock(-2 * DAY_S)
     world = make_world(kinesalite, 1)
     daemon = world.daemon("a")
     world.stream.write(300)
@@ -187,7 +181,7 @@ async def test_records_that_retention_has_removed_halt_their_shards_until_they_m
     landed = len(world.stream.records[0])
     world.stream.write(200)
     lost = world.stream.records[0][landed:]
-    set_clock(kinesalite, 0)
+    kinesalite.set_clock(0)
     world.stream.write(100)
 
     daemon.start()
@@ -209,11 +203,9 @@ async def test_a_stream_that_was_created_again_halts_the_daemon(make_world: Make
     await world.landed()
     assert await daemon.stop() == 0
 
-    kinesalite.delete_stream(world.stream.name)
-    await asyncio.sleep(1.1)  # times of creation are in whole seconds
-    kinesalite.create_stream(world.stream.name)
+    stream, landing = await asyncio.to_thread(world.create_again, 1, "again")
     daemon.start()
 
     await halted(daemon, "recreated_topic")
     daemon.kill()
-    assert world.landing.ledger(world.stream).rows == 99
+    assert landing.ledger(stream).rows == 99

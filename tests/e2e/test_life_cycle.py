@@ -90,9 +90,9 @@ async def test_lands_and_commits_everything_at_its_end(
 
 async def test_a_duration_has_the_grace_of_a_signal(simulated: Simulated, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    daemon = simulated(data, {**HELD, "duration": "3s", "grace": "500ms"})
+    daemon = simulated(data, {**HELD, "duration": "5s", "grace": "500ms"})
     daemon.start()
-    await daemon.until(lambda status: status.phase == "running")
+    await daemon.until(lambda status: status.totals.consumed)
 
     with replaced_by_a_file(data):
         assert await daemon.ended() == 3

@@ -17,7 +17,7 @@ from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import DEADLINE, Daemon
 from tests.e2e.events import fill, is_good
 from tests.e2e.loader import DataObject, in_bucket, in_directory
-from tests.services.kafka import KafkaAddress, KafkaBroker
+from tests.services.kafka import KafkaAddress
 from tests.services.seaweed import S3Store
 
 GUIDE = "SELECT COUNT(*) FROM marketing_events WHERE event_timestamp >= DATEADD(minute, -5, CURRENT_TIMESTAMP())"
@@ -116,7 +116,7 @@ async def test_after_repeated_kills_every_landed_row_is_loaded_once(daemon: Daem
 async def test_every_row_from_kafka_through_s3_is_loaded_once(
     make_daemon: MakeDaemon,
     make_topic: MakeTopic,
-    kafka: KafkaAddress | KafkaBroker,
+    kafka: KafkaAddress,
     landed: Callable[[], list[DataObject]],
     tmp_path: Path,
 ) -> None:

@@ -1,19 +1,17 @@
 """`ingestd requeue` as a process, on a real broker and a real store: what was quarantined lands in the end, once."""
 
 import asyncio
-import json
 import random
 import secrets
 import signal
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.conftest import MakeTopic
@@ -21,6 +19,7 @@ from tests.e2e.conftest import MakeDaemon
 from tests.e2e.daemon import DEADLINE, credentials, settings
 from tests.e2e.group import caught_up
 from tests.e2e.loader import in_bucket
+from tests.e2e.requeue import Requeue, requeued, until
 from tests.e2e.test_bad_input import event, send
 from tests.services.kafka import KafkaAddress, KafkaBroker, topic_admin
 from tests.services.seaweed import S3Store
@@ -28,55 +27,7 @@ from tests.services.seaweed import S3Store
 Broker = KafkaAddress | KafkaBroker
 
 STRICT = {"events.unknown_types": "reject", "breaker.max_share": "1"}
-UNKNOWN, BROKEN, GOOD = 300, 20, 30
-
-_PROGRAM = """
-from ingestd.requeue import batches
-batches._MAX_RECORDS = {records}
-from ingestd.cli.main import main
-raise SystemExit(main())
-"""
-
-
-class Requeue:
-    """The command, as often as it is started. Its transactions are small: there are many moments to be killed at."""
-
-    def __init__(
-        self, directory: Path, keys: Mapping[str, str], environment: Mapping[str, str], *, records: int = 2
-    ) -> None:
-        self._directory = directory
-        self._program = _PROGRAM.format(records=records)
-        self._flags = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
-        self._environment = {**environment}
-        self._started: list[asyncio.subprocess.Process] = []
-
-    async def start(self, *options: str) -> asyncio.subprocess.Process:
-        with self._log(len(self._started)).open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", self._program, "requeue", "--json", *options, *self._flags,
-                env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=log,
-            )  # fmt: skip
-        self._started.append(process)
-        return process
-
-    async def close(self) -> None:
-        """Kill what still runs, however a test ended."""
-        for process in self._started:
-            if process.returncode is None:
-                process.kill()
-            await process.communicate()
-
-    async def run(self, *options: str, exit_code: int = 0) -> dict[str, Any]:
-        """To its end; its report."""
-        process = await self.start(*options)
-        async with asyncio.timeout(DEADLINE):
-            output, _ = await process.communicate()
-        assert process.returncode == exit_code, self._log(self._started.index(process)).read_text()
-        report: dict[str, Any] = json.loads(output)
-        return report
-
-    def _log(self, number: int) -> Path:
-        return self._directory / f"requeue-{number}.log"
+UNKNOWN, BROKEN, GOOD = 150, 20, 30
 
 
 class Scene(NamedTuple):
@@ -110,28 +61,6 @@ async def scene(
     await requeue.close()
 
 
-async def requeued(bootstrap: str, topic: str) -> list[Any]:
-    """All records of a topic's only partition that have an origin, as a reader of what is committed sees them."""
-    consumer = AIOKafkaConsumer(
-        topic,
-        bootstrap_servers=bootstrap,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=100,
-    )
-    await consumer.start()
-    try:
-        [partition] = consumer.assignment()
-        [end] = (await consumer.end_offsets([partition])).values()
-        found = []
-        while await consumer.position(partition) < end:
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                found += [record for record in records if "ingestd-origin-topic" in dict(record.headers)]
-        return found
-    finally:
-        await consumer.stop()
-
-
 def origins(records: list[Any]) -> Counter[int]:
     """How often each offset is the origin of a record."""
     return Counter(int(dict(record.headers)["ingestd-origin-offset"]) for record in records)
@@ -142,12 +71,6 @@ def receipts(store: S3Store, bucket: str) -> int:
     with closing(store.client()) as client:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="requeued/")
         return sum(page.get("KeyCount", 0) for page in pages)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a store tells only who asks
-            await asyncio.sleep(0.01)
 
 
 async def test_what_was_quarantined_lands_once_with_its_origin(
@@ -190,24 +113,7 @@ async def test_what_was_quarantined_lands_once_with_its_origin(
 async def test_killed_at_random_moments_it_produces_none_twice(
     kafka: Broker, s3: S3Store, bucket: str, scene: Scene
 ) -> None:
-    rng = random.Random(4)
-    kills = 0
-    while True:
-        goal = receipts(s3, bucket) + rng.randint(1, 24)
-        process = await scene.requeue.start()
-
-        def far_enough(process: asyncio.subprocess.Process = process, goal: int = goal) -> bool:
-            return process.returncode is not None or receipts(s3, bucket) >= goal
-
-        await until(far_enough)
-        await asyncio.sleep(rng.uniform(0, 0.04))  # a random moment of what it does in between
-        if process.returncode is None:
-            process.kill()
-        if await process.wait() == 0:
-            break
-        kills += 1
-
-    assert kills > 1
+    await scene.requeue.run_killed(random.Random(4), most=16, pause_s=0.04)
     assert origins(await requeued(kafka.bootstrap, scene.topic)) == dict.fromkeys(scene.offsets.values(), 1)
     assert (await scene.requeue.run())["already_requeued"] == UNKNOWN
 

@@ -25,7 +25,8 @@ from tests.e2e.daemon import Daemon, settings, write_credentials
 from tests.e2e.events import fill
 from tests.e2e.group import caught_up, ends
 from tests.e2e.test_tls import PASSWORD, sasl
-from tests.services.kafka import KafkaBroker
+from tests.services import streams
+from tests.services.kafka import SecuredKafka
 from tests.services.ports import HOST, free_port
 from tests.services.seaweed import REGION, S3Store
 
@@ -183,7 +184,7 @@ class Echo:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            writer.close()
+            await streams.close(writer)
             self._tasks.discard(task)
 
 
@@ -197,7 +198,7 @@ def refusal(head: str) -> str:
 
 
 async def test_none_where_everything_works(
-    kafka_tls: KafkaBroker, s3: S3Store, bucket: str, make_topic: MakeTopic, tmp_path: Path
+    kafka_tls: SecuredKafka, s3: S3Store, bucket: str, make_topic: MakeTopic, tmp_path: Path
 ) -> None:
     topic = await make_topic(1)
     written = await fill(kafka_tls.bootstrap, topic, 1, 500)
@@ -230,7 +231,7 @@ async def test_none_where_everything_works(
 # -- Kafka refuses
 
 
-async def test_none_where_kafka_refuses_a_password(kafka_tls: KafkaBroker, tmp_path: Path) -> None:
+async def test_none_where_kafka_refuses_a_password(kafka_tls: SecuredKafka, tmp_path: Path) -> None:
     keys = {**SIMULATED, **sasl(kafka_tls), "source": "kafka", "sink.url": str(tmp_path / "data")}
     environment = {PASSWORD: WRONG_PASSWORD}
     async with watched("a", tmp_path, keys, environment) as (daemon, outputs):
@@ -240,7 +241,7 @@ async def test_none_where_kafka_refuses_a_password(kafka_tls: KafkaBroker, tmp_p
     outputs.must_not_have(WRONG_PASSWORD)
 
 
-async def test_none_where_a_key_has_another_password(kafka_tls: KafkaBroker, tmp_path: Path) -> None:
+async def test_none_where_a_key_has_another_password(kafka_tls: SecuredKafka, tmp_path: Path) -> None:
     keys = {
         **SIMULATED,
         **sasl(kafka_tls),
@@ -263,7 +264,7 @@ def unsigned_token() -> str:
 
 
 @pytest.mark.parametrize("case", ["accepted", "refused by the broker", "refused by the server", "failing server"])
-async def test_none_of_oauth(kafka_tls: KafkaBroker, make_topic: MakeTopic, tmp_path: Path, case: str) -> None:
+async def test_none_of_oauth(kafka_tls: SecuredKafka, make_topic: MakeTopic, tmp_path: Path, case: str) -> None:
     topic = await make_topic(1)
     token = unsigned_token() if case == "accepted" else "n0t.a.t0ken-at-all"
     (tmp_path / "secret").write_text(f"{CLIENT_SECRET}\n")

@@ -1,6 +1,7 @@
 """The daemon on an SQS queue: each message in one row or in quarantine, whatever is killed or refused."""
 
 import asyncio
+import signal
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -79,6 +80,25 @@ async def test_two_daemons_share_a_queue(make_world: MakeWorld) -> None:
     assert world.check().messages
 
 
+async def test_a_stop_hides_no_message_that_comes_meanwhile(make_world: MakeWorld, elasticmq: ElasticMQ) -> None:
+    """They land, or others receive them at once and for the first time."""
+    world = make_world()
+    stopped, heir = world.daemon("a", {"sqs.wait": "20s", "sqs.visibility": "10m"}), world.daemon("b")
+    await start(stopped)
+    stopped.signal(signal.SIGTERM)
+    await asyncio.sleep(1)
+    world.queue.send(200)
+    assert await stopped.ended(10) == 0
+
+    visible, hidden = await asyncio.to_thread(elasticmq.depth, world.queue.url)
+    assert (visible < 200, hidden) == (True, 0)
+    await start(heir)
+    await world.queue.emptied(10)
+    assert await heir.stop() == 0
+    tally = world.check()
+    assert (tally.messages, tally.fences) == (200, 0)
+
+
 async def test_what_a_killed_daemon_held_comes_to_the_next_once(make_world: MakeWorld) -> None:
     world = make_world()
     killed, heir = world.daemon("a"), world.daemon("b")
@@ -128,6 +148,49 @@ async def test_refusals_cuts_and_lost_answers_double_nothing(make_world: MakeWor
     assert {**proxy.fired, **expected} == proxy.fired
     assert sum(count for name, count in proxy.fired.items() if name.startswith("DeleteMessageBatch")) == 5
     world.check()
+
+
+async def test_a_dry_run_leaves_every_message_to_the_daemon(make_world: MakeWorld, elasticmq: ElasticMQ) -> None:
+    dead = elasticmq.create_queue(f"dead-{uuid.uuid4().hex[:12]}")
+    world = make_world(redrive=(dead, 4))
+    world.queue.send(200)
+
+    told = await world.dry_run()
+    summary = told["summary"]
+    assert (summary["messages"], summary["rejected"], summary["hidden"]) == (200, 200 // BAD_EVERY, 0)
+    assert (summary["emptied"], summary["most_receipts"], summary["problem"]) == (True, 1, None)
+    assert await asyncio.to_thread(elasticmq.depth, world.queue.url) == (200, 0)
+    assert world.objects() == []
+    assert (await world.dry_run())["summary"]["most_receipts"] == 2
+    again = (await world.dry_run())["summary"]
+    assert again["ended_by"] == "a message has 1 receipt left before it is a dead letter"
+
+    daemon = world.daemon("a")
+    await start(daemon)
+    await world.queue.emptied()
+    assert await daemon.stop() == 0
+    assert await asyncio.to_thread(elasticmq.depth, dead) == (0, 0)
+    assert world.check().messages == 200
+
+
+async def test_messages_that_come_back_from_the_dead_letter_queue_land_once(
+    make_world: MakeWorld, elasticmq: ElasticMQ
+) -> None:
+    dead = elasticmq.create_queue(f"dead-{uuid.uuid4().hex[:12]}")
+    world = make_world(redrive=(dead, 1))
+    world.queue.send(50)
+    former = set(world.queue.sent)
+    assert await asyncio.to_thread(world.queue.kill_messages, dead) == 50
+    daemon = world.daemon("a")
+    await start(daemon)
+
+    await asyncio.to_thread(world.queue.redrive, dead)
+    await world.queue.emptied()
+
+    assert await daemon.stop() == 0
+    assert former.isdisjoint(world.queue.sent)
+    assert await asyncio.to_thread(elasticmq.depth, dead) == (0, 0)
+    assert world.check().messages == 50
 
 
 async def test_events_that_sns_publishes_become_rows(

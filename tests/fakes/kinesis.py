@@ -39,6 +39,7 @@ class FakeShard:
     records: list[KinesisRecord] = field(default_factory=list)
     ending: int | None = None
     closed_ms: int = 0
+    numbers: set[int] = field(default_factory=set)  # of all records that were put
     reads: list[float] = field(default_factory=list)  # the times of the last second's reads
 
     @property
@@ -105,6 +106,7 @@ class FakeKinesis:
         now = self.now_ms() if arrived_ms is None else arrived_ms
         record = KinesisRecord(self._number(), value, now / 1000, key)
         home.records.append(record)
+        home.numbers.add(record.offset)
         return record
 
     def split(self, number: int) -> tuple[int, int]:
@@ -246,7 +248,7 @@ class FakeKinesisClient:
         await self._way()
         self.service.called("GetShardIterator", shard)
         home = self.service.shards[shard]
-        if number is not None and not home.first <= number <= (home.ending or number):
+        if number is not None and number not in home.numbers:
             raise NumberUnknown("it did not come from this stream", code="InvalidArgumentException")
         if at_ms is not None:
             assert at_ms <= self.service.now_ms(), "AWS refuses a time in the future"

@@ -54,6 +54,7 @@ class MemoryQueue:
         self._receives_twice = receives_twice
         self._numbers = 0
         self._changed = asyncio.Event()
+        self._requests: set[asyncio.Task[list[Message]]] = set()
 
     def send(self, value: bytes, group: str | None = None, message_id: str | None = None) -> str:
         """Send a message. Returns its id."""
@@ -63,6 +64,19 @@ class MemoryQueue:
         self.entries[message_id] = Entry(message_id, value, group, self._now())
         self._change()
         return message_id
+
+    async def long_poll(self, visibility: float, requested_at: float, wait: float) -> list[Message]:
+        """The answer to a request that waits for a message. One that is cancelled goes on, and its answer is lost."""
+        request = asyncio.create_task(self._long_poll(visibility, requested_at, wait))
+        self._requests.add(request)
+        request.add_done_callback(self._requests.discard)
+        return await asyncio.shield(request)
+
+    async def _long_poll(self, visibility: float, requested_at: float, wait: float) -> list[Message]:
+        until = self._now() + wait
+        while not (found := self.receive(visibility, requested_at)) and self._now() < until:
+            await self._wait_for_change(until)
+        return found
 
     def receive(self, visibility: float, requested_at: float, count: int = PER_REQUEST) -> list[Message]:
         """Hand out messages that are visible. ``SourceError`` (OverLimit) where a standard queue has handed out all."""
@@ -113,6 +127,8 @@ class MemoryQueue:
         if now + seconds > entry.received_at + MAX_VISIBILITY_S:
             return False
         entry.visible_at = now + seconds
+        if not seconds:
+            self._change()  # who waits for a message has one
         return True
 
     def delete(self, receipt: str) -> bool:
@@ -129,17 +145,12 @@ class MemoryQueue:
         self._change()  # a group may go on
         return True
 
-    async def wait_for_change(self, until: float, finished: asyncio.Event) -> None:
-        """Wait until there may be a message to receive, at most until then, or until the stream has finished."""
+    async def _wait_for_change(self, until: float) -> None:
+        """Wait until there may be a message to receive, at most until then."""
         now = self._now()
         hidden = [entry.visible_at for entry in self.entries.values() if entry.visible_at > now]
-        waits = [asyncio.ensure_future(it) for it in (self._changed.wait(), finished.wait())]
-        try:
-            wait = min([until, *hidden]) - now + CLOCK_S
-            await asyncio.wait(waits, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for it in waits:
-                it.cancel()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), min([until, *hidden]) - now + CLOCK_S)
 
     def _change(self) -> None:
         self._changed.set()
@@ -208,7 +219,7 @@ class MemoryQueueSource:
         self._finished.set()
 
     async def receive(self) -> Sequence[Message] | None:
-        """Waits for a message for as long as a long poll does, unless the stream ends."""
+        """Waits for a message for as long as a long poll does, also where the stream ends meanwhile."""
         while not self._finished.is_set():
             try:
                 found = await self._receive_once()
@@ -226,11 +237,7 @@ class MemoryQueueSource:
     async def _receive_once(self) -> list[Message]:
         requested_at = _now()
         await self._travel("receive")
-        until = _now() + self._wait
-        while not (found := self.memory.receive(self._visibility, requested_at)) and _now() < until:
-            if self._finished.is_set():
-                break
-            await self.memory.wait_for_change(until, self._finished)
+        found = await self.memory.long_poll(self._visibility, requested_at, self._wait)
         await self._travel("received")
         return found
 

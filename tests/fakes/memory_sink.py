@@ -136,3 +136,18 @@ class MemorySink:
 def _lose_reply(fault: Fault | None) -> None:
     if fault is not None:
         raise fault.error()
+
+
+class BrokenOffSink(MemorySink):
+    """Breaks every listing off, each time a little later."""
+
+    given = 0
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        self.given += 5
+        left = self.given
+        async for key in super().list(prefix):
+            if not left:
+                raise SinkUnavailable("the connection was lost", code="Fault")
+            left -= 1
+            yield key

@@ -14,7 +14,7 @@ from tests.services.environment import ensure_environment
 from tests.services.kafka import KafkaBroker, create_topic, ensure_class_archive, topic_admin
 from tests.services.kafka_program import ensure_jars
 from tests.services.ports import GRPC_OFFSET, free_port, is_free
-from tests.services.process import ServiceError
+from tests.services.process import ServiceError, end_in_order
 from tests.services.seaweed import REGION, SeaweedFS, find_weed
 
 KAFKA_PORT = 29092
@@ -53,8 +53,8 @@ def check() -> None:
 
 def serve() -> None:
     """Run both until Ctrl-C or SIGTERM."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    end_in_order()
     try:
         with tempfile.TemporaryDirectory(prefix="ingestd-services-") as directory:
             _serve_in(Path(directory))

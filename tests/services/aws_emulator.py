@@ -3,29 +3,29 @@
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.services.ports import HOST, free_port
-from tests.services.process import Process, require_mark
+from tests.services.process import Process
 from tests.services.seaweed import REGION, create_client
+from tests.services.server import Server
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "ingestd", "AWS_SECRET_ACCESS_KEY": "only-for-tests"}
 
 
-class AwsEmulator:
-    """A server of our own on the loopback interface. Subclasses name its program and a call that it answers."""
+class AwsEmulator(Server):
+    """Subclasses name its program and a call that it answers."""
 
-    name: str
     service: str
     region = REGION
 
     def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
         self.port = free_port()
         self.endpoint = f"http://{HOST}:{self.port}"
-        self.directory = directory
-        self._process: Process | None = None
 
     def command(self) -> list[str]:
         """The program with its arguments."""
@@ -39,42 +39,7 @@ class AwsEmulator:
         """Make a call that succeeds once the server is there."""
         raise NotImplementedError
 
-    def start(self) -> None:
-        """Start the server, or start it again, and wait until it answers."""
-        require_mark(self.name)
-        assert not self.running
-        log = self.directory / f"{self.name}.log"
-        self._process = Process(self.name, self.command(), log, self.environment())
-        self._process.start(self._answers)
-
-    @property
-    def running(self) -> bool:
-        """Whether the server's process is alive."""
-        return self._process is not None and self._process.running
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        if self._process is not None:
-            self._process.kill()
-
-    def freeze(self) -> None:
-        """Stop its clock (SIGSTOP): connections stay open and nothing is answered."""
-        assert self._process
-        self._process.freeze()
-
-    def thaw(self) -> None:
-        """Let it go on (SIGCONT)."""
-        assert self._process
-        self._process.thaw()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def client(self, service: str | None = None) -> Any:
+    def client(self, service: str | None = None, config: Config | None = None) -> Any:
         """A blocking client; to be closed."""
         return create_client(
             service or self.service,
@@ -82,9 +47,13 @@ class AwsEmulator:
             endpoint_url=self.endpoint,
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            config=config,
         )
 
-    def _answers(self) -> bool:
+    def prepare(self) -> Process:
+        return Process(self.name, self.command(), self.directory / f"{self.name}.log", self.environment())
+
+    def ready(self) -> bool:
         try:
             with closing(self.client()) as client:
                 self.ask(client)

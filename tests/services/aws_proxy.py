@@ -6,23 +6,16 @@ was carried out.
 
 import asyncio
 import json
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from aiohttp import web
 from multidict import CIMultiDict
-from yarl import URL
 
+from tests.services.forwarding import ForwardingProxy, cut
 from tests.services.ports import HOST, free_port
-
-_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
-_LIMIT_S = 60.0  # for one answer of the server; a long poll takes 20
-# Clients that are killed, or cut off by us, are what this is for; the server takes each for an error.
-_QUIET = logging.getLogger(__name__)
-_QUIET.setLevel(logging.CRITICAL)
 
 
 class Call(NamedTuple):
@@ -51,9 +44,7 @@ class Call(NamedTuple):
 
     def close(self) -> web.Response:
         """Close the client's connection without an answer."""
-        if self.request.transport is not None:
-            self.request.transport.abort()
-        return web.Response()
+        return cut(self.request)
 
 
 Behaviour = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -68,39 +59,20 @@ class _Rule(NamedTuple):
     behave: Behaviour
 
 
-class AwsProxy:
+class AwsProxy(ForwardingProxy):
     """Passes calls on to `upstream`, a port of this machine, and follows its rules: the first that fits a call.
 
     `calls` counts all calls by operation, `fired` what the rules did, as "GetRecords cut".
     """
 
     def __init__(self, upstream: int, *, seed: int = 7, port: int | None = None) -> None:
-        self.port = port or free_port()
+        super().__init__(port or free_port(), upstream)
         self.endpoint = f"http://{HOST}:{self.port}"
         self.calls: Counter[str] = Counter()
         self.fired: Counter[str] = Counter()
-        self._upstream = upstream
         self._rng = Random(seed)
         self._rules: list[_Rule] = []
         self._left: dict[str, int] = {}
-        application = web.Application(client_max_size=64 << 20)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None, logger=_QUIET)
-
-    async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, self.port, reuse_address=True).start()
-        self._session = ClientSession(
-            auto_decompress=False,
-            cookie_jar=DummyCookieJar(),
-            connector=TCPConnector(limit=0),
-            timeout=ClientTimeout(total=_LIMIT_S),
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
-        await self._session.close()
 
     # -- what it is told: each for the next `times` calls of an operation, or a share of them all
 
@@ -152,11 +124,13 @@ class AwsProxy:
         async def behave(call: Call) -> web.StreamResponse:
             answer = await call.apply()
             body = answer.body if isinstance(answer.body, bytes) else b""
-            cut = web.StreamResponse(status=answer.status, headers={**answer.headers, "Content-Length": str(len(body))})
-            await cut.prepare(call.request)
-            await cut.write(body[: len(body) // 2])
+            headers = CIMultiDict(answer.headers)
+            headers["Content-Length"] = str(len(body))
+            half = web.StreamResponse(status=answer.status, headers=headers)
+            await half.prepare(call.request)
+            await half.write(body[: len(body) // 2])
             call.close()
-            return cut
+            return half
 
         self._add("cut", operation, behave, times, share)
 
@@ -187,7 +161,7 @@ class AwsProxy:
 
     # -- calls
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
         call = Call(request, operation, await request.read(), self._apply)
         self.calls[operation] += 1
@@ -206,15 +180,4 @@ class AwsProxy:
         return True
 
     async def _apply(self, call: Call) -> web.Response:
-        request = call.request
-        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP]
-        url = URL(f"http://{HOST}:{self._upstream}{request.raw_path}", encoded=True)
-        try:
-            async with self._session.request(
-                request.method, url, headers=CIMultiDict(headers), data=call.body, allow_redirects=False
-            ) as answer:
-                body = await answer.read()
-        except (ClientError, OSError):  # the client sees what it would see without us
-            return call.close()
-        kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP]
-        return web.Response(status=answer.status, headers=CIMultiDict(kept), body=body)
+        return await self.forward(call.request, call.body)

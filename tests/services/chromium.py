@@ -1,6 +1,8 @@
 """Chromium, headless."""
 
+import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,9 +25,13 @@ def find_chromium() -> str:
 @asynccontextmanager
 async def open_browser() -> AsyncIterator[Browser]:
     """A browser, to its end."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=find_chromium(), args=_ARGUMENTS)
-        try:
-            yield browser
-        finally:
-            await browser.close()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:  # it would leave caches in the user's
+        environment = {**os.environ, "XDG_CACHE_HOME": home, "XDG_CONFIG_HOME": home}
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(
+                executable_path=find_chromium(), args=_ARGUMENTS, env=environment
+            )
+            try:
+                yield browser
+            finally:
+                await browser.close()

@@ -1,16 +1,14 @@
 """ElasticMQ, a stand-in for SQS: standard and FIFO queues, dead letters, SQS's limits; it outlives SIGKILL."""
 
 import json
-import re
-import shutil
 from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tests.services.aws_emulator import AwsEmulator
-from tests.services.environment import CACHE, locked
-from tests.services.kafka_program import copy_dependencies
+from tests.services.environment import ensure_folder
+from tests.services.maven import fetch, pom_version
 from tests.services.ports import HOST
 
 _POM = Path(__file__).with_name("emulators") / "pom.xml"
@@ -20,38 +18,35 @@ _JVM = ("-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerf
 @cache
 def elasticmq_jars() -> Path:
     """ElasticMQ's jars, fetched through Maven the first time."""
-    match = re.search(r"<elasticmq\.version>(.+)</elasticmq\.version>", _POM.read_text())
-    assert match, f"{_POM} names no elasticmq.version"
-    libs = CACHE / f"elasticmq-{match[1]}"
-    with locked(libs.with_name(f"{libs.name}.lock")):
-        if not libs.exists():
-            partial = libs.with_name(f"{libs.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            copy_dependencies(_POM, partial)
-            partial.rename(libs)
-    return libs
+    return ensure_folder(f"elasticmq-{pom_version(_POM, 'elasticmq')}", lambda folder: fetch(_POM, folder))
 
 
 class ElasticMQ(AwsEmulator):
     """A server of our own. Queues and messages are in H2, in its directory, and there again after `kill` and `start`.
 
+    Without `durable` they are in memory alone: H2 writes to the disk for each message that is sent or deleted.
     A SequenceNumber is 0, 1, 2 there; queues have no retention; an old receipt handle is refused.
     """
 
     name = "elasticmq"
     service = "sqs"
 
+    def __init__(self, directory: Path, *, durable: bool = True) -> None:
+        super().__init__(directory)
+        self._durable = durable
+
     def command(self) -> list[str]:
         config = self.directory / "elasticmq.conf"
         database = self.directory / "elasticmq"
+        durable = str(self._durable).lower()
         config.write_text(
             'include classpath("application.conf")\n'
             f'node-address {{ protocol = http, host = "{HOST}", port = {self.port}, context-path = "" }}\n'
             f'rest-sqs {{ enabled = true, bind-port = {self.port}, bind-hostname = "{HOST}", sqs-limits = strict }}\n'
             "rest-stats { enabled = false }\n"
             f'aws {{ region = "{self.region}", accountId = "000000000000" }}\n'
-            f'messages-storage {{ enabled = true, uri = "jdbc:h2:{database};WRITE_DELAY=0" }}\n'
-            f'queues-storage {{ enabled = true, path = "{self.directory}/queues.conf" }}\n'
+            f'messages-storage {{ enabled = {durable}, uri = "jdbc:h2:{database};WRITE_DELAY=0" }}\n'
+            f'queues-storage {{ enabled = {durable}, path = "{self.directory}/queues.conf" }}\n'
         )
         main = "org.elasticmq.server.Main"
         return ["java", *_JVM, f"-Dconfig.file={config}", "-cp", f"{elasticmq_jars()}/*", main]

@@ -5,7 +5,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +36,20 @@ def _make(folder: Path, requirements: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ServiceError(f"{requirements.parent.name} cannot be installed:\n{done.stdout}{done.stderr}")
+
+
+def ensure_folder(name: str, fill: Callable[[Path], None]) -> Path:
+    """A folder below .cache, filled the first time."""
+    folder = CACHE / name
+    with locked(folder.with_name(f"{name}.lock")):
+        if not folder.exists():
+            # It gets its name when it is complete, so that what was interrupted is never taken for it.
+            partial = folder.with_name(f"{name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            fill(partial)
+            partial.rename(folder)
+    return folder
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from tests.services.environment import CACHE, ensure_environment, locked
+from tests.services.environment import CACHE, ensure_environment, ensure_folder, locked
 from tests.services.process import ServiceError
 
 _REQUIREMENTS = Path(__file__).with_name("go-requirements.txt")
@@ -21,13 +21,11 @@ _SWITCHES = (1, 21)
 
 def go_program(name: str, package: str, version: str) -> Path:
     """The program of a main package, built the first time, which may take minutes."""
-    folder = CACHE / f"{name}-{version}"
-    with locked(folder.with_name(f"{folder.name}.lock")):
-        if not folder.exists():
-            partial = _emptied(folder)
-            _go("install", f"{package}@{version}", environment={"GOBIN": str(partial)})
-            partial.rename(folder)
-    return folder / name
+
+    def install(folder: Path) -> None:
+        _go("install", f"{package}@{version}", environment={"GOBIN": str(folder)})
+
+    return ensure_folder(f"{name}-{version}", install) / name
 
 
 def go_files(name: str, module: str, version: str, files: tuple[str, ...]) -> tuple[Path, ...]:
@@ -35,21 +33,15 @@ def go_files(name: str, module: str, version: str, files: tuple[str, ...]) -> tu
     folder = CACHE / f"{name}-{version}"
     with locked(folder.with_name(f"{folder.name}.lock")):
         if not all((folder / Path(file).name).exists() for file in files):
-            partial = _emptied(folder)
-            partial.mkdir(parents=True)
+            partial = folder.with_name(f"{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
             source = Path(json.loads(_go("mod", "download", "-json", f"{module}@{version}"))["Dir"])
             for file in files:
                 shutil.copyfile(source / file, partial / Path(file).name)
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     return tuple(folder / Path(file).name for file in files)
-
-
-def _emptied(folder: Path) -> Path:
-    # A folder gets its name when it is complete, so that what was interrupted is never taken for it.
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    return partial
 
 
 def _go(*arguments: str, environment: dict[str, str] | None = None) -> str:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import trustme
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives import serialization
 from tests.services.environment import locked
 from tests.services.kafka_program import class_archive, java_command
 from tests.services.ports import HOST, free_port
-from tests.services.process import Process, ServiceError, require_mark
+from tests.services.process import Process, ServiceError
+from tests.services.server import Server
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,20 @@ class KafkaAddress:
     """A broker that somebody else runs."""
 
     bootstrap: str
+
+
+@dataclass(frozen=True)
+class SecuredKafka(KafkaAddress):
+    """A broker that listens with TLS and SCRAM-SHA-512 as well as in plaintext. `directory` has its data."""
+
+    sasl_bootstrap: str
+    username: str
+    password: str
+    ca_file: Path
+    directory: Path
+
+
+_MOST_BROKERS = 100
 
 
 class Voter(NamedTuple):
@@ -44,12 +59,14 @@ class Voter(NamedTuple):
         return f"{self.node_id}@{self.address}:{self.directory_id}"
 
 
-class KafkaBroker:
+class KafkaBroker(Server):
     """A broker of our own. It keeps its data and its ports from one start to the next.
 
     `proxy_port` is where somebody passes connections on to `proxied_port`: clients that come that way are sent back
     there, as a broker tells each client where to find it. It is a cluster of its own until it joins others.
     """
+
+    name = "Kafka"
 
     def __init__(
         self,
@@ -63,8 +80,8 @@ class KafkaBroker:
         heap: str = "512m",
         java_options: Sequence[str] = (),
     ) -> None:
+        super().__init__(directory)
         self.node_id = node_id
-        self._directory = directory
         self._data = directory / "data"
         self._heap, self._java_options = heap, java_options
         self._tls = tls
@@ -76,7 +93,6 @@ class KafkaBroker:
         self.voter = Voter(node_id, f"{HOST}:{free_port()}", random_id())
         self._cluster_id, self._voters = random_id(), [self.voter]
         self._sasl_port = free_port()
-        self._process: Process | None = None
         self._frozen = False
         self.username = "ingestd"
         self.password = "only-for-tests"
@@ -93,68 +109,31 @@ class KafkaBroker:
         return f"{HOST}:{self._sasl_port}"
 
     @property
-    def running(self) -> bool:
-        """Whether the broker's process is alive."""
-        return self._process is not None and self._process.running
+    def secured(self) -> SecuredKafka:
+        """What a client needs; only with tls=True."""
+        return SecuredKafka(
+            self.bootstrap, self.sasl_bootstrap, self.username, self.password, self.ca_file, self.directory / "data"
+        )
 
     @property
     def answers(self) -> bool:
         """Whether it is alive and not frozen."""
         return self.running and not self._frozen
 
-    @property
-    def pid(self) -> int:
-        """Of the broker's process, which was started once."""
-        assert self._process is not None
-        return self._process.pid
-
     def join(self, cluster_id: str, voters: Iterable[Voter]) -> None:
         """Be one broker and controller of several. Before the first start."""
         assert self._process is None
         self._cluster_id, self._voters = cluster_id, list(voters)
 
-    def start(self) -> None:
-        """Start the broker and wait until it tells clients about itself."""
-        if self._process is None:
-            self._process = self._prepare()
-        self._process.start(self._answers)
-
-    def stop(self) -> bool:
-        """Shut the broker down in an orderly way; False where it had to be killed."""
-        return self._process is None or self._process.stop()
-
-    def kill(self) -> None:
-        """End the broker with SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-
     def freeze(self) -> None:
         """Stop the broker's clock (SIGSTOP)."""
-        assert self._process is not None
-        self._process.freeze()
+        super().freeze()
         self._frozen = True
 
     def thaw(self) -> None:
         """Let it go on (SIGCONT)."""
-        assert self._process is not None
-        self._process.thaw()
+        super().thaw()
         self._frozen = False
-
-    def restart(self) -> None:
-        """Shut the broker down, if it runs, and start it on the same data and ports."""
-        self.stop()
-        self.start()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.remove()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
     def remove(self) -> None:
         """End it with SIGKILL and remove its data; the log stays."""
@@ -169,16 +148,15 @@ class KafkaBroker:
         for log in self._data.glob(f"{topic}-*"):
             shutil.rmtree(log)
 
-    def _prepare(self) -> Process:
-        require_mark("Kafka")
-        java = java_command(self._directory, self._heap)
+    def prepare(self) -> Process:
+        java = java_command(self.directory, self._heap)
         if self._tls:
             self._write_certificates()
         properties = {**self._base_properties(), **self._listeners(), **self._extra}
         self._config.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
         self._format(java)
         command = [*java, *self._java_options, "kafka.Kafka", str(self._config)]
-        return Process("Kafka", command, self._directory / "kafka.log")
+        return Process(self.name, command, self.directory / "kafka.log")
 
     def _format(self, java: list[str]) -> None:
         # In one word: the id may begin with a hyphen.
@@ -215,6 +193,8 @@ class KafkaBroker:
             # Between two looks for something to compact, 15 s by default.
             "log.cleaner.backoff.ms": "500",
             "auto.create.topics.enable": "false",
+            # Records of 1970 would be removed whenever the broker looks for old segments, every five minutes.
+            "log.retention.ms": "-1",
         }
 
     def _listeners(self) -> dict[str, str]:
@@ -233,7 +213,7 @@ class KafkaBroker:
     def _sasl_properties(self) -> dict[str, str]:
         return {
             "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": str(self._directory / "server.pem"),
+            "ssl.keystore.location": str(self.directory / "server.pem"),
             "listener.name.sasl_ssl.sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
             # Without more it takes tokens that nobody has signed.
             "listener.name.sasl_ssl.oauthbearer.sasl.jaas.config": (
@@ -253,9 +233,9 @@ class KafkaBroker:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         chain = b"".join(blob.bytes() for blob in server.cert_chain_pems)
-        (self._directory / "server.pem").write_bytes(key + chain)
+        (self.directory / "server.pem").write_bytes(key + chain)
 
-    def _answers(self) -> bool:
+    def ready(self) -> bool:
         """Whether the broker names itself in its metadata: it does so only once it serves requests."""
         try:
             return self.node_id in _broker_ids(HOST, self._port)
@@ -347,7 +327,7 @@ def _broker_ids(host: str, port: int) -> set[int]:
         return set()
     _correlation_id, _throttle_ms, brokers = struct.unpack(">iii", answer.read(12))
     found = set()
-    for _ in range(brokers):
+    for _ in range(min(brokers, _MOST_BROKERS)):  # somebody else may have the port meanwhile, and answer anything
         found.add(int.from_bytes(answer.read(4)))
         _host, _port, _rack = _string(answer), answer.read(4), _string(answer)
     return found

@@ -113,5 +113,12 @@ class Kinesalite(_Kinesis):
         flags += ["--updateStreamMs", "10", "--deleteStreamMs", "10", "--shardLimit", "1000"]
         return [str(node_program()), "-r", str(_LOOPBACK), "-r", str(_CLOCK), str(program), *flags]
 
+    def set_clock(self, ahead_s: float) -> None:
+        """Restart it with its clock so far ahead."""
+        self.kill()
+        self.clock_ahead_s = ahead_s
+        self._process = None  # the next one has another environment
+        self.start()
+
     def environment(self) -> Mapping[str, str]:
         return {"INGESTD_CLOCK_AHEAD_MS": str(int(self.clock_ahead_s * 1000))}

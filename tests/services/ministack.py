@@ -2,14 +2,15 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.services.environment import ensure_environment
 from tests.services.ports import HOST, free_port
-from tests.services.process import Process, require_mark
+from tests.services.process import Process
 from tests.services.seaweed import REGION, S3Store, create_client
+from tests.services.server import Server
 
 REQUIREMENTS = Path(__file__).with_name("ministack-requirements.txt")
 
@@ -22,32 +23,15 @@ class Queue(NamedTuple):
     arn: str
 
 
-class Ministack(S3Store):
+class Ministack(S3Store, Server):
     """A server of our own; what it holds is in memory and gone with it."""
 
+    name = "ministack"
+
     def __init__(self, directory: Path) -> None:
+        Server.__init__(self, directory)
         self._port = free_port()
-        super().__init__(f"http://{HOST}:{self._port}", access_key="ingestd", secret_key="only-for-tests")
-        self._directory = directory
-        self._process: Process | None = None
-
-    def start(self) -> None:
-        """Start the server and wait until it answers."""
-        if self._process is None:
-            self._process = self._prepare()
-        self._process.start(self._answers)
-
-    def kill(self) -> None:
-        """End it, with all that it holds."""
-        if self._process is not None:
-            self._process.kill()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
+        S3Store.__init__(self, f"http://{HOST}:{self._port}", access_key="ingestd", secret_key="only-for-tests")
 
     def queues(self) -> Any:
         """A blocking client of its queues; to be closed."""
@@ -71,6 +55,10 @@ class Ministack(S3Store):
     def topics(self) -> Any:
         """A blocking client of SNS; to be closed."""
         return self._service("sns")
+
+    def streams(self) -> Any:
+        """A blocking client of its Kinesis streams; to be closed."""
+        return self._service("kinesis")
 
     def create_topic(self, name: str) -> str:
         """Create a topic of SNS; its ARN."""
@@ -101,19 +89,18 @@ class Ministack(S3Store):
             aws_secret_access_key=self.secret_key,
         )
 
-    def _prepare(self) -> Process:
-        require_mark("ministack")
+    def prepare(self) -> Process:
         environment = {
             "BIND_HOST": HOST,  # it listens on all addresses otherwise
             "GATEWAY_PORT": str(self._port),
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
-            "TMPDIR": str(self._directory),  # it leaves the number of its process there
+            "TMPDIR": str(self.directory),  # it leaves the number of its process there
         }
         program = ensure_environment("ministack", REQUIREMENTS) / "bin" / "ministack"
-        return Process("ministack", [str(program)], self._directory / "ministack.log", environment)
+        return Process(self.name, [str(program)], self.directory / "ministack.log", environment)
 
-    def _answers(self) -> bool:
+    def ready(self) -> bool:
         try:
             with closing(self.client()) as client:
                 client.list_buckets()

@@ -1,14 +1,18 @@
 """Free ports on the loopback address."""
 
 import errno
+import os
 import random
 import socket
 
 HOST = "127.0.0.1"
 
+# Of several processes of pytest-xdist, this one has each so many-th port.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 # With and without GRPC_OFFSET below what Linux and macOS hand to outgoing connections (from 32768 and 49152 upwards),
-# so that a service that was killed finds its ports free again.
-_RANGE = range(12_000, 22_000)
+# and none that another worker takes, so that a service that was killed finds its ports free again.
+_RANGE = range(12_000 + _WORKER, 22_000, _WORKERS)
 GRPC_OFFSET = 10_000
 
 _given: set[int] = set()
@@ -20,7 +24,7 @@ def free_port() -> int:
         if port not in _given and is_free(port) and is_free(port + GRPC_OFFSET):
             _given.add(port)
             return port
-    raise OSError(errno.EADDRNOTAVAIL, f"no free port from {_RANGE.start} to {_RANGE.stop - 1}")
+    raise OSError(errno.EADDRNOTAVAIL, f"no free port of {_RANGE}")
 
 
 def is_free(port: int) -> bool:

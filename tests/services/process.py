@@ -25,6 +25,11 @@ def require_mark(name: str) -> None:
     assert services_allowed, f"a test that starts {name} has the mark `services`"
 
 
+def end_in_order() -> None:
+    """Have SIGTERM end this process as Ctrl-C does: services are removed, and files that they keep elsewhere."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class ServiceError(RuntimeError):
     """A service is missing or does not start; the message says what to do."""
 

@@ -6,14 +6,15 @@ import sysconfig
 import threading
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.services.ports import GRPC_OFFSET, HOST, free_port
-from tests.services.process import Process, ServiceError, require_mark
+from tests.services.process import Process, ServiceError
+from tests.services.server import Server
 
 REGION = "us-east-1"
 
@@ -67,69 +68,32 @@ class S3Store:
             client.delete_bucket(Bucket=name)
 
 
-class SeaweedFS(S3Store):
+class SeaweedFS(S3Store, Server):
     """A server of our own. It keeps its data and its ports from one start to the next."""
 
+    name = "SeaweedFS"
+
     def __init__(self, directory: Path, *, port: int | None = None) -> None:
+        Server.__init__(self, directory)
         port = port or free_port()
-        super().__init__(f"http://{HOST}:{port}", access_key="ingestd", secret_key="only-for-tests")
+        S3Store.__init__(self, f"http://{HOST}:{port}", access_key="ingestd", secret_key="only-for-tests")
         self.other_keys = ("ingestd-2", "only-for-tests-2")  # an access key and its secret, accepted as well
-        self._directory = directory
         self.port = port
         self._master_port, self._volume_port, self._filer_port = free_port(), free_port(), free_port()
-        self._process: Process | None = None
 
-    @property
-    def running(self) -> bool:
-        """Whether the server's process is alive."""
-        return self._process is not None and self._process.running
-
-    @property
-    def pid(self) -> int:
-        """Of the server's process, which was started once."""
-        assert self._process is not None
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start the server and wait until it keeps an object."""
-        if self._process is None:
-            self._process = self._prepare()
-        self._process.start(self._answers)
-
-    def stop(self) -> None:
-        """End the server. With SIGKILL: SIGTERM takes long, and an acknowledged object is on disk."""
+    def stop(self) -> bool:
+        """End it with SIGKILL: SIGTERM takes long, and an acknowledged object is on disk."""
         self.kill()
-
-    def kill(self) -> None:
-        """End the server with SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-
-    def restart(self) -> None:
-        """End the server, if it runs, and start it on the same data and ports."""
-        self.stop()
-        self.start()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.remove()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
+        return True
 
     def remove(self) -> None:
         """End it with SIGKILL and remove its data; the log stays."""
         self.kill()
-        shutil.rmtree(self._directory / "data", ignore_errors=True)
+        shutil.rmtree(self.directory / "data", ignore_errors=True)
         self._remove_sockets()
 
-    def _prepare(self) -> Process:
-        require_mark("SeaweedFS")
-        (self._directory / "data").mkdir()
+    def prepare(self) -> Process:
+        (self.directory / "data").mkdir()
         identity = {
             "name": "tests",
             "credentials": [
@@ -138,12 +102,12 @@ class SeaweedFS(S3Store):
             ],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        s3_config = self._directory / "s3.json"
+        s3_config = self.directory / "s3.json"
         s3_config.write_text(json.dumps({"identities": [identity]}))
         options = {
             "ip": HOST,
             "ip.bind": HOST,
-            "dir": self._directory / "data",
+            "dir": self.directory / "data",
             "master.telemetry": "false",
             # No election: waiting for one costs up to 8 s at the start.
             "master.peers": "none",
@@ -166,9 +130,9 @@ class SeaweedFS(S3Store):
         # A bucket gets volumes of its own, seven unless told otherwise, and their number is limited by the disk.
         environment = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
         return Process(
-            "SeaweedFS",
+            self.name,
             [str(find_weed()), "-logtostderr=true", "server", *arguments],
-            self._directory / "seaweedfs.log",
+            self.directory / "seaweedfs.log",
             environment,
         )
 
@@ -179,7 +143,7 @@ class SeaweedFS(S3Store):
                 for path in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
                     path.unlink(missing_ok=True)
 
-    def _answers(self) -> bool:
+    def ready(self) -> bool:
         """Whether it keeps an object: the S3 port opens before there is a place for one."""
         try:
             with closing(self.client()) as client:

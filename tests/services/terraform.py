@@ -1,7 +1,9 @@
 """Judges Terraform modules without Terraform and without AWS: tfparse evaluates them, checkov looks for weaknesses."""
 
 import json
+import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,10 @@ def _environment() -> Path:
 
 def _run(*arguments: str) -> str:
     # By way of Python: the first line of checkov's own script fails where the path has a space.
-    done = subprocess.run([_environment() / "bin" / "python", *arguments], capture_output=True, text=True, check=False)
+    command = [str(_environment() / "bin" / "python"), *arguments]
+    with tempfile.TemporaryDirectory() as scratch:  # checkov's parser leaves its tables where temporary files are
+        environment = {**os.environ, "TMPDIR": scratch}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise ServiceError(f"{arguments[0]} has failed:\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -63,9 +63,7 @@ def numbers(answer: dict[str, Any]) -> list[int]:
 def at(server: Kinesalite, ahead_s: float) -> Iterator[None]:
     """It runs by a clock that is ahead by so much, and then by the right one."""
     for each in (ahead_s, 0.0):
-        server.kill()
-        server.clock_ahead_s = each
-        server.start()
+        server.set_clock(each)
         if each:
             yield
 

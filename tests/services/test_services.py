@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from tests.conftest import MakeTopic
 from tests.services.elasticmq import ElasticMQ
-from tests.services.kafka import KafkaAddress, KafkaBroker, create_topic, topic_admin
+from tests.services.kafka import KafkaAddress, KafkaBroker, SecuredKafka, create_topic, topic_admin
 from tests.services.kafka_cluster import epochs
 from tests.services.kafka_log import truncate_log
 from tests.services.kinesis import Kinesalite, KinesisLocal
@@ -27,7 +27,7 @@ def s3_client(s3: S3Store) -> Iterator[Any]:
         yield client
 
 
-def sasl(broker: KafkaBroker) -> dict[str, Any]:
+def sasl(broker: SecuredKafka) -> dict[str, Any]:
     return {
         "security_protocol": "SASL_SSL",
         "ssl_context": ssl.create_default_context(cafile=broker.ca_file),
@@ -60,7 +60,7 @@ async def consume(bootstrap: str, topic: str, count: int, **options: Any) -> lis
             return [(await consumer.getone()).value for _ in range(count)]
 
 
-async def test_kafka_in_plaintext(kafka: KafkaAddress | KafkaBroker, make_topic: MakeTopic) -> None:
+async def test_kafka_in_plaintext(kafka: KafkaAddress, make_topic: MakeTopic) -> None:
     topic = await make_topic(2)
 
     await produce(kafka.bootstrap, topic, [b"one", b"two"])
@@ -68,7 +68,7 @@ async def test_kafka_in_plaintext(kafka: KafkaAddress | KafkaBroker, make_topic:
     assert await consume(kafka.bootstrap, topic, 2) == [b"one", b"two"]
 
 
-async def test_kafka_with_tls_and_scram(kafka_tls: KafkaBroker) -> None:
+async def test_kafka_with_tls_and_scram(kafka_tls: SecuredKafka) -> None:
     async with topic_admin(kafka_tls.bootstrap) as admin:
         await create_topic(admin, "tls", 1)
 
@@ -77,7 +77,7 @@ async def test_kafka_with_tls_and_scram(kafka_tls: KafkaBroker) -> None:
     assert await consume(kafka_tls.sasl_bootstrap, "tls", 1, **sasl(kafka_tls)) == [b"secret"]
 
 
-async def test_kafka_refuses_a_wrong_password(kafka_tls: KafkaBroker) -> None:
+async def test_kafka_refuses_a_wrong_password(kafka_tls: SecuredKafka) -> None:
     client = AIOKafkaProducer(
         bootstrap_servers=kafka_tls.sasl_bootstrap, **{**sasl(kafka_tls), "sasl_plain_password": "wrong"}
     )

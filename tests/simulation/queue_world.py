@@ -19,7 +19,7 @@ from ingestd.core.queue_keys import QueueKeys
 from ingestd.core.queue_objects import QueueObjectMetadata, is_fence
 from ingestd.core.row_origin import RowOrigin
 from ingestd.core.stored import Stored
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.queue.dependencies import QueueDependencies
 from ingestd.pipeline.queue.flow import QueuePipeline
@@ -36,7 +36,7 @@ LIMITS = BatchConfig(interval=Seconds(1), records=25, bytes=Size(1 << 20), memor
 TIGHT = 24 << 10  # a budget of a few answers: the flow often waits for room
 NEVER = BreakerConfig(max_share=1.0, max_consecutive=10**9)
 VISIBILITY_S = 6.0
-VALIDATOR = Validator(EventsConfig(), load_model(None), RowOrigin.MESSAGE_ID)
+VALIDATOR = EventValidator(EventsConfig(), load_model(None), RowOrigin.MESSAGE_ID)
 
 
 class PausedConnection(Connection):

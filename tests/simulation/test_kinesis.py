@@ -28,3 +28,11 @@ def test_records_of_a_child_are_not_passed_over_where_its_parent_was_never_seen_
     """The seed at which retention emptied a closed parent, and then its child, before a daemon came to them."""
     scale(monkeypatch)
     virtual_time.run(world(57))
+
+
+def test_records_of_a_child_are_not_passed_over_where_retention_is_raised_before_it_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scale(monkeypatch)
+    monkeypatch.setattr(KinesisWorld, "retention_ends", True)
+    virtual_time.run(world(226))

@@ -1,69 +1,41 @@
 """Rules of the chain and of the source on Kinesis, taken out one at a time: the simulation must notice each."""
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from ingestd.core import object_keys as layout
-from ingestd.core.records import EpochRecords
-from ingestd.pipeline.chain_objects import ChainObjects
+from ingestd.core.records import EpochRecords, TopicPartition
+from ingestd.pipeline.ingest import Pipeline
 from ingestd.pipeline.partition_writer import PartitionWriter
-from ingestd.sources.kinesis import aggregates, assignment, reader
+from ingestd.sources.kinesis import aggregates, assignment, continuity, reader, source
 from ingestd.sources.kinesis import log as shard_log
 from ingestd.sources.kinesis.assignment import Assignment
-from ingestd.sources.kinesis.continuity import CaughtUp, Place, Start, Verdict
-from ingestd.sources.kinesis.port import KinesisRecord, Shard
+from ingestd.sources.kinesis.continuity import CaughtUp, Place, Start, Verdict, WasOpen
+from ingestd.sources.kinesis.log import ShardLogs
+from ingestd.sources.kinesis.port import KinesisRecord, Page, Shard
 from ingestd.sources.kinesis.reader import ShardReader
+from ingestd.sources.kinesis.shards import shard_number
 from ingestd.sources.kinesis.state import StreamState
-from tests.simulation import virtual_time
+from tests.simulation import chain_mutations, virtual_time
+from tests.simulation.chain_mutations import all_bad_batch_without_an_object, exists_taken_as_success, unconditional_put
 from tests.simulation.kinesis_world import KinesisWorld, scale
-from tests.simulation.store import Store
 
 SEEDS = 30
 #: Where the first seeds do not show it: one that does.
 FIRST_SEEDS = {
+    "every_iterator_goes_on_where_the_last_page_ended": 15,
     "starts_are_not_pinned": 8,
+    "parents_that_are_not_listed_are_waited_for": 5,
     "closed_shards_are_not_read": 10,
-    "a_partition_that_is_given_up_is_restarted": 13,
+    "a_child_counts_as_complete_when_it_is_found": 57,
+    "a_retention_that_was_raised_counts_for_the_time_before": 226,
 }
 
 
-def unconditional_put(patch: pytest.MonkeyPatch) -> None:
-    original = Store.__init__
-
-    def init(self: Store, *arguments: Any) -> None:
-        original(self, *arguments)
-        self.conditional = False
-
-    patch.setattr(Store, "__init__", init)
-
-
-def exists_taken_as_success(patch: pytest.MonkeyPatch) -> None:
-    original = ChainObjects.upload
-
-    async def upload(self: ChainObjects, encoded: Any) -> None:
-        await original(self, encoded)
-
-    patch.setattr(ChainObjects, "upload", upload)
-
-
-def all_bad_batch_without_an_object(patch: pytest.MonkeyPatch) -> None:
-    original = ChainObjects.upload
-
-    async def upload(self: ChainObjects, encoded: Any) -> Any:
-        return None if encoded.metadata.rows == 0 else await original(self, encoded)
-
-    patch.setattr(ChainObjects, "upload", upload)
-
-
 def wall_clock_date_in_the_key(patch: pytest.MonkeyPatch) -> None:
-    def day(_: int) -> str:
-        now = datetime.fromtimestamp(KinesisWorld.clock_s(), UTC)
-        return f"year={now.year:04d}/month={now.month:02d}/day={now.day:02d}/"
-
-    patch.setattr(layout, "day_folder", day)
+    chain_mutations.wall_clock_date_in_the_key(patch, KinesisWorld.clock_s)
 
 
 def batches_end_inside_of_aggregates(patch: pytest.MonkeyPatch) -> None:
@@ -114,7 +86,7 @@ def caught_up_however_far_behind(patch: pytest.MonkeyPatch) -> None:
 
     def add(self: ShardReader, page: Any, began_ms: int) -> None:
         original(self, page, began_ms)
-        self.caught_up = CaughtUp(self._position, began_ms, self._connection.retention_ms)
+        self.caught_up = CaughtUp(self._position, began_ms, self._connection.retention.since(began_ms))
 
     patch.setattr(ShardReader, "_add", add)
 
@@ -137,6 +109,28 @@ def children_do_not_wait_for_their_parents(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(assignment, "readable", readable)
 
 
+def parents_that_are_not_listed_are_waited_for(patch: pytest.MonkeyPatch) -> None:
+    def readable(shards: Mapping[int, Shard], done: Collection[int]) -> list[int]:
+        return [
+            number
+            for number, shard in shards.items()
+            if number not in done and all(shard_number(parent) in done for parent in shard.parents)
+        ]
+
+    patch.setattr(assignment, "readable", readable)
+    patch.setattr(KinesisWorld, "retention_ends", True)
+
+
+def a_hole_is_read_from_before_its_end(patch: pytest.MonkeyPatch) -> None:
+    """Where no record is, and nobody knows whether AWS has an iterator for its number."""
+
+    def place_of(position: int, first: int | None, start: Start | None) -> Place:
+        place = continuity.place_of(position, first, start)
+        return Place(position - 1) if first == position and place == Place() else place
+
+    patch.setattr(source, "place_of", place_of)
+
+
 def a_shard_is_done_once_it_is_read(patch: pytest.MonkeyPatch) -> None:
     """Before its end has landed."""
     original = Assignment._finish_ended
@@ -144,7 +138,10 @@ def a_shard_is_done_once_it_is_read(patch: pytest.MonkeyPatch) -> None:
     async def finish_ended(self: Assignment) -> None:
         for number in self._ended:
             if (it := self.readers.get(number)) is not None:
-                await self._state.mark_done(it.created, number, it.ended_at or 0, it.last_ms)
+                was_open = (
+                    None if it.last_ms is None else WasOpen(it.last_ms, self._connection.retention.since(it.read_ms))
+                )
+                await self._state.mark_done(it.created, number, it.ended_at or 0, was_open)
         await original(self)
 
     patch.setattr(Assignment, "_finish_ended", finish_ended)
@@ -157,6 +154,20 @@ def closed_shards_are_not_read(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(assignment, "readable", readable)
 
 
+def shards_are_gone_while_they_are_revoked(patch: pytest.MonkeyPatch) -> None:
+    """Each time, which else is rare. Nothing is taken out."""
+    original = Pipeline.on_revoked
+
+    async def on_revoked(self: Pipeline, partitions: Collection[TopicPartition]) -> None:
+        revoking = asyncio.create_task(original(self, partitions))
+        await asyncio.sleep(0)
+        for partition in partitions:
+            self.on_out_of_range(partition)
+        await revoking
+
+    patch.setattr(Pipeline, "on_revoked", on_revoked)
+
+
 def a_partition_that_is_given_up_is_restarted(patch: pytest.MonkeyPatch) -> None:
     original = PartitionWriter.finish_and_restart
 
@@ -165,6 +176,63 @@ def a_partition_that_is_given_up_is_restarted(patch: pytest.MonkeyPatch) -> None
         original(self, restart)
 
     patch.setattr(PartitionWriter, "finish_and_restart", finish_and_restart)
+    shards_are_gone_while_they_are_revoked(patch)
+
+
+def events_of_another_shard_are_dropped(patch: pytest.MonkeyPatch) -> None:
+    """As AWS's own client library does: in silence."""
+    original = aggregates.split_record
+
+    def split_record(record: KinesisRecord, shard: Shard) -> Sequence[KinesisRecord]:
+        found = original(record, shard)
+        return [each for each in found if each.refused is None] or found[-1:]
+
+    for module in (aggregates, reader, shard_log):
+        patch.setattr(module, "split_record", split_record)
+
+
+def a_child_begins_when_it_is_found(patch: pytest.MonkeyPatch) -> None:
+    """And not at its first record."""
+    original = ShardLogs._policy
+
+    async def policy(self: ShardLogs, shard: Shard) -> tuple[Start, int | None]:
+        start, arrival_ms = await original(self, shard)
+        return (start._replace(time_ms=self._connection.now_ms()) if shard.parents else start), arrival_ms
+
+    patch.setattr(ShardLogs, "_policy", policy)
+
+
+def a_child_counts_as_complete_when_it_is_found(patch: pytest.MonkeyPatch) -> None:
+    """Also where nobody knows a time at which its parents were open."""
+    original = ShardLogs._policy
+
+    async def policy(self: ShardLogs, shard: Shard) -> tuple[Start, int | None]:
+        start, arrival_ms = await original(self, shard)
+        return (start._replace(seen_ms=self._connection.now_ms()) if shard.parents else start), arrival_ms
+
+    patch.setattr(ShardLogs, "_policy", policy)
+
+
+def a_retention_that_was_raised_counts_for_the_time_before(patch: pytest.MonkeyPatch) -> None:
+    """For children of shards that were open then."""
+    original = StreamState.was_open
+
+    async def was_open(self: StreamState, created: str, shard: int) -> WasOpen | None:
+        found = await original(self, created, shard)
+        return None if found is None else WasOpen(found.at_ms)
+
+    patch.setattr(StreamState, "was_open", was_open)
+    patch.setattr(KinesisWorld, "retention_ends", True)
+
+
+def an_empty_page_ends_a_shard(patch: pytest.MonkeyPatch) -> None:
+    original = ShardReader._get
+
+    async def get(self: ShardReader, iterator: str, expected: int) -> Page:
+        page = await original(self, iterator, expected)
+        return page if page.records else page._replace(next_iterator=None)
+
+    patch.setattr(ShardReader, "_get", get)
 
 
 MUTATIONS = [
@@ -181,14 +249,28 @@ MUTATIONS = [
     proofs_never_grow_old,
     starts_are_not_pinned,
     children_do_not_wait_for_their_parents,
+    parents_that_are_not_listed_are_waited_for,
+    a_hole_is_read_from_before_its_end,
     a_shard_is_done_once_it_is_read,
     closed_shards_are_not_read,
     a_partition_that_is_given_up_is_restarted,
+    events_of_another_shard_are_dropped,
+    a_child_begins_when_it_is_found,
+    a_child_counts_as_complete_when_it_is_found,
+    a_retention_that_was_raised_counts_for_the_time_before,
+    an_empty_page_ends_a_shard,
 ]
 
 
 async def world(seed: int) -> None:
     await KinesisWorld(seed).run()
+
+
+def test_nothing_is_lost_where_shards_are_gone_while_they_are_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
+    scale(monkeypatch)
+    shards_are_gone_while_they_are_revoked(monkeypatch)
+    for seed in range(5):
+        virtual_time.run(world(seed))
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)

@@ -1,15 +1,15 @@
 """Rules that look optional, taken out one at a time: the simulation must notice each, or it proves nothing."""
 
+import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from ingestd.core import object_keys as layout
 from ingestd.core.batch import RecordRef
 from ingestd.core.chain import ChainRules, Fork, LogTruncated
+from ingestd.core.counters import FlowCounters
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.partition_buffer import PartitionBuffer
@@ -17,9 +17,15 @@ from ingestd.core.records import EpochEnd, Position, TopicPartition
 from ingestd.pipeline.chain_objects import ChainObjects
 from ingestd.pipeline.partition_writer import PartitionWriter
 from ingestd.sinks.create_only import create_or_find
-from tests.simulation import virtual_time
+from tests.simulation import chain_mutations, virtual_time
 from tests.simulation.broker import Member
-from tests.simulation.store import Store
+from tests.simulation.chain_mutations import (
+    all_bad_batch_without_an_object,
+    exists_taken_as_success,
+    skipped_batch_without_an_object,
+    skipped_records_without_a_count,
+    unconditional_put,
+)
 from tests.simulation.worker import START
 from tests.simulation.world import World
 
@@ -31,14 +37,8 @@ TRUNCATION_SEEDS = 250
 RARE, RARE_SEEDS, RARE_TRUNCATIONS = "fork_named_after_its_position", range(50, 900), 0.8
 
 
-def unconditional_put(patch: pytest.MonkeyPatch) -> None:
-    original = Store.__init__
-
-    def init(self: Store, *arguments: Any) -> None:
-        original(self, *arguments)
-        self.conditional = False
-
-    patch.setattr(Store, "__init__", init)
+def wall_clock_date_in_the_key(patch: pytest.MonkeyPatch) -> None:
+    chain_mutations.wall_clock_date_in_the_key(patch, lambda: START + asyncio.get_running_loop().time())
 
 
 def no_epoch(patch: pytest.MonkeyPatch) -> None:
@@ -62,34 +62,6 @@ def no_seek_after_adopt(patch: pytest.MonkeyPatch) -> None:
             original(self, partition, offset, leader_epoch)
 
     patch.setattr(Member, "seek", seek)
-
-
-def exists_taken_as_success(patch: pytest.MonkeyPatch) -> None:
-    original = ChainObjects.upload
-
-    async def upload(self: ChainObjects, encoded: Any) -> None:
-        await original(self, encoded)
-
-    patch.setattr(ChainObjects, "upload", upload)
-
-
-def all_bad_batch_without_an_object(patch: pytest.MonkeyPatch) -> None:
-    original = ChainObjects.upload
-
-    async def upload(self: ChainObjects, encoded: Any) -> Any:
-        return None if encoded.metadata.rows == 0 else await original(self, encoded)
-
-    patch.setattr(ChainObjects, "upload", upload)
-
-
-def wall_clock_date_in_the_key(patch: pytest.MonkeyPatch) -> None:
-    import asyncio  # noqa: PLC0415
-
-    def day(_: int) -> str:
-        now = datetime.fromtimestamp(START + asyncio.get_running_loop().time(), UTC)
-        return f"year={now.year:04d}/month={now.month:02d}/day={now.day:02d}/"
-
-    patch.setattr(layout, "day_folder", day)
 
 
 def end_in_the_key(patch: pytest.MonkeyPatch) -> None:
@@ -150,6 +122,16 @@ def start_of_the_first_record(patch: pytest.MonkeyPatch) -> None:
             batch.start = chunk.records[0].offset
 
     patch.setattr(PartitionWriter, "add", add)
+
+
+def skipped_and_still_in_flight(patch: pytest.MonkeyPatch) -> None:
+    """A skipped record is counted as consumed, and where it went is not."""
+    original = FlowCounters.record_landed
+
+    def record_landed(self: FlowCounters, topic: str, *, skipped: int, **counts: int) -> None:
+        original(self, topic, skipped=0, **counts)
+
+    patch.setattr(FlowCounters, "record_landed", record_landed)
 
 
 def fetch_follows_no_epoch(patch: pytest.MonkeyPatch) -> None:
@@ -243,6 +225,7 @@ MUTATIONS = [
     data_before_quarantine,
     start_of_the_first_record,
 ]
+SKIP_MUTATIONS = [skipped_records_without_a_count, skipped_batch_without_an_object, skipped_and_still_in_flight]
 TRUNCATION_MUTATIONS = [
     no_epoch,
     fetch_follows_no_epoch,
@@ -256,9 +239,9 @@ TRUNCATION_MUTATIONS = [
 ]
 
 
-def noticed(seeds: range = range(SEEDS), truncations: float | None = None) -> bool:
+def noticed(seeds: range = range(SEEDS), truncations: float = 0.04, *, skips: bool = False) -> bool:
     for seed in seeds:
-        world = World(seed) if truncations is None else World(seed, truncations)
+        world = World(seed, truncations, skips=skips)
         try:
             virtual_time.run(world.run(SECONDS))
         except (AssertionError, ExceptionGroup):
@@ -272,6 +255,14 @@ def test_the_simulation_notices(
 ) -> None:
     mutation(monkeypatch)
     assert noticed(), f"{mutation.__name__} went unnoticed in {SEEDS} seeds"
+
+
+@pytest.mark.parametrize("mutation", SKIP_MUTATIONS)
+def test_the_simulation_of_workers_that_skip_tombstones_notices(
+    mutation: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutation(monkeypatch)
+    assert noticed(skips=True), f"{mutation.__name__} went unnoticed in {SEEDS} seeds"
 
 
 @pytest.mark.parametrize("mutation", TRUNCATION_MUTATIONS)

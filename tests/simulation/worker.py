@@ -15,7 +15,7 @@ from ingestd.core.chain import ChainPolicy
 from ingestd.core.events import load_model
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.records import TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator
 from ingestd.ops.metrics import Metrics
 from ingestd.pipeline.chain_objects import Dependencies
 from ingestd.pipeline.ingest import Pipeline
@@ -41,7 +41,7 @@ class Violation(AssertionError):
 class Worker:
     """One daemon, without its process."""
 
-    def __init__(self, world: "World", *, strict: bool, interval: float, forks: bool) -> None:
+    def __init__(self, world: "World", *, strict: bool, skips: bool, interval: float, forks: bool) -> None:
         self.member = world.member_type(world.broker)
         self.metrics = Metrics()
         self.world = world
@@ -59,10 +59,12 @@ class Worker:
         )
         memory = Size(world.rng.choice([TIGHT, LIMITS.memory]))
         self.limits = msgspec.structs.replace(LIMITS, interval=Seconds(interval), memory=memory)
-        events = EventsConfig(unknown_types="reject" if strict else "accept")
+        events = EventsConfig(
+            unknown_types="reject" if strict else "accept", tombstones="skip" if skips else "quarantine"
+        )
         policy = ChainPolicy(layout, layout.commit_tag(sink.url), skip_lost=True, fork=forks)
         self.pipeline = Pipeline(
-            self.limits, dependencies, Validator(events, MODEL), Breaker(NEVER), policy, revoke_timeout=2.0
+            self.limits, dependencies, EventValidator(events, MODEL), Breaker(NEVER), policy, revoke_timeout=2.0
         )
         self.task = asyncio.create_task(self._run())
 
@@ -74,7 +76,7 @@ class Worker:
         """I7 and I9: what it holds, and where every record that it took is."""
         totals = self.metrics.counters.totals()
         in_flight = self.pipeline.held_records
-        accounted = totals.landed + totals.quarantined + totals.released + in_flight
+        accounted = totals.landed + totals.quarantined + totals.skipped + totals.released + in_flight
         if totals.consumed != accounted:
             raise Violation(f"I9: consumed {totals.consumed} is not {accounted}: {totals}, in flight {in_flight}")
         holes = len(PARTITIONS) * 2 * Batch.frame_bytes  # a hole's batch holds nothing, and waits for no room

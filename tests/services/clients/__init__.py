@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tests.services import node
-from tests.services.environment import CACHE, ensure_environment, locked
-from tests.services.kafka_program import copy_dependencies
+from tests.services.environment import ensure_environment, ensure_folder
+from tests.services.maven import fetch, pom_version
 from tests.services.process import ServiceError
 
 FOLDER = Path(__file__).parent
@@ -71,17 +70,11 @@ NODE_CLIENTS = {
 }
 
 
-def _pom_version() -> str:
-    match = re.search(r"<segment\.version>(.+)</segment\.version>", POM.read_text())
-    assert match, f"{POM} names no segment.version"
-    return match[1]
-
-
 def _java() -> Sequence[str]:
     return ("java", "-XX:-UsePerfData", "-cp", f"{jvm_program()}:{jvm_program()}/*", "SegmentKotlin")
 
 
-JVM_CLIENTS = {"segment-kotlin": Client("com.segment.analytics.kotlin:core", _pom_version(), _java)}
+JVM_CLIENTS = {"segment-kotlin": Client("com.segment.analytics.kotlin:core", pom_version(POM, "segment"), _java)}
 
 CLIENTS = {**PYTHON_CLIENTS, **NODE_CLIENTS, **JVM_CLIENTS}
 
@@ -135,15 +128,12 @@ def node_modules() -> Path:
 def jvm_program() -> Path:
     """The folder with the SDK's jars and our compiled program, fetched through Maven the first time."""
     stamp = hashlib.sha256(POM.read_bytes() + _JAVA_SOURCE.read_bytes()).hexdigest()[:12]
-    folder = CACHE / f"clients-jvm-{stamp}"
-    with locked(folder.with_name(f"{folder.name}.lock")):
-        if not folder.exists():
-            partial = folder.with_name(f"{folder.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            copy_dependencies(POM, partial)
-            _compile(partial)
-            partial.rename(folder)
-    return folder
+
+    def fill(folder: Path) -> None:
+        fetch(POM, folder)
+        _compile(folder)
+
+    return ensure_folder(f"clients-jvm-{stamp}", fill)
 
 
 def _compile(folder: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -13,23 +13,25 @@ from tests.services.environment import ensure_environment
 from tests.services.ports import HOST, free_port
 from tests.services.process import Process
 from tests.services.seaweed import S3Store
+from tests.services.server import Server
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 ROOT = Path(__file__).parents[3]
 
 
-class Snowflake:
+class Snowflake(Server):
     """A server that knows one user, by a key. Everything it holds is in memory and gone with it."""
+
+    name = "Snowflake's stand-in"
 
     def __init__(self, directory: Path, store: S3Store, *, queue: tuple[str, str] | None = None) -> None:
         """Stages are read from `store`; `queue` is the endpoint and the URL of the queue that its bucket notifies."""
+        super().__init__(directory)
         self.account, self.user = "ingestd-tests", "INGESTD"
         self.port = free_port()
         self.private_key_file = directory / "snowflake-key.pem"
-        self._directory = directory
         self._store = store
         self._queue = queue
-        self._process: Process | None = None
 
     def settings(self) -> dict[str, str]:
         """Keys with which ingestd reaches it."""
@@ -51,25 +53,7 @@ class Snowflake:
             enable_server_session_keep_alive_auto_detection=False, platform_detection_timeout_seconds=0.0,
         )  # fmt: skip
 
-    def start(self) -> None:
-        """Start the server and wait until it answers."""
-        if self._process is None:
-            self._process = self._prepare()
-        self._process.start(self._answers)
-
-    def kill(self) -> None:
-        """End it, with all that it holds."""
-        if self._process is not None:
-            self._process.kill()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def _prepare(self) -> Process:
+    def prepare(self) -> Process:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.private_key_file.touch(mode=0o600)
         self.private_key_file.write_bytes(
@@ -94,10 +78,10 @@ class Snowflake:
         python = ensure_environment("snowflake", REQUIREMENTS) / "bin" / "python"
         command = [str(python), "-m", "tests.services.snowflake.server", json.dumps(options)]
         # It leaves folders where temporary files are.
-        environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(self._directory)}
-        return Process("Snowflake's stand-in", command, self._directory / "snowflake.log", environment)
+        environment = {"PYTHONPATH": str(ROOT), "TMPDIR": str(self.directory)}
+        return Process(self.name, command, self.directory / "snowflake.log", environment)
 
-    def _answers(self) -> bool:
+    def ready(self) -> bool:
         try:
             with urllib.request.urlopen(f"http://{HOST}:{self.port}/", timeout=5):
                 return True
