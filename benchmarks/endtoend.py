@@ -22,7 +22,7 @@ from benchmarks import yardstick
 from benchmarks.rig import picture, results
 from benchmarks.rig.drain import Drained, drain
 from benchmarks.rig.fill import SMALL, Load, fill
-from benchmarks.rig.results import Table, median, spread
+from benchmarks.rig.results import Table, aim, median, spread
 from benchmarks.rig.services import Services, services
 from ingestd.config.model import Config
 from tests.services.process import ServiceError
@@ -243,14 +243,6 @@ def targets(summaries: Sequence[Summary], budget: int) -> Table:
         rows=rows,
         note="The target for memory is 150 MB plus the configured budget of buffered bytes (`batch.memory`).",
     )
-
-
-def aim(name: str, measured: float, target: float, *, most: bool = False, digits: int = 1) -> list[str]:
-    """A row of the targets; `most`: measured is to be at most that."""
-    reached = measured <= target if most else measured >= target
-    outcome = "reached" if reached else f"missed by {abs(measured / target - 1):.0%}"
-    sign = "at most" if most else "at least"
-    return [name, f"{measured:,.{digits}f}", f"{sign} {target:,.{digits}f}", outcome]
 
 
 def beside(summaries: Sequence[Summary]) -> Table:

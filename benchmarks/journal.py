@@ -22,6 +22,7 @@ import uvloop
 from benchmarks.rig import results
 from benchmarks.rig.fill import TYPICAL, Load, events
 from benchmarks.rig.results import Table, median, spread
+from ingestd.core import formatting
 from ingestd.core.records import UnsentRecord
 from ingestd.sources.journal.journal import Journal
 
@@ -38,7 +39,7 @@ class Senders(NamedTuple):
     batch: int
 
     def __str__(self) -> str:
-        return f"{self.tasks} senders, {self.batch} event{'s' if self.batch > 1 else ''} each"
+        return f"{formatting.number(self.tasks, 'sender')}, {formatting.number(self.batch, 'event')} each"
 
 
 LOADS = (Senders(1, 1), Senders(100, 1), Senders(10, 50), Senders(100, 50))

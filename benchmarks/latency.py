@@ -19,7 +19,7 @@ import msgspec
 from matplotlib.figure import Figure
 
 from benchmarks.rig import picture, results
-from benchmarks.rig.drain import Ingestd
+from benchmarks.rig.drain import Ingestd, kafka_to_s3
 from benchmarks.rig.results import Table
 from benchmarks.rig.services import Services, create, services
 from benchmarks.soak.load import Written
@@ -88,7 +88,7 @@ async def measure(services: Services, rate: int, seconds: float) -> Measured:
     topic = f"latency-{rate}"
     await create(services.bootstrap, topic, PARTITIONS)
     settings = {"kafka.topics": topic, "kafka.group_id": topic, "sink.lineage": topic}
-    daemon = Ingestd(topic, services, settings)
+    daemon = kafka_to_s3(topic, services, settings)
     daemon.start(lambda: True)
     try:
         await _ready(daemon)

@@ -1,5 +1,7 @@
 """What each stage costs by itself: CPU-microseconds an event of one thread that does nothing else.
 
+Validation of any JSON stands beside the marketing model on the same events, and is to cost no more.
+
     python -m benchmarks.stages [--rounds 7] [--events 20000]
 
 Fetching is asked of a broker, all else is in memory. Writes stages.md, stages.png and stages.json into
@@ -34,11 +36,12 @@ from benchmarks.rig.services import Services, services
 from ingestd.config.model import EventsConfig
 from ingestd.core.events import Event, load_model
 from ingestd.core.gzip import compress
+from ingestd.core.json_validation import JsonValidator
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.core.object_metadata import ObjectMetadata
 from ingestd.core.quarantine import encode as encode_rejected
 from ingestd.core.records import PlainRecord, TopicPartition
-from ingestd.core.validation import Validator
+from ingestd.core.validation import EventValidator, Validator
 from tests.services.process import ServiceError
 
 QUESTION = "What does each stage cost by itself?"
@@ -48,6 +51,10 @@ RECEIVED_AT = datetime(2026, 11, 22, tzinfo=UTC)
 TIMESTAMP = 1_795_305_600_000
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 BLOCK = 32
+SDK_SIZES = (600, 1200, 4000, 10_000)
+VALIDATE, SDK = "validate", "as SDKs send them"  # groups of stages
+KNOWN, ANY_JSON = "known fields only", "known fields only, as any JSON"
+ANY_JSON_TIMES_EVENTS = 1.0  # the target
 DECODE_DICT = msgspec.json.Decoder(dict, float_hook=Decimal).decode
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 _GZIP = 31
@@ -145,7 +152,8 @@ def validating(values: Sequence[bytes]) -> Iterator[Stage]:
         return [msgspec.json.encode(msgspec.json.decode(value) | fields) for value in values]
 
     kinds = {
-        "known fields only": values,
+        KNOWN: values,
+        ANY_JSON: values,
         "with properties": changed(properties={"campaign": "spring", "price": 12.5, "items": [1, 2, 3]}),
         "without category and channel": changed(event_category=None, channel=None),
         "a time with an offset": changed(event_timestamp="2026-11-22T02:00:00+02:00"),
@@ -155,20 +163,27 @@ def validating(values: Sequence[bytes]) -> Iterator[Stage]:
         "rejected: wrong type": changed(client_id=17),
         "rejected: not JSON": [b"2026-11-22 INFO hello " * 15] * len(values),
     }
-    validator = Validator(EventsConfig(), load_model(None))
+    marketing, any_json = validators()
     for label, kind in kinds.items():
         records = [PlainRecord(number, TIMESTAMP + number // 50, value) for number, value in enumerate(kind)]
-        yield Stage("validate", label, partial(validate, validator, records), len(records))
+        validator = any_json if label == ANY_JSON else marketing
+        yield Stage(VALIDATE, label, partial(validate, validator, records), len(records))
+
+
+def validators() -> tuple[Validator, Validator]:
+    """Of the marketing model, and of any JSON."""
+    return EventValidator(EventsConfig(), load_model(None)), JsonValidator(EventsConfig(model="json"))
 
 
 def as_sdks_send_them(count: int) -> Iterator[Stage]:
     """Beside the least that keeps every digit: into dicts with Decimals and back, in blocks that fit into a cache."""
-    validator = Validator(EventsConfig(), load_model(None))
-    for size in (600, 1200, 4000, 10_000):
+    marketing, any_json = validators()
+    for size in SDK_SIZES:
         values = list(islice(events(Load(events=0, kind="sdk", size=size)), max(32, count * 600 // size // 2)))
         records = [PlainRecord(number, TIMESTAMP + number // 50, value) for number, value in enumerate(values)]
-        yield Stage("as SDKs send them", f"{size:,} B, decode and encode", partial(through_dicts, values), len(values))
-        yield Stage("as SDKs send them", f"{size:,} B, validate", partial(validate, validator, records), len(records))
+        yield Stage(SDK, f"{size:,} B, decode and encode", partial(through_dicts, values), len(values))
+        yield Stage(SDK, f"{size:,} B, validate", partial(validate, marketing, records), len(records))
+        yield Stage(SDK, f"{size:,} B, validate as any JSON", partial(validate, any_json, records), len(records))
 
 
 def through_dicts(values: Sequence[bytes]) -> None:
@@ -188,7 +203,7 @@ def validate(validator: Validator, records: Sequence[PlainRecord]) -> None:
 
 def rows_of(values: Sequence[bytes]) -> bytes:
     records = [PlainRecord(number, TIMESTAMP + number // 50, value) for number, value in enumerate(values)]
-    return Validator(EventsConfig(), load_model(None)).chunk(PARTITION, records).rows
+    return EventValidator(EventsConfig(), load_model(None)).chunk(PARTITION, records).rows
 
 
 def compressing(rows: bytes, count: int) -> Iterator[Stage]:
@@ -319,10 +334,29 @@ def report(measured: Sequence[Measured], rounds: int, count: int) -> results.Rep
         question=QUESTION,
         command=f"python -m benchmarks.stages --rounds {rounds} --events {count}",
         settings={"Rounds, interleaved": str(rounds), "Events in each": f"{count:,}"},
-        tables=[Table(title="CPU", head=["Stage", "CPU-microseconds an event"], rows=rows, note=note)],
+        tables=[
+            Table(title="CPU", head=["Stage", "CPU-microseconds an event"], rows=rows, note=note),
+            targets(measured),
+        ],
         runs=measured,
         picture="CPU per event of every stage",
     )
+
+
+def targets(measured: Sequence[Measured]) -> Table:
+    """Any JSON beside the marketing model, round by round."""
+    costs = {(it.group, it.label): it.cpu_us for it in measured}
+    pairs = {f"{TYPICAL} B, flat": ((VALIDATE, ANY_JSON), (VALIDATE, KNOWN))}
+    for size in SDK_SIZES:
+        label = f"{size:,} B, validate"
+        pairs[f"{size:,} B, {SDK}"] = (SDK, f"{label} as any JSON"), (SDK, label)
+    rows = []
+    for events_are, (any_json, marketing) in pairs.items():
+        ratio = median([one / other for one, other in zip(costs[any_json], costs[marketing], strict=True)])
+        name = f"{events_are}: any JSON / marketing model"
+        rows.append(results.aim(name, ratio, ANY_JSON_TIMES_EVENTS, most=True, digits=2))
+    note = "Validation of the same events, each round's own ratio, their median."
+    return Table(title="Targets", head=["What", "Measured", "Target", ""], rows=rows, note=note)
 
 
 def main() -> None:

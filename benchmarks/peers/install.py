@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.services.environment import locked
 from tests.services.kafka_program import kafka_version
 
 _HERE = Path(__file__).parent
 _CACHE = _HERE.parents[1] / ".cache" / "peers"
+_WITHIN_S = 3600  # of one command: compiling takes minutes, and many of them on a busy machine
 
 
 class Missing(Exception):
@@ -46,16 +48,17 @@ class Tools(NamedTuple):
 
 
 def _once(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
-    """The directory that `make` fills; made again where the sources have changed."""
+    """The directory that `make` fills; made again where the sources have changed. Other processes wait for it."""
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
     place = _CACHE / f"{name}-{digest}"
     done = place / ".done"
-    if not done.exists():
-        print(f"Installing {name} into {place} ...", flush=True)
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        make(place)
-        done.touch()
+    with locked(place.with_name(f"{place.name}.lock")):
+        if not done.exists():
+            print(f"Installing {name} into {place}, which may take some minutes ...", flush=True)
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            make(place)
+            done.touch()
     return place
 
 
@@ -82,7 +85,11 @@ def _make_connect(place: Path) -> None:
 
 
 def _run(command: Sequence[str], directory: Path | None = None) -> None:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    name = f"`{Path(command[0]).name} {command[1]}`"
+    try:
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, timeout=_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        raise Missing(f"{name} has not ended after {_WITHIN_S} s") from None
     if done.returncode:
         last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-        raise Missing(f"`{Path(command[0]).name} {command[1]}` failed: {''.join(last)}")
+        raise Missing(f"{name} failed: {''.join(last)}")

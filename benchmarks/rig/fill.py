@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import count, cycle
@@ -125,10 +125,10 @@ def _properties(size: int, made: random.Random) -> dict[str, object]:
 # -- into a topic
 
 
-async def fill(bootstrap: str, topic: str, load: Load) -> None:
+async def fill(bootstrap: str, topic: str, load: Load, encode: Callable[[bytes], bytes] = bytes) -> None:
     """Create the topic and write the events into it, to each partition in turn; all of them are acknowledged."""
     await create(bootstrap, topic, load.partitions)
-    values = events(load)
+    values = map(encode, events(load))
     left = load.events
     async with AsyncExitStack() as stack:
         writers = [await stack.enter_async_context(_Writer(bootstrap, topic, load)) for _ in range(_writers(load))]

@@ -95,6 +95,14 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return middle if len(values) == 1 else f"{middle} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
+def aim(name: str, measured: float, target: float, *, most: bool = False, digits: int = 1) -> list[str]:
+    """A row of the targets; `most`: measured is to be at most that."""
+    reached = measured <= target if most else measured >= target
+    outcome = "reached" if reached else f"missed by {abs(measured / target - 1):.0%}"
+    sign = "at most" if most else "at least"
+    return [name, f"{measured:,.{digits}f}", f"{sign} {target:,.{digits}f}", outcome]
+
+
 def machine() -> dict[str, str]:
     """What it was measured on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.services.kafka import KafkaBroker, create_topic, delete_topic, topic_admin
+from tests.services.process import end_in_order
 from tests.services.seaweed import REGION, SeaweedFS
 
 BUCKET = "bench"
@@ -48,6 +49,7 @@ class Services(NamedTuple):
 @contextlib.contextmanager
 def services() -> Iterator[Services]:
     """Both started, with an empty bucket. What they keep is in the place that TMPDIR names."""
+    end_in_order()
     with tempfile.TemporaryDirectory(prefix="ingestd-bench-") as name:
         directory = Path(name)
         for part in ("kafka", "s3"):

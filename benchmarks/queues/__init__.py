@@ -1,0 +1,1 @@
+"""Benchmark of a stream and a queue beside Kafka: `python -m benchmarks.queues`."""
