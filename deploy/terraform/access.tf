@@ -39,7 +39,7 @@ locals {
 
   verify_policy = {
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat([
       {
         Sid      = "Read"
         Effect   = "Allow"
@@ -50,12 +50,12 @@ locals {
         Condition = { StringLike = { "s3:prefix" = ["${local.root_pattern}events/*", "${local.root_pattern}quarantine/*"] } }
       }),
       local.reading_with_key,
-    ]
+    ], local.verify_of_sources)
   }
 
   requeue_policy = {
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat([
       {
         Sid      = "Read"
         Effect   = "Allow"
@@ -74,7 +74,7 @@ locals {
         }
       }),
       local.use_of_key,
-    ]
+    ], local.requeue_of_sources)
   }
 }
 

@@ -25,41 +25,40 @@ resource "aws_kinesis_stream" "events" {
 locals {
   stream_arn = var.kinesis == null ? null : coalesce(var.kinesis.arn, one(aws_kinesis_stream.events[*].arn), "unknown")
 
-  # The policy of deploy/iam/kinesis-policy.json with these names.
-  kinesis_policy = {
-    Version = "2012-10-17"
-    Statement = [
-      {
-        Sid    = "ReadStream"
-        Effect = "Allow"
-        Action = [
-          "kinesis:DescribeStreamSummary", "kinesis:ListShards", "kinesis:GetShardIterator", "kinesis:GetRecords"
-        ]
-        Resource = local.stream_arn
-      },
+  read_stream = {
+    Sid    = "ReadStream"
+    Effect = "Allow"
+    Action = [
+      "kinesis:DescribeStreamSummary", "kinesis:ListShards", "kinesis:GetShardIterator", "kinesis:GetRecords"
+    ]
+    Resource = local.stream_arn
+  }
+  list_shared = merge(local.listing, {
+    Sid       = "ListShared"
+    Condition = { StringLike = { "s3:prefix" = ["${local.root_pattern}.ingestd/*", "${local.root_pattern}.members/*"] } }
+  })
+  # The statements of deploy/iam/kinesis-policy.json, kinesis-verify-policy.json and kinesis-requeue-policy.json.
+  kinesis_statements = {
+    daemon = [
+      local.read_stream,
       {
         Sid      = "TellOthersThatItLives"
         Effect   = "Allow"
         Action   = ["s3:PutObject", "s3:GetObject"]
         Resource = "${local.objects}.members/*"
       },
-      merge(local.listing, {
-        Sid       = "ListShared"
-        Condition = { StringLike = { "s3:prefix" = ["${local.root_pattern}.ingestd/*", "${local.root_pattern}.members/*"] } }
-      }),
+      local.list_shared,
     ]
+    verify = [
+      local.read_stream,
+      {
+        Sid      = "ReadWhatDaemonsShare"
+        Effect   = "Allow"
+        Action   = "s3:GetObject"
+        Resource = ["${local.objects}.ingestd/*", "${local.objects}.members/*"]
+      },
+      local.list_shared,
+    ]
+    requeue = [{ Sid = "PutRecordsBack", Effect = "Allow", Action = "kinesis:PutRecords", Resource = local.stream_arn }]
   }
-  decrypting_stream = merge(local.use_of_key, {
-    Sid       = "DecryptStream"
-    Action    = "kms:Decrypt"
-    Condition = { StringEquals = { "kms:ViaService" = "kinesis.${var.region}.${local.domain}" } }
-  })
-}
-
-resource "aws_iam_role_policy" "kinesis" {
-  count = var.kinesis == null ? 0 : 1
-
-  name   = "stream"
-  role   = aws_iam_role.daemon.id
-  policy = jsonencode(merge(local.kinesis_policy, { Statement = concat(local.kinesis_policy.Statement, [local.decrypting_stream]) }))
 }

@@ -35,6 +35,17 @@ resource "aws_vpc_security_group_ingress_rule" "kafka" {
   to_port                      = 9096
 }
 
+resource "aws_vpc_security_group_ingress_rule" "kafka_iam" {
+  for_each = toset(try(var.msk.iam, false) ? var.msk.client_security_group_ids : [])
+
+  security_group_id            = one(aws_security_group.kafka[*].id)
+  description                  = "Clients, IAM over TLS"
+  referenced_security_group_id = each.value
+  ip_protocol                  = "tcp"
+  from_port                    = 9098
+  to_port                      = 9098
+}
+
 resource "aws_cloudwatch_log_group" "kafka" {
   count = var.msk == null ? 0 : 1
 
@@ -69,6 +80,7 @@ resource "aws_msk_cluster" "kafka" {
 
     sasl {
       scram = true
+      iam   = var.msk.iam
     }
   }
 

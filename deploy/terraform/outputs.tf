@@ -27,6 +27,11 @@ output "bootstrap_servers" {
   value       = one(aws_msk_cluster.kafka[*].bootstrap_brokers_sasl_scram)
 }
 
+output "bootstrap_servers_iam" {
+  description = "With msk and its iam: for kafka.bootstrap_servers, with kafka.sasl_mechanism = AWS_MSK_IAM."
+  value       = one(aws_msk_cluster.kafka[*].bootstrap_brokers_sasl_iam)
+}
+
 output "configuration" {
   description = "Put it into ingestd's configuration file."
   value       = <<-EOT

@@ -46,10 +46,13 @@ resource "aws_sqs_queue" "dead_letters" {
 locals {
   queue_arn = var.sqs == null ? null : coalesce(var.sqs.arn, one(aws_sqs_queue.events[*].arn), "unknown")
 
-  # The policy of deploy/iam/sqs-policy.json with these names.
-  sqs_policy = {
-    Version = "2012-10-17"
-    Statement = [
+  list_manifests = merge(local.listing, {
+    Sid       = "ListManifests"
+    Condition = { StringLike = { "s3:prefix" = ["${local.root_pattern}.ingestd/*"] } }
+  })
+  # The statements of deploy/iam/sqs-policy.json, sqs-verify-policy.json and sqs-requeue-policy.json.
+  sqs_statements = {
+    daemon = [
       {
         Sid    = "TakeMessages"
         Effect = "Allow"
@@ -58,23 +61,12 @@ locals {
         ]
         Resource = local.queue_arn
       },
-      merge(local.listing, {
-        Sid       = "ListManifests"
-        Condition = { StringLike = { "s3:prefix" = ["${local.root_pattern}.ingestd/*"] } }
-      }),
+      local.list_manifests,
     ]
+    verify = [
+      { Sid = "ReadManifests", Effect = "Allow", Action = "s3:GetObject", Resource = "${local.objects}.ingestd/*" },
+      local.list_manifests,
+    ]
+    requeue = [{ Sid = "SendMessagesBack", Effect = "Allow", Action = "sqs:SendMessage", Resource = local.queue_arn }]
   }
-  decrypting_messages = merge(local.use_of_key, {
-    Sid       = "DecryptMessages"
-    Action    = "kms:Decrypt"
-    Condition = { StringEquals = { "kms:ViaService" = "sqs.${var.region}.${local.domain}" } }
-  })
-}
-
-resource "aws_iam_role_policy" "sqs" {
-  count = var.sqs == null ? 0 : 1
-
-  name   = "queue"
-  role   = aws_iam_role.daemon.id
-  policy = jsonencode(merge(local.sqs_policy, { Statement = concat(local.sqs_policy.Statement, [local.decrypting_messages]) }))
 }

@@ -192,6 +192,7 @@ variable "msk" {
     subnet_ids                = list(string)
     client_security_group_ids = list(string)
     scram_secret_arns         = list(string)
+    iam                       = optional(bool, false) # besides SCRAM
     kafka_version             = optional(string, "3.9.x")
     instance_type             = optional(string, "kafka.m7g.large")
     volume_gib                = optional(number, 500)
@@ -201,6 +202,21 @@ variable "msk" {
   validation {
     condition     = var.msk == null || try(length(var.msk.subnet_ids) >= 3, false)
     error_message = "msk.subnet_ids must be at least 3, of as many availability zones: replicas of one record live apart."
+  }
+}
+
+variable "kafka_iam" {
+  description = "Rights to read topics of an MSK cluster with IAM: the one of cluster_arn, or that of msk with iam = true."
+  type = object({
+    cluster_arn = optional(string)
+    topics      = list(string)
+    group       = optional(string, "ingestd")
+  })
+  default = null
+
+  validation {
+    condition     = var.kafka_iam == null || try(var.kafka_iam.cluster_arn, null) == null || can(regex("^arn:aws[a-z-]*:kafka:[a-z0-9-]+:[0-9]{12}:cluster/[^/]+/[^/]+$", var.kafka_iam.cluster_arn))
+    error_message = "kafka_iam.cluster_arn must be that of a cluster: arn:aws:kafka:REGION:ACCOUNT:cluster/NAME/ID."
   }
 }
 

@@ -85,6 +85,7 @@ capabilities: {drop: [ALL]}
 - name: INGESTD__KAFKA__GROUP_INSTANCE_ID
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- end }}
+{{- include "ingestd.registryEnvironment" . }}
 {{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
@@ -151,11 +152,19 @@ capabilities: {drop: [ALL]}
 {{- define "ingestd.kafkaEnvironment" -}}
 {{- $kafka := .Values.kafka -}}
 - {name: INGESTD__KAFKA__BOOTSTRAP_SERVERS, value: {{ join "," $kafka.bootstrapServers | quote }}}
-- {name: INGESTD__KAFKA__SECURITY_PROTOCOL, value: {{ ternary "SASL_" "" (ne $kafka.sasl.secret "") }}{{ ternary "SSL" "PLAINTEXT" $kafka.tls.enabled }}}
+- {name: INGESTD__KAFKA__SECURITY_PROTOCOL, value: {{ ternary "SASL_" "" (or (ne $kafka.sasl.secret "") (eq $kafka.sasl.mechanism "AWS_MSK_IAM")) }}{{ ternary "SSL" "PLAINTEXT" $kafka.tls.enabled }}}
 - name: INGESTD__KAFKA__CLIENT_ID
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- with $kafka.sasl }}
-{{- if .secret }}
+{{- if eq .mechanism "AWS_MSK_IAM" }}
+{{- if or .secret (not $kafka.tls.enabled) }}
+{{- fail "kafka.sasl.mechanism = AWS_MSK_IAM needs kafka.tls.enabled, and takes no kafka.sasl.secret: give the service account a role" }}
+{{- end }}
+- {name: INGESTD__KAFKA__SASL_MECHANISM, value: {{ .mechanism }}}
+{{- with $.Values.aws.region }}
+- {name: INGESTD__KAFKA__IAM_REGION, value: {{ . | quote }}}
+{{- end }}
+{{- else if .secret }}
 - {name: INGESTD__KAFKA__SASL_MECHANISM, value: {{ .mechanism }}}
 {{- $oauth := eq .mechanism "OAUTHBEARER" }}
 - name: INGESTD__KAFKA__{{ ternary "OAUTH_CLIENT_ID" "SASL_USERNAME" $oauth }}
@@ -168,8 +177,57 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{- define "ingestd.registryEnvironment" -}}
+{{- with .Values.kafka.valueFormat }}
+- {name: INGESTD__KAFKA__VALUE_FORMAT, value: {{ . }}}
+{{- end }}
+{{- with .Values.registry }}
+{{- if .urls }}
+- {name: INGESTD__REGISTRY__URLS, value: {{ join "," .urls | quote }}}
+{{- end }}
+{{- if and .secret .tokenKey }}
+- {name: INGESTD__REGISTRY__TOKEN_FILE, value: /run/secrets/registry/token}
+{{- else if .secret }}
+- name: INGESTD__REGISTRY__USERNAME
+  valueFrom: {secretKeyRef: {name: {{ .secret | quote }}, key: {{ .usernameKey | quote }}}}
+- {name: INGESTD__REGISTRY__PASSWORD_FILE, value: /run/secrets/registry/password}
+{{- end }}
+{{- if .caSecret }}
+- {name: INGESTD__REGISTRY__SSL_CA_FILE, value: /run/secrets/registry-ca/ca.crt}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.registryMounts" -}}
+{{- if .Values.registry.secret }}
+- {name: registry, mountPath: /run/secrets/registry, readOnly: true}
+{{- end }}
+{{- if .Values.registry.caSecret }}
+- {name: registry-ca, mountPath: /run/secrets/registry-ca, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "ingestd.registryVolumes" -}}
+{{- with .Values.registry }}
+{{- if .secret }}
+- name: registry
+  secret:
+    secretName: {{ .secret | quote }}
+    defaultMode: 0440
+    items: [{key: {{ default .passwordKey .tokenKey | quote }}, path: {{ ternary "token" "password" (ne .tokenKey "") }}}]
+{{- end }}
+{{- if .caSecret }}
+- name: registry-ca
+  secret:
+    secretName: {{ .caSecret | quote }}
+    items: [{key: {{ .caKey | quote }}, path: ca.crt}]
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "ingestd.volumeMounts" -}}
 {{ include "ingestd.ownMounts" . }}
+{{- include "ingestd.registryMounts" . }}
 {{- with .Values.extraVolumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -192,6 +250,7 @@ capabilities: {drop: [ALL]}
 - name: config
   configMap: {name: {{ include "ingestd.name" . }}}
 {{- include "ingestd.kafkaVolumes" . }}
+{{- include "ingestd.registryVolumes" . }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -227,6 +286,22 @@ capabilities: {drop: [ALL]}
 {{- if eq .Values.source "collector" }}{{ $ports = list }}{{ end }}
 {{- with uniq $ports }}
 - ports:  # brokers: those that are asked first name the others, whose addresses are not known here
+    {{- range . }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- $registry := list }}
+{{- if eq .Values.source "kafka" }}
+{{- range .Values.registry.urls }}
+{{- $url := urlParse . }}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) }}
+{{- if not (has $port ($.Values.networkPolicy.httpsPorts | toStrings)) }}
+{{- $registry = append $registry $port }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with uniq $registry }}
+- ports:  # the schema registry
     {{- range . }}
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
