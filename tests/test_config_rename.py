@@ -104,7 +104,9 @@ def test_what_cannot_be_meant_is_refused_with_what_to_do(tmp_path: Path, table: 
 
 def test_tables_deeper_than_the_stack_are_refused(tmp_path: Path) -> None:
     deep = ".".join(["a"] * 5000)
-    assert "is not accepted (give a table" in refused(f'[events.rename.{deep}]\nx = "y"', folder=tmp_path)
+    message = refused(f'[events.rename.{deep}]\nx = "y"', folder=tmp_path)
+    # By tomllib itself from Python 3.14 on.
+    assert "is not accepted (give a table" in message or "is nested too deeply" in message
 
 
 def test_a_wrong_text_names_its_variable_or_flag() -> None:
