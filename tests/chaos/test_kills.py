@@ -17,5 +17,5 @@ async def test_counts_what_it_has_killed_and_finds_nothing_amiss(hurt: Services,
 
     assert not bulk.problems, bulk.problems
     assert (bulk.kills, bulk.lost, bulk.doubled) == (6, 0, 0)
-    assert bulk.records > 1_000
+    assert bulk.records > 100
     assert bulk.objects > 0

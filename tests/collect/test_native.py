@@ -97,7 +97,6 @@ async def test_what_can_be_no_client_id_is_no_key(client_id: bytes, key: bytes |
         (b"nonsense", "not_json"),
         (b'{"client_id":"c"', "truncated"),
         (b"[1]", "wrong_type"),
-        (b'{"client_id":' + DEEP + b"}", "too_deep"),
         (b'{"client_id":"\\ud800"}', "lone_surrogate"),
     ],
 )
