@@ -139,9 +139,9 @@ def test_a_supervisor_waits_restarts_and_bounds_as_the_daemon_expects(unit: str)
     assert said["Restart"] == "on-failure", "also when the watchdog barks or memory is out"
     assert said["RestartPreventExitStatus"] == str(USAGE)
     assert said["StartLimitIntervalSec"] == "0", "an outage may take longer than any number of starts"
-    # Measured: 272 to 319 MiB with a budget of 256 MiB, when a backlog is drained.
+    # Measured: 272 to 319 MiB with a budget of 256 MiB, when a backlog is drained; 430 MiB in tests/e2e/test_budget.py.
     assert _size(said["MemoryMax"]) > production.batch.memory + (256 << 20)
-    assert production.batch.memory + (128 << 20) < _size(said["MemoryHigh"]) < _size(said["MemoryMax"])
+    assert production.batch.memory + (256 << 20) < _size(said["MemoryHigh"]) < _size(said["MemoryMax"])
 
 
 def _size(text: str) -> int:

@@ -37,8 +37,10 @@ SETTINGS = {
 }
 # Beside the budget: two answers of the broker are fetched ahead, one on its way is there three times while it is taken
 # apart, 4 MiB are handed out, and the rest is code that only load brings in.
-BESIDE = 5 * FETCH + (4 << 20) + (16 << 20)
-HOLES = BUDGET * 3 // 4  # in the heap, while much is freed and as much is taken
+BESIDE = 5 * FETCH + (4 << 20) + (24 << 20)
+# What the documents say that a process needs beside its budget, for all: the interpreter, what is fetched ahead, and
+# holes in the heap, while much is freed and as much is taken.
+ROOM = 256 << 20
 
 
 class Outage(NamedTuple):
@@ -96,7 +98,7 @@ async def test_the_budget_holds_with_many_partitions_while_the_store(
     assert held.totals.consumed < total, "the budget was never used up"
     assert max(status.buffered_bytes for status in seen) <= BUDGET
     assert used < BUDGET + BESIDE
-    assert peak_memory(daemon) - before < BUDGET + BESIDE + HOLES
+    assert peak_memory(daemon) < BUDGET + ROOM
     assert not [status for status in seen if has_reason(status, "loop_lagging")]
     assert await daemon.metric("ingestd_rebalances_total") == 1, "it has lost its place in the group"
     assert await daemon.stop() == 0
