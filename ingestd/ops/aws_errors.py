@@ -1,6 +1,8 @@
 """What the errors of all AWS services have in common, and how their texts are quoted without secrets."""
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from botocore import exceptions as boto
 
@@ -49,3 +51,20 @@ def is_of_a_file(error: OSError) -> bool:
 def http_status(error: boto.ClientError) -> int:
     """The status of an answer; 0 where there is none."""
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
+@contextmanager
+def readable_settings(
+    action: str, classify: Callable[[Exception, str], Exception | None], refuse: Callable[[str, str], Exception]
+) -> Iterator[None]:
+    """Map what a new client raises that is not an error of botocore: a setting of AWS on this machine is malformed.
+
+    `classify` knows all other errors; `refuse` makes the error of a message and a code.
+    """
+    try:
+        yield
+    except Exception as error:
+        if classify(error, action) is not None:
+            raise
+        code = type(error).__name__
+        raise refuse(f"cannot {action}: AWS' settings cannot be used: {code}: {short(str(error))}", code) from None

@@ -17,10 +17,10 @@ from ingestd.core.errors import ConfigError, SinkForbidden, SinkUnavailable
 from ingestd.core.sink_url import parse_sink_url
 from ingestd.core.stored import ObjectInfo, Stored
 from ingestd.ops.aws_client import AwsClient
-from ingestd.ops.aws_errors import http_status
+from ingestd.ops.aws_errors import http_status, readable_settings
 from ingestd.ops.aws_session import AwsSession
 from ingestd.sinks.names import check_folder, check_key, check_metadata
-from ingestd.sinks.s3_errors import classify, readable_settings
+from ingestd.sinks.s3_errors import classify, refused_settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -175,8 +175,8 @@ class S3Sink:
 
     def call(self, action: str) -> "AbstractAsyncContextManager[S3Client]":
         """Give a client for one call, with a deadline, and turn its errors into a sink's."""
-        timeout_s = self._settings.put_timeout
-        return self._client.lend(timeout_s, errors=_mapped(action), settings=readable_settings(action))
+        timeout_s, settings = self._settings.put_timeout, readable_settings(action, classify, refused_settings)
+        return self._client.lend(timeout_s, errors=_mapped(action), settings=settings)
 
     def _open(self, session: AwsSession) -> "AbstractAsyncContextManager[S3Client]":
         settings = self._settings

@@ -1,8 +1,6 @@
 """What an error of the S3 client means to a sink: try again, or an operator must act, and how."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
@@ -91,16 +89,9 @@ def classify(error: Exception, action: str) -> SinkError | None:
     return _from_elsewhere(error, failed)
 
 
-@contextmanager
-def readable_settings(action: str) -> Iterator[None]:
-    """Map what a new client raises that is not an error of botocore: a setting of AWS on this machine is malformed."""
-    try:
-        yield
-    except Exception as error:
-        if classify(error, action) is not None:
-            raise
-        said = f"AWS' settings cannot be used: {type(error).__name__}: {short(str(error))}"
-        raise SinkForbidden(f"cannot {action}: {said}", code=type(error).__name__, hint=_SETTINGS_HINT) from None
+def refused_settings(message: str, code: str) -> SinkForbidden:
+    """The error for a setting of AWS on this machine that is malformed."""
+    return SinkForbidden(message, code=code, hint=_SETTINGS_HINT)
 
 
 def _from_elsewhere(error: Exception, failed: str) -> SinkError | None:

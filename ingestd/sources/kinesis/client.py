@@ -14,8 +14,9 @@ from aiobotocore.config import AioConfig
 
 from ingestd.config.model import KinesisConfig
 from ingestd.ops.aws_client import AwsClient
+from ingestd.ops.aws_errors import readable_settings
 from ingestd.ops.aws_session import AwsSession
-from ingestd.sources.kinesis.errors import classify, readable_settings
+from ingestd.sources.kinesis.errors import classify, refused_settings
 from ingestd.sources.kinesis.port import (
     KinesisError,
     KinesisRecord,
@@ -121,7 +122,8 @@ class AwsKinesisClient:
         """Give the client for one call, with a deadline, and turn its errors into those of the port."""
         action = f"{action} stream {self._config.stream}"
         timeout_s = self._config.connect_timeout + self._config.read_timeout
-        return self._client.lend(timeout_s, errors=_mapped(action), settings=readable_settings(action))
+        settings = readable_settings(action, classify, refused_settings)
+        return self._client.lend(timeout_s, errors=_mapped(action), settings=settings)
 
     @asynccontextmanager
     async def _open(self, session: AwsSession) -> AsyncIterator[Any]:

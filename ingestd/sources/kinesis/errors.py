@@ -1,8 +1,5 @@
 """What an error of the Kinesis client means to the source, with the key and the remedy."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
@@ -83,16 +80,9 @@ def _from_elsewhere(error: Exception, failed: str) -> KinesisError | None:
     return (KinesisRefused if hint else KinesisUnavailable)(f"{failed}: {said}", code=code, hint=hint)
 
 
-@contextmanager
-def readable_settings(action: str) -> Iterator[None]:
-    """Map what a new client raises that is not an error of botocore: a setting of AWS on this machine is malformed."""
-    try:
-        yield
-    except Exception as error:
-        if classify(error, action) is not None:
-            raise
-        said = f"AWS' settings cannot be used: {type(error).__name__}: {short(str(error))}"
-        raise KinesisRefused(f"cannot {action}: {said}", code=type(error).__name__, hint=_SETTINGS_HINT) from None
+def refused_settings(message: str, code: str) -> KinesisRefused:
+    """The error for a setting of AWS on this machine that is malformed."""
+    return KinesisRefused(message, code=code, hint=_SETTINGS_HINT)
 
 
 def _from_answer(error: boto.ClientError, failed: str) -> KinesisError:
