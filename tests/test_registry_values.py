@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from ingestd.config.model import Config, EventsConfig, KafkaConfig, RegistryConfig
-from ingestd.config.types import Seconds
+from ingestd.config.types import Seconds, Size
 from ingestd.core.errors import ConfigError
 from ingestd.core.events import load_model
+from ingestd.core.json_validation import make_validator
 from ingestd.core.records import PlainRecord, TopicPartition
 from ingestd.core.rejections import Reason, RejectedRecord
 from ingestd.core.validation import EventValidator, Validated
@@ -59,6 +60,21 @@ def test_values_of_several_schemas_become_rows() -> None:
         assert [row["event_id"] for row in rows] == ["e1", "e1", "e2"]
         assert {row["event_timestamp"] for row in rows} == {TIME_TEXT.replace("678Z", "678000Z")}
         assert sorted(ref.name for ref in registry.asked) == ["1", "2"]
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("model", [None, "json"])
+def test_the_limit_is_for_the_bytes_that_the_producer_has_sent(model: str | None) -> None:
+    async def main() -> None:
+        given = record(avro_event(1))
+        values, limit = values_of(FakeRegistry(SCHEMAS)), len(given.value or b"")
+        assert await values.prepare([given], lambda: True)
+        assert len(values.decode(given) or b"") > limit
+        for max_bytes, rows in ((limit, 1), (limit - 1, 0)):
+            rules = EventsConfig(max_bytes=Size(max_bytes))
+            found = make_validator(rules, load_model(model), values=values).chunk(TP, [given])
+            assert (len(found.blocks), [it.reason for it in found.rejected]) == (rows, [Reason.TOO_LARGE] * (1 - rows))
 
     virtual_time.run(main())
 

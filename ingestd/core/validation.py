@@ -163,7 +163,7 @@ class EventValidator:
                 event, time = decoded, decoded.event_timestamp
                 if time.tzinfo is not UTC or time.year < FIRST_YEAR or event.properties is not None or check_all:
                     try:
-                        event = self._checked(event, value)
+                        event = self._checked(event, value, record)
                     except RejectedRecord as error:
                         position = kinds.total() + len(events) + len(rejected)
                         rejected.append(Rejected(position, record, *error.args))
@@ -209,26 +209,26 @@ class EventValidator:
         except Exception:  # noqa: BLE001 - as above
             return _Undecoded(**_UNDECODED)
 
-    def _checked(self, event: Event, value: bytes | None) -> Event:
+    def _checked(self, event: Event, value: bytes | None, record: Record) -> Event:
         """`event`, decoded from `value`, or another if a quick way was not sure. Raises ``RejectedRecord``."""
         if isinstance(event, _Undecoded):
             if event.why is not None:
                 raise RejectedRecord(*event.why)
-            return self._exact(value)
+            return self._exact(value, record)
         assert value is not None, "nothing decodes a record without a value"
         if event.properties is not None and not is_bounded(value, event.properties):
-            return self._exact(value)
+            return self._exact(value, record)
         event.event_timestamp = self._utc(event.event_timestamp, "event_timestamp")
         if self._check_all:
             self._check_fields(event)
         return event
 
-    def _exact(self, value: bytes | None) -> Event:
+    def _exact(self, value: bytes | None, record: Record) -> Event:
         """The event in `value`. Raises ``RejectedRecord``."""
         if value is None:
             raise RejectedRecord(Reason.NULL_VALUE, "$", "the record has no value")
-        if len(value) > self._size_max:
-            message = f"{len(value)} bytes, above events.max_bytes = {self._size_max}"
+        if (size := len(record.value or b"")) > self._size_max:
+            message = f"{size} bytes, above events.max_bytes = {self._size_max}"
             raise RejectedRecord(Reason.TOO_LARGE, "$", message)
         event = self._decoder.exact(value)
         event.event_timestamp = self._utc(event.event_timestamp, "event_timestamp")

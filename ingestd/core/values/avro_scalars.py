@@ -95,7 +95,7 @@ def bad_number(number: float) -> RejectedRecord:
 
 
 def decimal_of(data: bytes, scale: int) -> Decimal:
-    """Every digit, also beyond the schema's precision."""
+    """Of an unscaled integer, big-endian and signed. Every digit, also beyond the schema's precision."""
     if len(data) > UNSCALED_MAX:
         raise RejectedRecord(Reason.NUMBER_OUT_OF_RANGE, "$", f"a decimal of {len(data)} bytes")
     return Decimal(int.from_bytes(data, signed=True)).scaleb(-scale, _EXACT)

@@ -45,8 +45,8 @@ class SchemaError(Exception):
 Decode = Callable[[bytes], bytes]
 
 
-class ValueDecoder(Protocol):
-    """Makes JSON text of a record's value."""
+class ValueSource(Protocol):
+    """Makes JSON text of records' values, with what it needs from outside."""
 
     def missing(self, records: Iterable[Record]) -> frozenset[SchemaRef]:
         """The schemas that these records need and that are not known yet."""
@@ -55,10 +55,6 @@ class ValueDecoder(Protocol):
     def decode(self, record: Record) -> bytes | None:
         """The value as JSON text; None and no bytes stay as they are. Raises ``RejectedRecord``."""
         ...
-
-
-class ValueSource(ValueDecoder, Protocol):
-    """A decoder with what it needs from outside."""
 
     @property
     def error(self) -> str | None:

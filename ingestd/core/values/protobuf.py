@@ -12,11 +12,12 @@ import math
 import re
 import struct
 from collections.abc import Callable, Mapping
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from decimal import Decimal
 from typing import Any
 
 from ingestd.core.decoding import ENCODER
 from ingestd.core.rejections import MESSAGES, Reason, RejectedRecord
+from ingestd.core.values.avro_scalars import UNSCALED_MAX, decimal_of
 from ingestd.core.values.base import EXPANDED_MAX, Decode, SchemaError
 from ingestd.core.values.proto_text import parse_proto
 from ingestd.core.values.wire_format import read_indexes
@@ -27,8 +28,7 @@ _DECIMALS = ("confluent/type/decimal.proto", "confluent/types/decimal.proto")
 _DECIMAL_TEXT = """syntax = "proto3"; package confluent.type;
 message Decimal { bytes value = 1; uint32 precision = 2; int32 scale = 3; }"""
 _MAIN = "ingestd/value.proto"
-_EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
-_SCALE_MAX, _UNSCALED_MAX = 1000, 1024
+_SCALE_MAX = 1000
 _EXPANSION = 16  # characters of JSON that a byte of a scalar can become
 _MESSAGE_BYTES = 2  # of an empty message within another
 _ENUM, _FLOAT, _DOUBLE, _BYTES, _MESSAGE, _GROUP = 14, 2, 1, 12, 11, 10
@@ -259,9 +259,9 @@ def _float(number: float) -> float:
 
 
 def _decimal(message: Any) -> Decimal:
-    if len(message.value) > _UNSCALED_MAX or abs(message.scale) > _SCALE_MAX:
+    if len(message.value) > UNSCALED_MAX or abs(message.scale) > _SCALE_MAX:
         raise RejectedRecord(Reason.NUMBER_OUT_OF_RANGE, "$", "a decimal of more than 1000 digits")
-    return Decimal(int.from_bytes(message.value, signed=True)).scaleb(-message.scale, _EXACT)
+    return decimal_of(message.value, message.scale)
 
 
 def _json_text(message: Any) -> str:

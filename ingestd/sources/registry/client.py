@@ -4,7 +4,6 @@ import base64
 import binascii
 import json
 import ssl
-from collections import OrderedDict
 from typing import Any
 from urllib.parse import quote
 
@@ -36,7 +35,7 @@ class RegistryClient:
         self._config = config
         self._first = 0
         self._tls = _tls(config)
-        self._references: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._references: dict[str, dict[str, Any]] = {}
         self._headers()  # a missing secret is an error now
 
     async def fetch(self, ref: SchemaRef) -> Schema | None:
@@ -74,7 +73,7 @@ class RegistryClient:
                 reference = {**reference, "schema": await self._text(reference, path, kind)}
                 self._references[path] = reference
                 if len(self._references) > _CACHED_REFERENCES:
-                    self._references.popitem(last=False)
+                    del self._references[next(iter(self._references))]
             await self._resolve(reference, kind, into, (*above, name))
             into[name] = reference["schema"]
 
