@@ -32,6 +32,11 @@ HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
+#: The Content-Security-Policy of pages that load nothing from elsewhere.
+OWN_CONTENT = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +83,17 @@ def respond(
     """A whole response."""
     data = body.encode() if isinstance(body, str) else body
     return web.Response(status=status, body=data, headers={**(headers or {}), "Content-Type": content_type})
+
+
+def only_direct(handler: Handler, headers: Mapping[str, str]) -> Handler:
+    """Allows requests that name this host by address or as localhost; refuses others, with these `headers`."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        if not is_direct(request):
+            return respond(403, "use an IP address or localhost as the host name\n", headers=headers)
+        return await handler(request)
+
+    return guarded
 
 
 async def send_events(

@@ -183,8 +183,6 @@ def _from_client(error: boto.BotoCoreError, failed: str) -> SinkError:
             return _unreadable(error.__context__, failed)
         case _ if isinstance(error, NETWORK):
             return SinkUnavailable(f"{failed}: {said}", code=code)
-        case boto.CredentialRetrievalError():
-            return SinkForbidden(f"{failed}: {said}", code=code, hint=_CREDENTIALS_HINT)
     return SinkForbidden(f"{failed}: {said}", code=code, hint=_client_hint(error))
 
 

@@ -15,7 +15,7 @@ from ingestd.sinks.create_only import PROBE_KEY
 from tests.conftest import MakeTopic
 from tests.e2e.careless_s3 import CarelessS3
 from tests.e2e.conftest import MakeDaemon
-from tests.e2e.events import Load, event_id, fill, load
+from tests.e2e.events import event_id, fill, load
 from tests.e2e.group import caught_up, committed, reset
 from tests.e2e.ledger import read
 from tests.e2e.watch import has_reason, noise, peak_memory, watched
@@ -212,9 +212,3 @@ def check_spans(spans: dict[tuple[int, int], bytes], end: int) -> None:
         assert start == reached
         reached = stop
     assert reached == end
-
-
-async def write_for_a_while(writer: Load, parts: int) -> None:
-    for _ in range(parts):
-        await writer.write(500)
-        await asyncio.sleep(0.05)

@@ -17,7 +17,7 @@ from ingestd.core.landed_objects import is_data_key, is_quarantine_key
 from ingestd.core.object_keys import ObjectKeys
 from ingestd.demo.page.page_state import PageState
 from ingestd.demo.page.queries import Lane
-from ingestd.ops.http import JSON, TEXT, Handler, host_of, is_direct, is_loopback, respond, send_events
+from ingestd.ops.http import JSON, OWN_CONTENT, TEXT, Handler, host_of, is_loopback, only_direct, respond, send_events
 from ingestd.sinks.base import Sink
 
 STATIC = Path(__file__).parent / "static"
@@ -30,8 +30,7 @@ FILES = {"/": STATIC / "index.html"} | {
     f"/page/{it.name}": it for it in STATIC.iterdir() if it.suffix in {".css", ".js"}
 }
 SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": OWN_CONTENT,
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -120,14 +119,7 @@ async def _file(request: web.Request) -> web.Response:
 
 
 def _for_readers(handler: Handler) -> Handler:
-    """Allows requests that name this host by address or as localhost; refuses others, against DNS rebinding."""
-
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        if not is_direct(request):
-            return _refusal(403, "use an IP address or localhost as the host name")
-        return await handler(request)
-
-    return guarded
+    return only_direct(handler, SECURITY)
 
 
 def _for_presenters(handler: Handler) -> Handler:

@@ -12,15 +12,14 @@ from ingestd.collect.assets import load_assets
 from ingestd.collect.request import Received, RequestPath
 from ingestd.collect.server import lower_headers
 from ingestd.demo.shop.qr_code import qr_code, shop_url
-from ingestd.ops.http import TEXT, Handler, is_direct, respond
+from ingestd.ops.http import OWN_CONTENT, TEXT, Handler, only_direct, respond
 
 STATIC = Path(__file__).parent / "static"
 PAGES = ("/shop", "/shop/savings", "/shop/funds", "/shop/pension", "/shop/inbox")
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 SCRIPT = "/ingestd.js"
 SECURITY = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": OWN_CONTENT,
     "Referrer-Policy": "same-origin",
 }
 
@@ -103,11 +102,4 @@ async def _file(request: web.Request) -> web.Response:
 
 
 def _for_visitors(handler: Handler) -> Handler:
-    """Allows requests that name this host by address or as localhost; refuses others, against DNS rebinding."""
-
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        if not is_direct(request):
-            return respond(403, "use an IP address or localhost as the host name\n", headers=SECURITY)
-        return await handler(request)
-
-    return guarded
+    return only_direct(handler, SECURITY)

@@ -18,7 +18,6 @@ from ingestd.ops.aws_errors import readable_settings
 from ingestd.ops.aws_session import AwsSession
 from ingestd.sources.kinesis.errors import classify, refused_settings
 from ingestd.sources.kinesis.port import (
-    KinesisError,
     KinesisRecord,
     KinesisRefused,
     KinesisUnavailable,
@@ -147,8 +146,6 @@ def _mapped(action: str) -> Iterator[None]:
     """Turn what the client raises into an error of the port."""
     try:
         yield
-    except KinesisError:
-        raise
     except (KeyError, TypeError, AttributeError) as error:
         said = f"cannot {action}: the answer is not that of Kinesis: {error!r}"
         raise KinesisUnavailable(said, code=type(error).__name__) from None

@@ -22,7 +22,7 @@ from ingestd.sources.kinesis.port import (
 )
 
 _TRANSIENT = {
-    "ExpiredNextTokenException", "InternalFailure", "InternalFailureException", "KMSThrottlingException",
+    "ExpiredNextTokenException", "InternalFailure", "InternalFailureException",
     "LimitExceededException", "ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestTimeout",
     "RequestTimeoutException", "ResourceInUseException", "ServiceUnavailable", "ServiceUnavailableException",
     "SlowDown", "TooManyRequestsException",

@@ -10,7 +10,7 @@ from ingestd.ops.aws_json import AnswerTooLarge, JsonAnswer
 from ingestd.sources.sqs import answers
 
 _TRANSIENT = {
-    "InternalError", "InternalFailure", "KmsThrottled", "RequestThrottled", "RequestTimeout", "ServiceUnavailable",
+    "InternalError", "InternalFailure", "RequestTimeout", "ServiceUnavailable",
     "SlowDown", "TooManyRequestsException", "RequestLimitExceeded",
 }  # fmt: skip
 _TRANSIENT_STATUS = {408, 425, 429}
@@ -45,7 +45,6 @@ _HINTS: Mapping[str, str] = {
     **dict.fromkeys(CREDENTIAL_CODES, CREDENTIALS_HINT),
     **dict.fromkeys(NO_QUEUE, _QUEUE_HINT),
     "InvalidAddress": _QUEUE_HINT,
-    OVER_LIMIT: _OVER_LIMIT_HINT,
     "InvalidSecurity": "give sqs.queue_url, or sqs.endpoint_url, with https",
     "RequestExpired": _CLOCK_HINT,
     "RequestTimeTooSkewed": _CLOCK_HINT,
